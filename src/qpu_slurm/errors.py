@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error that qpu_slurm raises on purpose.
+
+    QpuSlurmError
+    ├── ConfigError            what the admin wrote cannot be used
+    ├── UserMistake            what the user asked for cannot be had: the job ends, with this sentence
+    │   ├── PayloadError       a primitive input (or a result) is not in a form that we know
+    │   └── NoLease            the job holds no QPU of that name
+    ├── OutputError            a result could not be written
+    ├── SlurmError             Slurm did not answer, or answered what we do not understand
+    └── ServiceError           the quantum service said no, or said nothing
+        ├── Refused            it said no: asking again will not help
+        │   └── NotFound       what was asked for is not there
+        └── Unavailable        asking again later may help
+            └── AnswerLost     a request may have taken effect, and its answer never came
+
+A message says what is wrong, then what to do about it: `str(error)` is the sentence that a user or an
+admin reads, so it never holds a credential.
+"""
+
+from __future__ import annotations
+
+
+class QpuSlurmError(Exception):
+    """The base of every error that qpu_slurm raises on purpose."""
+
+
+class ConfigError(QpuSlurmError):
+    """What the admin wrote cannot be used.
+
+    Args:
+        problems: One sentence each; all that were found, since an admin wants to mend them in one go.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class UserMistake(QpuSlurmError):
+    """What the user asked for cannot be had, now or later; the job ends with this sentence."""
+
+
+class PayloadError(UserMistake):
+    """A primitive input or result is not in a form that we know."""
+
+
+class NoLease(UserMistake):
+    """The job holds no QPU of the name that was asked for."""
+
+
+class OutputError(QpuSlurmError):
+    """A result could not be written where it was asked for."""
+
+
+class SlurmError(QpuSlurmError):
+    """Slurm did not answer, or answered something that we do not understand."""
+
+
+class ServiceError(QpuSlurmError):
+    """The quantum service said no, or said nothing.
+
+    Args:
+        message: What happened, in the service's words where it gave any.
+        status: The HTTP status, if an answer came.
+        code: The service's own number for the error, such as 1352.
+        advice: What the service suggests to do (its field `solution`).
+    """
+
+    def __init__(
+        self, message: str, *, status: int | None = None, code: int | None = None, advice: str = ""
+    ) -> None:
+        super().__init__(f"{message} {advice}".strip())
+        self.message = message
+        self.status = status
+        self.code = code
+        self.advice = advice
+
+
+class Refused(ServiceError):
+    """The service said no; asking again will not help."""
+
+
+class NotFound(Refused):
+    """What was asked for is not there (any more)."""
+
+
+class Unavailable(ServiceError):
+    """The service could not be reached or is not able to serve; asking again later may help."""
+
+
+class AnswerLost(Unavailable):
+    """A request may have taken effect, but its answer never came."""

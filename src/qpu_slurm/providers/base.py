@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a provider is: the code that speaks to one kind of quantum service.
+
+A provider knows nothing of Slurm. It is bound to one QPU and to one credential; whoever holds a QPU's
+session talks to the service through it. Errors are those of `qpu_slurm.errors` (`Refused`, `NotFound`,
+`Unavailable`, `AnswerLost`).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from qpu_slurm.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+
+class Access(msgspec.Struct, frozen=True, kw_only=True):
+    """How one QPU is reached.
+
+    Attributes:
+        type: The resource type, in QRMI's words, such as `ibm-quantum-compute-service`.
+        backend: The service's name of the QPU.
+        endpoint: The service's base URL, its version included (`https://…/api/v1`).
+        iam_endpoint: The base URL that turns an API key into a token.
+        instance: The service instance (a CRN) that pays.
+        api_key: The credential.
+        mode: The session's mode: `dedicated` or `batch`.
+    """
+
+    type: str
+    backend: str
+    endpoint: str
+    iam_endpoint: str
+    instance: str
+    api_key: Secret
+    mode: str = "dedicated"
+
+
+class QpuStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a QPU takes tasks now; `reason` says why not, `queue_length` counts waiting tasks."""
+
+    online: bool
+    reason: str
+    queue_length: int
+
+
+class SessionState(StrEnum):
+    """A session's state, in the IBM Quantum Compute Service's words."""
+
+    OPEN = "open"
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+    CLOSED = "closed"
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """The provider's session: what a lease holds.
+
+    Attributes:
+        id: The service's id.
+        backend: The QPU it is on.
+        state: See `SessionState`.
+        accepting_tasks: False once it was closed, even while a last task still runs.
+        created_at: When the service made it, if it says so.
+    """
+
+    id: str
+    backend: str
+    state: SessionState
+    accepting_tasks: bool
+    created_at: datetime | None = None
+
+
+class TaskStatus(StrEnum):
+    """What has become of a task."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """Whether it will not change any more."""
+        return self in {TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED}
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """One primitive input on its way through the QPU (the service calls it a job).
+
+    Attributes:
+        id: The service's id.
+        status: See `TaskStatus`.
+        reason: Why it failed or was cancelled, in the service's words.
+        session_id: The session that it runs in.
+        created_at: When the service took it.
+        tags: What its submitter wrote on it.
+    """
+
+    id: str
+    status: TaskStatus
+    reason: str = ""
+    session_id: str | None = None
+    created_at: datetime | None = None
+    tags: tuple[str, ...] = ()
+
+
+class Provider(Protocol):
+    """One QPU of one service, with one credential."""
+
+    def status(self) -> QpuStatus:
+        """Ask whether the QPU takes tasks."""
+
+    def open_session(self, max_ttl: int, *, known: Collection[str] = ()) -> Session:
+        """Create a session.
+
+        A creation whose answer was lost is looked up before it is repeated, so that no session is left
+        behind. Two creations at once on one account cannot be told apart: the caller serialises them.
+
+        Args:
+            max_ttl: Seconds that the session may live.
+            known: Sessions of the account that somebody else holds: never taken for the lost one.
+        """
+
+    def session(self, session_id: str) -> Session:
+        """Read a session."""
+
+    def close_session(self, session_id: str) -> None:
+        """Let the session finish the tasks that it has, and take no more. Closed already is fine."""
+
+    def cancel_session(self, session_id: str) -> None:
+        """End the session and whatever waits or runs in it. Ended already is fine."""
+
+    def unclaimed_sessions(self, since: datetime, *, known: Collection[str] = ()) -> list[Session]:
+        """List what a creation whose answer was lost may have left behind.
+
+        These are the account's sessions on this QPU that are not closed, came after `since`, hold no
+        task and are not `known`.
+        """
+
+    def submit(
+        self,
+        program_id: str,
+        parameters: bytes,
+        *,
+        session_id: str,
+        tags: Sequence[str],
+        cost: int | None = None,
+    ) -> str:
+        """Submit a task.
+
+        A submission whose answer was lost is looked up by its tags before it is repeated, so the tags
+        must be the task's own.
+
+        Args:
+            program_id: `sampler`, `estimator` or `executor`.
+            parameters: The input's `parameters`, as JSON text; passed through unread.
+            session_id: The session to run in.
+            tags: What to find it by, the job's id among them.
+            cost: Seconds of QPU time that it may take (`<qpu>_QRMI_JOB_TIMEOUT_SECONDS`).
+
+        Returns:
+            The task's id.
+        """
+
+    def task(self, task_id: str) -> Task:
+        """Read a task's state."""
+
+    def result(self, task_id: str) -> Iterator[bytes]:
+        """Read a completed task's result text, in pieces, so that its size costs no memory."""
+
+    def logs(self, task_id: str) -> str:
+        """Read what the service logged of a task."""
+
+    def metrics(self, task_id: str) -> dict[str, Any]:
+        """Read a task's times and usage, as the service gives them."""
+
+    def cancel_task(self, task_id: str) -> None:
+        """Cancel a task. One that is over already is fine."""

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A job, as Slurm's hooks and Slurm's own record show it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from qpu_slurm.errors import SlurmError, UserMistake
+from qpu_slurm.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+QPU_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+"""What a QPU may be called: it becomes part of a variable's name, a gres type and a log line."""
+
+MAX_QPUS = 16
+"""How many QPUs one option may name; the plugin (plugin/names.h) holds to the same."""
+
+
+def parse_qpu_option(value: str) -> tuple[str, ...]:
+    """Read the value of `--qpu`: names separated by commas, each once.
+
+    Args:
+        value: What the user wrote; hostile.
+
+    Raises:
+        UserMistake: It is empty, malformed or names a QPU twice.
+    """
+    names = tuple(value.split(","))
+    if len(names) > MAX_QPUS:
+        raise UserMistake(f"--qpu names more than {MAX_QPUS} QPUs.")
+    for name in names:
+        if not QPU_NAME.fullmatch(name):
+            raise UserMistake(
+                f"--qpu: {name[:64]!r} is not the name of a QPU. Write --qpu=NAME or --qpu=NAME,NAME."
+            )
+    if len(set(names)) < len(names):
+        raise UserMistake("--qpu names a QPU twice.")
+    return names
+
+
+class Gres(msgspec.Struct, frozen=True):
+    """One generic resource that a job asked for: `gres:qpu:ibm_fez:1` is ("qpu", "ibm_fez", 1)."""
+
+    name: str
+    type: str | None
+    count: int
+
+
+def parse_gres(value: str) -> tuple[Gres, ...]:
+    """Read Slurm's `tres_per_node`: `gres:qpu:1` up to Slurm 22.05, `gres/qpu:1` later.
+
+    Args:
+        value: Slurm's own record, with what the user wrote in it; parts that are no gres are dropped.
+    """
+    found = []
+    for part in value.split(","):
+        kind, separator, rest = part.replace("/", ":", 1).partition(":")
+        fields = rest.split(":")
+        if kind != "gres" or not separator or not fields[0]:
+            continue
+        name, *more = fields
+        # What a gres without a count means is Slurm's to say: one.
+        count = int(more.pop()) if more and more[-1].isascii() and more[-1].isdigit() else 1
+        found.append(Gres(name, more[0] if more and more[0] else None, count))
+    return tuple(found)
+
+
+class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Slurm's own record of a job (of a heterogeneous job: of one component).
+
+    Attributes:
+        job_id: The job, or the component.
+        het_job_id: The leader of the heterogeneous job that it is a component of, if it is.
+        user_id: Whose it is.
+        state: Slurm's long name of its state, such as `RUNNING`.
+        batch: Whether it has a script, and so can be requeued.
+        gres: What it asked for, per node.
+        time_left: Seconds until its time limit; None where it has none.
+        admin_comment: What the hooks wrote for the job's steps; users cannot.
+    """
+
+    job_id: int
+    het_job_id: int | None
+    user_id: int
+    state: str
+    batch: bool
+    gres: tuple[Gres, ...]
+    time_left: int | None
+    admin_comment: str
+
+    @property
+    def leader(self) -> int:
+        """The id that leases are recorded under: the het job's leader, or the job itself."""
+        return self.het_job_id or self.job_id
+
+
+class HookJob(msgspec.Struct, frozen=True, kw_only=True):
+    """The job that a PrologSlurmctld or EpilogSlurmctld was started for, as its environment tells.
+
+    The variables are in Slurm's manual (slurm.conf's section on prolog and epilog); those of the plugin
+    are set by plugin/allocator.c. All but Slurm's own can be forged by a user.
+
+    Attributes:
+        job_id: The job, or the component.
+        leader: The heterogeneous job's leader, or the job itself.
+        user_id: Whose it is.
+        restarts: How often it was requeued.
+        qpu_option: The value of `--qpu` as published by the plugin, unread; None without one.
+        api_key: The user's own credential, where the plugin published one.
+    """
+
+    job_id: int
+    leader: int
+    user_id: int
+    restarts: int
+    qpu_option: str | None
+    api_key: Secret | None
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> HookJob:
+        """Read a hook's environment.
+
+        Raises:
+            SlurmError: It is not a hook's: a variable that Slurm always sets is missing or no number.
+        """
+
+        def number(name: str, default: str | None = None) -> int:
+            value = environ.get(name, default)
+            if value is None or not (value.isascii() and value.isdigit()):
+                raise SlurmError(f"{name} is not set to a number: this is no Slurm hook's environment.")
+            return int(value)
+
+        job_id = number("SLURM_JOB_ID")
+        key = environ.get("SPANK_QPU_SLURM_API_KEY")
+        return cls(
+            job_id=job_id,
+            # Slurm sets 0 for a job that is no component.
+            leader=number("SLURM_HET_JOB_ID", "0") or job_id,
+            user_id=number("SLURM_JOB_UID"),
+            restarts=number("SLURM_RESTART_COUNT", "0"),
+            qpu_option=environ.get("SPANK_QPU_SLURM_QPU") or None,
+            api_key=Secret(key) if key else None,
+        )
