@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "allocator.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "output.h"
+#include "variables.h"
+
+extern char **environ;
+
+/* sbatch and salloc always submit a job; srun does so outside of one, and starts a step of it inside. */
+static bool submits_a_job(void)
+{
+	return spank_context() == S_CTX_ALLOCATOR || getenv("SLURM_JOB_ID") == NULL;
+}
+
+/* The key that is in the environment is the one that the helper put there, not one that the user exported. */
+static bool key_is_of_outer_job(const char *key)
+{
+	for (char **entry = environ; key != NULL && *entry != NULL; entry++) {
+		const char *equals = strchr(*entry, '=');
+		const char *qrmi = strstr(*entry, "_QRMI_");
+
+		if (equals != NULL && qrmi != NULL && qrmi < equals && strcmp(equals + 1, key) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Unset all that the helper may have set. */
+static void unset_variables_of_outer_job(void)
+{
+	for (size_t i = 0; environ != NULL && environ[i] != NULL;) {
+		const char *equals = strchr(environ[i], '=');
+		char *name = equals == NULL ? NULL : strndup(environ[i], (size_t)(equals - environ[i]));
+
+		/* unsetenv moves the rest of the list up: the next one is then at this place. */
+		if (name == NULL || strcmp(name, USER_API_KEY) == 0 || !output_is_ours(name) ||
+		    unsetenv(name) != 0)
+			i++;
+		free(name);
+	}
+}
+
+void allocator_forget_outer_job(void)
+{
+	const char *key = getenv(JOB_API_KEY);
+
+	if (!submits_a_job())
+		return;
+	if (getenv(JOB_QPU) != NULL || getenv(JOB_RESOURCES) != NULL) {
+		/* The outer job's key may be one that the admin shares: give the user's own one back. */
+		if (key_is_of_outer_job(getenv(USER_API_KEY))) {
+			if (key == NULL || setenv(USER_API_KEY, key, 1) != 0)
+				unsetenv(USER_API_KEY);
+		}
+		unset_variables_of_outer_job();
+	}
+	unsetenv(JOB_QPU);
+	unsetenv(JOB_API_KEY);
+	unsetenv(JOB_OPTION_VARIABLE);
+	unsetenv(OPTION_VARIABLE);
+}
+
+/* The first of these QPUs that is used with the user's own key, or NULL. */
+static const char *needs_key(const struct arguments *arguments, const struct names *qpus)
+{
+	for (size_t i = 0; i < qpus->count; i++)
+		if (names_contain(&arguments->user_credentials, qpus->items[i]))
+			return qpus->items[i];
+	return NULL;
+}
+
+static bool check_known(const struct arguments *arguments, const struct names *qpus, struct problem *why)
+{
+	char known[sizeof(why->text) / 2];
+
+	for (size_t i = 0; i < qpus->count; i++)
+		if (!names_contain(&arguments->qpus, qpus->items[i]))
+			return problem_set(why, "--qpu: no QPU is called '%s'; known are: %s", qpus->items[i],
+					   names_join(&arguments->qpus, known, sizeof(known)));
+	return true;
+}
+
+/* The message never holds the key. */
+static bool check_key(const char *qpu, struct problem *why)
+{
+	const char *key = getenv(USER_API_KEY);
+	size_t length;
+
+	if (key == NULL || key[0] == '\0')
+		return problem_set(why,
+				   "--qpu: %s is used with your own API key: "
+				   "export " USER_API_KEY "=<your key> before you submit",
+				   qpu);
+	length = strlen(key);
+	for (const char *c = key; *c != '\0'; c++)
+		if (*c <= ' ' || *c > '~')
+			length = API_KEY_LENGTH + 1;
+	if (length > API_KEY_LENGTH)
+		return problem_set(why, "--qpu: " USER_API_KEY " does not hold an API key");
+	return true;
+}
+
+bool allocator_check(const struct arguments *arguments, const char *value, struct problem *why)
+{
+	const char *checked_before = getenv(JOB_QPU);
+	const char *qpu;
+	struct names qpus;
+	bool fine;
+
+	/* A step inherits its job's option. What was right when the job was submitted is right for it. */
+	if (!submits_a_job() && checked_before != NULL && strcmp(value, checked_before) == 0)
+		return true;
+	if (!names_parse(&qpus, "--qpu", value, name_is_qpu, NAMES_MAX, why))
+		return false;
+	fine = check_known(arguments, &qpus, why);
+	qpu = needs_key(arguments, &qpus);
+	if (fine && qpu != NULL && submits_a_job())
+		fine = check_key(qpu, why);
+	names_free(&qpus);
+	return fine;
+}
+
+/*
+ * Publish one variable. sbatch and salloc put it into the job's environment besides, even under
+ * --export=NONE; srun does not, so it is done here.
+ */
+static bool publish(spank_t spank, const char *name, const char *job_name, const char *value)
+{
+	if (spank_job_control_setenv(spank, name, value, 1) != ESPANK_SUCCESS)
+		return false;
+	return spank_context() != S_CTX_LOCAL || setenv(job_name, value, 1) == 0;
+}
+
+bool allocator_publish(spank_t spank, const struct arguments *arguments, const char *value,
+		       struct problem *why)
+{
+	struct names qpus;
+	bool published;
+
+	if (!submits_a_job())
+		return true;
+	if (!names_parse(&qpus, "--qpu", value, name_is_qpu, NAMES_MAX, why))
+		return false;
+	published = publish(spank, PUBLISHED_QPU, JOB_QPU, value);
+	if (published && needs_key(arguments, &qpus) != NULL)
+		published = publish(spank, PUBLISHED_API_KEY, JOB_API_KEY, getenv(USER_API_KEY));
+	names_free(&qpus);
+	return published || problem_set(why, "--qpu: Slurm does not take it into the job");
+}

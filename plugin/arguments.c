@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "arguments.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#define DEFAULT_HELPER "/opt/qpu_slurm/bin/qpu-slurm"
+#define DEFAULT_CONFIG "/etc/qpu_slurm/config.toml"
+
+/* One argument: where it goes depends on what it is. */
+struct parameter {
+	const char *name;
+	struct names *names; /* A list of names of this shape, or */
+	name_shape *shape;
+	const char **path; /* an absolute path. */
+	bool given;
+};
+
+static bool parse_one(struct parameter *parameter, const char *value, struct problem *why)
+{
+	if (parameter->given)
+		return problem_set(why, "the argument %s is given twice", parameter->name);
+	parameter->given = true;
+	if (parameter->names != NULL)
+		return names_parse(parameter->names, parameter->name, value, parameter->shape, SIZE_MAX, why);
+	if (value[0] != '/')
+		return problem_set(why, "%s: '%s' is not an absolute path", parameter->name, value);
+	*parameter->path = value;
+	return true;
+}
+
+bool arguments_parse(struct arguments *arguments, int argc, char *const argv[], struct problem *why)
+{
+	struct parameter parameters[] = {
+		{"qpus", &arguments->qpus, name_is_qpu, NULL, false},
+		{"user_credentials", &arguments->user_credentials, name_is_qpu, NULL, false},
+		{"gres_partitions", &arguments->gres_partitions, name_is_partition, NULL, false},
+		{"helper", NULL, NULL, &arguments->helper, false},
+		{"config", NULL, NULL, &arguments->config, false},
+	};
+	const size_t count = sizeof(parameters) / sizeof(parameters[0]);
+
+	*arguments = (struct arguments){.helper = DEFAULT_HELPER, .config = DEFAULT_CONFIG};
+	for (int i = 0; i < argc; i++) {
+		const char *equals = strchr(argv[i], '=');
+		size_t length = equals == NULL ? 0 : (size_t)(equals - argv[i]);
+		struct parameter *parameter = parameters;
+
+		while (parameter < parameters + count &&
+		       (strlen(parameter->name) != length || strncmp(parameter->name, argv[i], length) != 0))
+			parameter++;
+		if (parameter == parameters + count) {
+			problem_set(why, "'%s' is no argument of this plugin", argv[i]);
+			goto fail;
+		}
+		if (!parse_one(parameter, equals + 1, why))
+			goto fail;
+	}
+	if (arguments->qpus.count == 0) {
+		problem_set(why, "the argument qpus is missing");
+		goto fail;
+	}
+	for (size_t i = 0; i < arguments->user_credentials.count; i++) {
+		const char *name = arguments->user_credentials.items[i];
+
+		if (!names_contain(&arguments->qpus, name)) {
+			problem_set(why, "user_credentials: '%s' is not one of qpus", name);
+			goto fail;
+		}
+	}
+	return true;
+fail:
+	arguments_free(arguments);
+	return false;
+}
+
+void arguments_free(struct arguments *arguments)
+{
+	names_free(&arguments->qpus);
+	names_free(&arguments->user_credentials);
+	names_free(&arguments->gres_partitions);
+	*arguments = (struct arguments){0};
+}

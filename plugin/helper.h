@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Run a program beside slurmstepd, for a bounded time, and read what it says. */
+#ifndef QPU_SLURM_HELPER_H
+#define QPU_SLURM_HELPER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "problem.h"
+
+struct helper_answer {
+	char *text; /* Its stdout, with a NUL behind it; helper_free. */
+	size_t length;
+	int exit_code;
+};
+
+/*
+ * Run a program to its end and read its stdout. It gets nothing of ours but `envp`: stdin and stderr are
+ * /dev/null, the directory is /, signals are as after a boot. When it returns, no process of its process
+ * group is left.
+ *
+ * argv: the absolute path of the program and its arguments.
+ * envp: its whole environment.
+ * milliseconds: how long it may take.
+ * limit: how many bytes it may say.
+ *
+ * Returns false, with the reason, if it could not be run, took too long, said too much or was killed.
+ */
+bool helper_run(struct helper_answer *answer, const char *const argv[], const char *const envp[],
+		int milliseconds, size_t limit, struct problem *why);
+
+/* Wipe an answer, since it may hold a credential, and free it. */
+void helper_free(struct helper_answer *answer);
+
+#endif

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The SPANK plugin qpu_slurm: what Slurm calls, and where it goes from here.
+ *
+ *     sbatch, salloc, srun    allocator.c    check --qpu, publish it
+ *     slurmstepd              remote.c       set the job's QPU variables
+ *     slurmd, its hooks       nothing        (PrologSlurmctld and EpilogSlurmctld do the work: hooks/)
+ */
+#include <slurm/slurm.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Slurm looks these up by name; everything else of the plugin is hidden from it. */
+#pragma GCC visibility push(default)
+#include <slurm/spank.h>
+SPANK_PLUGIN(qpu_slurm, 1)
+#pragma GCC visibility pop
+
+#include "allocator.h"
+#include "arguments.h"
+#include "problem.h"
+#include "remote.h"
+
+static struct arguments arguments;
+static bool arguments_fine;
+static struct problem mistake; /* in the arguments, unless they are fine. */
+
+/* The value of --qpu; the last one counts, as with Slurm's own options. */
+static char *qpu;
+
+static int take_option(int tag, const char *value, int remote)
+{
+	struct problem why;
+	char *copy;
+
+	(void)tag;
+	if (value == NULL)
+		value = "";
+	/* Where the job runs nothing is checked again: the controller's hooks have decided. */
+	if (!remote) {
+		if (!arguments_fine) {
+			slurm_error("qpu_slurm: plugstack.conf: %s", mistake.text);
+			return -1;
+		}
+		if (!allocator_check(&arguments, value, &why)) {
+			slurm_error("qpu_slurm: %s", why.text);
+			return -1;
+		}
+	}
+	copy = strdup(value);
+	if (copy == NULL) {
+		slurm_error("qpu_slurm: --qpu: out of memory");
+		return remote ? 0 : -1;
+	}
+	free(qpu);
+	qpu = copy;
+	return 0;
+}
+
+static struct spank_option option = {
+	.name = (char *)"qpu",
+	.arginfo = (char *)"NAME[,NAME]",
+	.usage = (char *)"hold these quantum processors while the job runs",
+	.has_arg = 1,
+	.cb = take_option,
+};
+
+int slurm_spank_init(spank_t spank, int argc, char *argv[])
+{
+	spank_context_t context = spank_context();
+	bool submitting = context == S_CTX_LOCAL || context == S_CTX_ALLOCATOR;
+
+	if (!submitting && context != S_CTX_REMOTE)
+		return 0;
+	arguments_fine = arguments_parse(&arguments, argc, argv, &mistake);
+	if (!arguments_fine && !submitting)
+		slurm_info("qpu_slurm: plugstack.conf: %s", mistake.text);
+	if (submitting)
+		allocator_forget_outer_job();
+	if (spank_option_register(spank, &option) != ESPANK_SUCCESS) {
+		slurm_info("qpu_slurm: --qpu cannot be registered");
+		return submitting ? -1 : 0;
+	}
+	if (!arguments_fine && submitting) {
+		slurm_error("qpu_slurm: plugstack.conf: %s", mistake.text);
+		return -1;
+	}
+	return 0;
+}
+
+int slurm_spank_init_post_opt(spank_t spank, int argc, char *argv[])
+{
+	struct problem why;
+
+	(void)argc;
+	(void)argv;
+	switch (spank_context()) {
+	case S_CTX_LOCAL:
+	case S_CTX_ALLOCATOR:
+		if (qpu == NULL || allocator_publish(spank, &arguments, qpu, &why))
+			return 0;
+		slurm_error("qpu_slurm: %s", why.text);
+		return -1;
+	case S_CTX_REMOTE:
+		remote_set_variables(spank, arguments_fine ? &arguments : NULL, &mistake, qpu != NULL);
+		return 0;
+	default:
+		return 0;
+	}
+}
+
+int slurm_spank_task_init(spank_t spank, int argc, char *argv[])
+{
+	(void)argc;
+	(void)argv;
+	if (spank_context() == S_CTX_REMOTE)
+		remote_check_task(spank);
+	return 0;
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What runs in slurmstepd, on the compute node: the job's QPU variables are asked for, as root, and set for
+ * the batch script and every step. Nothing here returns an error: it would cost a node. A job that must not
+ * run is ended by its own tasks instead.
+ */
+#ifndef QPU_SLURM_REMOTE_H
+#define QPU_SLURM_REMOTE_H
+
+#include <slurm/spank.h>
+
+#include "arguments.h"
+#include "problem.h"
+
+/*
+ * Set the variables of the step's job, if it may have a QPU; others cost a few looks into their environment.
+ *
+ * arguments: as the admin wrote them, or NULL if they were wrong;
+ * mistake: then, in which way.
+ * option_given: whether the step was given --qpu.
+ */
+void remote_set_variables(spank_t spank, const struct arguments *arguments, const struct problem *mistake,
+			  bool option_given);
+
+/* In the task, as the user: end it if the job must not run, and say why. */
+void remote_check_task(spank_t spank);
+
+#endif

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "check.h"
+#include "output.h"
+
+static const char *const ours[] = {
+	"ibm_fez_QRMI_IBM_QRS_ENDPOINT",
+	"ibm-fez_QRMI_JOB_ACQUISITION_TOKEN",
+	"a_QRMI_B_QRMI_C",
+	"A_QRMI_X",
+	"QRMI_JOB_QPU_RESOURCES",
+	"SLURM_JOB_QPU_TYPES",
+	"QISKIT_IBM_TOKEN",
+	"QPU_SLURM_SESSIONS",
+	"IAM_URL",
+	"GLOBAL_SEARCH_URL",
+	"GLOBAL_CATALOG_URL",
+};
+
+static const char *const not_ours[] = {
+	"",
+	"LD_PRELOAD",
+	"PATH",
+	"PYTHONPATH",
+	"BASH_ENV",
+	"IAM_URLS",
+	"_QRMI_X",
+	"9_QRMI_X",
+	"a_QRMI_",
+	"a_QRMI_x",
+	"a b_QRMI_X",
+	"a$_QRMI_X",
+	"QISKIT_IBM_",
+	"QISKIT_IBM_token",
+	"QISKIT_IBM_TOKEN\x1b",
+	"SLURM_JOB_ID",
+	"SLURM_SPANK_QPU_SLURM_QPU",
+	"BASH_FUNC_a_QRMI_X%%",
+};
+
+static const struct {
+	const char *text;
+	size_t count, dropped;
+	const char *error;
+	const char *reason; /* Why the whole is refused; NULL: it is not. */
+} cases[] = {
+	{"", 0, 0, NULL, NULL},
+	{"\n\n", 0, 0, NULL, NULL},
+	{"QISKIT_IBM_TOKEN=a=b c\nIAM_URL=\n", 2, 0, NULL, NULL},
+	{"IAM_URL=https://iam", 1, 0, NULL, NULL},
+	{"LD_PRELOAD=/x.so\nIAM_URL=a\nPATH=/x\n", 1, 2, NULL, NULL},
+	{"error: no.\n", 0, 0, "no.", NULL},
+	{"error: \x1b[2J gone\n", 0, 0, "?[2J gone", NULL},
+	{"error: a=b\n", 0, 0, "a=b", NULL},
+	{"IAM_URL=a\nerror: and then this\n", 1, 0, "and then this", NULL},
+	{"Traceback (most recent call last):\n", 0, 0, NULL, "neither NAME=value nor an error"},
+	{"=x\n", 0, 0, NULL, "neither NAME=value nor an error"},
+};
+
+static void know_our_variables(void)
+{
+	for (size_t i = 0; i < COUNT(ours); i++)
+		CHECK(output_is_ours(ours[i]), ours[i]);
+	for (size_t i = 0; i < COUNT(not_ours); i++)
+		CHECK(!output_is_ours(not_ours[i]), not_ours[i]);
+}
+
+static void read_what_the_helper_says(void)
+{
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		char *text = strdup(cases[i].text);
+		struct problem why = {""};
+		struct output output;
+		bool fine = output_parse(&output, text, strlen(text), &why);
+
+		CHECK(fine == (cases[i].reason == NULL), cases[i].text);
+		if (!fine)
+			CHECK(strstr(why.text, cases[i].reason) != NULL, why.text);
+		CHECK(output.count == cases[i].count && output.dropped == cases[i].dropped, cases[i].text);
+		CHECK((output.error == NULL) == (cases[i].error == NULL), cases[i].text);
+		if (output.error != NULL)
+			CHECK(strcmp(output.error, cases[i].error) == 0, output.error);
+		output_free(&output);
+		free(text);
+	}
+}
+
+static void keep_values_as_they_are(void)
+{
+	char text[] = "QISKIT_IBM_TOKEN=a=b c\nIAM_URL=";
+	struct problem why;
+	struct output output;
+
+	CHECK(output_parse(&output, text, strlen(text), &why), why.text);
+	CHECK(strcmp(output.variables[0].name, "QISKIT_IBM_TOKEN") == 0, "the first name");
+	CHECK(strcmp(output.variables[0].value, "a=b c") == 0, "the first value");
+	CHECK(strcmp(output.variables[1].value, "") == 0, "an empty value");
+	output_free(&output);
+}
+
+static void refuse_a_nul(void)
+{
+	char text[] = "IAM_URL=a\0LD_PRELOAD=b";
+	struct problem why;
+	struct output output;
+
+	CHECK(!output_parse(&output, text, sizeof(text) - 1, &why), "a NUL");
+	CHECK(output.count == 0, "nothing is taken");
+}
+
+int main(void)
+{
+	know_our_variables();
+	read_what_the_helper_says();
+	keep_values_as_they_are();
+	refuse_a_nul();
+	return 0;
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The names of the environment variables that the plugin writes and reads. */
+#ifndef QPU_SLURM_VARIABLES_H
+#define QPU_SLURM_VARIABLES_H
+
+/* Published with the job (spank_job_control_setenv); hooks see them as SPANK_<name>, */
+#define PUBLISHED_QPU "QPU_SLURM_QPU"	      /* the value of --qpu, */
+#define PUBLISHED_API_KEY "QPU_SLURM_API_KEY" /* the user's own key; */
+
+/* and the job's batch script and steps as SLURM_SPANK_<name>. */
+#define JOB_QPU "SLURM_SPANK_" PUBLISHED_QPU
+#define JOB_API_KEY "SLURM_SPANK_" PUBLISHED_API_KEY
+
+/* In which Slurm itself hands --qpu on: to the commands in a job, and from a command to slurmstepd. */
+#define OPTION_VARIABLE "_SLURM_SPANK_OPTION_qpu_slurm_qpu"
+#define JOB_OPTION_VARIABLE "SLURM_SPANK_" OPTION_VARIABLE
+
+/* What the user exports, as IBM's own tools read it. */
+#define USER_API_KEY "QISKIT_IBM_TOKEN"
+
+/* What the helper gives to every job that has a QPU, whoever's option asked for it. */
+#define JOB_RESOURCES "SLURM_JOB_QPU_RESOURCES"
+
+/* In which the helper is given the user's key. */
+#define HELPER_API_KEY "QPU_SLURM_API_KEY"
+
+/* More than any key is long, and little enough for an environment. */
+enum { API_KEY_LENGTH = 4096 };
+
+#endif
