@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The QPUs' data: snapshots of real ones, which qiskit-ibm-runtime brings along, served as they are."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+Availability = Literal["active", "paused", "offline"]
+
+_PREFIX = "ibm_"
+
+
+class Backend:
+    """One QPU: what it is, and whether it is up.
+
+    Args:
+        name: Its name, such as `ibm_fez`.
+
+    Raises:
+        LookupError: There is no snapshot of that name.
+
+    Attributes:
+        configuration: The configuration, as JSON text.
+        properties: The last calibration, as JSON text.
+        qubits: How many qubits it has.
+        status: `active`; `paused`, when tasks wait; or `offline`. `GET /backends` says online for active.
+        message: Why it is not up.
+    """
+
+    def __init__(self, name: str) -> None:
+        short = name.removeprefix(_PREFIX)
+        folder = _snapshots() / short
+        try:
+            configuration = msgspec.json.decode((folder / f"conf_{short}.json").read_bytes())
+            properties = msgspec.json.decode((folder / f"props_{short}.json").read_bytes())
+        except OSError:
+            raise LookupError(
+                f"no snapshot of a QPU named {name}; known are {', '.join(snapshots())}"
+            ) from None
+        # Some snapshots are called fake_…, and a session is not created for a simulator.
+        configuration |= {"backend_name": name, "simulator": False}
+        properties |= {"backend_name": name}
+        self.name = name
+        self.configuration = msgspec.json.encode(configuration)
+        self.properties = msgspec.json.encode(properties)
+        self.version = str(configuration["backend_version"])
+        self.qubits = int(configuration["n_qubits"])
+        self.status: Availability = "active"
+        self.message = ""
+        self._clops = configuration.get("clops_h")
+        self._processor_type = configuration.get("processor_type")
+        self._best_two_qubit_gate = _best_two_qubit_gate(properties)
+
+    @property
+    def up(self) -> bool:
+        """Whether it runs tasks."""
+        return self.status == "active"
+
+    def set_status(self, status: Availability, message: str) -> None:
+        """Say whether it is up, and why not."""
+        self.status = status
+        self.message = message
+
+    def status_document(self, queue_length: int) -> dict[str, Any]:
+        """Write its status, as `GET /backends/{name}/status` does.
+
+        `state` tells whether it is there at all; a paused QPU is (guess).
+        """
+        return {
+            "state": self.status != "offline",
+            "status": self.status,
+            "message": self.message,
+            "length_queue": queue_length,
+            "backend_version": self.version,
+        }
+
+    def device(self, queue_length: int) -> dict[str, Any]:
+        """Describe it as `GET /backends` does."""
+        status = {"name": "online" if self.up else self.status, "reason": self.message or "available"}
+        return {
+            "name": self.name,
+            "status": status,
+            "is_simulator": False,
+            "qubits": self.qubits,
+            "clops": {"type": "hardware", "value": self._clops},
+            "processor_type": self._processor_type,
+            "queue_length": queue_length,
+            "performance_metrics": {
+                "two_q_error_best": self._best_two_qubit_gate,
+                # qrmi wants gate and qubits here too, although it is an average.
+                "two_q_error_layered": self._best_two_qubit_gate,
+            },
+        }
+
+
+def snapshots() -> list[str]:
+    """List the QPUs that there is a snapshot of."""
+    return sorted(
+        f"{_PREFIX}{conf.parent.name}" for conf in _snapshots().glob("*/conf_*.json") if _is_complete(conf)
+    )
+
+
+def _is_complete(conf: Path) -> bool:
+    """Tell whether a calibration lies beside a configuration."""
+    return (conf.parent / f"props_{conf.parent.name}.json").exists()
+
+
+def _snapshots() -> Path:
+    """Find the snapshots without importing qiskit-ibm-runtime, which takes seconds."""
+    spec = importlib.util.find_spec("qiskit_ibm_runtime")
+    if spec is None or spec.origin is None:
+        raise LookupError("the emulator needs qiskit-ibm-runtime: pip install 'qpu_slurm[devkit]'")
+    return Path(spec.origin).parent / "fake_provider" / "backends"
+
+
+def _best_two_qubit_gate(properties: dict[str, Any]) -> dict[str, Any]:
+    """Find the two-qubit gate with the least error in a calibration."""
+    gates = [
+        {"value": parameter["value"], "gate": gate["gate"], "qubits": gate["qubits"]}
+        for gate in properties["gates"]
+        if len(gate["qubits"]) == 2  # noqa: PLR2004 (a two-qubit gate has two)
+        for parameter in gate["parameters"]
+        if parameter["name"] == "gate_error"
+    ]
+    return min(gates, key=lambda gate: float(gate["value"]))
