@@ -20,6 +20,9 @@ QPU_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 MAX_QPUS = 16
 """How many QPUs one option may name; the plugin (plugin/names.h) holds to the same."""
 
+MAX_ADMIN_COMMENT = 4000
+"""How many bytes of a job's AdminComment we write and read."""
+
 
 def parse_qpu_option(value: str) -> tuple[str, ...]:
     """Read the value of `--qpu`: names separated by commas, each once.
@@ -142,7 +145,7 @@ class HookJob(msgspec.Struct, frozen=True, kw_only=True):
             # Slurm sets 0 for a job that is no component.
             leader=number("SLURM_HET_JOB_ID", "0") or job_id,
             user_id=number("SLURM_JOB_UID"),
-            restarts=number("SLURM_RESTART_COUNT", "0"),
+            restarts=number("SLURM_JOB_RESTART_COUNT", "0"),
             qpu_option=environ.get("SPANK_QPU_SLURM_QPU") or None,
             api_key=Secret(key) if key else None,
         )

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asking Slurm with squeue(1): any release, no library needed."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from qpu_slurm.errors import SlurmError
+from qpu_slurm.slurm._commands import Commands, UnknownJob
+from qpu_slurm.slurm.job import MAX_ADMIN_COMMENT, JobRecord, parse_gres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qpu_slurm.config import SlurmConfig
+
+# squeue pads or cuts a value to its field's width in bytes, and puts nothing in between. So each job takes
+# the same number of bytes and one line end, and no value, whatever a user wrote into it, can look like the
+# end of its field, of its line or like another job. (squeue has JSON too, but up to 22.05 gives all jobs
+# whichever was asked for; other formats have separators that a value may contain.)
+FIELDS = {
+    "JobID": 12,
+    "HetJobID": 12,
+    "UserID": 12,
+    "State": 20,
+    "BatchFlag": 4,
+    "TimeLeft": 20,
+    "tres-per-node": 1000,
+    "admin_comment": MAX_ADMIN_COMMENT,
+}
+"""What we ask for, and each field's width in bytes."""
+
+_TIME = re.compile(r"(?:(?P<days>\d+)-)?(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+)")
+
+
+class CommandLine:
+    """What Slurm knows, as squeue tells it.
+
+    Args:
+        config: Where Slurm's commands are, which cluster to ask, and how long to wait for an answer.
+    """
+
+    def __init__(self, config: SlurmConfig) -> None:
+        self._commands = Commands(config)
+
+    def job(self, job_id: int) -> JobRecord | None:
+        """Look up a job, or a component of a heterogeneous job; see `Query`."""
+        try:
+            # For an array squeue gives all its tasks, for a heterogeneous job's leader all components.
+            return next((job for job in self._squeue(f"--jobs={job_id}") if job.job_id == job_id), None)
+        except UnknownJob:
+            return None
+
+    def jobs(self) -> list[JobRecord]:
+        """List all jobs; see `Query`."""
+        # A job that waits for one of several partitions may be listed once for each.
+        return list({job.job_id: job for job in self._squeue()}.values())
+
+    def _squeue(self, *arguments: str) -> Iterator[JobRecord]:
+        fields = ",".join(f"{name}:{width}" for name, width in FIELDS.items())
+        output = self._commands.run(
+            "squeue", "--noheader", "--all", "--states=all", "--sort=i", f"--Format={fields}", *arguments
+        )
+        return parse(output)
+
+
+def parse(output: bytes) -> Iterator[JobRecord]:
+    """Read what squeue prints for `FIELDS`.
+
+    Raises:
+        SlurmError: It is not that; for instance because this squeue lacks a field.
+    """
+    size = sum(FIELDS.values())
+    for start in range(0, len(output), size + 1):
+        record = output[start : start + size + 1]
+        if len(record) != size + 1 or not record.endswith(b"\n"):
+            raise SlurmError("squeue printed something that is not the table that it was asked for.")
+        yield _job(record)
+
+
+def _job(record: bytes) -> JobRecord:
+    values = {}
+    start = 0
+    for name, width in FIELDS.items():
+        values[name] = record[start : start + width].decode(errors="replace").rstrip()
+        start += width
+    gres = values["tres-per-node"]
+    if len(gres.encode()) >= FIELDS["tres-per-node"]:
+        # It was cut: what is left of its last part may mean something else than the whole did.
+        gres = gres.rpartition(",")[0]
+    comment = values["admin_comment"]
+    return JobRecord(
+        job_id=_number(values["JobID"]),
+        # N/A for a job that is no component.
+        het_job_id=_number(values["HetJobID"]) or None if values["HetJobID"][:1].isdigit() else None,
+        user_id=_number(values["UserID"]),
+        state=values["State"],
+        batch=values["BatchFlag"] == "1",
+        gres=parse_gres(gres),
+        time_left=parse_time_left(values["TimeLeft"]),
+        admin_comment="" if comment == "(null)" else comment,
+    )
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise SlurmError(f"squeue printed {text!r} where a number belongs.")
+    return int(text)
+
+
+def parse_time_left(text: str) -> int | None:
+    """Read squeue's TimeLeft: `[days-][hours:]minutes:seconds`, or a word.
+
+    Returns:
+        Seconds; 0 if the time is over (INVALID); None if there is no limit (UNLIMITED, NOT_SET).
+
+    Raises:
+        SlurmError: It is none of them.
+    """
+    if text in {"UNLIMITED", "NOT_SET"}:
+        return None
+    if text == "INVALID":
+        return 0
+    time = _TIME.fullmatch(text)
+    if time is None:
+        raise SlurmError(f"squeue printed {text!r} where a time belongs.")
+    days, hours, minutes, seconds = (int(part or 0) for part in time.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds

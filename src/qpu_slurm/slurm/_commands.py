@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running Slurm's own commands."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+from qpu_slurm.errors import SlurmError
+
+if TYPE_CHECKING:
+    from qpu_slurm.config import SlurmConfig
+
+
+class UnknownJob(SlurmError):
+    """Slurm knows no job of that id (any more)."""
+
+
+class Commands:
+    """Slurm's commands of one cluster: squeue, scontrol.
+
+    They retry by themselves while slurmctld is away or busy (for about MessageTimeout), so we do not.
+
+    Args:
+        config: Where they are, which cluster to ask, and how long to wait for an answer.
+    """
+
+    def __init__(self, config: SlurmConfig) -> None:
+        self._config = config
+        # Nothing of ours: a hook has no PATH, and SQUEUE_* or SCONTROL_* would change what they answer.
+        self._environ = {"LC_ALL": "C", "SLURM_CONF": str(config.conf)}
+
+    def run(self, program: str, *arguments: str) -> bytes:
+        """Run one command and return what it printed.
+
+        Raises:
+            UnknownJob: It says that there is no such job.
+            SlurmError: It is not there, it failed (the message is what it said), or it took too long.
+        """
+        try:
+            answer = subprocess.run(
+                [self._config.bin / program, *arguments],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                env=self._environ,
+                timeout=self._config.timeout,
+                check=False,
+            )
+        except OSError as error:
+            raise SlurmError(f"{error.filename}: {error.strerror}; see `bin` in [slurm].") from error
+        except subprocess.TimeoutExpired as error:
+            raise SlurmError(f"{program} had no answer within {self._config.timeout} s.") from error
+        if answer.returncode:
+            said = " ".join(answer.stderr.decode(errors="replace").split())
+            kind = UnknownJob if "Invalid job id" in said else SlurmError
+            raise kind(f"{program} failed: {said or f'exit code {answer.returncode}'}")
+        return answer.stdout

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asking Slurm what it knows about jobs."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from typing import TYPE_CHECKING, Protocol
+
+from qpu_slurm.slurm._command_line import CommandLine
+from qpu_slurm.slurm._pyslurm import Pyslurm
+
+if TYPE_CHECKING:
+    from qpu_slurm.config import SlurmConfig
+    from qpu_slurm.slurm.job import JobRecord
+
+
+class Query(Protocol):
+    """What Slurm knows about jobs; ended ones it forgets after slurm.conf's MinJobAge.
+
+    Both raise `SlurmError` if Slurm does not answer.
+    """
+
+    def job(self, job_id: int) -> JobRecord | None:
+        """Look up a job, or a component of a heterogeneous job; None if Slurm does not know it."""
+
+    def jobs(self) -> list[JobRecord]:
+        """List all jobs, each component of a heterogeneous job by itself, in no particular order."""
+
+
+def connect(config: SlurmConfig) -> Query:
+    """Choose the way to ask: pyslurm where it can be imported, Slurm's commands elsewhere.
+
+    pyslurm is built against one Slurm release and linked to its library, so where it can be imported it
+    fits.
+
+    Args:
+        config: Where Slurm's commands are, which cluster to ask, and how long to wait for an answer.
+    """
+    command_line = CommandLine(config)
+    conf = str(config.conf)
+    # Slurm's library reads SLURM_CONF once, when pyslurm is imported, and ends the whole process if there
+    # is no such file: the commands give an error instead.
+    if importlib.util.find_spec("pyslurm") is None or not config.conf.is_file():
+        return command_line
+    if "pyslurm" in sys.modules and os.environ.get("SLURM_CONF") != conf:
+        return command_line
+    os.environ["SLURM_CONF"] = conf
+    try:
+        return Pyslurm(importlib.import_module("pyslurm"), command_line)
+    except ImportError:  # its libslurm is not on this machine (any more)
+        return command_line

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asking Slurm about jobs, and asking it to do something with them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from qpu_slurm.config import SlurmConfig
+from qpu_slurm.errors import SlurmError
+from qpu_slurm.slurm.control import Control
+from qpu_slurm.slurm.job import MAX_ADMIN_COMMENT, Gres, JobRecord
+from qpu_slurm.slurm.query import Query, connect
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from qpu_slurm.devkit.cluster import Cluster
+
+HET = ("--time=5", "--wrap=sleep 60", ":", "--partition=quantum", "--gres=qpu:1", "--time=7", "--wrap=true")
+FORGERY = (
+    "x'\n99          N/A         0           RUNNING             1   \n\tJobState=FAILED AdminComment=forged"
+)
+
+
+@pytest.fixture
+def config(cluster: Cluster) -> SlurmConfig:
+    return SlurmConfig(conf=cluster.conf, bin=cluster.bin)
+
+
+@pytest.fixture
+def query(config: SlurmConfig) -> Query:
+    return connect(config)
+
+
+@pytest.fixture
+def control(config: SlurmConfig) -> Control:
+    return Control(config)
+
+
+@pytest.fixture(autouse=True)
+def _leave_no_jobs(cluster: Cluster) -> Iterator[None]:
+    yield
+    for user in cluster.users:
+        cluster.run(["scancel", f"--user={user}"], user=cluster.slurm_user)
+    cluster.wait_until_idle()
+
+
+def _job(query: Query, job_id: int, state: str | None = None) -> JobRecord:
+    deadline = time.monotonic() + 20
+    while True:
+        job = query.job(job_id)
+        assert job is not None
+        if state in {None, job.state}:
+            return job
+        assert time.monotonic() < deadline, job
+        time.sleep(0.05)
+
+
+def test_a_batch_job(cluster: Cluster, query: Query) -> None:
+    job_id = cluster.submit(["--time=10", "--partition=quantum", "--gres=qpu:1", "--wrap=sleep 60"])
+    job = _job(query, job_id, "RUNNING")
+    assert job.time_left is not None
+    assert 580 < job.time_left <= 600
+    assert job == JobRecord(
+        job_id=job_id,
+        het_job_id=None,
+        user_id=pwd.getpwnam(cluster.users[0]).pw_uid,
+        state="RUNNING",
+        batch=True,
+        gres=(Gres("qpu", None, 1),),
+        time_left=job.time_left,
+        admin_comment="",
+    )
+    assert job.leader == job_id
+
+
+def test_the_components_of_a_heterogeneous_job(cluster: Cluster, query: Query) -> None:
+    leader = cluster.submit(HET)
+    jobs = [_job(query, leader), _job(query, leader + 1)]
+    assert [job.job_id for job in jobs] == [leader, leader + 1]
+    assert [job.leader for job in jobs] == [leader, leader]
+    assert [job.gres for job in jobs] == [(), (Gres("qpu", None, 1),)]
+    assert [job.batch for job in jobs] == [True, True]
+    assert {job.job_id for job in query.jobs()} >= {leader, leader + 1}
+
+
+def test_the_tasks_of_an_array(cluster: Cluster, query: Query) -> None:
+    array = cluster.submit(["--array=1-2", "--wrap=sleep 60"])
+    _job(query, array, "RUNNING")
+    running = [job for job in query.jobs() if job.state == "RUNNING"]
+    assert array in {job.job_id for job in running}
+    assert len({job.job_id for job in running}) == 2
+    for job in running:
+        assert _job(query, job.job_id).job_id == job.job_id
+
+
+@pytest.mark.parametrize("command", [["salloc", "sleep", "60"], ["srun", "sleep", "60"]])
+def test_a_job_without_a_script(cluster: Cluster, query: Query, command: Sequence[str]) -> None:
+    with _interactive(cluster, command):
+        job = _interactive_job(query)
+        assert not job.batch
+        assert job.state == "RUNNING"
+
+
+def test_a_job_without_a_limit_has_much_time_left_or_no_limit(cluster: Cluster, query: Query) -> None:
+    waiting = _job(query, cluster.submit(["--hold", "--wrap=true"]))
+    assert waiting.time_left is None
+    # Slurm's own idea of no limit: a year.
+    running = _job(query, cluster.submit(["--wrap=sleep 60"]), "RUNNING")
+    assert running.time_left is None or running.time_left > 300 * 24 * 3600
+
+
+def test_an_ended_job_is_still_known(cluster: Cluster, query: Query) -> None:
+    job_id = cluster.submit(["--wrap=true"])
+    cluster.wait(job_id)
+    assert _job(query, job_id).state == "COMPLETED"
+
+
+def test_an_unknown_job_is_none(query: Query) -> None:
+    assert query.job(4_000_000) is None
+
+
+def test_what_a_user_writes_cannot_forge_a_record(cluster: Cluster, query: Query) -> None:
+    before = {job.job_id for job in query.jobs()}
+    job_id = cluster.submit(["--hold", f"--job-name={FORGERY}", f"--comment={FORGERY}", "--wrap=true"])
+    job = _job(query, job_id, "PENDING")
+    assert job.admin_comment == ""
+    assert {job.job_id for job in query.jobs()} - before == {job_id}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"qpu_slurm": {"sessions": {"ibm_fez": "a-b", "ibm_torino": null}}}',
+        '{"quotes": "a \\"b\\" \'c\'", "equals": "Comment=x,y z"}',
+        f"first{FORGERY}",
+        "Grüße an die Quanten ⚛",
+        "x" * MAX_ADMIN_COMMENT,
+        "",
+    ],
+    ids=["ours", "quotes", "forgery", "unicode", "longest", "empty"],
+)
+def test_an_admin_comment_is_read_as_it_was_written(
+    cluster: Cluster, query: Query, control: Control, text: str
+) -> None:
+    job_id = cluster.submit(["--hold", "--wrap=true"])
+    control.set_admin_comment(job_id, "before")
+    control.set_admin_comment(job_id, text)
+    assert _job(query, job_id).admin_comment == text
+
+
+def test_an_admin_comment_that_could_not_be_read_back_is_refused(cluster: Cluster, control: Control) -> None:
+    job_id = cluster.submit(["--hold", "--wrap=true"])
+    with pytest.raises(SlurmError, match="4000 bytes"):
+        control.set_admin_comment(job_id, "ä" * 2001)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["leader first", "leader last"])
+def test_each_component_has_its_own_admin_comment(
+    cluster: Cluster, query: Query, control: Control, order: Sequence[int]
+) -> None:
+    leader = cluster.submit(["--begin=now+1hour", *HET])
+    for offset in order:
+        control.set_admin_comment(leader + offset, f"component {offset}")
+    assert _job(query, leader).admin_comment == "component 0"
+    assert _job(query, leader + 1).admin_comment == "component 1"
+
+
+@pytest.mark.parametrize("arguments", [("--time=5", "--wrap=true"), HET], ids=["plain", "heterogeneous"])
+def test_requeue_starts_a_job_again_later(
+    cluster: Cluster, query: Query, control: Control, arguments: Sequence[str]
+) -> None:
+    script = cluster.home() / "again.sh"
+    script.write_text('#!/bin/sh\n[ -n "$SLURM_RESTART_COUNT" ] || sleep 60\necho run $SLURM_RESTART_COUNT\n')
+    script.chmod(0o755)
+    components = [argument for argument in arguments if not argument.startswith("--wrap")]
+    job_id = cluster.submit(["--requeue", *components, str(script)])
+    _job(query, job_id, "RUNNING")
+    control.requeue(job_id, 1)
+    # As the hook of another component does at the same time.
+    with contextlib.suppress(SlurmError):
+        control.requeue(job_id, 1)
+    assert cluster.wait(job_id) == "COMPLETED"
+    assert cluster.output(job_id).endswith("run 1\n")
+
+
+def test_requeue_a_job_that_waits_already_only_delays_it(
+    cluster: Cluster, query: Query, control: Control
+) -> None:
+    job_id = cluster.submit(["--begin=now+1hour", "--wrap=true"])
+    control.requeue(job_id, 0)
+    assert cluster.wait(job_id) == "COMPLETED"
+    assert query.job(job_id) is not None
+
+
+def test_requeue_says_why_it_cannot(cluster: Cluster, query: Query, control: Control) -> None:
+    job_id = cluster.submit(["--no-requeue", "--wrap=sleep 60"])
+    _job(query, job_id, "RUNNING")
+    with pytest.raises(SlurmError, match="presently disabled"):
+        control.requeue(job_id, 1)
+    with _interactive(cluster, ["srun", "sleep", "60"]):
+        interactive = _interactive_job(query).job_id
+        with pytest.raises(SlurmError, match="Only batch jobs"):
+            control.requeue(interactive, 1)
+
+
+@pytest.mark.parametrize("command", [["salloc", "sleep", "60"], ["srun", "sleep", "60"]])
+def test_notify_reaches_who_waits(
+    cluster: Cluster, query: Query, control: Control, command: Sequence[str]
+) -> None:
+    with _interactive(cluster, command) as client:
+        control.notify(_interactive_job(query).job_id, "The QPU is away;\n 'try' \"later\".")
+        assert client.stderr is not None
+        assert any("The QPU is away; 'try' \"later\"." in line for line in client.stderr)
+
+
+def test_a_slurm_that_is_not_there_is_an_error(cluster: Cluster, tmp_path: Path) -> None:
+    silent = SlurmConfig(conf=tmp_path / "slurm.conf", bin=cluster.bin, timeout=1)
+    with pytest.raises(SlurmError, match="squeue"):
+        connect(silent).job(1)
+    with pytest.raises(SlurmError, match="No such file"):
+        Control(SlurmConfig(conf=cluster.conf, bin=tmp_path)).notify(1, "hello")
+
+
+@contextlib.contextmanager
+def _interactive(cluster: Cluster, command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    with cluster.popen(command) as client:
+        try:
+            yield client
+        finally:
+            os.killpg(client.pid, signal.SIGKILL)
+
+
+def _interactive_job(query: Query) -> JobRecord:
+    deadline = time.monotonic() + 20
+    while True:
+        found = [job for job in query.jobs() if not job.batch and job.state == "RUNNING"]
+        if found:
+            return found[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
