@@ -7,6 +7,7 @@
     │   ├── PayloadError       a primitive input (or a result) is not in a form that we know
     │   └── NoLease            the job holds no QPU of that name
     ├── OutputError            a result could not be written
+    ├── JournalError           the record of leases cannot be read or written
     ├── SlurmError             Slurm did not answer, or answered what we do not understand
     └── ServiceError           the quantum service said no, or said nothing
         ├── Refused            it said no: asking again will not help
@@ -51,6 +52,10 @@ class NoLease(UserMistake):
 
 class OutputError(QpuSlurmError):
     """A result could not be written where it was asked for."""
+
+
+class JournalError(QpuSlurmError):
+    """The record of leases cannot be read or written: locked, damaged, no room, no permission."""
 
 
 class SlurmError(QpuSlurmError):

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the admin wrote, typed and checked.
+
+`load` reads `/etc/qpu_slurm/config.toml`, or upstream's `qrmi_config.json` as it is, and names everything
+that is wrong with it at once.
+"""
+
+from __future__ import annotations
+
+from qpu_slurm.config.load import DEFAULT_PATH, load
+from qpu_slurm.config.model import Config, OutageConfig, QpuConfig, SlurmConfig
+
+__all__ = ["DEFAULT_PATH", "Config", "OutageConfig", "QpuConfig", "SlurmConfig", "load"]

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds and reads the configuration."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from qpu_slurm.config.model import Config, OutageConfig, QpuConfig, SlurmConfig
+from qpu_slurm.config.tables import Problems, keys_of
+from qpu_slurm.config.upstream import read_upstream
+from qpu_slurm.errors import ConfigError
+from qpu_slurm.slurm.job import QPU_NAME
+
+DEFAULT_PATH = Path("/etc/qpu_slurm/config.toml")
+"""Where the configuration is, unless the variable QPU_SLURM_CONFIG or `--config` says otherwise."""
+
+_MAX_BYTES = 1 << 20
+
+_SECTIONS = ("slurm", "outage", "defaults", "qpu")
+_KEYS = keys_of(Config, leave=("path", "slurm", "outage", "qpus", "warnings"))
+_QPU_KEYS = keys_of(QpuConfig, leave=("api_key",))
+_DEFAULTS_KEYS = keys_of(QpuConfig, leave=("api_key", "name"))
+
+
+def load(path: Path | None = None) -> Config:
+    """Read the configuration.
+
+    Args:
+        path: The file; by default what QPU_SLURM_CONFIG names, else /etc/qpu_slurm/config.toml. One whose
+            name ends in `.json` is read as upstream's qrmi_config.json.
+
+    Raises:
+        ConfigError: It cannot be used; everything that is wrong with it, at once.
+    """
+    path = Path(path or os.environ.get("QPU_SLURM_CONFIG") or DEFAULT_PATH).absolute()
+    if path.suffix == ".json":
+        return read_upstream(path)
+    problems = Problems(path)
+    document = _parse(path, problems)
+    config = None if document is None else _read(path, document, problems)
+    if config is None:
+        raise ConfigError(*problems.found)
+    return config
+
+
+def _parse(path: Path, problems: Problems) -> dict[str, Any] | None:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: no path at all
+        problems.add(f"cannot be read ({getattr(error, 'strerror', None) or 'not a path'}).")
+        return None
+    if len(content) > _MAX_BYTES:
+        problems.add("is larger than 1 MiB.")
+        return None
+    try:
+        return tomllib.loads(content.decode())
+    except UnicodeDecodeError as error:
+        problems.add(f"is not UTF-8 text (byte {error.start}).")
+    except tomllib.TOMLDecodeError as error:
+        problems.add(f"is not TOML: {error}.")
+    except (RecursionError, ValueError):  # nested beyond reason, or a number or date that Python has none for
+        problems.add("is TOML that goes beyond what can be read: something in it is too deep or too large.")
+    return None
+
+
+def _read(path: Path, document: dict[str, Any], problems: Problems) -> Config | None:
+    problems.unknown_keys(document, "", (*_KEYS, *_SECTIONS))
+    values = problems.fields(Config, document, "", _KEYS)
+    slurm = problems.table(SlurmConfig, document.get("slurm", {}), "[slurm] ", keys_of(SlurmConfig))
+    outage = problems.table(OutageConfig, document.get("outage", {}), "[outage] ", keys_of(OutageConfig))
+    tables = _read_qpus(document.get("defaults", {}), document.get("qpu", []), problems)
+    if problems.found:
+        return None
+    qpus = {table["name"]: QpuConfig(**table) for table in tables}
+    return Config(
+        **values,
+        path=path,
+        slurm=SlurmConfig(**slurm),
+        outage=OutageConfig(**outage),
+        qpus=qpus,
+        warnings=tuple(warning for qpu in qpus.values() for warning in qpu.warnings()),
+    )
+
+
+def _read_qpus(defaults: Any, tables: Any, problems: Problems) -> list[dict[str, Any]]:  # noqa: ANN401 - from TOML
+    """Return each QPU's fields; not all of them, where a problem was noted."""
+    common = problems.table(
+        QpuConfig, _keyless(defaults, "[defaults] ", problems), "[defaults] ", _DEFAULTS_KEYS
+    )
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        problems.add("[[qpu]]: expected a table for each QPU, with [[qpu]] (two brackets) above it.")
+        return []
+    if not tables:
+        problems.add("names no QPU: expected a [[qpu]] table for each.")
+    qpus = []
+    names = set()
+    for number, table in enumerate(tables, 1):
+        name = table.get("name")
+        where = f"[[qpu]] number {number}: "
+        if isinstance(name, str) and QPU_NAME.fullmatch(name):
+            where = f"[[qpu]] {name!r}: "
+            if name in names:
+                problems.add(f"{where}another QPU has this name already.")
+            names.add(name)
+        own = problems.table(QpuConfig, _keyless(table, where, problems), where, _QPU_KEYS)
+        given = {*table, *(defaults if isinstance(defaults, dict) else ())}
+        problems.missing(QpuConfig, given, where, _QPU_KEYS)
+        qpu = common | own
+        if qpu.get("credentials") == "shared" and "key_file" not in given:
+            problems.add(
+                f'{where}key_file is missing: credentials = "shared" needs the file that holds the key.'
+            )
+        if "key_file" in own and qpu.get("credentials", "user") == "user":
+            problems.add(f'{where}key_file: expected only with credentials = "shared".')
+        qpus.append(qpu)
+    return qpus
+
+
+def _keyless(table: Any, where: str, problems: Problems) -> Any:  # noqa: ANN401 - from TOML
+    """Take the credential out of a table that has one by mistake, and say where it belongs."""
+    if not isinstance(table, dict) or "api_key" not in table:
+        return table
+    problems.add(f"{where}api_key: a key stands in a file of its own, which key_file names.")
+    return {key: value for key, value in table.items() if key != "api_key"}

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration's types.
+
+They are its only schema: `config/tables.py` reads what the admin wrote field by field, checks it against a
+field's type, and says "expected …" in the words of the field's `msgspec.Meta`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from qpu_slurm.config.private import read_key
+from qpu_slurm.errors import ConfigError, UserMistake
+from qpu_slurm.providers.base import Access
+from qpu_slurm.secret import Secret
+from qpu_slurm.slurm.job import QPU_NAME
+
+MAX_TTL = 28_800
+"""Seconds that the service lets a session live at most: 8 h."""
+
+IBM_ENDPOINT = "https://quantum.cloud.ibm.com/api/v1"
+"""IBM's public service, in the region us-east; other regions have their name in front of the host's."""
+
+IBM_IAM_ENDPOINT = "https://iam.cloud.ibm.com"
+
+_DAY = 86_400
+_LOOPBACK = re.compile(r"http://(?:127\.0\.0\.1|localhost|\[::1\])(?:[:/]|\Z)")
+
+Duration = Annotated[
+    int,
+    msgspec.Meta(
+        ge=1,
+        le=366 * _DAY,
+        description='a duration such as "90s", "30m" or "1h30m", or seconds as an integer, from 1s to 366d',
+        extra={"duration": True},
+    ),
+]
+"""Whole seconds; a file may write "1h30m"."""
+
+SessionTtl = Annotated[
+    int,
+    msgspec.Meta(
+        ge=1,
+        le=MAX_TTL,
+        description='a duration such as "30m" or "8h", or seconds as an integer, from 1s to 8h',
+        extra={"duration": True},
+    ),
+]
+"""Whole seconds that a session may live."""
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000, description="an integer from 0 to 1000000")]
+
+# What stands in one of these by mistake may be a credential, so errors do not repeat it.
+_UNQUOTED = {"unquoted": True}
+
+AbsolutePath = Annotated[Path, msgspec.Meta(description="an absolute path", extra=_UNQUOTED)]
+
+Url = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"\Ahttps?://(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
+        r"(?:/[A-Za-z0-9._~%+-]+)*/?\Z",
+        max_length=1000,
+        description=f'a URL such as "{IBM_ENDPOINT}", with neither user nor query',
+        extra=_UNQUOTED,
+    ),
+]
+
+Crn = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"\Acrn:v1(?::[A-Za-z0-9._~/-]*){8}\Z",
+        max_length=1000,
+        description='the CRN of a service instance, "crn:v1:…" with ten fields in all',
+        extra=_UNQUOTED,
+    ),
+]
+
+Name = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=rf"\A(?:{QPU_NAME.pattern})\Z",
+        description="a name: a letter, then letters, digits, _ or -, at most 64 in all",
+    ),
+]
+
+
+class SlurmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How Slurm's own programs are run.
+
+    Attributes:
+        conf: The cluster's slurm.conf; a controller's hook is not told where it is.
+        bin: Where scontrol and squeue are; a hook has no PATH.
+        timeout: Seconds after which a Slurm that does not answer is given up on.
+    """
+
+    conf: AbsolutePath = Path("/etc/slurm/slurm.conf")
+    bin: AbsolutePath = Path("/usr/bin")
+    timeout: Duration = 10
+
+
+class OutageConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What happens to a job that starts while the quantum service is away.
+
+    Attributes:
+        tries: How often it is requeued before it is given up on.
+        delay: Seconds until its first new start; later ones take longer.
+        max_delay: Seconds that the delay does not grow beyond.
+        acquire_timeout: Seconds that one acquire may take in all.
+    """
+
+    tries: Count = 10
+    delay: Duration = 60
+    max_delay: Duration = 1800
+    acquire_timeout: Duration = 60
+
+
+class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One QPU.
+
+    Attributes:
+        name: What users write in `--qpu`.
+        type: The resource type, in QRMI's words; the second is an older name of the first.
+        backend: The service's name of the QPU; by default the same.
+        endpoint: The service's base URL, its version included.
+        iam_endpoint: The base URL that turns an API key into a token.
+        search_endpoint: Global Search, where it is not IBM's public one.
+        catalog_endpoint: The Global Catalog, where it is not IBM's public one.
+        instance: The service instance (a CRN) that pays.
+        credentials: Whose key opens the sessions: the user's own, or the admin's, which every job that
+            names the QPU then gets to see: insecure, and what an upstream configuration means.
+        key_file: What holds the admin's key.
+        mode: The session's mode; an account of the Open plan can open only `batch`.
+        max_ttl: Seconds that a session may live at most, whatever the job's time limit.
+        task_timeout: Seconds of QPU time that one task may take; None leaves it to the service.
+        api_key: The admin's key, where an upstream configuration holds it itself.
+    """
+
+    name: Name
+    type: Literal["ibm-quantum-compute-service", "qiskit-runtime-service"] = "ibm-quantum-compute-service"
+    backend: Name = ""
+    endpoint: Url = IBM_ENDPOINT
+    iam_endpoint: Url = IBM_IAM_ENDPOINT
+    search_endpoint: Url | None = None
+    catalog_endpoint: Url | None = None
+    instance: Crn
+    credentials: Literal["user", "shared"] = "user"
+    key_file: AbsolutePath | None = None
+    mode: Literal["dedicated", "batch"] = "dedicated"
+    max_ttl: SessionTtl = MAX_TTL
+    task_timeout: Duration | None = None
+    api_key: Secret | None = None
+
+    def __post_init__(self) -> None:
+        """Call the backend what the QPU is called, unless the admin said otherwise."""
+        if not self.backend:
+            msgspec.structs.force_setattr(self, "backend", self.name)
+
+    def key(self, user_key: Secret | None = None) -> Secret:
+        """Return the key that this QPU's sessions are opened with.
+
+        Args:
+            user_key: The user's own, where one was published.
+
+        Raises:
+            UserMistake: It has to be the user's own, and there is none.
+            ConfigError: The admin's cannot be read, or others can read it too.
+        """
+        if self.credentials == "user":
+            if user_key is None:
+                raise UserMistake(
+                    f"{self.name} is used with your own API key, and none came with the job. Write "
+                    "`export QISKIT_IBM_TOKEN=<your API key>` in the shell that you submit from."
+                )
+            return user_key
+        if self.api_key is not None:
+            return self.api_key
+        if self.key_file is None:
+            raise ConfigError(f'[[qpu]] {self.name!r}: credentials = "shared" needs a key_file.')
+        return read_key(self.key_file)
+
+    def access(self, user_key: Secret | None = None) -> Access:
+        """Say how the QPU is reached; see `key` for the argument and for what it raises."""
+        return Access(
+            type=self.type,
+            backend=self.backend,
+            endpoint=self.endpoint,
+            iam_endpoint=self.iam_endpoint,
+            instance=self.instance,
+            api_key=self.key(user_key),
+            mode=self.mode,
+        )
+
+    def warnings(self) -> list[str]:
+        """Say what is insecure about how this QPU is reached."""
+        found = [
+            f"{self.name}: {endpoint} is insecure: http sends credentials in the clear; use https."
+            for endpoint in (self.endpoint, self.iam_endpoint)
+            if endpoint.startswith("http:") and not _LOOPBACK.match(endpoint)
+        ]
+        if self.credentials == "shared":
+            found.append(
+                f'{self.name}: credentials = "shared" is insecure: every job that names the QPU gets the key.'
+            )
+        return found
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the admin wrote.
+
+    Attributes:
+        path: The file that it was read from.
+        journal: The record of all leases; on a local disk of the controller.
+        log: The log file; None logs to stderr.
+        log_level: The least severe event that is logged.
+        acquire_on: What acquires a session: the option `--qpu`, or only a gres (`--qpu` alone then binds).
+        slurm: See `SlurmConfig`.
+        outage: See `OutageConfig`.
+        qpus: The QPUs by name, in the file's order.
+        warnings: What an admin should know, one sentence each: what was skipped, what is insecure.
+    """
+
+    path: Path
+    journal: AbsolutePath = Path("/var/lib/qpu_slurm/journal.sqlite")
+    log: AbsolutePath | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    acquire_on: Literal["qpu", "gres"] = "qpu"
+    slurm: SlurmConfig = SlurmConfig()
+    outage: OutageConfig = OutageConfig()
+    qpus: dict[str, QpuConfig]
+    warnings: tuple[str, ...] = ()
+
+    def qpu(self, name: str) -> QpuConfig:
+        """Return a QPU by the name that a user wrote.
+
+        Raises:
+            UserMistake: There is none of that name; the sentence lists those that there are.
+        """
+        try:
+            return self.qpus[name]
+        except KeyError:
+            raise UserMistake(f"There is no QPU {name[:64]!r} here. Known: {', '.join(self.qpus)}.") from None

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that hold a credential: read only where nobody else can read them."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from typing import TYPE_CHECKING
+
+from qpu_slurm.errors import ConfigError
+from qpu_slurm.secret import Secret
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_KEY_BYTES = 4096
+
+_KEY = re.compile(rb"[\x21-\x7e]+")
+"""What an API key is made of: it becomes a form field and an environment variable."""
+
+
+def read_private(path: Path, limit: int) -> bytes:
+    """Read a file that holds a credential.
+
+    Args:
+        path: The file. A symbolic link is followed: what counts is the file that it leads to.
+        limit: Bytes that it may have at most.
+
+    Raises:
+        ConfigError: It cannot be read, is too large or no regular file, belongs to a stranger, or can be
+            read by others. The sentence says what to do, and holds nothing of the file.
+    """
+    descriptor = -1
+    try:
+        # O_NONBLOCK: a FIFO in its place must not hold a hook up.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        # Of what was opened, so that what is checked is what is read.
+        _refuse_exposed(path, os.fstat(descriptor))
+        content = os.read(descriptor, limit + 1)
+    except (OSError, ValueError) as error:  # ValueError: no path at all
+        reason = getattr(error, "strerror", None) or "not a path"
+        raise ConfigError(f"{path}: cannot be read ({reason}).") from None
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+    if len(content) > limit:
+        raise ConfigError(f"{path}: is larger than {limit} bytes.")
+    return content
+
+
+def read_key(path: Path) -> Secret:
+    """Read an API key from a file of its own.
+
+    Raises:
+        ConfigError: See `read_private`; or what it holds is no key.
+    """
+    content = read_private(path, _KEY_BYTES).strip()
+    if not content:
+        raise ConfigError(f"{path}: is empty; it should hold an API key, alone.")
+    if not _KEY.fullmatch(content):
+        raise ConfigError(f"{path}: holds more than an API key; write the key into it, alone, on one line.")
+    return Secret(content.decode("ascii"))
+
+
+def _refuse_exposed(path: Path, status: os.stat_result) -> None:
+    """Raise unless only root and this process's user can read the file (access lists count as group)."""
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigError(f"{path}: is not a regular file.")
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError(f"{path}: others can read this credential. Write `chmod 600 {path}`.")
+    user = os.geteuid()
+    if user != 0 and status.st_uid not in {0, user}:
+        raise ConfigError(
+            f"{path}: belongs to user {status.st_uid}; it should belong to root or to user {user}."
+        )

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shapes of the service's answers, as far as we read them, and the errors made of the others.
+
+Every answer is hostile: it is read up to a limit, checked, and quoted with nothing in it that could forge a
+line of a log or of a terminal. Fields that we do not know are passed over; those that may be missing or null
+in one of the API's versions are optional here.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+
+from qpu_slurm.errors import NotFound, Refused, ServiceError, Unavailable
+
+if TYPE_CHECKING:
+    import requests
+
+MAX_BYTES = 16 << 20
+"""More than any answer has that is not a result."""
+
+_CHUNK = 1 << 16
+_QUOTED = 400
+
+_TOO_EARLY_OR_MANY = (408, 425, 429)
+"""Statuses below 500 that say: later."""
+
+Id = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9._~-]{1,128}\Z")]
+"""What the service calls its things; it becomes part of URLs, variables and Slurm's records."""
+
+
+class Token(msgspec.Struct):
+    """IAM's answer to an API key; `expires_in` is in seconds."""
+
+    access_token: Annotated[str, msgspec.Meta(pattern=r"\A[\x21-\x7e]+\Z")]
+    expires_in: float = 0
+
+
+class BackendStatus(msgspec.Struct):
+    """GET /backends/{name}/status."""
+
+    state: bool = False
+    status: str = ""
+    message: str | None = None
+    length_queue: int = 0
+
+
+class SessionDocument(msgspec.Struct):
+    """POST /sessions and GET /sessions/{id}; `backend_name` may be null as long as the session is open."""
+
+    id: Id
+    backend_name: str | None = None
+    state: str = ""
+    accepting_jobs: bool | None = None
+    started_at: str | None = None
+
+
+class Workload(msgspec.Struct):
+    """An item of GET /workloads; jobs have no `accepting_jobs`."""
+
+    id: Id
+    created: str
+    backend: str = ""
+    mode: str = ""
+    status: str = ""
+    accepting_jobs: bool | None = None
+
+
+class Cursor(msgspec.Struct):
+    """Where the next page is: a URL with the parameter `next`."""
+
+    href: str = ""
+
+
+class Workloads(msgspec.Struct):
+    """GET /workloads."""
+
+    workloads: list[Workload]
+    next: Cursor | None = None
+
+
+class JobState(msgspec.Struct):
+    """How a job (our task) is; `reason_solution` is the service's advice."""
+
+    status: str = ""
+    reason: str | None = None
+    reason_solution: str | None = None
+
+
+class Job(msgspec.Struct):
+    """GET /jobs/{id}, an item of GET /jobs, and the answer to POST /jobs (where only the id is sure)."""
+
+    id: Id
+    status: str = ""
+    state: JobState = msgspec.field(default_factory=JobState)
+    session_id: str | None = None
+    created: str | None = None
+    tags: list[str] | None = None
+
+
+class Jobs(msgspec.Struct):
+    """GET /jobs."""
+
+    jobs: list[Job]
+
+
+class _Error(msgspec.Struct):
+    code: int | str | None = None
+    message: str | None = None
+    solution: str | None = None
+
+
+class _Errors(msgspec.Struct):
+    """What the service says no with; IAM's own shape in the second line."""
+
+    errors: list[_Error] = []
+    errorCode: str | None = None  # noqa: N815 - IAM's name
+    errorMessage: str | None = None  # noqa: N815 - IAM's name
+
+
+def read(response: requests.Response) -> bytes:
+    """Read an answer's body.
+
+    Raises:
+        requests.RequestException: The connection broke.
+        msgspec.DecodeError: It is larger than any answer should be.
+    """
+    body = read_some(response, MAX_BYTES + 1)
+    if len(body) > MAX_BYTES:
+        raise msgspec.DecodeError(f"it is larger than {MAX_BYTES} bytes")
+    return body
+
+
+def read_some(response: requests.Response, limit: int) -> bytes:
+    """Read an answer's first bytes, `limit` of them at most.
+
+    Raises:
+        requests.RequestException: The connection broke.
+    """
+    body = bytearray()
+    for piece in response.iter_content(_CHUNK):
+        body += piece
+        if len(body) >= limit:
+            break
+    return bytes(body[:limit])
+
+
+def error_of(response: requests.Response) -> ServiceError:
+    """Make an error of an answer that is none, in the service's words where it gave any."""
+    status = response.status_code
+    try:
+        errors = msgspec.json.decode(read(response), type=_Errors)
+        first = errors.errors[0] if errors.errors else _Error(errors.errorCode, errors.errorMessage)
+    except (msgspec.DecodeError, UnicodeDecodeError, OSError):
+        # No JSON, or a connection that broke (requests' errors are OSErrors): the status has to do.
+        first = _Error()
+    kind: type[ServiceError] = Refused
+    if status == 404 and first.message:  # noqa: PLR2004 - Not Found, as the service says it, not some proxy
+        kind = NotFound
+    elif status in _TOO_EARLY_OR_MANY or status >= 500:  # noqa: PLR2004 - the server's own fault
+        kind = Unavailable
+    return kind(
+        quote(first.message or "")
+        or f"{response.request.method} {response.request.path_url} was answered with {status}.",
+        status=status,
+        code=_number(first.code),
+        advice=quote(first.solution or ""),
+    )
+
+
+def quote(text: str) -> str:
+    """Make one line of a text that the service sent, with no control character in it, and not too long."""
+    line = re.sub(r"\s+", " ", "".join(c if c.isprintable() else " " for c in text[: 4 * _QUOTED])).strip()
+    return line if len(line) <= _QUOTED else f"{line[:_QUOTED]}…"
+
+
+def time_of(text: str | None) -> datetime | None:
+    """Read a time, which is UTC where it does not say; None where it is none."""
+    try:
+        time = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _number(code: int | str | None) -> int | None:
+    text = str(code)
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None

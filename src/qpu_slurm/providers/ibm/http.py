@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HTTP requests that are repeated as long as that is safe and somebody waits.
+
+| what happened | a request that may be repeated | one that must take effect once |
+|---|---|---|
+| no connection, 429 | repeated | repeated: it did not take effect |
+| 401, the first time | repeated with a new token | repeated with a new token |
+| 408, 5xx; answer lost, cut short or malformed | repeated | `AnswerLost`: the caller looks it up |
+| any other 3xx or 4xx | an error | an error |
+
+urllib3's own retries know neither a deadline over several tries nor what to look up, so they are off; its
+reading of Retry-After is used. Between two tries there is a pause that doubles, with jitter, or what the
+service asks for.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import random
+import ssl
+import time
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+
+import msgspec
+import requests
+from requests.auth import AuthBase
+from urllib3.exceptions import InvalidHeader, MaxRetryError, NewConnectionError
+from urllib3.util import Retry
+
+from qpu_slurm.errors import AnswerLost, Refused, ServiceError, Unavailable
+from qpu_slurm.providers.ibm.answers import error_of, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from qpu_slurm.secret import Secret
+
+    Body = bytes | Iterable[bytes]
+
+T = TypeVar("T")
+
+try:
+    CLIENT = f"qpu_slurm/{version('qpu_slurm')}"
+except PackageNotFoundError:  # a checkout that was not installed
+    CLIENT = "qpu_slurm"
+
+_FIRST_PAUSE = 0.2
+_LONGEST_PAUSE = 10.0
+
+_SUCCESS = range(200, 300)
+_UNAUTHORIZED = 401
+_NOT_DONE = (None, 429)
+"""The statuses of an `Unavailable` that say that the request did not take effect; None: it was not sent."""
+
+_log = logging.getLogger(__name__)
+_retry_after = Retry()
+
+
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
+    """How long is waited, in seconds.
+
+    Attributes:
+        connect: For a connection.
+        read: For the next piece of an answer.
+        call: For one call in all, its repetitions included, where the provider has no earlier deadline.
+        submit: For the answer to a submission, which the service checks first.
+        settle: For a request whose answer was lost to show up, before it is taken for not done.
+    """
+
+    connect: float = 5.0
+    read: float = 30.0
+    call: float = 60.0
+    submit: float = 300.0
+    settle: float = 1.5
+
+
+class Lost(AnswerLost):
+    """A request that must take effect once may have done so; `pause` is the seconds until another try."""
+
+    def __init__(self, error: ServiceError, pause: float) -> None:
+        super().__init__(error.message, status=error.status, code=error.code, advice=error.advice)
+        self.pause = pause
+
+
+class Credential(Protocol):
+    """What a request is authorized by."""
+
+    def bearer(self, *, give_up: float) -> Secret:
+        """Return a token that is valid now; see `Http.call` for `give_up` and for what is raised."""
+
+    def renew(self, refused: Secret) -> None:
+        """Forget a token that was refused."""
+
+
+class _Request(NamedTuple):
+    method: str
+    path: str
+    params: Mapping[str, str | list[str]] | None
+    body: Body | None
+    read: float | None
+
+
+class Http:
+    """Requests to one base URL, over connections that are kept.
+
+    Args:
+        base: What every path is appended to.
+        headers: What every request carries.
+        patience: How long is waited.
+        credential: What requests are authorized by; None for none.
+        deadline: When everything gives up at the latest, on the monotonic clock.
+    """
+
+    def __init__(
+        self,
+        base: str,
+        headers: Mapping[str, str],
+        *,
+        patience: Patience,
+        credential: Credential | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        self._base = base.rstrip("/")
+        self._patience = patience
+        self._credential = credential
+        self._deadline = deadline
+        self._session = requests.Session()
+        self._session.headers.update({"User-Agent": CLIENT, **headers})
+        self._skew = timedelta()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        take: Callable[[requests.Response], T],
+        *,
+        params: Mapping[str, str | list[str]] | None = None,
+        body: Body | None = None,
+        once: bool = False,
+        give_up: float | None = None,
+        read: float | None = None,
+    ) -> T:
+        """Send a request until there is an answer, and return what `take` makes of it.
+
+        Args:
+            method: The HTTP method.
+            path: The path, its parts quoted.
+            take: Reads the answer (its body is streamed). It may raise as requests and msgspec do: the
+                answer then counts as lost.
+            params: The URL's query.
+            body: What to send: JSON, or what the session's headers say.
+            once: Whether it must take effect no more than once.
+            give_up: When to give up, if that is earlier than otherwise.
+            read: Seconds to wait for the answer, if that is not what `Patience` says.
+
+        Raises:
+            Refused: The service says no.
+            Unavailable: It did not answer, or was not able to serve, until it was time to give up.
+            Lost: The request may have taken effect (with `once` only).
+        """
+        what = f"{method} {path}"
+        request = _Request(method, path, params, body, read)
+        give_up = self.give_up(give_up, read)
+        renewed = False
+        error: ServiceError = Unavailable(f"There was no time left for {what}.")
+        for attempt in itertools.count():
+            if time.monotonic() >= give_up:
+                raise unavailable(error)
+            token = self._credential.bearer(give_up=give_up) if self._credential else None
+            asked_pause = None
+            try:
+                response = self._send(request, token, give_up)
+                if response.status_code in _SUCCESS:
+                    return _taken(response, take)
+                with response:
+                    if response.status_code == _UNAUTHORIZED and token and self._credential and not renewed:
+                        renewed = True
+                        self._credential.renew(token)
+                        continue
+                    asked_pause = _asked_pause(response)
+                    error = error_of(response)
+            except (requests.RequestException, msgspec.DecodeError, UnicodeDecodeError) as broken:
+                error = _error_of_exception(what, broken)
+            if not isinstance(error, Unavailable):
+                raise error
+            pause = backoff(attempt) if asked_pause is None else asked_pause
+            if once and (isinstance(error, AnswerLost) or error.status not in _NOT_DONE):
+                raise Lost(error, pause)
+            if time.monotonic() + pause >= give_up:
+                raise unavailable(error)
+            fields = {
+                "request": what,
+                "pause": round(pause, 3),
+                "attempt": attempt + 1,
+                "status": error.status,
+            }
+            _log.warning("%s is sent again in %.1f s: %s", what, pause, error, extra={"fields": fields})
+            time.sleep(pause)
+        raise AssertionError("an endless loop ended")
+
+    def give_up(self, earliest: float | None = None, read: float | None = None) -> float:
+        """Return when a call that begins now gives up, on the monotonic clock."""
+        own = time.monotonic() + max(self._patience.call, 2 * (read or 0))
+        return min(time_ for time_ in (own, earliest, self._deadline) if time_ is not None)
+
+    def service_time(self, local: datetime) -> datetime:
+        """Return a time of our clock as the service's shows it, as far as its answers have told."""
+        return local + self._skew
+
+    def _send(self, request: _Request, token: Secret | None, give_up: float) -> requests.Response:
+        left = max(give_up - time.monotonic(), 0.01)
+        response = self._session.request(
+            request.method,
+            self._base + request.path,
+            params=request.params,
+            data=request.body,
+            auth=_Bearer(token),
+            timeout=(min(self._patience.connect, left), min(request.read or self._patience.read, left)),
+            stream=True,
+            allow_redirects=False,
+        )
+        self._note_clock(response)
+        return response
+
+    def _note_clock(self, response: requests.Response) -> None:
+        """Learn how far the service's clock is ahead of ours; to a second, which is what it tells."""
+        with suppress(KeyError, ValueError, TypeError):
+            self._skew = parsedate_to_datetime(response.headers["Date"]).astimezone(UTC) - datetime.now(UTC)
+
+
+class _Bearer(AuthBase):
+    """Authorizes a request; without a token, keeps requests from looking for one in ~/.netrc."""
+
+    def __init__(self, token: Secret | None) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._token:
+            request.headers["Authorization"] = f"Bearer {self._token.reveal()}"
+        return request
+
+
+def unavailable(error: ServiceError) -> Unavailable:
+    """Return what is told of an error that lasts: nothing that was asked for has been done."""
+    return Unavailable(error.message, status=error.status, code=error.code, advice=error.advice)
+
+
+def backoff(attempt: int) -> float:
+    """Return the seconds to wait after a try; the first is number 0."""
+    longest = min(_FIRST_PAUSE * (1 << min(attempt, 10)), _LONGEST_PAUSE)
+    return longest * random.uniform(0.5, 1)  # noqa: S311 - jitter, no secret
+
+
+def _taken(response: requests.Response, take: Callable[[requests.Response], T]) -> T:
+    """Return what is made of an answer, which is then done with, unless it is what is taken."""
+    try:
+        taken = take(response)
+    except BaseException:
+        response.close()
+        raise
+    if taken is not response:
+        response.close()
+    return taken
+
+
+def _asked_pause(response: requests.Response) -> float | None:
+    """Return the seconds that the service asks us to wait, if it does."""
+    with suppress(KeyError, InvalidHeader, ValueError, OverflowError):
+        return float(_retry_after.parse_retry_after(response.headers["Retry-After"]))
+    return None
+
+
+def _error_of_exception(what: str, error: Exception) -> ServiceError:
+    """Make an error of what requests or msgspec raised: was the request sent, and may it be sent again?"""
+    reason = _reason(error)
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return Refused(
+            f"No secure connection for {what}: {quote(str(reason))}.",
+            advice="Look at the endpoint in the configuration, and at the certificates of this machine.",
+        )
+    unsent = requests.ConnectTimeout | requests.exceptions.ProxyError
+    if isinstance(error, unsent) or isinstance(reason, NewConnectionError):
+        return Unavailable(f"The service cannot be reached for {what}: {_short(reason)}.")
+    lost = requests.Timeout | requests.ConnectionError | requests.exceptions.ChunkedEncodingError
+    if isinstance(error, lost | requests.exceptions.ContentDecodingError):
+        return AnswerLost(f"The answer to {what} was lost: {_short(reason)}.")
+    if isinstance(error, requests.RequestException):
+        return Refused(f"{what} cannot be sent: {quote(str(error))}.")
+    return AnswerLost(f"The answer to {what} makes no sense: {quote(str(error))}.")
+
+
+def _reason(error: BaseException) -> BaseException:
+    """Return what is at the bottom of an exception that requests wrapped around urllib3's."""
+    while True:
+        inner = error.reason if isinstance(error, MaxRetryError) else (error.args or (None,))[-1]
+        if not isinstance(inner, BaseException):
+            return error
+        error = inner
+
+
+def _short(reason: BaseException) -> str:
+    """Say why, without urllib3's words on which of its objects it was."""
+    return quote(str(reason).rpartition(": ")[2] or type(reason).__name__).removesuffix(".")

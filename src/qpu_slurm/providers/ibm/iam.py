@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The token that IBM Cloud's IAM gives for an API key."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlencode
+
+import msgspec
+
+from qpu_slurm.errors import Refused
+from qpu_slurm.providers.ibm import answers
+from qpu_slurm.secret import Secret
+
+if TYPE_CHECKING:
+    import requests
+
+    from qpu_slurm.providers.ibm.http import Http
+
+_GRANT = "urn:ibm:params:oauth:grant-type:apikey"
+
+_LAST_PART = 0.1
+"""A token is renewed when this part of its life is left: 6 minutes of an hour."""
+
+
+class _Token(NamedTuple):
+    value: Secret
+    renew_at: float
+
+
+class IamToken:
+    """A token that is asked for when it is needed, and kept as long as it is valid. Threads may share it.
+
+    Args:
+        http: The way to IAM.
+        api_key: What the token is given for.
+    """
+
+    def __init__(self, http: Http, api_key: Secret) -> None:
+        self._http = http
+        self._api_key = api_key
+        self._token: _Token | None = None
+        self._lock = threading.Lock()
+
+    def bearer(self, *, give_up: float) -> Secret:
+        """Return a token that is valid now.
+
+        Args:
+            give_up: When to give up, on the monotonic clock.
+
+        Raises:
+            Refused: The API key is not accepted.
+            Unavailable: IAM does not answer.
+        """
+        with self._lock:
+            if self._token is None or time.monotonic() >= self._token.renew_at:
+                self._token = self._ask(give_up)
+            return self._token.value
+
+    def renew(self, refused: Secret) -> None:
+        """Forget a token that was refused, unless there is another by now."""
+        with self._lock:
+            if self._token and self._token.value is refused:
+                self._token = None
+
+    def _ask(self, give_up: float) -> _Token:
+        asked = time.monotonic()
+        form = urlencode({"grant_type": _GRANT, "apikey": self._api_key.reveal()}).encode()
+        try:
+            answer = self._http.call("POST", "/identity/token", _take, body=form, give_up=give_up)
+        except Refused as error:
+            raise Refused(
+                f"IAM does not accept the API key: {error.message}",
+                status=error.status,
+                code=error.code,
+                advice=error.advice or "Check the key: it may be mistyped, deleted or another account's.",
+            ) from None
+        lifetime = max(answer.expires_in, 0)
+        return _Token(Secret(answer.access_token), asked + lifetime * (1 - _LAST_PART))
+
+
+def _take(response: requests.Response) -> answers.Token:
+    return msgspec.json.decode(answers.read(response), type=answers.Token)

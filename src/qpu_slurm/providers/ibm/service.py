@@ -1,0 +1,373 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a provider can do, in the words of the IBM Quantum Compute Service."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qs, quote, urlsplit
+
+import msgspec
+import requests
+
+from qpu_slurm.errors import NotFound, Refused, ServiceError, Unavailable
+from qpu_slurm.providers.base import QpuStatus, Session, SessionState, Task, TaskStatus
+from qpu_slurm.providers.ibm import answers
+from qpu_slurm.providers.ibm.http import CLIENT, Http, Patience, backoff
+from qpu_slurm.providers.ibm.iam import IamToken
+from qpu_slurm.providers.ibm.once import once
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+    from qpu_slurm.providers.base import Access
+
+T = TypeVar("T")
+
+API_VERSION = "2026-04-15"
+"""The API's version that these requests and answers belong to; qiskit-ibm-runtime 0.51 asks for it, too."""
+
+_NO_CONTENT = 204
+_UNDECIDED = (401, 403)
+
+_PIECE = 1 << 18
+_LOG_BYTES = 4 << 20
+_PAGE = 50
+_PAGES = 20
+_STALLS = 2
+_CLOCK_STEP = timedelta(seconds=2)
+"""The service tells its time to a second, and so do listings."""
+
+_STATUSES = {
+    "queued": TaskStatus.QUEUED,
+    "running": TaskStatus.RUNNING,
+    "completed": TaskStatus.COMPLETED,
+    "failed": TaskStatus.FAILED,
+    "cancelled": TaskStatus.CANCELLED,
+    "cancelled - ran too long": TaskStatus.CANCELLED,
+}
+_STATES = tuple(SessionState)
+_OVER = ("completed", "canceled", "cancelled", "failed")
+
+_log = logging.getLogger(__name__)
+
+
+class QuantumComputeService:
+    """One QPU of the IBM Quantum Compute Service, with one API key; see `providers.base.Provider`.
+
+    Args:
+        access: How it is reached.
+        deadline: When everything gives up at the latest, on the monotonic clock.
+        patience: How long is waited.
+    """
+
+    def __init__(
+        self, access: Access, *, deadline: float | None = None, patience: Patience | None = None
+    ) -> None:
+        self._access = access
+        self._patience = patience or Patience()
+        iam = Http(
+            access.iam_endpoint,
+            {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"},
+            patience=self._patience,
+            deadline=deadline,
+        )
+        self._http = Http(
+            access.endpoint,
+            {
+                "Accept": "application/json",
+                "Content-Type": "application/json",
+                "IBM-API-Version": API_VERSION,
+                "Service-CRN": access.instance,
+                "X-Qx-Client-Application": CLIENT,
+            },
+            patience=self._patience,
+            credential=IamToken(iam, access.api_key),
+            deadline=deadline,
+        )
+
+    def status(self) -> QpuStatus:
+        """Ask whether the QPU takes tasks."""
+        path = f"/backends/{_part(self._access.backend)}/status"
+        answer = self._http.call("GET", path, _json(answers.BackendStatus))
+        online = answer.state and answer.status.lower() in {"active", "online"}
+        reason = "" if online else answers.quote(answer.message or answer.status or "not operational")
+        return QpuStatus(online=online, reason=reason, queue_length=max(answer.length_queue, 0))
+
+    # Sessions.
+
+    def open_session(self, max_ttl: int, *, known: Collection[str] = ()) -> Session:
+        """Create a session; see the protocol."""
+        body = {
+            "mode": self._access.mode,
+            "backend": self._access.backend,
+            "instance": self._access.instance,
+            "max_ttl": max_ttl,
+        }
+        since = datetime.now(UTC)
+
+        def send(give_up: float) -> Session:
+            document = self._http.call(
+                "POST",
+                "/sessions",
+                _json(answers.SessionDocument),
+                body=msgspec.json.encode(body),
+                once=True,
+                give_up=give_up,
+            )
+            return self._session(document)
+
+        def look() -> Session | None:
+            found = self.unclaimed_sessions(since, known=known)
+            return min(found, key=lambda session: session.created_at or since, default=None)
+
+        give_up = self._http.give_up()
+        return once(send, look, settle=self._patience.settle, give_up=give_up)
+
+    def session(self, session_id: str) -> Session:
+        """Read a session."""
+        path = f"/sessions/{_part(session_id)}"
+        return self._session(self._http.call("GET", path, _json(answers.SessionDocument)))
+
+    def close_session(self, session_id: str) -> None:
+        """Let the session finish the tasks that it has, and take no more. Closed already is fine."""
+        self._end(session_id, "PATCH", f"/sessions/{_part(session_id)}", b'{"accepting_jobs": false}')
+
+    def cancel_session(self, session_id: str) -> None:
+        """End the session and whatever waits or runs in it. Ended already is fine."""
+        self._end(session_id, "DELETE", f"/sessions/{_part(session_id)}/close", None)
+
+    def unclaimed_sessions(self, since: datetime, *, known: Collection[str] = ()) -> list[Session]:
+        """List what a creation whose answer was lost may have left behind; see the protocol."""
+        found = []
+        for workload, created in self._workloads(since):
+            if workload.id in known or workload.accepting_jobs is False or workload.status.lower() in _OVER:
+                continue
+            if workload.backend not in {"", self._access.backend} or self._tasks(session_id=workload.id):
+                continue
+            try:
+                session = self.session(workload.id)
+            except NotFound:
+                continue
+            if session.state is not SessionState.CLOSED and session.accepting_tasks:
+                found.append(msgspec.structs.replace(session, created_at=created))
+        return found
+
+    # Tasks.
+
+    def submit(
+        self,
+        program_id: str,
+        parameters: bytes,
+        *,
+        session_id: str,
+        tags: Sequence[str],
+        cost: int | None = None,
+    ) -> str:
+        """Submit a task; see the protocol. `parameters` may be anything that memoryview takes."""
+        envelope: dict[str, Any] = {
+            "program_id": program_id,
+            "backend": self._access.backend,
+            "session_id": session_id,
+            "tags": list(tags),
+        }
+        if cost is not None:
+            envelope["cost"] = cost
+        body = _Spliced(msgspec.json.encode(envelope), parameters)
+
+        def send(give_up: float) -> str:
+            answer = self._http.call(
+                "POST",
+                "/jobs",
+                _json(answers.Job),
+                body=body,
+                once=True,
+                give_up=give_up,
+                read=self._patience.submit,
+            )
+            return answer.id
+
+        def look() -> str | None:
+            jobs = self._tasks(session_id=session_id, tags=list(tags))
+            return jobs[0].id if jobs else None
+
+        give_up = self._http.give_up(read=self._patience.submit)
+        return once(send, look, settle=self._patience.settle, give_up=give_up)
+
+    def task(self, task_id: str) -> Task:
+        """Read a task's state."""
+        path = f"/jobs/{_part(task_id)}"
+        return _task(self._http.call("GET", path, _json(answers.Job), params={"exclude_params": "true"}))
+
+    def result(self, task_id: str) -> Iterator[bytes]:
+        """Read a completed task's result text, in pieces; one that breaks off is taken up where it did."""
+        path = f"/jobs/{_part(task_id)}/results"
+        delivered = stalled = 0
+        while True:
+            response = self._http.call("GET", path, _keep)
+            before = delivered
+            try:
+                with response:
+                    for piece in _skip(response.iter_content(_PIECE), delivered):
+                        delivered += len(piece)
+                        yield piece
+            except requests.RequestException as error:
+                stalled = 0 if delivered > before else stalled + 1
+                if stalled > _STALLS:
+                    why = f"after {delivered} bytes: {answers.quote(str(error))}"
+                    raise Unavailable(f"The result of task {task_id} breaks off {why}.") from None
+                _log.warning(
+                    "The result of task %s broke off after %d bytes, and is read on.", task_id, delivered
+                )
+                time.sleep(backoff(stalled))
+            else:
+                return
+
+    def logs(self, task_id: str) -> str:
+        """Read what the service logged of a task."""
+        path = f"/jobs/{_part(task_id)}/logs"
+        return self._http.call("GET", path, lambda answer: answers.read_some(answer, _LOG_BYTES)).decode(
+            errors="replace"
+        )
+
+    def metrics(self, task_id: str) -> dict[str, Any]:
+        """Read a task's times and usage, as the service gives them."""
+        return self._http.call("GET", f"/jobs/{_part(task_id)}/metrics", _json(dict[str, Any]))
+
+    def cancel_task(self, task_id: str) -> None:
+        """Cancel a task. One that is over already is fine."""
+        try:
+            self._http.call("POST", f"/jobs/{_part(task_id)}/cancel", answers.read)
+        except Refused as error:
+            if (
+                isinstance(error, NotFound)
+                or error.status in _UNDECIDED
+                or not self.task(task_id).status.final
+            ):
+                raise
+
+    # What the above is made of.
+
+    def _session(self, document: answers.SessionDocument) -> Session:
+        # A state that is new to us is not the last one.
+        state = SessionState(document.state) if document.state in _STATES else SessionState.OPEN
+        closed = state is SessionState.CLOSED
+        accepting = not closed if document.accepting_jobs is None else document.accepting_jobs
+        return Session(
+            id=document.id,
+            backend=document.backend_name or self._access.backend,
+            state=state,
+            accepting_tasks=accepting and not closed,
+            created_at=answers.time_of(document.started_at),
+        )
+
+    def _end(self, session_id: str, method: str, path: str, body: bytes | None) -> None:
+        """Close or cancel a session; the service may refuse that for one that is closed already."""
+        try:
+            self._http.call(method, path, answers.read, body=body)
+        except Refused as error:
+            if isinstance(error, NotFound) or error.status in _UNDECIDED:
+                raise
+            if self.session(session_id).state is not SessionState.CLOSED:
+                raise
+
+    def _workloads(self, since: datetime) -> Iterator[tuple[answers.Workload, datetime]]:
+        """List the account's sessions that came after a time of our clock, the newest first."""
+        mode = "batch" if self._access.mode == "batch" else "session"
+        params: dict[str, str | list[str]] = {
+            "mode": mode,
+            "backend": self._access.backend,
+            "sort": "-createdAt",
+            "limit": str(_PAGE),
+        }
+        for _ in range(_PAGES):
+            page = self._http.call("GET", "/workloads", _json(answers.Workloads), params=params)
+            # The first answer tells the service's clock, if none has before.
+            first = self._http.service_time(since) - _CLOCK_STEP
+            for workload in page.workloads:
+                created = answers.time_of(workload.created)
+                if created is not None and created < first:
+                    return
+                if created is not None:
+                    yield workload, created
+            following = parse_qs(urlsplit(page.next.href).query).get("next") if page.next else None
+            if not following:
+                return
+            params["next"] = following[0]
+
+    def _tasks(self, *, session_id: str, tags: Sequence[str] = (), limit: int = 1) -> list[answers.Job]:
+        """List tasks of a session that have all of some tags."""
+        params: dict[str, str | list[str]] = {
+            "exclude_params": "true",
+            "session_id": session_id,
+            "limit": str(limit),
+            "tags": list(tags),
+        }
+        jobs = self._http.call("GET", "/jobs", _json(answers.Jobs), params=params).jobs
+        return [job for job in jobs if set(tags) <= set(job.tags or tags)]
+
+
+class _Spliced:
+    """A submission's body: the envelope with the parameters put in as they are, sent in pieces.
+
+    It can be sent again. In pieces: a socket's timeout is for each, and none of them costs memory.
+    """
+
+    def __init__(self, envelope: bytes, parameters: bytes) -> None:
+        self._head = envelope.removesuffix(b"}") + b',"params":'
+        self._parameters = memoryview(parameters).cast("B")
+
+    def __len__(self) -> int:
+        return len(self._head) + len(self._parameters) + 1
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._head
+        for start in range(0, len(self._parameters), _PIECE):
+            yield bytes(self._parameters[start : start + _PIECE])
+        yield b"}"
+
+
+def _part(text: str) -> str:
+    """Quote a part of a path."""
+    return quote(text, safe="") if text not in {".", ".."} else quote(text).replace(".", "%2E")
+
+
+def _json(type_: type[T]) -> Callable[[requests.Response], T]:
+    """Return what reads an answer as JSON of a type."""
+    return lambda response: msgspec.json.decode(answers.read(response), type=type_)
+
+
+def _keep(response: requests.Response) -> requests.Response:
+    """Leave an answer to be read bit by bit; one without content counts as lost, and is asked for again."""
+    if response.status_code == _NO_CONTENT:
+        raise msgspec.DecodeError("it has no content")
+    return response
+
+
+def _task(job: answers.Job) -> Task:
+    text = job.state.status or job.status
+    status = _STATUSES.get(text.lower())
+    if status is None:
+        raise ServiceError(f"Task {job.id} is in a state that is not known: {answers.quote(text)!r}.")
+    said = " ".join(filter(None, (job.state.reason, job.state.reason_solution)))
+    if not said and status is TaskStatus.CANCELLED:
+        said = text.partition(" - ")[2]
+    return Task(
+        id=job.id,
+        status=status,
+        reason=answers.quote(said),
+        session_id=job.session_id,
+        created_at=answers.time_of(job.created),
+        tags=tuple(job.tags or ()),
+    )
+
+
+def _skip(pieces: Iterator[bytes], length: int) -> Iterator[bytes]:
+    """Leave out the first bytes."""
+    for piece in pieces:
+        rest = piece[length:]
+        length = max(length - len(piece), 0)
+        if rest:
+            yield rest

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The provider on the wire: what it sends, byte by byte, and answers that break off in the middle."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from typing import TYPE_CHECKING, Self
+
+import pytest
+
+from qpu_slurm.errors import Refused, ServiceError, Unavailable
+from qpu_slurm.providers.base import Access
+from qpu_slurm.providers.ibm import Patience, QuantumComputeService
+from qpu_slurm.secret import Secret
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY = "a key/with+signs"
+CRN = "crn:v1:bluemix:public:quantum-computing:us-east:a/1:2::"
+TOKEN = b'{"access_token": "a.b.c", "expires_in": 3600}'
+PATIENCE = Patience(connect=0.5, read=0.5, call=1.0, submit=0.5, settle=0.1)
+
+
+def answer(body: bytes, *headers: str, status: str = "200 OK", length: int | None = None) -> bytes:
+    """Write an HTTP answer; one whose length says more than there is breaks off."""
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}", *headers]
+    return "\r\n".join([*lines, "Connection: close", "", ""]).encode() + body
+
+
+class Script:
+    """A server that gives answers written beforehand, one a connection, and keeps what it was sent."""
+
+    def __init__(self, *answers: bytes) -> None:
+        self._answers = answers
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.received: list[bytes] = []
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+    def _serve(self) -> None:
+        for text in self._answers:
+            try:
+                connection = self._listener.accept()[0]
+            except OSError:
+                return
+            with connection, connection.makefile("rb") as file:
+                head = b"".join(iter(file.readline, b"\r\n"))
+                length = next(
+                    (
+                        int(line[15:])
+                        for line in head.split(b"\r\n")
+                        if line.lower().startswith(b"content-length:")
+                    ),
+                    0,
+                )
+                self.received.append(head + b"\r\n" + file.read(length))
+                connection.sendall(text)
+
+
+def service_of(script: Script) -> QuantumComputeService:
+    access = Access(
+        type="ibm-quantum-compute-service",
+        backend="ibm_fez",
+        endpoint=f"{script.url}/api/v1/",
+        iam_endpoint=script.url,
+        instance=CRN,
+        api_key=Secret(KEY),
+    )
+    return QuantumComputeService(access, patience=PATIENCE)
+
+
+def test_what_is_sent() -> None:
+    with Script(answer(TOKEN), answer(b'{"id": "task-1", "surprise": [1]}')) as script:
+        parameters = json.dumps({"pubs": ["x" * (1 << 20)]}).encode()
+        submit = service_of(script).submit
+        assert submit("sampler", parameters, session_id="s-1", tags=["a", "b"], cost=30) == "task-1"
+    iam, job = script.received
+    assert iam.startswith(b"POST /identity/token HTTP/1.1\r\n")
+    assert b"Authorization" not in iam
+    assert iam.endswith(
+        b"\r\n\r\ngrant_type=urn%3Aibm%3Aparams%3Aoauth%3Agrant-type%3Aapikey&apikey=a+key%2Fwith%2Bsigns"
+    )
+    head, _, body = job.partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /api/v1/jobs HTTP/1.1\r\n")
+    headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+    assert headers["Authorization"] == "Bearer a.b.c"
+    assert headers["Service-CRN"] == CRN
+    assert headers["Content-Type"] == "application/json"
+    assert headers["IBM-API-Version"].startswith("20")
+    assert headers["User-Agent"].startswith("qpu_slurm")
+    assert headers["X-Qx-Client-Application"].startswith("qpu_slurm")
+    assert body.endswith(b',"params":' + parameters + b"}")
+    assert json.loads(body) == {
+        "program_id": "sampler",
+        "backend": "ibm_fez",
+        "session_id": "s-1",
+        "tags": ["a", "b"],
+        "cost": 30,
+        "params": json.loads(parameters),
+    }
+
+
+def test_a_credential_in_netrc_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "netrc").write_text("default login somebody password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with Script(answer(TOKEN), answer(b'{"state": true, "status": "active"}')) as script:
+        assert service_of(script).status().online
+    assert b"Authorization" not in script.received[0]
+    assert b"Authorization: Bearer a.b.c" in script.received[1]
+
+
+def test_a_redirection_is_not_followed() -> None:
+    with Script(answer(TOKEN)) as elsewhere:
+        moved = answer(b"", f"Location: {elsewhere.url}/", status="307 Temporary Redirect")
+        with Script(answer(TOKEN), moved) as script, pytest.raises(Refused, match="307"):
+            service_of(script).status()
+    assert elsewhere.received == []
+
+
+def test_a_result_that_breaks_off_is_read_on() -> None:
+    result = b"0123456789" * 100_000
+    broken = [answer(result[:end], length=len(result)) for end in (0, 400_000, 700_000)]
+    with Script(answer(TOKEN), *broken[1:], answer(result)) as script:
+        assert b"".join(service_of(script).result("t")) == result
+    assert len(script.received) == 4
+
+
+def test_a_result_that_always_breaks_off_is_given_up() -> None:
+    broken = answer(b"0123456789", length=20)
+    with Script(answer(TOKEN), *[broken] * 9) as script, pytest.raises(Unavailable, match="breaks off"):
+        list(service_of(script).result("t"))
+    assert len(script.received) == 4
+
+
+def test_a_result_that_is_not_there_yet() -> None:
+    nothing = answer(b"", status="204 No Content")
+    with Script(answer(TOKEN), nothing, answer(b"{}")) as script:
+        assert b"".join(service_of(script).result("t")) == b"{}"
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ("Completed", "completed"),
+        ("CANCELLED", "cancelled"),
+        ("Cancelled - Ran too long", "cancelled"),
+        ("Failed", "failed"),
+    ],
+)
+def test_states_of_a_task(status: str, expected: str) -> None:
+    document = {
+        "id": "t",
+        "state": {"status": status, "reason": "why\x07", "reason_solution": "do"},
+        "created": "x",
+    }
+    with Script(answer(TOKEN), answer(json.dumps(document).encode())) as script:
+        task = service_of(script).task("t")
+    assert (task.status, task.reason, task.created_at) == (expected, "why do", None)
+
+
+def test_a_state_that_is_not_known_is_told() -> None:
+    document = answer(b'{"id": "t", "status": "Dreaming"}')
+    with Script(answer(TOKEN), document) as script, pytest.raises(ServiceError, match="Dreaming"):
+        service_of(script).task("t")

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Logs: JSON, one event a line, whole lines from many processes, and no credential in any of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import stat
+import subprocess
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qpu_slurm import logs
+from qpu_slurm.errors import ConfigError
+from qpu_slurm.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+KEY = "k3y/of+somebody"
+AS_FORM = "k3y%2Fof%2Bsomebody"
+JWT = "eyJhbGciOiJub25lIn0.eyJpYXQiOjF9.c2ln"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Iterator[Path]:
+    """Log to a file, at the debug level, as long as a test lasts."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    path = tmp_path / "log"
+    logs.configure("debug", path)
+    yield path
+    structlog.reset_defaults()
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_line(path: Path) -> None:
+    structlog.get_logger().info("session_opened", job_id=7, qpu="ibm_fez", ratio=0.5, done=True, none=None)
+    (line,) = lines(path)
+    time = datetime.fromisoformat(line.pop("timestamp"))
+    assert abs((datetime.now(UTC) - time).total_seconds()) < 60
+    assert line == {
+        "event": "session_opened",
+        "level": "info",
+        "job_id": 7,
+        "qpu": "ibm_fez",
+        "ratio": 0.5,
+        "done": True,
+        "none": None,
+    }
+    assert stat.S_IMODE(path.stat().st_mode) & ~0o640 == 0
+
+
+def test_levels(path: Path) -> None:
+    logs.configure("warning", path)
+    structlog.get_logger().info("no")
+    logging.getLogger("urllib3").info("no")
+    structlog.get_logger().warning("yes")
+    assert [line["event"] for line in lines(path)] == ["yes"]
+
+
+def test_the_standard_library_logs_the_same_way(path: Path) -> None:
+    fields = {"request": "GET /x", "api_key": KEY}
+    logging.getLogger("qpu_slurm.x").warning("%s again", "GET", extra={"fields": fields})
+    (line,) = lines(path)
+    assert (line["event"], line["level"], line["logger"]) == ("GET again", "warning", "qpu_slurm.x")
+    assert (line["request"], line["api_key"]) == ("GET /x", "***")
+
+
+def fail() -> None:
+    raise ValueError(f"the key is {KEY}")
+
+
+def log_exception() -> None:
+    try:
+        fail()
+    except ValueError:
+        structlog.get_logger().exception("failed")
+
+
+LEAKS: dict[str, Callable[[], object]] = {
+    "a secret": lambda: structlog.get_logger().debug("x", what=Secret("another")),
+    "a secret in a list": lambda: structlog.get_logger().debug("x", what=[{"a": (Secret("another"),)}]),
+    "the key": lambda: structlog.get_logger().debug("x", what=f"with {KEY} in it"),
+    "the key in an event": lambda: structlog.get_logger().debug(f"with {KEY} in it"),
+    "the key in a form": lambda: structlog.get_logger().debug("x", body=f"grant=x&apikey={AS_FORM}"),
+    "the key in bytes": lambda: structlog.get_logger().debug("x", body=KEY.encode()),
+    "the key in a name": lambda: structlog.get_logger().debug("x", **{KEY: 1}),
+    "the key in an object": lambda: structlog.get_logger().debug("x", what=ValueError(KEY)),
+    "the key deep down": lambda: structlog.get_logger().debug("x", what=[[[[[[[[[[[[KEY]]]]]]]]]]]]),
+    "an exception": log_exception,
+    "urllib3": lambda: logging.getLogger("urllib3.connectionpool").debug("POST %s", AS_FORM),
+}
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+def test_no_credential_is_logged(path: Path, leak: str) -> None:
+    held = Secret(KEY)
+    LEAKS[leak]()
+    text = path.read_text()
+    assert text.count("\n") == 1
+    for secret in (held.reveal(), AS_FORM, "another"):
+        assert secret not in text
+    assert "***" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"Authorization: Bearer {JWT}", "Authorization: ***"),
+        ("Authorization: Basic dXNlcjpwYXNz", "Authorization: ***"),
+        ("{'Authorization': 'Bearer abc'}", "{'Authorization': '***'}"),
+        (f"got {JWT}, then", "got ***, then"),
+        ('{"access_token": "abc", "expires_in": 3}', '{"access_token": "***", "expires_in": 3}'),
+        ("grant_type=x&apikey=abc&y=z", "grant_type=x&apikey=***&y=z"),
+        ("QISKIT_IBM_TOKEN=abc QISKIT_IBM_URL=https://x", "QISKIT_IBM_TOKEN=*** QISKIT_IBM_URL=https://x"),
+        ("the session of job 7 was opened", "the session of job 7 was opened"),
+    ],
+)
+def test_what_looks_like_a_credential_is_hidden(path: Path, text: str, expected: str) -> None:
+    structlog.get_logger().info(text)
+    assert lines(path)[0]["event"] == expected
+
+
+@pytest.mark.parametrize(
+    "name", ["api_key", "apikey", "IAM_APIKEY", "token", "Authorization", "password", "cookie"]
+)
+def test_a_field_named_like_a_credential_is_hidden(path: Path, name: str) -> None:
+    structlog.get_logger().info("x", **{name: "abc"}, headers={name: ["abc"]})
+    assert lines(path)[0][name] == "***"
+    assert lines(path)[0]["headers"] == {name: "***"}
+
+
+def test_a_secret_that_is_gone_is_no_longer_looked_for(path: Path) -> None:
+    Secret("ordinary-word")
+    structlog.get_logger().info("an ordinary-word")
+    assert lines(path)[0]["event"] == "an ordinary-word"
+
+
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters())
+    | st.binary()
+    | st.datetimes(),
+    lambda inner: (
+        st.lists(inner)
+        | st.dictionaries(st.text(st.characters()) | st.integers(), inner)
+        | st.sets(st.text())
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(st.characters()), anything), st.text(st.characters()))
+def test_anything_can_be_logged(fields: dict[str, Any], event: str) -> None:
+    line = msgspec.json.encode(logs.redact(None, "info", {**fields, "event": event}))
+    assert b"\n" not in line
+
+
+def test_a_text_is_not_logged_at_any_length(path: Path) -> None:
+    structlog.get_logger().info("x", answer="a" * (1 << 20))
+    assert len(path.read_bytes()) < 10_000
+
+
+def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be written"):
+        logs.configure("info", tmp_path / "nowhere" / "log")
+
+
+def test_a_full_disk_does_not_matter(path: Path) -> None:
+    assert path.exists()
+    logs.configure("info", type(path)("/dev/full"))
+    structlog.get_logger().info("lost")
+
+
+WRITER = """
+import sys, structlog
+from pathlib import Path
+from qpu_slurm import logs
+logs.configure("info", Path(sys.argv[1]))
+for number in range(200):
+    structlog.get_logger().info("x" * 5000, number=number)
+"""
+
+
+def test_many_processes_write_whole_lines(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path)]) for _ in range(3)]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    assert sorted(line["number"] for line in lines(path)) == sorted([*range(200)] * 3)
+
+
+def test_stderr_is_the_default() -> None:
+    program = (
+        "import structlog\nfrom qpu_slurm import logs\nlogs.configure()\nstructlog.get_logger().info('x')"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert ran.stdout == ""
+    assert json.loads(ran.stderr)["event"] == "x"
