@@ -9,9 +9,8 @@ import pytest
 import requests
 
 if TYPE_CHECKING:
-    from conftest import Api
-
     from qpu_slurm.devkit.emulator import Emulator
+    from tests.integration.conftest import Api
 
 GRANT = "urn:ibm:params:oauth:grant-type:apikey"
 

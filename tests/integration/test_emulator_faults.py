@@ -12,9 +12,8 @@ import requests
 from qpu_slurm.devkit.emulator import Drop, Fault
 
 if TYPE_CHECKING:
-    from conftest import Api
-
     from qpu_slurm.devkit.emulator import Emulator
+    from tests.integration.conftest import Api
 
 
 def test_a_status_is_answered_instead_and_nothing_takes_effect(emulator: Emulator, api: Api) -> None:

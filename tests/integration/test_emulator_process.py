@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from conftest import api_of
 
 from qpu_slurm.devkit.emulator import Emulator
+from tests.integration.conftest import api_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Api
+    from tests.integration.conftest import Api
 
 COMMAND = [sys.executable, "-m", "qpu_slurm.devkit.emulator"]
 

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import requests
-from conftest import SECONDS, api_of
 from qiskit_ibm_runtime import RuntimeDecoder, RuntimeEncoder
 
 from qpu_slurm.devkit.emulator import Emulator
+from tests.integration.conftest import SECONDS, api_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from conftest import Api
+    from tests.integration.conftest import Api
 
 HEAD = 'OPENQASM 3.0; include "stdgates.inc"; '
 # Parameters sorted by name would be _θ_0_, _θ_10_, _θ_2_: three qubits tell which value went where.

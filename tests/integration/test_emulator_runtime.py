@@ -25,9 +25,8 @@ from qpu_slurm.devkit.emulator import EventKind, Fault
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Api
-
     from qpu_slurm.devkit.emulator import Account, Emulator
+    from tests.integration.conftest import Api
 
 # Deprecated in favour of a class that speaks to another program, the executor; still what most users have.
 pytestmark = pytest.mark.filterwarnings(r"ignore:The (Sampler|Estimator)V2 class is deprecated")

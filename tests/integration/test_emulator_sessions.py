@@ -6,14 +6,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import api_of
 
 from qpu_slurm.devkit.emulator import Emulator, EventKind
+from tests.integration.conftest import api_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Api
+    from tests.integration.conftest import Api
 
 
 @pytest.fixture(scope="module")

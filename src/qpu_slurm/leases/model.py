@@ -60,6 +60,22 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened to a lease.
+
+    Attributes:
+        time: When it was written down.
+        lease_id: Which lease.
+        what: `intent`, `held`, `adopted`, `releasing`, `postponed`, `released` or `failed`.
+        detail: The session's id, or why.
+    """
+
+    time: datetime
+    lease_id: int
+    what: str
+    detail: str
+
+
 class LeaseRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What a job asks the broker for: all of these QPUs, or none.
 

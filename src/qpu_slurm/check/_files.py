@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `qpu-slurm check` looks at on this machine's disks: key files, journal, log."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from typing import TYPE_CHECKING
+
+from qpu_slurm.check._finding import Finding, Level
+from qpu_slurm.errors import ConfigError, JournalError
+from qpu_slurm.leases.journal import Journal
+from qpu_slurm.leases.model import LeaseState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from qpu_slurm.config import Config
+
+
+def check(config: Config, slurm_user: int | None) -> Iterator[Finding]:
+    """Look at the files that the configuration names.
+
+    Args:
+        config: What the admin wrote.
+        slurm_user: The user id that the hooks run under; None if it is not known.
+    """
+    yield from _keys(config, slurm_user)
+    yield from _journal(config.journal, slurm_user)
+    yield _log(config)
+
+
+def _keys(config: Config, slurm_user: int | None) -> Iterator[Finding]:
+    for qpu in config.qpus.values():
+        if qpu.credentials != "shared" or qpu.key_file is None:
+            continue
+        about = f"key of {qpu.name}"
+        try:
+            qpu.key()
+        except ConfigError as error:
+            yield Finding(Level.PROBLEM, about, str(error))
+            continue
+        owner = qpu.key_file.stat().st_uid
+        if slurm_user not in {None, 0, owner}:
+            name = _name(slurm_user)
+            yield Finding(
+                Level.PROBLEM,
+                about,
+                f"{qpu.key_file}: belongs to {_name(owner)}, and the hooks run as {name}. On the controller, "
+                f"write `chown {name} {qpu.key_file}`.",
+            )
+        else:
+            yield Finding(Level.OK, about, str(qpu.key_file))
+
+
+def _journal(path: Path, slurm_user: int | None) -> Iterator[Finding]:
+    directory = path.parent
+    name = _name(slurm_user)
+    if not directory.is_dir():
+        yield Finding(
+            Level.PROBLEM,
+            "journal",
+            f"{directory}: is not there. Write `install -d -o {name} -m 700 {directory}`.",
+        )
+        return
+    place = path if path.exists() else directory
+    try:
+        owner = place.stat().st_uid
+        if path.exists():
+            with Journal(path) as journal:
+                leases = journal.leases()
+        else:
+            leases = []
+    except (JournalError, OSError) as error:
+        yield Finding(Level.PROBLEM, "journal", str(error))
+        return
+    if slurm_user not in {None, 0, owner}:
+        yield Finding(
+            Level.PROBLEM,
+            "journal",
+            f"{place}: belongs to {_name(owner)}, and the hooks run as {name}. Write `chown {name} {place}`.",
+        )
+    held = f"{len(leases)} open leases" if path.exists() else "not made yet"
+    yield Finding(Level.OK, "journal", f"{path}: {held}")
+    for lease in leases:
+        if lease.state is LeaseState.RELEASING:
+            yield Finding(
+                Level.WARNING,
+                "journal",
+                f"Job {lease.job_id} has ended, and its session on {lease.qpu} has not. "
+                f"Write `qpu-slurm release {lease.job_id}`.",
+            )
+
+
+def _log(config: Config) -> Finding:
+    if config.log is None:
+        text = "Slurm keeps nothing of what its hooks write. Set `log`, or errors of the hooks are lost."
+        return Finding(Level.WARNING, "log", f"{config.path}: {text}")
+    if not os.access(config.log if config.log.exists() else config.log.parent, os.W_OK):
+        return Finding(Level.PROBLEM, "log", f"{config.log}: cannot be written by {_name(os.geteuid())}.")
+    return Finding(Level.OK, "log", str(config.log))
+
+
+def _name(user: int | None) -> str:
+    """Return an account's name; SlurmUser's usual one if we could not learn it."""
+    if user is None:
+        return "slurm"
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the prolog leaves for a job's steps: a few words in the job's AdminComment.
+
+Slurm carries it to every node, anybody may read it, and only Slurm's operators may write it. So it says
+which sessions the job holds and what went wrong, and no secret. It is JSON:
+
+    {"qpu_slurm": {"sessions": {"ibm_fez": "<session id>", "ibm_torino": null}}}
+    {"qpu_slurm": {"error": "<one sentence>"}}
+    {"qpu_slurm": {"waiting": "<one sentence>"}}
+
+What somebody else wrote into the comment stays: a JSON object keeps its other keys, and other text is moved
+to the key `comment`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from qpu_slurm.errors import SlurmError
+
+_KEY = "qpu_slurm"
+_SENTENCE_LENGTH = 500
+
+
+class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the prolog leaves for a job's steps; one of the three.
+
+    Attributes:
+        sessions: The job's QPUs and the sessions that it holds on them; None where it is only bound.
+        error: Why the job cannot have what it asked for: it ends with this sentence.
+        waiting: Why the job was requeued.
+    """
+
+    sessions: dict[str, str | None] = {}
+    error: str = ""
+    waiting: str = ""
+
+    @classmethod
+    def from_comment(cls, comment: str) -> Handover:
+        """Read what a job's AdminComment holds; nothing if the prolog wrote nothing.
+
+        Raises:
+            SlurmError: It holds something else in our place.
+        """
+        try:
+            return msgspec.convert(_document(comment).get(_KEY, {}), cls)
+        except msgspec.ValidationError as error:
+            raise SlurmError(f"The job's AdminComment is not what the prolog wrote: {error}.") from None
+
+    def into_comment(self, comment: str) -> str:
+        """Return the AdminComment that holds this, and what it held of others."""
+        own = msgspec.structs.replace(self, error=_one_line(self.error), waiting=_one_line(self.waiting))
+        return msgspec.json.encode(_document(comment) | {_KEY: own}).decode()
+
+
+def _document(comment: str) -> dict[str, Any]:
+    try:
+        document = msgspec.json.decode(comment)
+    except (msgspec.DecodeError, RecursionError):
+        return {"comment": comment} if comment else {}
+    return document if isinstance(document, dict) else {"comment": comment}
+
+
+def _one_line(sentence: str) -> str:
+    return " ".join(sentence.split())[:_SENTENCE_LENGTH]

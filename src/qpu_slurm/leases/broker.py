@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The broker: the one place that grants leases and ends them.
+
+It may run in any number of processes at once (each hook has its own) and may be killed at any point. What
+makes that safe:
+
+- The intent is in the journal before the service is asked, so nothing is held that is not written down.
+- While a process may create a session on an account, it holds that account's lock. So whoever finds, under
+  the lock, an intent without a session knows that its process died, and looks for the session at the
+  service before it creates another.
+- Ending is written down before the service is asked as well; it can be repeated by anybody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import structlog
+
+from qpu_slurm import providers
+from qpu_slurm.errors import (
+    AnswerLost,
+    ConfigError,
+    JournalError,
+    NoLease,
+    NotFound,
+    QpuSlurmError,
+    ServiceError,
+    Unavailable,
+    UserMistake,
+)
+from qpu_slurm.leases.files import locked
+from qpu_slurm.leases.model import LeaseState
+from qpu_slurm.providers.base import SessionState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from qpu_slurm.config import Config, QpuConfig
+    from qpu_slurm.leases.journal import Journal
+    from qpu_slurm.leases.model import Lease, LeaseRequest
+    from qpu_slurm.providers.base import Access, Provider, Session
+
+_GIVE_BACK_TIMEOUT = 10.0
+_LOOK_AGAIN = 0.5
+
+_log = structlog.get_logger(__name__)
+
+
+class Connect(Protocol):
+    """How a provider is had: `qpu_slurm.providers.connect`, or a test's own."""
+
+    def __call__(self, access: Access, *, deadline: float | None = None) -> Provider:
+        """Return the provider of one QPU, which gives up at the deadline (on the monotonic clock)."""
+
+
+class _Target(NamedTuple):
+    """A QPU that a request names, and the way to it."""
+
+    qpu: QpuConfig
+    provider: Provider
+
+
+class Broker:
+    """Grants leases and ends them. Threads may share it.
+
+    Args:
+        config: What the admin wrote.
+        journal: The record of all leases.
+        connect: How a QPU's provider is had.
+        settle: Seconds within which a request whose sender died may still take effect at the service.
+        release_timeout: Seconds that one release may take in all.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        journal: Journal,
+        connect: Connect = providers.connect,
+        *,
+        settle: float = 5.0,
+        release_timeout: float = 20.0,
+    ) -> None:
+        self._config = config
+        self._journal = journal
+        self._connect = connect
+        self._settle = settle
+        self._release_timeout = release_timeout
+
+    def acquire(self, request: LeaseRequest) -> tuple[Lease, ...]:
+        """Open a session on every QPU that a job asks for, or on none.
+
+        What the job holds already is returned as it is, so asking twice (a hook that is run again, two
+        components of one job) opens nothing twice.
+
+        Args:
+            request: Who asks, for what.
+
+        Returns:
+            The leases, each HELD, in the request's order.
+
+        Raises:
+            UserMistake: There is no such QPU, the user's key is missing, or the job was ended meanwhile.
+            Refused: The service will not open a session for this account.
+            Unavailable: The QPU or the service is away, for now.
+            ConfigError: The admin's key cannot be read.
+            JournalError: The journal cannot be written.
+        """
+        deadline = time.monotonic() + self._config.outage.acquire_timeout
+        targets = []
+        for name in request.qpus:
+            qpu = self._config.qpu(name)
+            targets.append(_Target(qpu, self._connect(qpu.access(request.api_key), deadline=deadline)))
+        taken: list[Lease] = []
+        with self._locked([target.qpu for target in targets], deadline):
+            try:
+                return self._take(targets, request, taken)
+            except QpuSlurmError as error:
+                for lease in reversed(taken):
+                    self._journal.end_one(lease.id, f"The job could not have all of its QPUs. {error}")
+                    self._try_to_end(lease, time.monotonic() + _GIVE_BACK_TIMEOUT)
+                raise
+
+    def release(self, job_id: int, reason: str) -> tuple[Lease, ...]:
+        """End every session that a job holds, and whatever waits in it.
+
+        Returns in time. What cannot be ended until then stays RELEASING, for a later call.
+
+        Args:
+            job_id: The job; of a heterogeneous job, the leader.
+            reason: What ended it.
+
+        Returns:
+            The job's leases that were not over yet: RELEASED, or RELEASING.
+
+        Raises:
+            JournalError: The journal cannot be written; nothing was released.
+        """
+        deadline = time.monotonic() + self._release_timeout
+        return tuple(self._try_to_end(lease, deadline) for lease in self._journal.end(job_id, reason))
+
+    # Acquire; all of it under the locks.
+
+    def _take(self, targets: list[_Target], request: LeaseRequest, taken: list[Lease]) -> tuple[Lease, ...]:
+        """Have a lease on every target; `taken` gets those that were not held before."""
+        found = [self._find(target, request, taken) for target in targets]
+        for target, lease in zip(targets, found, strict=True):
+            if lease is None or lease.state is not LeaseState.HELD:
+                status = target.provider.status()
+                if not status.online:
+                    reason = status.reason.rstrip(".")
+                    raise Unavailable(f"{target.qpu.name} is not available now: {reason}.")
+        return tuple(
+            lease
+            if lease is not None and lease.state is LeaseState.HELD
+            else self._open(target, request, lease, taken)
+            for target, lease in zip(targets, found, strict=True)
+        )
+
+    def _find(self, target: _Target, request: LeaseRequest, taken: list[Lease]) -> Lease | None:
+        """Return what the job has on a QPU: a lease that is HELD, an intent to be fulfilled, or nothing."""
+        lease = self._journal.open_lease(request.job_id, target.qpu.name)
+        if lease is None:
+            return None
+        if lease.state is LeaseState.RELEASING:
+            # The job's last run: what it held has to be gone before the job holds anything again.
+            self._end(lease, target.provider)
+            return None
+        if lease.state is LeaseState.ACQUIRING:
+            session = self._lost_session(lease, target.provider)
+            if session is None:
+                return lease
+            _log.warning("session adopted", job_id=lease.job_id, qpu=lease.qpu, session_id=session.id)
+            lease = self._hold(lease, session, target, self._ttl(target.qpu, request), adopted=True)
+            taken.append(lease)
+            return lease
+        if self._usable(lease, target.provider):
+            return lease
+        self._journal.finish(lease.id, LeaseState.RELEASED, "The service had closed the session.")
+        return None
+
+    def _open(
+        self, target: _Target, request: LeaseRequest, intent: Lease | None, taken: list[Lease]
+    ) -> Lease:
+        ttl = self._ttl(target.qpu, request)
+        if intent is None:
+            longest = ttl + self._config.outage.acquire_timeout
+            intent = self._journal.intend(
+                job_id=request.job_id,
+                user_id=request.user_id,
+                qpu=target.qpu.name,
+                expires_at=_from_now(longest),
+                api_key=request.api_key if target.qpu.credentials == "user" else None,
+            )
+        try:
+            session = target.provider.open_session(ttl, known=self._journal.known_sessions(intent.created_at))
+        except AnswerLost as error:
+            # There may be a session: what is left of the intent has to be looked for, and ended.
+            self._journal.end_one(intent.id, str(error))
+            raise
+        except ServiceError as error:
+            self._journal.finish(intent.id, LeaseState.FAILED, str(error))
+            raise
+        lease = self._hold(intent, session, target, ttl)
+        taken.append(lease)
+        _log.info("session opened", job_id=lease.job_id, qpu=lease.qpu, session_id=session.id, max_ttl=ttl)
+        return lease
+
+    def _hold(
+        self, intent: Lease, session: Session, target: _Target, ttl: int, *, adopted: bool = False
+    ) -> Lease:
+        """Record a session that is there; one that cannot be recorded is ended."""
+        try:
+            lease = self._journal.hold(intent.id, session.id, _from_now(ttl), adopted=adopted)
+        except JournalError:
+            with suppress(ServiceError):
+                target.provider.cancel_session(session.id)
+            raise
+        if lease.state is LeaseState.HELD:
+            return lease
+        # The job was ended while its session was being opened.
+        if lease.session_id != session.id:
+            with suppress(NotFound):
+                target.provider.cancel_session(session.id)
+        elif not lease.state.final:
+            self._try_to_end(lease, time.monotonic() + _GIVE_BACK_TIMEOUT)
+        raise NoLease(f"Job {lease.job_id} was ended while a session on {lease.qpu} was being opened for it.")
+
+    @staticmethod
+    def _ttl(qpu: QpuConfig, request: LeaseRequest) -> int:
+        """Return the seconds that a session may live: no longer than the job can."""
+        return max(1, min(request.seconds_left, qpu.max_ttl))
+
+    @staticmethod
+    def _usable(lease: Lease, provider: Provider) -> bool:
+        """Ask whether a lease's session still takes tasks."""
+        try:
+            session = provider.session(lease.session_id or "")
+        except NotFound:
+            return False
+        return session.accepting_tasks and session.state is not SessionState.CLOSED
+
+    # Release.
+
+    def _try_to_end(self, lease: Lease, deadline: float) -> Lease:
+        """End a lease that is RELEASING, or write down why that is not possible yet."""
+        log = _log.bind(job_id=lease.job_id, qpu=lease.qpu, session_id=lease.session_id)
+        try:
+            qpu = self._config.qpu(lease.qpu)
+            provider = self._connect(qpu.access(self._journal.api_key(lease.id)), deadline=deadline)
+            # Without a session's id, its opener may be at work yet: it holds the lock.
+            with nullcontext() if lease.session_id else self._locked([qpu], deadline):
+                lease = self._end(self._journal.lease(lease.id), provider)
+        except (ServiceError, ConfigError, UserMistake) as error:
+            if lease.expires_at is not None and lease.expires_at < datetime.now(UTC):
+                log.warning("session not ended, but its time to live is over", why=str(error))
+                return self._journal.finish(lease.id, LeaseState.RELEASED)
+            log.warning("session not ended", why=str(error))
+            return self._journal.postpone(lease.id, str(error))
+        log.info("session ended", state=lease.state, reason=lease.reason)
+        return lease
+
+    def _end(self, lease: Lease, provider: Provider) -> Lease:
+        """End a lease that is RELEASING; under the lock if its session is not known."""
+        if lease.state.final:
+            return lease
+        session_id = lease.session_id
+        if session_id is None and (session := self._lost_session(lease, provider)) is not None:
+            session_id = session.id
+            self._journal.hold(lease.id, session_id, lease.expires_at or _from_now(0), adopted=True)
+        if session_id is not None:
+            with suppress(NotFound):
+                provider.cancel_session(session_id)
+        return self._journal.finish(lease.id, LeaseState.RELEASED)
+
+    # Both.
+
+    def _lost_session(self, lease: Lease, provider: Provider) -> Session | None:
+        """Look for the session of an intent whose process died, or whose answer was lost.
+
+        Ours is the first that the account got after the intent, since creations are serialised. A later
+        one, if it is nobody's here, is somebody's who works on the account without Slurm: left alone.
+        """
+        age = (datetime.now(UTC) - lease.created_at).total_seconds()
+        young = age < self._config.outage.acquire_timeout + self._settle
+        until = time.monotonic() + (self._settle if young else 0)
+        while True:
+            known = self._journal.known_sessions(lease.created_at)
+            found = provider.unclaimed_sessions(lease.created_at, known=known)
+            if found:
+                return min(found, key=lambda session: session.created_at or lease.created_at)
+            if time.monotonic() >= until:
+                return None
+            time.sleep(_LOOK_AGAIN)
+
+    @contextmanager
+    def _locked(self, qpus: Iterable[QpuConfig], deadline: float) -> Iterator[None]:
+        """Hold the locks of some QPUs' accounts, taken in one order by everybody, so that nobody starves."""
+        names = {self._lock(qpu): qpu.name for qpu in qpus}
+        with ExitStack() as locks:
+            for path in sorted(names):
+                try:
+                    locks.enter_context(locked(path, deadline=deadline))
+                except TimeoutError:
+                    raise Unavailable(
+                        f"Sessions for other jobs are being opened on {names[path]}, for too long."
+                    ) from None
+                except OSError as error:
+                    raise JournalError(f"The lock {path} cannot be opened: {error.strerror}.") from None
+            yield
+
+    def _lock(self, qpu: QpuConfig) -> Path:
+        """Name the lock under which sessions are created: sessions on one QPU of one account look alike."""
+        account = f"{qpu.endpoint} {qpu.instance} {qpu.backend}"
+        digest = hashlib.sha256(account.encode()).hexdigest()[:16]
+        return self._journal.path.with_name(f"{self._journal.path.name}.{digest}.lock")
+
+
+def _from_now(seconds: float) -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=seconds)

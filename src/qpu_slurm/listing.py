@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Leases on an admin's screen, and for his programs."""
+
+from __future__ import annotations
+
+import pwd
+from io import StringIO
+from typing import TYPE_CHECKING
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from qpu_slurm.leases.model import LeaseState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from qpu_slurm.leases.journal import Journal
+    from qpu_slurm.leases.model import Lease
+
+_WIDTH = 140
+_COLOURS = {LeaseState.HELD: "green", LeaseState.RELEASING: "yellow", LeaseState.FAILED: "red"}
+
+
+def as_json(leases: Sequence[Lease]) -> str:
+    """Write leases as a JSON list, times in UTC."""
+    return msgspec.json.format(msgspec.json.encode(leases), indent=2).decode()
+
+
+def as_table(leases: Sequence[Lease], journal: Journal) -> str:
+    """Draw leases, times as on the clock of this machine.
+
+    Args:
+        leases: What to draw.
+        journal: Knows why a lease could not be released yet.
+    """
+    table = Table("job", "user", "QPU", "state", "session", "since", "until", "reason", box=None)
+    for lease in leases:
+        until = lease.ended_at or lease.expires_at
+        row = (
+            str(lease.job_id),
+            _user(lease.user_id),
+            lease.qpu,
+            lease.state,
+            lease.session_id or "-",
+            _time(lease.created_at),
+            _time(until),
+            _reason(lease, journal),
+        )
+        # Text: what a service or a user wrote is no markup.
+        table.add_row(*map(Text, row), style=_COLOURS.get(lease.state, ""))
+    if not leases:
+        return "No leases."
+    console = Console()
+    if not console.is_terminal:
+        # A program that reads the table wants each lease on one line.
+        console = Console(width=max(_WIDTH, console.measure(table).maximum), file=StringIO())
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get().rstrip("\n")
+
+
+def _reason(lease: Lease, journal: Journal) -> str:
+    if lease.state is not LeaseState.RELEASING:
+        return lease.reason
+    last = journal.events(lease.id)[-1]
+    return f"not released yet: {last.detail}" if last.what == "postponed" else lease.reason
+
+
+def _user(user_id: int) -> str:
+    try:
+        return pwd.getpwuid(user_id).pw_name
+    except KeyError:
+        return str(user_id)
+
+
+def _time(time: datetime | None) -> str:
+    return time.astimezone().strftime("%Y-%m-%d %H:%M:%S") if time else "-"

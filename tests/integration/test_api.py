@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Python API in a job, and contrib's example jobs made of it."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+from qiskit import QuantumCircuit, transpile
+from qiskit.circuit import Parameter
+from qiskit_ibm_runtime import IBMBackend
+from qiskit_ibm_runtime.exceptions import IBMInputValueError
+
+from qpu_slurm import Qpu, environment, job_qpus, read_result, write_sampler_input
+from qpu_slurm.errors import NoLease, OutputError
+from tests.integration.steps import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qpu_slurm.devkit.emulator import Emulator
+
+SEED = Path(__file__).parents[2] / "contrib" / "seed"
+
+
+@pytest.fixture
+def step(emulator: Emulator, tmp_path: Path) -> Iterator[Step]:
+    with Step(emulator, tmp_path) as step:
+        yield step
+
+
+@pytest.fixture
+def in_job(step: Step, monkeypatch: pytest.MonkeyPatch) -> Step:
+    """Make this process a step of the job."""
+    for name, value in step.environ.items():
+        monkeypatch.setenv(name, value)
+    return step
+
+
+def run(step: Step, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(
+        command, env=step.environ, cwd=step.directory, capture_output=True, encoding="utf-8", check=False
+    )
+
+
+def test_the_seeds_three_tasks(step: Step) -> None:
+    optimized = run(step, SEED / "map_optimize.py")
+    assert (optimized.returncode, optimized.stdout, optimized.stderr) == (0, "", "")
+    assert step.tasks() == []
+
+    executed = step.run("ibm_fez", "sampler_input_ibm_fez.json", "sampler_output_ibm_fez.json")
+    assert executed.returncode == 0, executed.stderr
+
+    printed = run(step, SEED / "result.py", "sampler_output_ibm_fez.json")
+    assert (printed.returncode, printed.stderr) == (0, "")
+    counts = ast.literal_eval(printed.stdout.removeprefix("pub 0, register meas: "))
+    assert sum(counts.values()) == 10_000
+    assert counts.keys() == {"00000", "11111"}
+    # sin²(π/3) = 3/4, and the standard deviation is 43: six of them are never seen.
+    assert counts["11111"] == pytest.approx(7500, abs=6 * 43)
+
+
+def test_the_seeds_scripts_have_its_directives_and_steps() -> None:
+    script = (SEED / "job_split_hetjob.sh").read_text(encoding="utf-8")
+    lines = [line for line in script.splitlines() if re.match(r"#SBATCH|srun", line)]
+
+    assert lines == [
+        "#SBATCH --qpu=ibm_fez",
+        "#SBATCH --job-name=job_split_hetjob",
+        "#SBATCH --ntasks=1",
+        "#SBATCH --cpus-per-task=1",
+        "#SBATCH --partition normal",
+        "#SBATCH hetjob",
+        "#SBATCH --gres=qpu:1",
+        "#SBATCH --qpu=ibm_fez",
+        "#SBATCH --partition quantum",
+        "srun --het-group=0 python map_optimize.py",
+        "srun --het-group=1 task_runner ibm_fez sampler_input_ibm_fez.json sampler_output_ibm_fez.json",
+        "srun --het-group=0 python result.py sampler_output_ibm_fez.json",
+    ]
+
+
+def test_the_scripts_are_good_shell() -> None:
+    for script in SEED.glob("*.sh"):
+        subprocess.run(["/bin/bash", "-n", script], check=True)
+        assert os.access(script, os.X_OK)
+
+
+def test_the_jobs_qpu_is_a_qiskit_backend(in_job: Step) -> None:
+    qpu = Qpu.of_job()
+
+    backend = qpu.backend()
+
+    assert (qpu.name, qpu.session_id) == ("ibm_fez", in_job.session_id)
+    assert isinstance(backend, IBMBackend)
+    assert backend.name == "ibm_fez"
+    assert qpu.target.num_qubits == 156
+    with pytest.raises(IBMInputValueError, match="does not support fractional gates"):
+        qpu.backend(use_fractional_gates=True)
+    assert repr(qpu) == f"Qpu('ibm_fez', session_id='{in_job.session_id}')"
+
+
+def test_ibms_public_service_is_addressed_as_its_client_expects(
+    step: Step, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr("qiskit_ibm_runtime.QiskitRuntimeService", lambda **named: asked.update(named))
+    endpoint = "https://eu-de.quantum.cloud.ibm.com/api/v1"
+    public = msgspec.structs.replace(step.qpu, endpoint=endpoint, iam_endpoint="https://iam.cloud.ibm.com")
+
+    _ = Qpu.of_job(environ=environment.to_environ([public])).service
+
+    assert asked["url"] == "https://cloud.ibm.com"
+    assert asked["url_resolver"](asked["url"], asked["instance"]) == endpoint
+    assert asked["token"] == step.qpu.api_key.reveal()
+
+
+def test_the_jobs_session_is_a_qiskit_session(in_job: Step) -> None:
+    session = Qpu.of_job("ibm_fez").session()
+
+    assert session.session_id == in_job.session_id
+    assert session.backend() == "ibm_fez"
+
+
+def test_a_job_that_is_only_bound_may_transpile(in_job: Step, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in set(in_job.environ) - set(in_job.variables()):
+        monkeypatch.delenv(name)
+    qpu = Qpu.of_job()
+
+    assert qpu.session_id is None
+    assert qpu.backend().num_qubits == 156
+    with pytest.raises(NoLease, match="holds no session to execute in"):
+        qpu.session()
+
+
+def test_the_qpus_of_a_job_come_in_its_order(step: Step) -> None:
+    torino = msgspec.structs.replace(step.qpu, name="torino", backend="ibm_torino")
+    environ = environment.to_environ([torino, step.qpu])
+
+    assert list(job_qpus(environ=environ)) == ["torino", "ibm_fez"]
+    assert Qpu.of_job(environ=environ).name == "torino"
+    assert Qpu.of_job("ibm_fez", environ=environ).name == "ibm_fez"
+
+
+def test_a_qpu_that_the_job_does_not_have(step: Step) -> None:
+    with pytest.raises(NoLease, match=r"^This job has no QPU 'ibm_torino', only ibm_fez\.$"):
+        Qpu.of_job("ibm_torino", environ=step.environ)
+    with pytest.raises(NoLease, match=r"^This job has no QPU\."):
+        Qpu.of_job(environ={})
+
+
+def test_the_backend_may_be_another_than_the_name(in_job: Step, monkeypatch: pytest.MonkeyPatch) -> None:
+    renamed = msgspec.structs.replace(in_job.qpu, name="fast", backend="ibm_torino")
+    for name, value in environment.to_environ([renamed]).items():
+        monkeypatch.setenv(name, value)
+
+    assert Qpu.of_job("fast").backend().name == "ibm_torino"
+
+
+def test_parameters_are_bound_by_their_place(in_job: Step) -> None:
+    backend = Qpu.of_job().backend()
+    circuit = QuantumCircuit(12, 12)
+    for qubit in range(12):
+        circuit.rx(Parameter(f"θ{qubit}"), qubit)  # sorted by name, θ10 comes before θ2
+    circuit.measure(range(12), range(12))
+    isa = transpile(circuit, backend, optimization_level=1)
+    order = [parameter.name for parameter in isa.parameters]
+    values = [3.141592653589793 if name == "θ2" else 0 for name in order]
+    write_sampler_input(in_job.input, [(isa, [values, [0] * 12])], shots=50)
+
+    done = in_job.run("ibm_fez", in_job.input, in_job.output)
+
+    assert done.returncode == 0, done.stderr
+    bits = read_result(in_job.output)[0].data.c
+    assert bits.shape == (2,)
+    assert bits.get_counts(0) == {"000000000100": 50}
+    assert bits.get_counts(1) == {"0" * 12: 50}
+
+
+def test_an_input_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="No such file or directory"):
+        write_sampler_input(tmp_path / "missing" / "input.json", [QuantumCircuit(1)])
+
+
+def test_a_primitive_in_the_jobs_session(step: Step) -> None:
+    program = step.write(
+        "program.py",
+        "from qiskit import QuantumCircuit, transpile\n"
+        "from qiskit_ibm_runtime import SamplerV2\n"
+        "from qpu_slurm import Qpu\n"
+        "qpu = Qpu.of_job()\n"
+        "circuit = QuantumCircuit(1)\n"
+        "circuit.x(0)\n"
+        "circuit.measure_all()\n"
+        "sampler = SamplerV2(mode=qpu.session())\n"
+        "result = sampler.run([transpile(circuit, qpu.backend())], shots=10).result()\n"
+        "print(result[0].data.meas.get_counts())\n",
+    )
+
+    done = run(step, program)
+
+    assert done.stdout == "{'1': 10}\n", done.stderr
+    assert [task.session_id for task in step.tasks()] == [step.session_id]

@@ -1,0 +1,386 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hooks between Slurm and the service; Slurm is played here, tests/cluster has the real one."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+import pytest
+
+from qpu_slurm import config, environment, logs
+from qpu_slurm.devkit.emulator import Account, Drop, Fault
+from qpu_slurm.errors import SlurmError
+from qpu_slurm.handover import Handover
+from qpu_slurm.hooks import epilog, prolog
+from qpu_slurm.job_env import job_env
+from qpu_slurm.leases.journal import Journal
+from qpu_slurm.leases.model import LeaseState
+from qpu_slurm.slurm.job import JobRecord, parse_gres
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from qpu_slurm.config import Config
+    from qpu_slurm.devkit.emulator import Emulator
+    from qpu_slurm.leases.model import Lease
+    from qpu_slurm.slurm.control import Control
+
+CONFIG = """
+journal = "{directory}/lib/journal.sqlite"
+log = "{directory}/hooks.log"
+log_level = "debug"
+acquire_on = "{acquire_on}"
+[outage]
+tries = 3
+acquire_timeout = 1
+[defaults]
+endpoint = "{url}/api/v1"
+iam_endpoint = "{url}"
+instance = "{account.crn}"
+[[qpu]]
+name = "ibm_fez"
+[[qpu]]
+name = "ibm_torino"
+"""
+
+AWAY = Fault(method="POST", path="/sessions", status=503, times=None)
+
+
+class Slurm:
+    """What Slurm knows, and what it was told."""
+
+    def __init__(self) -> None:
+        self.records: dict[int, JobRecord] = {}
+        self.said: list[tuple[object, ...]] = []
+        self.refuses: set[str] = set()
+
+    def add(self, job_id: int, gres: str = "", **fields: object) -> None:
+        values = {
+            "het_job_id": None,
+            "user_id": os.getuid(),
+            "state": "CONFIGURING",
+            "batch": True,
+            "time_left": 600,
+            "admin_comment": "",
+        }
+        self.records[job_id] = msgspec.convert(
+            values | fields | {"job_id": job_id, "gres": parse_gres(gres)}, JobRecord
+        )
+
+    # As the hooks ask it,
+
+    def job(self, job_id: int) -> JobRecord | None:
+        self._answer("job")
+        return self.records.get(job_id)
+
+    def jobs(self) -> list[JobRecord]:
+        return list(self.records.values())
+
+    # and as they tell it.
+
+    def requeue(self, job_id: int, delay: int) -> None:
+        self._answer("requeue")
+        self.said.append(("requeue", job_id, delay))
+
+    def set_admin_comment(self, job_id: int, text: str) -> None:
+        self._answer("comment")
+        self.records[job_id] = msgspec.structs.replace(self.records[job_id], admin_comment=text)
+
+    def notify(self, job_id: int, sentence: str) -> None:
+        self._answer("notify")
+        self.said.append(("notify", job_id, sentence))
+
+    def _answer(self, what: str) -> None:
+        if what in self.refuses:
+            raise SlurmError(f"slurmctld does not answer ({what}).")
+
+
+class Controller:
+    """The controller's hooks, with an emulator for the service."""
+
+    def __init__(self, emulator: Emulator, directory: Path, account: Account, acquire_on: str) -> None:
+        self.emulator = emulator
+        self.account = account
+        self.directory = directory
+        self.slurm = Slurm()
+        path = directory / "config.toml"
+        path.write_text(
+            CONFIG.format(directory=directory, url=emulator.url, account=account, acquire_on=acquire_on)
+        )
+        self.config: Config = config.load(path)
+        logs.configure("debug", self.config.log)
+
+    def environ(self, job_id: int, qpu: str = "", leader: int = 0, restarts: int = 0) -> dict[str, str]:
+        return {
+            "SLURM_JOB_ID": str(job_id),
+            "SLURM_HET_JOB_ID": str(leader),
+            "SLURM_JOB_UID": str(os.getuid()),
+            "SLURM_JOB_RESTART_COUNT": str(restarts),
+            "SPANK_QPU_SLURM_QPU": qpu,
+            "SPANK_QPU_SLURM_API_KEY": self.account.api_key,
+        }
+
+    def prolog(self, job_id: int, qpu: str = "", leader: int = 0, restarts: int = 0) -> int:
+        environ = self.environ(job_id, qpu, leader, restarts)
+        return prolog(self.config, environ, query=self.slurm, control=cast("Control", self.slurm))
+
+    def epilog(self, job_id: int, leader: int = 0) -> int:
+        return epilog(self.config, self.environ(job_id, leader=leader), query=self.slurm)
+
+    def handed_over(self, job_id: int) -> Handover:
+        return Handover.from_comment(self.slurm.records[job_id].admin_comment)
+
+    def open_sessions(self) -> dict[str, str]:
+        sessions = [session for session in self.emulator.sessions() if session.accepting_tasks]
+        assert len({session.backend for session in sessions}) == len(sessions)
+        return {session.backend: session.id for session in sessions}
+
+    def leases(self) -> list[Lease]:
+        with Journal(self.config.journal) as journal:
+            return journal.leases(over=True)
+
+    def log(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in (self.directory / "hooks.log").read_text().splitlines()]
+
+
+@pytest.fixture
+def controller(emulator: Emulator, tmp_path: Path) -> Controller:
+    return Controller(emulator, tmp_path, emulator.accounts[0], "qpu")
+
+
+def test_a_job_gets_its_sessions_and_loses_them(controller: Controller) -> None:
+    controller.slurm.add(7, "gres:qpu:1", admin_comment="a note")
+    assert controller.prolog(7, "ibm_fez,ibm_torino") == 0
+    sessions = controller.open_sessions()
+    assert sessions.keys() == {"ibm_fez", "ibm_torino"}
+    assert json.loads(controller.slurm.records[7].admin_comment) == {
+        "comment": "a note",
+        "qpu_slurm": {"sessions": sessions},
+    }
+    assert controller.epilog(7) == 0
+    assert controller.open_sessions() == {}
+    assert {(lease.state, lease.reason) for lease in controller.leases()} == {
+        (LeaseState.RELEASED, "The job ended.")
+    }
+
+
+def test_a_steps_variables_are_what_the_prolog_left(controller: Controller) -> None:
+    controller.slurm.add(7)
+    controller.prolog(7, "ibm_fez")
+    environ = {"QPU_SLURM_API_KEY": controller.account.api_key}
+    lines = job_env(controller.config, 7, environ, query=controller.slurm).splitlines()
+    qpu = environment.find(dict(line.split("=", 1) for line in lines), "ibm_fez")
+    assert qpu.session_id == controller.open_sessions()["ibm_fez"]
+    assert qpu.api_key.reveal() == controller.account.api_key
+    # What a program opens by itself ends with the job, too.
+    assert qpu.max_ttl == 600
+
+
+def test_a_job_without_a_qpu_costs_one_question(controller: Controller) -> None:
+    controller.slurm.add(7, "gres:gpu:1")
+    assert controller.prolog(7) == 0
+    assert controller.slurm.records[7].admin_comment == ""
+    assert controller.emulator.requests() == []
+    assert not controller.config.journal.exists()
+    assert job_env(controller.config, 7, {}, query=controller.slurm) == ""
+    assert controller.epilog(7) == 0
+
+
+def test_an_option_alone_only_binds_where_the_admin_wants_a_gres(emulator: Emulator, tmp_path: Path) -> None:
+    controller = Controller(emulator, tmp_path, emulator.accounts[0], "gres")
+    controller.slurm.add(7)
+    controller.slurm.add(8, "gres:qpu:ibm_torino:1", het_job_id=7)
+    assert controller.prolog(7, "ibm_fez") == 0
+    assert controller.prolog(8, "ibm_fez", leader=7) == 0
+    assert controller.handed_over(7).sessions == {"ibm_fez": None}
+    assert controller.open_sessions().keys() == {"ibm_torino"}
+    assert controller.handed_over(8).sessions == {"ibm_fez": None} | controller.open_sessions()
+
+
+def test_a_het_job_has_one_session_for_all_components_until_its_leader_ends(controller: Controller) -> None:
+    for job_id in (7, 8):
+        controller.slurm.add(job_id, het_job_id=7)
+        assert controller.prolog(job_id, "ibm_fez", leader=7) == 0
+    assert controller.handed_over(7) == controller.handed_over(8)
+    assert len(controller.emulator.sessions()) == 1
+    assert [lease.job_id for lease in controller.leases()] == [7]
+
+    # One component is cancelled: the job goes on.
+    assert controller.epilog(8, leader=7) == 0
+    assert len(controller.open_sessions()) == 1
+    controller.slurm.add(7, het_job_id=7, state="COMPLETING")
+    assert controller.epilog(7, leader=7) == 0
+    assert controller.open_sessions() == {}
+
+
+@pytest.mark.parametrize("leader", ["COMPLETING", "CANCELLED", "PENDING", None])
+def test_a_component_ends_what_a_leader_that_is_over_cannot(
+    controller: Controller, leader: str | None
+) -> None:
+    controller.slurm.add(8, het_job_id=7)
+    controller.prolog(8, "ibm_fez", leader=7)
+    if leader:
+        controller.slurm.add(7, het_job_id=7, state=leader)
+    assert controller.epilog(8, leader=7) == 0
+    assert controller.open_sessions() == {}
+
+
+MISTAKES = {
+    "unknown": ("ibm_kyiv", "", "ibm_fez, ibm_torino"),
+    "malformed": ("ibm_fez;reboot", "", "--qpu=NAME"),
+    "which one": ("", "gres:qpu:1", "Add --qpu=NAME"),
+}
+
+
+@pytest.mark.parametrize(("qpu", "gres", "says"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_ends_a_batch_job_with_a_sentence(
+    controller: Controller, qpu: str, gres: str, says: str
+) -> None:
+    controller.slurm.add(7, het_job_id=7)
+    controller.slurm.add(8, gres, het_job_id=7)
+    assert controller.prolog(8, qpu, leader=7) == 0
+    # The batch script runs in the leader: it must not get as far as the component that has the mistake.
+    for job_id in (7, 8):
+        assert says in controller.handed_over(job_id).error
+        line = job_env(controller.config, job_id, {}, query=controller.slurm)
+        assert line.startswith("error: ")
+        assert says in line
+        assert line.count("\n") == 1
+    assert controller.slurm.said == []
+    assert controller.emulator.sessions() == []
+
+
+@pytest.mark.parametrize("restarts", [0, 3])
+def test_who_waits_at_a_terminal_is_told_there(controller: Controller, restarts: int) -> None:
+    controller.slurm.add(7, batch=False)
+    assert controller.prolog(7, "ibm_kyiv", restarts=restarts) == 1
+    controller.emulator.inject(AWAY)
+    assert controller.prolog(7, "ibm_fez", restarts=restarts) == 1
+    (_, _, mistake), (what, job_id, outage) = controller.slurm.said
+    assert "ibm_kyiv" in str(mistake)
+    assert (what, job_id) == ("notify", 7)
+    assert str(outage).startswith("qpu_slurm: ")
+    assert controller.slurm.records[7].admin_comment == ""
+
+
+def test_what_the_service_refuses_ends_the_job_in_its_words(emulator: Emulator, tmp_path: Path) -> None:
+    controller = Controller(emulator, tmp_path, emulator.accounts[1], "qpu")
+    controller.slurm.add(7)
+    assert controller.prolog(7, "ibm_fez") == 0
+    assert "open plan" in controller.handed_over(7).error.lower()
+    assert controller.slurm.said == []
+
+
+OUTAGES = {
+    "the service": AWAY,
+    "the QPU": Fault(path="/backends/*/status", body='{"state": true, "status": "paused"}', status=200),
+    "no answer": Fault(method="POST", path="/sessions", drop=Drop.BEFORE, times=None),
+    "slow": Fault(path="/identity/token", delay=5),
+}
+
+
+@pytest.mark.parametrize("fault", OUTAGES.values(), ids=OUTAGES.keys())
+def test_an_outage_requeues_a_batch_job(controller: Controller, fault: Fault) -> None:
+    controller.slurm.add(32)
+    controller.emulator.inject(fault)
+    assert controller.prolog(32, "ibm_fez") == 0
+    assert controller.slurm.said == [("requeue", 32, 60)]
+    assert controller.handed_over(32).waiting
+    controller.emulator.clear_faults()
+    assert controller.epilog(32) == 0
+    assert controller.open_sessions() == {}
+
+    # It is back: nothing of what went wrong is in the way.
+    assert controller.prolog(32, "ibm_fez", restarts=1) == 0
+    assert controller.handed_over(32).sessions == controller.open_sessions()
+
+
+def test_a_job_is_requeued_later_and_later(controller: Controller) -> None:
+    controller.emulator.set_backend("ibm_fez", "paused", "until noon")
+    controller.slurm.add(32)
+    for restarts in range(3):
+        assert controller.prolog(32, "ibm_fez", restarts=restarts) == 0
+    assert controller.slurm.said == [("requeue", 32, 60), ("requeue", 32, 120), ("requeue", 32, 240)]
+    assert "until noon" in controller.handed_over(32).waiting
+
+
+def test_an_outage_that_lasts_is_given_up_on(controller: Controller) -> None:
+    controller.emulator.inject(AWAY)
+    controller.slurm.add(7)
+    assert controller.prolog(7, "ibm_fez", restarts=3) == 0
+    assert controller.slurm.said == []
+    assert "given up after 3" in controller.handed_over(7).error
+
+
+def test_a_component_requeues_the_whole_job(controller: Controller) -> None:
+    controller.emulator.inject(AWAY)
+    controller.slurm.add(17, het_job_id=16)
+    assert controller.prolog(17, "ibm_fez", leader=16) == 0
+    assert controller.slurm.said == [("requeue", 16, 60)]
+
+
+@pytest.mark.parametrize("state", ["CANCELLED", "PENDING", "COMPLETING"])
+def test_a_job_that_is_over_is_not_brought_back(controller: Controller, state: str) -> None:
+    controller.emulator.inject(AWAY)
+    controller.slurm.add(7, state=state)
+    assert controller.prolog(7, "ibm_fez") == 0
+    assert controller.slurm.said == []
+
+
+def test_a_job_that_slurm_will_not_requeue_ends_with_the_reason(controller: Controller) -> None:
+    controller.emulator.inject(AWAY)
+    controller.slurm.refuses = {"requeue"}
+    controller.slurm.add(7)
+    assert controller.prolog(7, "ibm_fez") == 0
+    assert "could not be requeued" in controller.handed_over(7).error
+
+
+def test_a_journal_that_cannot_be_written_is_an_outage(controller: Controller) -> None:
+    controller.config.journal.parent.mkdir()
+    controller.config.journal.write_text("no journal")
+    controller.slurm.add(7)
+    assert controller.prolog(7, "ibm_fez") == 0
+    assert [said[0] for said in controller.slurm.said] == ["requeue"]
+    assert controller.emulator.requests() == []
+    assert controller.epilog(7) == 1
+
+
+def test_a_session_that_slurm_cannot_be_told_of_is_ended(controller: Controller) -> None:
+    controller.slurm.add(7)
+    controller.slurm.refuses = {"comment"}
+    assert controller.prolog(7, "ibm_fez") == 1
+    assert controller.epilog(7) == 0
+    assert controller.open_sessions() == {}
+
+
+@pytest.mark.parametrize("missing", ["job", "record", "environment"])
+def test_without_slurm_the_job_is_left_to_slurm(controller: Controller, missing: str) -> None:
+    if missing == "job":
+        controller.slurm.refuses = {"job"}
+    environ = {} if missing == "environment" else controller.environ(7, "ibm_fez")
+    slurm = controller.slurm
+    assert prolog(controller.config, environ, query=slurm, control=cast("Control", slurm)) == 1
+    assert controller.emulator.requests() == []
+
+
+def test_a_release_that_fails_does_not_fail_the_epilog(controller: Controller) -> None:
+    controller.slurm.add(7)
+    controller.prolog(7, "ibm_fez")
+    controller.emulator.inject(Fault(path="/sessions/*/close", status=401, times=None))
+    assert controller.epilog(7) == 0
+    assert [lease.state for lease in controller.leases()] == [LeaseState.RELEASING]
+    controller.emulator.clear_faults()
+    assert controller.epilog(7) == 0
+    assert controller.open_sessions() == {}
+
+
+def test_what_happened_is_logged_without_the_key(controller: Controller) -> None:
+    controller.slurm.add(7)
+    controller.prolog(7, "ibm_fez")
+    controller.epilog(7)
+    events = {event["event"] for event in controller.log() if event.get("job_id") == 7}
+    assert events >= {"session opened", "the job has its QPUs", "session ended", "released"}
+    assert controller.account.api_key not in (controller.directory / "hooks.log").read_text()

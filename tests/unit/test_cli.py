@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from qpu_slurm import cli
+from qpu_slurm.leases.journal import Journal
+from qpu_slurm.leases.model import LeaseState
+
+CONFIG = """
+journal = "{directory}/lib/journal.sqlite"
+[slurm]
+bin = "{directory}"
+[defaults]
+instance = "crn:v1:bluemix:public:quantum-computing:us-east:a/1:2::"
+[[qpu]]
+name = "ibm_fez"
+[[qpu]]
+name = "ibm_torino"
+credentials = "shared"
+key_file = "{directory}/ibm.key"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text(CONFIG.format(directory=tmp_path))
+    return path
+
+
+@pytest.fixture
+def journal(config: Path) -> Path:
+    """Write down three leases: one held, one that is over, and one that could not be ended."""
+    path = config.parent / "lib" / "journal.sqlite"
+    with Journal(path) as journal:
+        for job_id, qpu in ((1, "ibm_fez"), (2, "ibm_torino"), (3, "ibm_fez")):
+            later = datetime.now(UTC) + timedelta(hours=1)
+            lease = journal.intend(job_id=job_id, user_id=0, qpu=qpu, expires_at=later)
+            journal.hold(lease.id, f"session-{job_id}", later)
+        journal.finish(2, LeaseState.RELEASED, "The job ended.")
+        journal.end(3, "The job ended.")
+        journal.postpone(3, "The [service] is away.")
+    return path
+
+
+def run(*arguments: str | Path) -> int:
+    return cli.main([str(argument) for argument in arguments])
+
+
+def test_help_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        run("--help")
+    out = capsys.readouterr().out
+    assert "examples:" in out
+    for name, command in cli.COMMANDS.items():
+        assert f"    {name} " in out
+        assert command.summary in out
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        run(command, "--help")
+    assert f"usage: qpu-slurm {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["hock"],
+        ["hook"],
+        ["hook", "start"],
+        ["job-env"],
+        ["job-env", "7; reboot"],
+        ["job-env", "-1"],
+        ["job-env", "٣"],  # a digit, but not one of ours
+        ["job-env", "4294967296"],
+        ["job-env", "9" * 10_000],
+        ["release", "all"],
+        ["leases", "0"],
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run(*arguments)
+    assert "usage: qpu-slurm" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["leases"], ["release", "7"], ["plugstack"], ["hook", "prolog"]])
+def test_a_wrong_configuration_is_told_whole_and_without_a_traceback(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("acquire_at = 1\nlog_level = 7\n")
+    assert run("--config", path, *command) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) >= 2
+    assert all(line.startswith(f"qpu-slurm: {path}: ") for line in lines)
+
+
+def test_a_step_is_told_of_a_wrong_configuration_on_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--config", tmp_path / "missing.toml", "job-env", "7") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("error: ")
+    assert "missing.toml" in out
+    assert out.count("\n") == 1
+
+
+def test_a_step_is_told_of_a_slurm_that_is_not_there(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--config", config, "job-env", "7") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("error: ")
+    assert "squeue" in out
+
+
+def test_plugstack_prints_the_line_that_fits(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        run("--config", config, "plugstack", "--plugin", "/x/qpu_slurm.so", "--gres-partitions", "q,r") == 0
+    )
+    kind, plugin, *arguments = capsys.readouterr().out.split()
+    assert (kind, plugin) == ("required", "/x/qpu_slurm.so")
+    assert arguments == [
+        "qpus=ibm_fez,ibm_torino",
+        "user_credentials=ibm_fez",
+        "gres_partitions=q,r",
+        f"helper={Path(sys.argv[0]).absolute()}",
+        f"config={config}",
+    ]
+
+
+def test_no_argument_is_printed_that_would_be_empty(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config.write_text(config.read_text().replace('name = "ibm_fez"\n[[qpu]]\n', ""))
+    assert run("--config", config, "plugstack", "--gres-partitions", "") == 0
+    out = capsys.readouterr().out
+    assert "user_credentials" not in out
+    assert "gres_partitions" not in out
+    assert out.count("\n") == 1
+
+
+@pytest.mark.usefixtures("journal")
+@pytest.mark.parametrize(
+    ("arguments", "jobs"),
+    [([], [1, 3]), (["--all"], [1, 2, 3]), (["3"], [3]), (["2"], []), (["2", "--all"], [2])],
+)
+def test_leases_are_shown(
+    config: Path, arguments: list[str], jobs: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--config", config, "leases", "--json", *arguments) == 0
+    leases = json.loads(capsys.readouterr().out)
+    assert [lease["job_id"] for lease in leases] == jobs
+
+    assert run("--config", config, "leases", *arguments) == 0
+    out = capsys.readouterr().out
+    rows = out.splitlines()[1:] if jobs else []
+    assert [int(row.split()[0]) for row in rows] == jobs
+    assert jobs or out == "No leases.\n"
+
+
+@pytest.mark.usefixtures("journal")
+def test_what_could_not_be_released_says_why(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("--config", config, "leases", "3")
+    [row] = capsys.readouterr().out.splitlines()[1:]
+    assert row.split()[1:5] == ["root", "ibm_fez", "releasing", "session-3"]
+    assert "not released yet: The [service] is away." in row
+
+
+@pytest.mark.usefixtures("journal")
+def test_release_of_what_is_not_held_says_so(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--config", config, "release", "4711") == 0
+    assert capsys.readouterr().out == "Job 4711 holds no QPU.\n"
+
+
+def test_release_tells_what_could_not_be_released(
+    config: Path, journal: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The key is missing, so nobody can be asked to end the session.
+    assert run("--config", config, "release", "1", "--reason", "The node burns.") == 1
+    out = capsys.readouterr().out
+    assert out.startswith("ibm_fez: releasing: ")
+    assert "QISKIT_IBM_TOKEN" in out
+    with Journal(journal) as opened:
+        [lease] = opened.leases(job_id=1)
+    assert (lease.state, lease.reason) == (LeaseState.RELEASING, "The node burns.")
+
+
+def test_a_journal_that_cannot_be_read_is_an_error_in_one_sentence(
+    config: Path, journal: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal.write_bytes(b"no journal")
+    assert run("--config", config, "leases") == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"qpu-slurm: {journal} is no journal")
+
+
+def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "qpu_slurm.cli", *arguments],
+        env={"PATH": os.defpath, **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("hook", ["prolog", "epilog"])
+def test_a_hook_that_is_none_fails_and_logs_why(config: Path, hook: str) -> None:
+    run = command("--config", str(config), "hook", hook)
+    assert (run.returncode, run.stdout) == (1, "")
+    event = json.loads(run.stderr)
+    assert event["event"] == f"{hook} failed"
+    assert "SLURM_JOB_ID" in event["why"]
+
+
+def test_the_configuration_comes_from_the_environment_too(config: Path) -> None:
+    run = command("plugstack", QPU_SLURM_CONFIG=str(config))
+    assert f"config={config}" in run.stdout
+
+
+def test_a_log_that_cannot_be_written_does_not_stop_a_hook(config: Path) -> None:
+    config.write_text(f'log = "{config.parent}/no/hooks.log"\n{config.read_text()}')
+    run = command("--config", str(config), "hook", "epilog", SLURM_JOB_ID="7", SLURM_JOB_UID="0")
+    assert run.returncode == 0
+    first, *_, last = map(json.loads, run.stderr.splitlines())
+    assert "hooks.log" in first["why"]
+    assert (last["event"], last["job_id"], last["leases"]) == ("released", 7, {})
+
+
+def test_who_reads_may_go(config: Path, journal: Path) -> None:
+    with Journal(journal) as opened:
+        for job_id in range(10, 2000):
+            opened.intend(job_id=job_id, user_id=0, qpu="ibm_fez", expires_at=datetime.now(UTC))
+    script = f"{sys.executable} -m qpu_slurm.cli --config {config} leases --json | head -n 1"
+    run = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert (run.stdout, run.stderr) == ("[\n", "")
+
+
+def test_a_command_imports_only_what_it_needs(config: Path) -> None:
+    program = (
+        "import sys\n"
+        "from qpu_slurm import cli\n"
+        "cli.main(sys.argv[1:])\n"
+        "print(*{'requests', 'rich', 'aiohttp', 'qiskit', 'sqlite3'} & sys.modules.keys(), file=sys.stderr)"
+    )
+    arguments = ["--config", str(config), "plugstack"]
+    run = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert run.stderr == "\n"

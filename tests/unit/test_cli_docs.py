@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reference names everything that there is, and nothing else."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from qpu_slurm import cli, config
+from qpu_slurm.config import Config, OutageConfig, QpuConfig, SlurmConfig
+from qpu_slurm.config.durations import parse_duration
+from qpu_slurm.leases.model import LeaseState
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+SECTIONS = {
+    "At the top": (Config, {"path", "slurm", "outage", "qpus", "warnings"}),
+    "[slurm]": (SlurmConfig, set()),
+    "[outage]": (OutageConfig, set()),
+    "[[qpu]] and [defaults]": (QpuConfig, {"api_key"}),
+}
+
+
+def section(name: str, file: str) -> str:
+    text = (DOCS / file).read_text()
+    return re.split(r"^##+ ", text.split(f"# {name}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_every_key_stands_in_the_reference_with_its_default(name: str) -> None:
+    struct, others = SECTIONS[name]
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \|", section(name, "configuration.md"), re.MULTILINE)
+    assert {key for key, _ in rows} == set(struct.__struct_fields__) - others
+    defaults = dict(zip(struct.__struct_fields__[::-1], struct.__struct_defaults__[::-1], strict=False))
+    for key, written in rows:
+        if not written.startswith("`"):  # in words: required, none, the name
+            continue
+        value = tomllib.loads(f"value = {written.strip('`')}")["value"]
+        default = defaults[key]
+        if isinstance(default, int) and isinstance(value, str):
+            value = parse_duration(value)
+        assert value == (str(default) if isinstance(default, Path) else default), key
+
+
+def test_the_example_can_be_used(tmp_path: Path) -> None:
+    [example] = re.findall(r"```toml\n(.*?)```", (DOCS / "configuration.md").read_text(), re.DOTALL)
+    path = tmp_path / "config.toml"
+    path.write_text(example.replace("a/…:…::", "a/1:2::"))
+    loaded = config.load(path)
+    assert list(loaded.qpus) == ["ibm_fez", "torino"]
+
+
+def test_every_command_and_option_stands_in_the_reference(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (DOCS / "qpu-slurm.md").read_text()
+    for name in cli.COMMANDS:
+        assert f"\n### {name}\n" in text
+        with pytest.raises(SystemExit):
+            cli.main([name, "--help"])
+        out = capsys.readouterr().out
+        if name not in {"demo", "emulator"}:  # they are for trying things out: their --help is the reference
+            missing = {option for option in re.findall(r"--[a-z-]+", out) if option not in text}
+            assert not missing
+
+
+def test_every_state_stands_in_the_reference() -> None:
+    assert set(re.findall(r"^\| `(\w+)`", section("leases", "qpu-slurm.md"), re.MULTILINE)) == set(LeaseState)

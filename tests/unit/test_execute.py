@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How often a task is asked for, and what that costs a task of any length."""
+
+from __future__ import annotations
+
+import pytest
+
+from qpu_slurm.providers.base import TaskStatus
+from qpu_slurm.tasks.execute import new_tags, pause
+
+
+def polls(seconds: float, answer: float = 0.005) -> tuple[int, float]:
+    """Play a task that runs for so long: how often it is asked for, and how late its end is seen."""
+    now, count = 0.0, 0
+    while now < seconds:
+        now += pause(TaskStatus.RUNNING, now) + answer
+        count += 1
+    return count, now - seconds
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.1, 0.5, 1, 2, 7.5, 30, 60, 600, 3600])
+def test_a_tasks_end_is_seen_soon_and_with_few_questions(seconds: float) -> None:
+    count, late = polls(seconds)
+
+    assert late <= max(0.06, 0.05 * seconds)
+    assert count <= 320
+
+
+def test_a_queued_task_is_asked_for_at_least_every_second() -> None:
+    assert pause(TaskStatus.QUEUED, 0) == pytest.approx(0.02)
+    assert pause(TaskStatus.QUEUED, 36_000) == 1
+
+
+def test_tags_name_the_slurm_job_and_the_task() -> None:
+    job, own = new_tags({"SLURM_JOB_ID": "42"})
+
+    assert job == "slurm-job:42"
+    assert own not in new_tags({"SLURM_JOB_ID": "42"})
+    assert len(new_tags({})) == 1

@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from qpu_slurm.errors import JournalError
+from qpu_slurm.leases.journal import Journal
+from qpu_slurm.leases.model import LeaseState
+from qpu_slurm.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from qpu_slurm.leases.model import Lease
+
+KEY = "k3y-of-a-user-that-is-easily-found"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "lib" / "journal.sqlite"
+
+
+@pytest.fixture
+def journal(path: Path) -> Iterator[Journal]:
+    with Journal(path) as journal:
+        yield journal
+
+
+def later(seconds: float = 3600) -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+def intend(journal: Journal, job_id: int = 7, qpu: str = "ibm_fez", *, key: str | None = None) -> Lease:
+    return journal.intend(
+        job_id=job_id,
+        user_id=1000,
+        qpu=qpu,
+        expires_at=later(),
+        api_key=Secret(key) if key else None,
+    )
+
+
+def hold(journal: Journal, job_id: int = 7, qpu: str = "ibm_fez", *, key: str | None = None) -> Lease:
+    return journal.hold(intend(journal, job_id, qpu, key=key).id, f"session-{job_id}-{qpu}", later())
+
+
+def whats(journal: Journal, lease: Lease) -> list[str]:
+    return [event.what for event in journal.events(lease.id)]
+
+
+def test_a_lease_goes_from_intent_to_released(journal: Journal) -> None:
+    before = datetime.now(UTC)
+    intent = intend(journal)
+    assert (intent.job_id, intent.user_id, intent.qpu) == (7, 1000, "ibm_fez")
+    assert intent.state is LeaseState.ACQUIRING
+    assert (intent.session_id, intent.acquired_at, intent.ended_at) == (None, None, None)
+    assert intent.created_at.tzinfo is UTC
+    assert before <= intent.created_at <= datetime.now(UTC)
+
+    expires_at = later(600)
+    held = journal.hold(intent.id, "s-1", expires_at)
+    assert (held.state, held.session_id, held.expires_at) == (LeaseState.HELD, "s-1", expires_at)
+    assert held.acquired_at is not None
+    assert journal.open_lease(7, "ibm_fez") == held
+
+    [releasing] = journal.end(7, "The job ended.")
+    assert (releasing.state, releasing.reason) == (LeaseState.RELEASING, "The job ended.")
+
+    released = journal.finish(held.id, LeaseState.RELEASED)
+    assert (released.state, released.reason) == (LeaseState.RELEASED, "The job ended.")
+    assert released.ended_at is not None
+    assert journal.open_lease(7, "ibm_fez") is None
+    assert journal.leases() == []
+    assert journal.leases(over=True) == [released]
+    assert whats(journal, released) == ["intent", "held", "releasing", "released"]
+
+
+def test_it_is_there_after_a_restart(path: Path) -> None:
+    with Journal(path) as journal:
+        held = hold(journal)
+        events = journal.events(held.id)
+    with Journal(path) as journal:
+        assert journal.leases() == [held]
+        assert journal.events(held.id) == events
+
+
+def test_one_job_has_at_most_one_open_lease_on_a_qpu(journal: Journal) -> None:
+    first = intend(journal)
+    with pytest.raises(JournalError):
+        intend(journal)
+    assert journal.leases() == [first]
+
+    others = [intend(journal, qpu="ibm_torino"), intend(journal, job_id=8)]
+    assert journal.leases() == [first, *others]
+
+    journal.finish(first.id, LeaseState.FAILED, "refused")
+    assert intend(journal).id > others[-1].id
+
+
+def test_a_session_that_comes_after_the_end_was_ordered_is_kept_to_be_ended(journal: Journal) -> None:
+    intent = intend(journal)
+    journal.end(7, "cancelled")
+    late = journal.hold(intent.id, "s-late", later())
+    assert (late.state, late.session_id) == (LeaseState.RELEASING, "s-late")
+
+
+@pytest.mark.parametrize("state", [LeaseState.RELEASED, LeaseState.FAILED])
+def test_what_is_over_stays_as_it_is(journal: Journal, state: LeaseState) -> None:
+    lease = hold(journal)
+    over = journal.finish(lease.id, state, "first")
+    assert journal.finish(lease.id, LeaseState.RELEASED, "second") == over
+    assert journal.hold(lease.id, "another", later()) == over
+    assert journal.end_one(lease.id, "again") == over
+    assert journal.end(7, "again") == []
+    assert whats(journal, over) == ["intent", "held", state]
+
+
+def test_a_second_order_to_end_changes_nothing(journal: Journal) -> None:
+    hold(journal)
+    [first] = journal.end(7, "first")
+    assert journal.end(7, "second") == [first]
+    assert journal.postpone(first.id, "the service is away") == first
+    assert [(event.what, event.detail) for event in journal.events(first.id)][-2:] == [
+        ("releasing", "first"),
+        ("postponed", "the service is away"),
+    ]
+
+
+def test_leases_are_read_by_job(journal: Journal) -> None:
+    fez, torino, other = hold(journal), hold(journal, qpu="ibm_torino"), hold(journal, job_id=8)
+    assert journal.leases(job_id=7) == [fez, torino]
+    assert [lease.id for lease in journal.end(7, "over")] == [fez.id, torino.id]
+    assert journal.lease(other.id) == other
+
+
+def test_known_sessions_are_those_held_now_or_until_lately(journal: Journal) -> None:
+    old = hold(journal, job_id=1)
+    journal.finish(old.id, LeaseState.RELEASED, "over")
+    since = datetime.now(UTC)
+    lately = hold(journal, job_id=2)
+    journal.finish(lately.id, LeaseState.RELEASED, "over")
+    now = hold(journal, job_id=3)
+    intend(journal, job_id=4)
+    assert journal.known_sessions(since) == {lately.session_id, now.session_id}
+
+
+def test_a_users_key_is_kept_while_the_lease_is_open_and_no_longer(path: Path) -> None:
+    with Journal(path) as journal:
+        lease = hold(journal, key=KEY)
+        assert hold(journal, job_id=8).id != lease.id
+        key = journal.api_key(lease.id)
+        assert key is not None
+        assert key.reveal() == KEY
+        journal.end(7, "over")
+        assert journal.api_key(lease.id) is not None
+        assert any(KEY.encode() in file.read_bytes() for file in path.parent.iterdir())
+
+        journal.finish(lease.id, LeaseState.RELEASED)
+        assert journal.api_key(lease.id) is None
+        # Not even in the write-ahead log, or in a free page.
+        assert not any(KEY.encode() in file.read_bytes() for file in path.parent.iterdir())
+
+
+def test_its_files_are_its_owners_alone(path: Path) -> None:
+    previous = os.umask(0)
+    try:
+        with Journal(path) as journal:
+            hold(journal, key=KEY)
+            assert path.parent.stat().st_mode & 0o777 == 0o700
+            files = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+    finally:
+        os.umask(previous)
+    assert files.keys() >= {"journal.sqlite", "journal.sqlite-wal"}
+    assert set(files.values()) == {0o600}
+
+
+def test_its_files_belong_to_the_directorys_owner_even_if_root_makes_them(path: Path) -> None:
+    path.parent.mkdir(mode=0o700)
+    owner = (4242, 4242) if os.geteuid() == 0 else (os.geteuid(), path.parent.stat().st_gid)
+    os.chown(path.parent, *owner)
+    with Journal(path) as journal:
+        hold(journal)
+        owners = {(file.stat().st_uid, file.stat().st_gid) for file in path.parent.iterdir()}
+    assert owners == {owner}
+
+
+def exposed(path: Path) -> None:
+    Journal(path).close()
+    path.chmod(0o640)
+
+
+def no_database(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("qpu_slurm " * 1000)
+    path.chmod(0o600)
+
+
+def damaged(path: Path) -> None:
+    with Journal(path) as journal:
+        hold(journal)
+    content = bytearray(path.read_bytes())
+    content[4096:] = os.urandom(len(content) - 4096)
+    path.write_bytes(content)
+
+
+def newer(path: Path) -> None:
+    Journal(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+
+
+def in_a_file(path: Path) -> None:
+    path.parent.write_text("no directory")
+
+
+def a_link(path: Path) -> None:
+    path.parent.mkdir()
+    path.symlink_to(path.parent / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "says"),
+    [
+        (exposed, "chmod 600"),
+        (no_database, "is no journal"),
+        (damaged, "damaged"),
+        (newer, "newer qpu_slurm"),
+        (in_a_file, "cannot be opened"),
+        (a_link, "cannot be opened"),
+    ],
+)
+def test_a_journal_that_cannot_be_used_is_refused_in_words(
+    path: Path, prepare: Callable[[Path], None], says: str
+) -> None:
+    prepare(path)
+    with pytest.raises(JournalError, match=says) as caught, Journal(path, patience=0.1) as journal:
+        intend(journal)
+    assert str(path) in str(caught.value)
+
+
+def test_a_writer_waits_for_another_but_not_for_ever_and_readers_do_not_wait(path: Path) -> None:
+    with Journal(path, patience=0.2) as journal, Journal(path) as other:
+        held = hold(journal)
+        with other._transaction():  # noqa: SLF001 - a process that is in the middle of a change
+            assert journal.leases() == [held]
+            with pytest.raises(JournalError, match="locked"):
+                journal.end(7, "over")
+        assert journal.end(7, "over")[0].state is LeaseState.RELEASING
+
+
+def test_a_full_disk_is_an_error_that_leaves_what_was_there(path: Path) -> None:
+    with Journal(path) as journal:
+        held = hold(journal)
+    program = """
+import resource, sys
+from pathlib import Path
+from datetime import UTC, datetime
+from qpu_slurm.errors import JournalError
+from qpu_slurm.leases.journal import Journal
+
+journal = Journal(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+try:
+    for job_id in range(100, 200):
+        journal.intend(job_id=job_id, user_id=1, qpu="q", expires_at=datetime.now(UTC))
+except JournalError as error:
+    print(error)
+    print(*(lease.job_id for lease in journal.leases()))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program, path], check=True, capture_output=True, text=True, timeout=60
+    )
+    message, jobs = run.stdout.splitlines()
+    assert "disk" in message
+    with Journal(path) as journal:
+        assert journal.leases()[0] == held
+        assert " ".join(str(lease.job_id) for lease in journal.leases()) == jobs
+
+
+WRITER = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from qpu_slurm.leases.journal import Journal
+from qpu_slurm.leases.model import LeaseState
+
+first = int(sys.argv[2])
+with Journal(Path(sys.argv[1])) as journal:
+    for job_id in range(first, first + int(sys.argv[3])):
+        lease = journal.intend(job_id=job_id, user_id=1, qpu="ibm_fez", expires_at=datetime.now(UTC))
+        journal.hold(lease.id, f"s-{job_id}", datetime.now(UTC))
+        journal.end(job_id, "over")
+        journal.finish(lease.id, LeaseState.RELEASED)
+        print(job_id, flush=True)
+"""
+
+
+def writer(path: Path, first: int, count: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WRITER, str(path), str(first), str(count)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_processes_that_make_and_write_it_at_once_do_not_disturb_each_other(path: Path) -> None:
+    writers = [writer(path, first, 10) for first in (100, 200, 300, 400)]
+    for process in writers:
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    with Journal(path) as journal:
+        leases = journal.leases(over=True)
+        assert sorted(lease.job_id for lease in leases) == [
+            first + n for first in (100, 200, 300, 400) for n in range(10)
+        ]
+        assert {len(journal.events(lease.id)) for lease in leases} == {4}
+
+
+def test_what_was_written_survives_a_writer_that_is_killed(path: Path) -> None:
+    process = writer(path, 1, 100_000)
+    assert process.stdout is not None
+    for _ in range(20):
+        last = int(process.stdout.readline())
+    process.send_signal(signal.SIGKILL)
+    rest, _ = process.communicate(timeout=60)
+    last = max([last, *(int(line) for line in rest.split("\n")[:-1])])
+    with Journal(path) as journal:
+        released = [lease for lease in journal.leases(over=True) if lease.state is LeaseState.RELEASED]
+        assert len(released) in {last, last + 1}
+        assert len(journal.leases()) <= 1
+
+
+def test_threads_share_it(journal: Journal) -> None:
+    def work(first: int) -> None:
+        for job_id in range(first, first + 20):
+            journal.finish(hold(journal, job_id=job_id).id, LeaseState.RELEASED, "over")
+
+    threads = [threading.Thread(target=work, args=[first]) for first in (100, 200, 300)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(journal.leases(over=True)) == 60

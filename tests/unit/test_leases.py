@@ -1,0 +1,545 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The broker's order of things, against a service in memory; tests/integration has the real requests."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import msgspec
+import pytest
+
+from qpu_slurm.config import Config, OutageConfig, QpuConfig
+from qpu_slurm.errors import (
+    AnswerLost,
+    ConfigError,
+    JournalError,
+    NoLease,
+    NotFound,
+    QpuSlurmError,
+    Refused,
+    Unavailable,
+    UserMistake,
+)
+from qpu_slurm.leases.broker import Broker
+from qpu_slurm.leases.files import locked
+from qpu_slurm.leases.journal import Journal
+from qpu_slurm.leases.model import LeaseRequest, LeaseState
+from qpu_slurm.providers.base import QpuStatus, Session, SessionState
+from qpu_slurm.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+    from pathlib import Path
+
+    from qpu_slurm.leases.model import Lease
+    from qpu_slurm.providers.base import Access, Provider
+
+CRN = "crn:v1:bluemix:public:quantum-computing:us-east:a/1:2::"
+KEY = Secret("the-users-own-key")
+T = TypeVar("T")
+
+
+class Killed(BaseException):
+    """What the process under test dies of: nothing in it catches this."""
+
+
+class Service:
+    """A quantum service in memory, with faults by the name of the call."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, Session] = {}
+        self.calls: list[str] = []
+        self.ttls: list[int] = []
+        self.keys: list[str] = []
+        self.offline: dict[str, str] = {}
+        self.before: dict[str, Callable[[], object]] = {}
+        self.after: dict[str, Callable[[], object]] = {}
+
+    def connect(self, access: Access, *, deadline: float | None = None) -> Provider:
+        assert deadline is not None
+        self.keys.append(access.api_key.reveal())
+        return cast("Provider", OneQpu(self, access.backend))
+
+    def open_sessions(self) -> list[str]:
+        return [session.id for session in self.sessions.values() if session.accepting_tasks]
+
+    def create(self, backend: str) -> Session:
+        session = Session(
+            id=f"s{len(self.sessions) + 1}",
+            backend=backend,
+            state=SessionState.OPEN,
+            accepting_tasks=True,
+            created_at=datetime.now(UTC),
+        )
+        self.sessions[session.id] = session
+        return session
+
+    def close(self, session_id: str) -> None:
+        if session_id not in self.sessions:
+            raise NotFound("no such session")
+        self.sessions[session_id] = msgspec.structs.replace(
+            self.sessions[session_id], state=SessionState.CLOSED, accepting_tasks=False
+        )
+
+
+class OneQpu:
+    """As much of a provider as the broker uses."""
+
+    def __init__(self, service: Service, backend: str) -> None:
+        self.service = service
+        self.backend = backend
+
+    def call(self, name: str, effect: Callable[[], T]) -> T:
+        name = f"{name} {self.backend}"
+        self.service.calls.append(name)
+        self.service.before.get(name, lambda: None)()
+        answer = effect()
+        self.service.after.get(name, lambda: None)()
+        return answer
+
+    def status(self) -> QpuStatus:
+        reason = self.service.offline.get(self.backend, "")
+        return self.call("status", lambda: QpuStatus(online=not reason, reason=reason, queue_length=0))
+
+    def open_session(self, max_ttl: int, *, known: Collection[str] = ()) -> Session:
+        assert set(known) <= self.service.sessions.keys()
+        self.service.ttls.append(max_ttl)
+        return self.call("open", lambda: self.service.create(self.backend))
+
+    def session(self, session_id: str) -> Session:
+        def read() -> Session:
+            try:
+                return self.service.sessions[session_id]
+            except KeyError:
+                raise NotFound("no such session") from None
+
+        return self.call("read", read)
+
+    def cancel_session(self, session_id: str) -> None:
+        self.call("cancel", lambda: self.service.close(session_id))
+
+    def unclaimed_sessions(self, since: datetime, *, known: Collection[str] = ()) -> list[Session]:
+        return self.call(
+            "look",
+            lambda: [
+                session
+                for session in reversed(self.service.sessions.values())
+                if session.backend == self.backend
+                and session.accepting_tasks
+                and session.id not in known
+                and session.created_at is not None
+                and session.created_at >= since
+            ],
+        )
+
+
+class Mortal:
+    """Something whose nth call kills the process, before or after it took effect."""
+
+    def __init__(self, target: object, life: Life) -> None:
+        self._target = target
+        self._life = life
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the target has
+        value = getattr(self._target, name)
+        if not callable(value):
+            return value
+
+        def call(*args: object, **kwargs: object) -> object:
+            self._life.step()
+            result = value(*args, **kwargs)
+            self._life.step()
+            return result
+
+        return call
+
+
+class Life:
+    """How many steps are left; the last one kills."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def step(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise Killed
+
+
+@pytest.fixture
+def service() -> Service:
+    return Service()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    key_file = tmp_path / "key"
+    key_file.write_text("the-admins-key")
+    key_file.chmod(0o600)
+    qpus = [
+        QpuConfig(name="ibm_fez", instance=CRN, credentials="shared", key_file=key_file),
+        QpuConfig(name="ibm_torino", instance=CRN, max_ttl=600),
+        QpuConfig(name="ibm_paris", instance=CRN, credentials="shared", key_file=tmp_path / "missing"),
+    ]
+    return Config(
+        path=tmp_path / "config.toml",
+        journal=tmp_path / "journal.sqlite",
+        outage=OutageConfig(acquire_timeout=5),
+        qpus={qpu.name: qpu for qpu in qpus},
+    )
+
+
+@pytest.fixture
+def journal(config: Config) -> Iterator[Journal]:
+    with Journal(config.journal) as journal:
+        yield journal
+
+
+@pytest.fixture
+def broker(config: Config, journal: Journal, service: Service) -> Broker:
+    return Broker(config, journal, service.connect, settle=0)
+
+
+def request(*qpus: str, job_id: int = 7, seconds: int = 1800, key: Secret | None = KEY) -> LeaseRequest:
+    return LeaseRequest(job_id=job_id, user_id=1000, qpus=qpus, seconds_left=seconds, api_key=key)
+
+
+def raises(error: QpuSlurmError) -> Callable[[], object]:
+    def fail() -> object:
+        raise error
+
+    return fail
+
+
+def states(journal: Journal) -> dict[str, LeaseState]:
+    return {lease.qpu: lease.state for lease in journal.leases(over=True)}
+
+
+def test_acquire_opens_one_session_for_each_qpu(broker: Broker, journal: Journal, service: Service) -> None:
+    torino, fez = broker.acquire(request("ibm_torino", "ibm_fez"))
+    assert (torino.qpu, fez.qpu) == ("ibm_torino", "ibm_fez")
+    assert {torino.session_id, fez.session_id} == set(service.open_sessions())
+    assert torino.state is fez.state is LeaseState.HELD
+    assert journal.leases() == [torino, fez]
+    # The user's own key is kept for the release; the admin's is not.
+    key = journal.api_key(torino.id)
+    assert key is not None
+    assert key.reveal() == KEY.reveal()
+    assert journal.api_key(fez.id) is None
+    assert service.keys == [KEY.reveal(), "the-admins-key"]
+
+
+def test_acquire_again_returns_the_same_leases(broker: Broker, service: Service) -> None:
+    first = broker.acquire(request("ibm_fez"))
+    assert broker.acquire(request("ibm_fez")) == first
+    both = broker.acquire(request("ibm_fez", "ibm_torino"))
+    assert both[0] == first[0]
+    assert len(service.sessions) == 2
+
+
+@pytest.mark.parametrize(
+    ("qpu", "seconds", "ttl"),
+    [
+        ("ibm_fez", 1800, 1800),
+        ("ibm_fez", 10**9, 28_800),
+        ("ibm_torino", 1800, 600),
+        ("ibm_torino", 599, 599),
+        ("ibm_fez", 0, 1),
+    ],
+)
+def test_a_session_lives_no_longer_than_the_job_and_the_admin_let_it(
+    broker: Broker, service: Service, qpu: str, seconds: int, ttl: int
+) -> None:
+    before = datetime.now(UTC)
+    [lease] = broker.acquire(request(qpu, seconds=seconds))
+    assert service.ttls == [ttl]
+    assert lease.expires_at is not None
+    assert before <= lease.expires_at - timedelta(seconds=ttl) <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error"),
+    [
+        (request("ibm_kyiv"), UserMistake("ibm_kyiv")),
+        (request("ibm_fez", "ibm_torino", key=None), UserMistake("QISKIT_IBM_TOKEN")),
+        (request("ibm_fez", "ibm_paris"), ConfigError("missing")),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_asked(
+    broker: Broker, journal: Journal, service: Service, wanted: LeaseRequest, error: QpuSlurmError
+) -> None:
+    with pytest.raises(type(error), match=str(error)):
+        broker.acquire(wanted)
+    assert service.calls == []
+    assert journal.leases(over=True) == []
+
+
+def test_a_qpu_that_is_offline_costs_no_session_anywhere(
+    broker: Broker, journal: Journal, service: Service
+) -> None:
+    service.offline["ibm_torino"] = "maintenance until noon"
+    with pytest.raises(Unavailable, match=r"ibm_torino .*: maintenance until noon"):
+        broker.acquire(request("ibm_fez", "ibm_torino"))
+    assert service.sessions == {}
+    assert journal.leases(over=True) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "torino"),
+    [
+        (Refused("no session on the Open plan"), LeaseState.FAILED),
+        (Unavailable("the service is away"), LeaseState.FAILED),
+        # Something may have been made that nobody knows of: it has to be looked for.
+        (AnswerLost("no answer came"), LeaseState.RELEASING),
+    ],
+)
+def test_all_or_none(
+    broker: Broker, journal: Journal, service: Service, error: QpuSlurmError, torino: LeaseState
+) -> None:
+    service.before["open ibm_torino"] = raises(error)
+    with pytest.raises(type(error), match=str(error)):
+        broker.acquire(request("ibm_fez", "ibm_torino"))
+    assert len(service.sessions) == 1
+    assert service.open_sessions() == []
+    assert states(journal) == {"ibm_fez": LeaseState.RELEASED, "ibm_torino": torino}
+    assert all(str(error) in lease.reason for lease in journal.leases(over=True))
+
+
+def test_what_the_job_had_before_is_not_taken_from_it(broker: Broker, service: Service) -> None:
+    [fez] = broker.acquire(request("ibm_fez"))
+    service.before["open ibm_torino"] = raises(Unavailable("away"))
+    with pytest.raises(Unavailable):
+        broker.acquire(request("ibm_fez", "ibm_torino"))
+    assert service.open_sessions() == [fez.session_id]
+
+
+def test_a_session_that_the_service_closed_is_replaced(
+    broker: Broker, journal: Journal, service: Service
+) -> None:
+    [first] = broker.acquire(request("ibm_fez"))
+    [forgotten] = broker.acquire(request("ibm_torino"))
+    service.close(str(first.session_id))
+    del service.sessions[str(forgotten.session_id)]
+    again = broker.acquire(request("ibm_fez", "ibm_torino"))
+    assert {lease.session_id for lease in again} == set(service.open_sessions())
+    assert journal.lease(first.id).state is journal.lease(forgotten.id).state is LeaseState.RELEASED
+    assert "closed" in journal.lease(first.id).reason
+
+
+def test_release_ends_what_the_job_holds_and_nothing_else(
+    broker: Broker, journal: Journal, service: Service
+) -> None:
+    mine = broker.acquire(request("ibm_fez", "ibm_torino"))
+    [other] = broker.acquire(request("ibm_fez", job_id=8))
+    released = broker.release(7, "The job ended.")
+    assert [lease.id for lease in released] == [lease.id for lease in mine]
+    assert {(lease.state, lease.reason) for lease in released} == {(LeaseState.RELEASED, "The job ended.")}
+    assert service.open_sessions() == [other.session_id]
+    assert journal.api_key(mine[1].id) is None
+    assert broker.release(7, "The job ended.") == ()
+    assert broker.release(4711, "never seen") == ()
+
+
+@pytest.mark.parametrize("error", [Unavailable("away"), Refused("key revoked"), AnswerLost("silence")])
+def test_a_release_that_fails_can_be_finished_later(
+    broker: Broker, journal: Journal, service: Service, error: QpuSlurmError
+) -> None:
+    broker.acquire(request("ibm_fez", "ibm_torino"))
+    service.before["cancel ibm_fez"] = raises(error)
+    fez, torino = broker.release(7, "The job ended.")
+    assert (fez.state, torino.state) == (LeaseState.RELEASING, LeaseState.RELEASED)
+    assert journal.events(fez.id)[-1].detail == str(error)
+    assert len(service.open_sessions()) == 1
+
+    service.before.clear()
+    [fez] = broker.release(7, "by hand")
+    assert (fez.state, fez.reason) == (LeaseState.RELEASED, "The job ended.")
+    assert service.open_sessions() == []
+
+
+def test_a_session_that_has_expired_needs_no_service_to_be_over(
+    broker: Broker, journal: Journal, service: Service
+) -> None:
+    intent = journal.intend(job_id=7, user_id=1, qpu="ibm_fez", expires_at=datetime.now(UTC))
+    journal.hold(intent.id, "gone", datetime.now(UTC))
+    service.before["cancel ibm_fez"] = raises(Unavailable("away"))
+    [lease] = broker.release(7, "The job ended.")
+    assert lease.state is LeaseState.RELEASED
+
+
+def test_a_qpu_that_is_not_configured_any_more_is_kept_in_mind(
+    broker: Broker, journal: Journal, config: Config, service: Service
+) -> None:
+    broker.acquire(request("ibm_fez"))
+    without = msgspec.structs.replace(config, qpus={"ibm_torino": config.qpus["ibm_torino"]})
+    [lease] = Broker(without, journal, service.connect).release(7, "The job ended.")
+    assert lease.state is LeaseState.RELEASING
+    assert "ibm_fez" in journal.events(lease.id)[-1].detail
+
+
+def test_a_requeued_job_starts_with_a_session_of_its_own(broker: Broker, service: Service) -> None:
+    [first] = broker.acquire(request("ibm_fez"))
+    service.before["cancel ibm_fez"] = raises(Unavailable("away"))
+    broker.release(7, "requeued")
+    with pytest.raises(Unavailable):  # what the last run held is not gone yet
+        broker.acquire(request("ibm_fez"))
+    service.before.clear()
+    [second] = broker.acquire(request("ibm_fez"))
+    assert service.open_sessions() == [second.session_id]
+    assert second.id != first.id
+
+
+@pytest.mark.parametrize(
+    ("left_behind", "events"),
+    [
+        (0, ["intent", "held"]),
+        (1, ["intent", "adopted"]),
+        # The second is of somebody who works on the account without Slurm, a moment later.
+        (2, ["intent", "adopted"]),
+    ],
+)
+def test_an_intent_whose_process_died_is_fulfilled_once(
+    broker: Broker, journal: Journal, service: Service, left_behind: int, events: list[str]
+) -> None:
+    in_an_hour = datetime.now(UTC) + timedelta(hours=1)
+    intent = journal.intend(job_id=7, user_id=1000, qpu="ibm_fez", expires_at=in_an_hour)
+    for _ in range(left_behind):
+        service.create("ibm_fez")
+    [lease] = broker.acquire(request("ibm_fez"))
+    assert (lease.id, lease.session_id) == (intent.id, "s1")
+    assert len(service.sessions) == max(left_behind, 1)
+    assert [event.what for event in journal.events(lease.id)] == events
+    broker.release(7, "The job ended.")
+    assert len(service.open_sessions()) == max(left_behind - 1, 0)
+
+
+def test_a_session_that_shows_late_is_waited_for(config: Config, journal: Journal, service: Service) -> None:
+    journal.intend(job_id=7, user_id=1, qpu="ibm_fez", expires_at=datetime.now(UTC) + timedelta(hours=1))
+    timer = threading.Timer(0.3, lambda: service.create("ibm_fez"))
+    timer.start()
+    [lease] = Broker(config, journal, service.connect, settle=3).release(7, "cancelled")
+    timer.join()
+    assert lease.state is LeaseState.RELEASED
+    assert len(service.sessions) == 1
+    assert service.open_sessions() == []
+
+
+def test_a_session_that_cannot_be_recorded_is_ended(
+    broker: Broker, journal: Journal, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "hold", lambda *_, **__: raises(JournalError("the disk is full"))())
+    with pytest.raises(JournalError):
+        broker.acquire(request("ibm_fez"))
+    assert len(service.sessions) == 1
+    assert service.open_sessions() == []
+
+
+def test_a_job_that_ends_while_its_session_is_opened_leaves_none(
+    broker: Broker, config: Config, journal: Journal, service: Service
+) -> None:
+    released: list[tuple[Lease, ...]] = []
+    epilog = threading.Thread(
+        target=lambda: released.append(Broker(config, journal, service.connect).release(7, "cancelled"))
+    )
+
+    def cancelled_meanwhile() -> None:
+        epilog.start()
+        while not any(lease.state is LeaseState.RELEASING for lease in journal.leases()):
+            epilog.join(0.01)
+
+    service.after["open ibm_fez"] = cancelled_meanwhile
+    with pytest.raises(NoLease, match="Job 7 was ended"):
+        broker.acquire(request("ibm_fez"))
+    epilog.join(10)
+    assert [lease.state for lease in released[0]] == [LeaseState.RELEASED]
+    assert service.open_sessions() == []
+    assert len(service.sessions) == 1
+
+
+def test_acquire_waits_for_its_turn_and_gives_up_in_time(
+    config: Config, journal: Journal, service: Service
+) -> None:
+    quick = msgspec.structs.replace(config, outage=OutageConfig(acquire_timeout=1))
+    broker = Broker(quick, journal, service.connect)
+    broker.acquire(request("ibm_fez", job_id=1))
+    [path] = config.journal.parent.glob("journal.sqlite.*.lock")
+    with locked(path, deadline=0), pytest.raises(Unavailable, match="ibm_fez"):
+        broker.acquire(request("ibm_fez"))
+    assert journal.leases(job_id=7, over=True) == []
+    assert broker.acquire(request("ibm_fez"))
+
+
+def test_jobs_that_want_the_same_qpus_in_another_order_do_not_wait_for_each_other_for_ever(
+    config: Config, journal: Journal, service: Service
+) -> None:
+    orders = [("ibm_fez", "ibm_torino"), ("ibm_torino", "ibm_fez")]
+
+    def work(job_id: int) -> None:
+        broker = Broker(config, journal, service.connect)
+        broker.acquire(request(*orders[job_id % 2], job_id=job_id))
+
+    threads = [threading.Thread(target=work, args=[job_id]) for job_id in range(1, 21)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(journal.leases()) == len(service.open_sessions()) == 40
+
+
+def first_that_dies(work: Callable[[Broker], object], prepare: Callable[[int], Broker]) -> Iterator[int]:
+    """Run `work` again and again, killed one step later each time, until it lives."""
+    steps = 0
+    while True:
+        steps += 1
+        try:
+            work(prepare(steps))
+        except Killed:
+            yield steps
+        else:
+            return
+
+
+@pytest.mark.parametrize("then", ["acquire", "release"])
+@pytest.mark.parametrize("killed_in", ["acquire", "release"])
+def test_killed_at_any_step_nothing_is_left_behind_and_nothing_is_opened_twice(
+    config: Config, killed_in: str, then: str
+) -> None:
+    service = Service()
+    directory = config.journal.parent
+
+    def prepare(steps: int) -> Broker:
+        nonlocal service
+        service = Service()
+        journal = Journal(directory / f"{killed_in}-{then}-{steps}.sqlite")
+        if killed_in == "release":
+            Broker(config, journal, service.connect, settle=0).acquire(request("ibm_fez", "ibm_torino"))
+        life = Life(steps)
+        mortal: Any = Mortal(journal, life)
+
+        def connect(access: Access, *, deadline: float | None = None) -> Provider:
+            return cast("Provider", Mortal(service.connect(access, deadline=deadline), life))
+
+        return Broker(config, mortal, connect, settle=0)
+
+    def work(broker: Broker) -> None:
+        if killed_in == "acquire":
+            broker.acquire(request("ibm_fez", "ibm_torino"))
+        else:
+            broker.release(7, "The job ended.")
+
+    deaths = 0
+    for steps in first_that_dies(work, prepare):
+        deaths += 1
+        with Journal(directory / f"{killed_in}-{then}-{steps}.sqlite") as journal:
+            broker = Broker(config, journal, service.connect, settle=0)
+            if then == "acquire":
+                leases = broker.acquire(request("ibm_fez", "ibm_torino"))
+                assert {lease.session_id for lease in leases} == set(service.open_sessions())
+                assert len(service.sessions) <= (2 if killed_in == "acquire" else 4)
+            broker.release(7, "The job ended.")
+            assert service.open_sessions() == []
+            assert journal.leases() == []
+            assert not journal.known_sessions(datetime.now(UTC))
+    assert deaths > 10

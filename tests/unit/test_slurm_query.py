@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading squeue's table, and choosing whom to ask; tests/cluster asks a real Slurm."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qpu_slurm.config import SlurmConfig
+from qpu_slurm.errors import SlurmError
+from qpu_slurm.slurm._command_line import FIELDS, CommandLine, parse, parse_time_left
+from qpu_slurm.slurm._pyslurm import record
+from qpu_slurm.slurm.job import Gres, JobRecord
+from qpu_slurm.slurm.query import connect
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PLAIN = {
+    "JobID": "7",
+    "HetJobID": "N/A",
+    "UserID": "1000",
+    "State": "RUNNING",
+    "BatchFlag": "1",
+    "TimeLeft": "59:59",
+    "tres-per-node": "N/A",
+    "admin_comment": "(null)",
+}
+
+
+def _printed(**values: str) -> bytes:
+    """Print a job as squeue does: each value padded or cut to its field's bytes."""
+    row = {**PLAIN, **{name.replace("_per_", "-per-"): value for name, value in values.items()}}
+    return b"".join(row[name].encode()[:width].ljust(width) for name, width in FIELDS.items()) + b"\n"
+
+
+def test_a_job() -> None:
+    printed = _printed(tres_per_node="gres:qpu:ibm_fez:1", admin_comment='{"a": 1}')
+    assert list(parse(printed)) == [
+        JobRecord(
+            job_id=7,
+            het_job_id=None,
+            user_id=1000,
+            state="RUNNING",
+            batch=True,
+            gres=(Gres("qpu", "ibm_fez", 1),),
+            time_left=3599,
+            admin_comment='{"a": 1}',
+        )
+    ]
+
+
+def test_a_component_and_a_job_without_a_script() -> None:
+    jobs = list(parse(_printed(JobID="8", HetJobID="7") + _printed(BatchFlag="0")))
+    assert [(job.job_id, job.leader, job.batch) for job in jobs] == [(8, 7, True), (7, 7, False)]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 2**26), st.text(max_size=1100), st.text(max_size=4100)),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_no_value_can_look_like_another_field_or_job(rows: list[tuple[int, str, str]]) -> None:
+    printed = b"".join(
+        _printed(JobID=str(job_id), tres_per_node=gres, admin_comment=comment)
+        for job_id, gres, comment in rows
+    )
+    jobs = list(parse(printed))
+    assert [job.job_id for job in jobs] == [job_id for job_id, _, _ in rows]
+    assert all(job.user_id == 1000 and job.state == "RUNNING" for job in jobs)
+    for job, (_, _, comment) in zip(jobs, rows, strict=True):
+        if len(comment.encode()) <= FIELDS["admin_comment"] and comment != "(null)":
+            assert job.admin_comment == comment.rstrip()
+
+
+def test_a_gres_that_was_cut_off_is_not_guessed_at() -> None:
+    (job,) = parse(_printed(tres_per_node=",".join(["gres:qpu:ibm_torino:1"] * 60)))
+    assert set(job.gres) == {Gres("qpu", "ibm_torino", 1)}
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        _printed()[:-1],
+        _printed()[1:],
+        _printed() + b"\n",
+        # What a squeue prints that does not know one of the fields.
+        _printed()[: -1 - FIELDS["admin_comment"]] + b"\n",
+        _printed(JobID="x"),
+        _printed(UserID=""),
+        _printed(TimeLeft="soon"),
+    ],
+)
+def test_anything_else_is_an_error(printed: bytes) -> None:
+    with pytest.raises(SlurmError, match="squeue printed"):
+        list(parse(printed))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0:00", 0),
+        ("5:00", 300),
+        ("1:00:01", 3601),
+        ("364-23:59:59", 365 * 86400 - 1),
+        ("UNLIMITED", None),
+        ("NOT_SET", None),
+        ("INVALID", 0),
+    ],
+)
+def test_time_left(text: str, seconds: int | None) -> None:
+    assert parse_time_left(text) == seconds
+
+
+@given(st.integers(0, 10**8))
+def test_time_left_is_read_as_slurm_writes_it(seconds: int) -> None:
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        text = f"{days}-{hours:02}:{minutes:02}:{rest:02}"
+    elif hours:
+        text = f"{hours}:{minutes:02}:{rest:02}"
+    else:
+        text = f"{minutes}:{rest:02}"
+    assert parse_time_left(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("gres_per_node", "gres"),
+    [
+        ({}, ()),
+        ({"gres/qpu": 1}, (Gres("qpu", None, 1),)),
+        ({"gres/qpu:ibm_fez": 2, "gpu": 1}, (Gres("qpu", "ibm_fez", 2), Gres("gpu", None, 1))),
+    ],
+)
+def test_a_job_as_pyslurm_documents_it(gres_per_node: dict[str, int], gres: tuple[Gres, ...]) -> None:
+    job = SimpleNamespace(
+        id=8,
+        heterogeneous_id=7,
+        user_id=1000,
+        state="RUNNING",
+        is_batch_job=True,
+        gres_per_node=gres_per_node,
+        time_limit=10,
+        run_time=90,
+        admin_comment=None,
+    )
+    assert record(job) == JobRecord(
+        job_id=8,
+        het_job_id=7,
+        user_id=1000,
+        state="RUNNING",
+        batch=True,
+        gres=gres,
+        time_left=510,
+        admin_comment="",
+    )
+
+
+def test_the_commands_are_asked_where_pyslurm_cannot_be_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A pyslurm whose libslurm is gone, as after an upgrade of Slurm.
+    (tmp_path / "pyslurm.py").write_text(
+        "raise ImportError('libslurm.so.43: cannot open shared object file')"
+    )
+    (tmp_path / "slurm.conf").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "pyslurm", raising=False)
+    monkeypatch.setenv("SLURM_CONF", "/nowhere")
+    assert isinstance(connect(SlurmConfig(conf=tmp_path / "slurm.conf")), CommandLine)
