@@ -1,0 +1,13 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# The first of three chained jobs: transpile. It is bound to the QPU, and asks for no gres.
+
+#SBATCH --qpu=ibm_fez
+#SBATCH --job-name=job_split_map_optimize
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=1
+#SBATCH --partition=normal
+
+source "${QPU_SLURM_VENV:-/shared/pyenv}/bin/activate"
+srun python map_optimize.py

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Primitive inputs: read from what users wrote, and checked before anything is submitted.
+
+An input file is `{"program_id": …, "parameters": {…}}` (the serialized input of QRMI's task_runner). Its
+`parameters` are what the service's programs take:
+
+- `sampler`: pubs of `[circuit, parameter values?, shots?]`;
+- `estimator`: pubs of `[circuit, observables, parameter values?, precision?]`;
+- `executor`: a `quantum_program` of a versioned schema.
+
+A circuit is OpenQASM 3 text, or `{"__type__": "QuantumCircuit", "__value__": base64(zlib(QPY))}`, as
+qiskit-ibm-runtime's RuntimeEncoder writes it. Only what surrounds the big leaves is looked at, by msgspec,
+which passes over the rest without building it: what is submitted is the text that was read, and the
+service has the last word on all that stands in it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import zlib
+from base64 import b64decode
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Raw, Struct, field
+
+from qpu_slurm.errors import PayloadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_S = TypeVar("_S", bound=Struct)
+
+ENVELOPE_ADVICE: Final = (
+    'An input is {"program_id": "sampler" or "estimator", "parameters": {…}}; '
+    'a file that holds parameters alone has to be put under "parameters".'
+)
+CIRCUIT_ADVICE: Final = (
+    "A circuit is OpenQASM 3 text (qiskit.qasm3.dumps), or a QuantumCircuit as qiskit_ibm_runtime's "
+    "RuntimeEncoder writes it."
+)
+JSON_ADVICE: Final = "An input is one JSON document in UTF-8, without NaN or Infinity; write it anew."
+
+# White space and comments may come before the version, which has to come before anything else.
+_OPENQASM = re.compile(r"(?:\s|//[^\n]*\n|/\*.*?\*/)*OPENQASM\s+(\d+)", re.DOTALL)
+_QPY_MAGIC: Final = b"QISKIT"
+
+
+class Payload(Struct, frozen=True):
+    """A primitive input that may be submitted.
+
+    Attributes:
+        program_id: `sampler`, `estimator` or `executor`.
+        parameters: The program's parameters, as JSON text: what was read, unchanged.
+    """
+
+    program_id: str
+    parameters: bytes
+
+
+class _Envelope(Struct, forbid_unknown_fields=True):
+    # A key that would not reach the QPU (`shots`, say) is a mistake that nobody would notice.
+    program_id: Literal["sampler", "estimator", "executor"]
+    parameters: Raw
+
+
+class _Object(Struct):
+    """Any JSON object; its content is the service's business."""
+
+
+class _QpyCircuit(Struct):
+    type: Literal["QuantumCircuit"] = field(name="__type__")
+    value: Raw = field(name="__value__")
+
+
+class _SamplerPub(Struct, array_like=True, forbid_unknown_fields=True):
+    circuit: str | _QpyCircuit
+    parameter_values: Raw = Raw(b"null")
+    shots: Annotated[int, Meta(gt=0)] | None = None
+
+
+class _EstimatorPub(Struct, array_like=True, forbid_unknown_fields=True):
+    circuit: str | _QpyCircuit
+    observables: Raw
+    parameter_values: Raw = Raw(b"null")
+    precision: Annotated[float, Meta(gt=0)] | None = None
+
+
+class _Primitive(Struct):
+    """What version 2 of Sampler and Estimator have in common; other keys pass."""
+
+    pubs: Annotated[list[Raw], Meta(min_length=1)]
+    version: Literal[2]
+    options: _Object | None = None
+    support_qiskit: bool = True
+
+
+class _Executor(Struct):
+    schema_version: Annotated[str, Meta(min_length=1)]
+    quantum_program: _Object
+    options: _Object | None = None
+
+
+def read(path: Path) -> Payload:
+    """Read and check an input file.
+
+    Raises:
+        PayloadError: It cannot be read, or `load` refuses it.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PayloadError(f"The input {path} cannot be read: {error.strerror}.") from error
+    return load(data, source=str(path))
+
+
+def load(data: bytes, *, source: str = "input") -> Payload:
+    """Check an input.
+
+    Args:
+        data: What the user gave; hostile.
+        source: What to call it in errors.
+
+    Raises:
+        PayloadError: It is not an input in one of the forms that the service takes: the sentence says where
+            and what was expected.
+    """
+    if not data or data.isspace():
+        raise PayloadError(f"{source}: it is empty. {ENVELOPE_ADVICE}")
+    try:
+        envelope = _decode(data, _Envelope, "", ENVELOPE_ADVICE)
+        _check_text(envelope.parameters)
+        _CHECKS[envelope.program_id](envelope.parameters)
+    except PayloadError as error:
+        raise PayloadError(f"{source}: {error}") from error
+    return Payload(envelope.program_id, bytes(envelope.parameters))
+
+
+def _check_sampler(parameters: Raw) -> None:
+    """Check a sampler's parameters."""
+    for index, raw in enumerate(_decode(parameters, _Primitive, "parameters", "").pubs):
+        where = f"parameters.pubs[{index}]"
+        pub = _decode(raw, _SamplerPub, where, "A sampler's pub is [circuit, parameter values, shots].")
+        _check_circuit(pub.circuit, f"{where}[0]")
+        _check_values(pub.parameter_values, f"{where}[1]")
+
+
+def _check_estimator(parameters: Raw) -> None:
+    """Check an estimator's parameters."""
+    shape = "An estimator's pub is [circuit, observables, parameter values, precision]."
+    for index, raw in enumerate(_decode(parameters, _Primitive, "parameters", "").pubs):
+        where = f"parameters.pubs[{index}]"
+        pub = _decode(raw, _EstimatorPub, where, shape)
+        _check_circuit(pub.circuit, f"{where}[0]")
+        if _first(pub.observables) not in b'"[{':
+            raise PayloadError(
+                f"{where}[1]: expected observables. "
+                'They are a Pauli string ("ZZ"), an object ({"ZZ": 1.0}), or an array of these.'
+            )
+        _check_values(pub.parameter_values, f"{where}[2]")
+
+
+def _check_executor(parameters: Raw) -> None:
+    """Check an executor's parameters: their schema is the client's and the service's own."""
+    _decode(parameters, _Executor, "parameters", "")
+
+
+_CHECKS: Final[dict[str, Callable[[Raw], None]]] = {
+    "sampler": _check_sampler,
+    "estimator": _check_estimator,
+    "executor": _check_executor,
+}
+
+
+def _check_circuit(circuit: str | _QpyCircuit, where: str) -> None:
+    """Look at the first bytes of a circuit: is it what it says to be?"""
+    if isinstance(circuit, str):
+        version = _OPENQASM.match(circuit)
+        if version is None:
+            raise PayloadError(f'{where}: the text does not begin with "OPENQASM 3.0;". {CIRCUIT_ADVICE}')
+        if version[1] != "3":
+            raise PayloadError(f"{where}: this is OpenQASM {version[1]}. {CIRCUIT_ADVICE}")
+    elif not _is_qpy(circuit.value):
+        raise PayloadError(f"{where}: its __value__ is not base64(zlib(QPY)). {CIRCUIT_ADVICE}")
+
+
+def _is_qpy(value: Raw) -> bool:
+    """Whether a JSON string begins as base64(zlib(QPY)) does; its first kilobyte is enough to tell."""
+    if _first(value) != b'"':
+        return False
+    start = bytes(memoryview(value)[1:-1][:1024])
+    if b"\\" in start:
+        return True  # A writer that escapes "/": legal, and too rare to unescape here. The service will see.
+    try:
+        plain = zlib.decompressobj().decompress(b64decode(start, validate=True))
+    except (ValueError, zlib.error):
+        return False
+    return plain.startswith(_QPY_MAGIC)
+
+
+def _check_values(values: Raw, where: str) -> None:
+    """Check that parameter values are null, an array or an encoded one."""
+    if _first(values) not in b"n[{":
+        raise PayloadError(
+            f"{where}: expected parameter values. "
+            "They are null, an array of numbers, or a NumPy array as RuntimeEncoder writes it."
+        )
+
+
+def _first(raw: Raw) -> bytes:
+    """Return the first byte of a JSON value, which tells its type."""
+    return bytes(memoryview(raw)[:1])
+
+
+def _check_text(parameters: Raw) -> None:
+    """Check that what will be sent is UTF-8: msgspec does not look into what it passes over."""
+    text = memoryview(parameters)
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    step = 1 << 20
+    try:
+        for start in range(0, len(text), step):
+            decoder.decode(text[start : start + step])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise PayloadError(f"parameters: not UTF-8 text. {JSON_ADVICE}") from error
+
+
+def _decode(text: bytes | Raw, kind: type[_S], where: str, advice: str) -> _S:
+    """Decode one level of an input.
+
+    Raises:
+        PayloadError: It is not of that kind; the sentence begins with where.
+    """
+
+    def problem(what: str, more: str) -> PayloadError:
+        return PayloadError(f"{where + ': ' if where else ''}{what}. {more}".strip())
+
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.ValidationError as error:
+        # msgspec writes "Expected `int`, got `str` - at `$.version`".
+        what, _, path = str(error).partition(" - at `$")
+        where += path.removesuffix("`") if where else path.removesuffix("`").lstrip(".")
+        raise problem(_uncapitalized(what), advice) from error
+    except UnicodeDecodeError as error:
+        raise problem("not UTF-8 text", JSON_ADVICE) from error
+    except msgspec.DecodeError as error:
+        raise problem(f"this is not JSON ({_uncapitalized(str(error))})", JSON_ADVICE) from error
+    except RecursionError as error:
+        raise problem("nested too deeply", JSON_ADVICE) from error
+
+
+def _uncapitalized(text: str) -> str:
+    """Make a sentence of msgspec's go on after a colon."""
+    return f"{text[:1].lower()}{text[1:]}"
