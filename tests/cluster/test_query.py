@@ -49,8 +49,7 @@ def control(config: SlurmConfig) -> Control:
 @pytest.fixture(autouse=True)
 def _leave_no_jobs(cluster: Cluster) -> Iterator[None]:
     yield
-    for user in cluster.users:
-        cluster.run(["scancel", f"--user={user}"], user=cluster.slurm_user)
+    cluster.cancel_jobs()
     cluster.wait_until_idle()
 
 

@@ -160,7 +160,7 @@ class Cluster:
             # A cluster whose slurmctld or munged is dead has nobody to ask.
             if self._daemons.alive("slurmctld") and self._daemons.alive("munged"):
                 with suppress(subprocess.TimeoutExpired, SlurmError):
-                    self._cancel_jobs()
+                    self.cancel_jobs()
         finally:
             self._daemons.close()
             self._daemons = None
@@ -335,6 +335,18 @@ class Cluster:
         self._wait_until(f"job {job_id} is over", over, time.monotonic() + timeout)
         return next((state for state in states if state != "COMPLETED"), "COMPLETED")
 
+    def cancel_jobs(self, timeout: float = 15) -> None:
+        """Cancel every user's jobs, and wait until all are over.
+
+        Args:
+            timeout: Seconds to wait.
+        """
+        # By their ids: scancel's --user refuses `nobody` from Slurm 26.05 on.
+        if jobs := self._squeue("--format=%A"):
+            self._ask("scancel", "--quiet", *jobs)
+        over = time.monotonic() + timeout
+        self._wait_until("all jobs are over", lambda: not self._squeue("--format=%A"), over)
+
     def output(self, job_id: int) -> str:
         """Return what a batch job wrote to its output file so far."""
         path = re.search(r"^   StdOut=(.+)$", self._ask("scontrol", "show", "job", str(job_id)), re.MULTILINE)
@@ -372,14 +384,6 @@ class Cluster:
             reason = f"{culprit} has ended" if dead else "the time is over"
             tail = "\n".join(self.log(culprit).splitlines()[-15:])
             raise SlurmError(f"Waited until {what}, but {reason}. {culprit} said last:\n{tail}")
-
-    def _cancel_jobs(self) -> None:
-        jobs = self._squeue("--format=%A")
-        if jobs:
-            self._ask("scancel", "--quiet", *jobs)
-            self._wait_until(
-                "all jobs are over", lambda: not self._squeue("--format=%A"), time.monotonic() + 15
-            )
 
     def _squeue(self, *arguments: str) -> list[str]:
         return self._ask("squeue", "--noheader", *arguments).split()

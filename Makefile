@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# make demo        run the main job on a throw-away cluster with an emulated quantum service
+# make test        check and test everything (lint, unit, integration, cluster)
+# make test-unit   the tests that take seconds and need neither network nor Slurm
+# make lock        resolve pyproject.toml's dependencies into requirements.lock
+# make clean       remove what was built
+
+VENV := $(shell tools/setup --venv)
+PYTEST := $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: demo test lint test-unit test-integration test-cluster test-plugin setup lock clean help
+.NOTPARALLEL:
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+setup:
+	@tools/setup
+
+demo: setup
+	@$(VENV)/bin/qpu-slurm demo
+
+test: lint test-plugin test-unit test-integration test-cluster
+
+lint: setup
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+test-plugin: setup
+	$(MAKE) --no-print-directory -C plugin check
+
+test-unit: setup
+	$(PYTEST) tests/unit
+
+test-integration: setup
+	$(PYTEST) tests/integration
+
+test-cluster: setup
+	$(PYTEST) tests/cluster
+
+lock:
+	$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--extra devkit --group test --group build --group lock \
+		--custom-compile-command 'make lock' pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf build

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""A throw-away cluster on which qpu_slurm is installed, with the emulator as its quantum service.
+
+    with Lab(checkout) as lab:
+        job = lab.submit("#!/bin/sh\n#SBATCH --qpu=ibm_fez\ntask_runner ibm_fez input.json output.json\n")
+        assert lab.wait(job) == "COMPLETED"
+
+What an admin installs is installed as an admin does it: `make -C plugin install`, a config.toml, the two
+hooks in slurm.conf, and the line that `qpu-slurm plugstack` prints in plugstack.conf.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+from qpu_slurm.devkit.cluster import SEED_LAYOUT, Cluster
+from qpu_slurm.devkit.emulator import Account, Emulator
+from qpu_slurm.errors import SlurmError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from qpu_slurm.devkit.cluster import Node
+
+GRES_PARTITION = "quantum"
+"""The partition whose jobs may ask for a QPU by a gres alone."""
+
+Credentials = Literal["user", "shared"]
+
+
+class Lab:
+    """A cluster with qpu_slurm and an emulated quantum service, gone without a trace at its end.
+
+    Args:
+        checkout: The project's sources: the plugin is built and installed from there, the example jobs
+            are copied from there.
+        credentials: Whose key the QPUs' sessions are opened with.
+        emulator: The service; by default one with a premium account, ended with the lab.
+        qpus: The QPUs' names, as users and the service call them.
+        top: Further lines at the top of config.toml.
+        tables: Further tables of config.toml.
+        nodes: The cluster's nodes.
+        settings: Further settings of slurm.conf.
+        keep_directory: Leave the directory there, to look at logs.
+
+    Attributes:
+        cluster: The cluster; `users[0]` is who submits.
+        emulator: The quantum service.
+        account: The account that the QPUs belong to.
+        config: The path of config.toml.
+        environ: What a user exports before he submits: a PATH with our commands, and his own API key
+            where that is needed.
+    """
+
+    def __init__(
+        self,
+        checkout: Path,
+        *,
+        credentials: Credentials = "user",
+        emulator: Emulator | None = None,
+        qpus: Sequence[str] = ("ibm_fez", "ibm_torino"),
+        top: str = "",
+        tables: str = "",
+        nodes: Sequence[Node] = SEED_LAYOUT,
+        settings: Mapping[str, str] | None = None,
+        keep_directory: bool = False,
+    ) -> None:
+        self.checkout = checkout
+        self.credentials = credentials
+        self.account = Account.premium()
+        self._exit = ExitStack()
+        self._own_emulator = emulator is None
+        self.emulator = emulator or Emulator(accounts=(self.account,), backends=tuple(qpus))
+        self.cluster = Cluster(nodes, settings=settings, keep_directory=keep_directory)
+        self._qpus = tuple(qpus)
+        self._top = top
+        self._tables = tables
+        self._directory = self.cluster.directory / "qpu_slurm"
+        self.config = self._directory / "config.toml"
+        self._hook_log = self._directory / "journal" / "hooks.log"
+        # Not resolved: what is linked to lies outside of the virtual environment.
+        self._bin = Path(sys.executable).parent
+        self.environ = {
+            "PATH": f"{self._bin}:{self.cluster.bin}:/usr/local/bin:/usr/bin:/bin",
+            "QPU_SLURM_VENV": str(self._bin.parent),
+        }
+        if credentials == "user":
+            self.environ["QISKIT_IBM_TOKEN"] = self.account.api_key
+
+    @property
+    def journal(self) -> Path:
+        """The journal's file."""
+        return self._directory / "journal" / "journal.sqlite"
+
+    @property
+    def hook_log(self) -> str:
+        """What the hooks logged."""
+        return self._hook_log.read_text() if self._hook_log.exists() else ""
+
+    def __enter__(self) -> Self:
+        with ExitStack() as on_failure:
+            on_failure.callback(self.cluster.stop)
+            if self._own_emulator:
+                on_failure.enter_context(self.emulator)
+            self._install()
+            self.cluster.start()
+            self._exit = on_failure.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit.close()
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `qpu-slurm` as the admin does, on the controller, as SlurmUser."""
+        return self.cluster.run(
+            [str(self._bin / "qpu-slurm"), "--config", str(self.config), *arguments],
+            user=self.cluster.slurm_user,
+        )
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        user: str | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float = 60,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program as a user; see `Cluster.run`."""
+        return self.cluster.run(argv, user=user, env={**self.environ, **(env or {})}, timeout=timeout)
+
+    def submit(
+        self, job: str | Sequence[str], *, user: str | None = None, env: Mapping[str, str] | None = None
+    ) -> int:
+        """Submit a batch job; see `Cluster.submit`."""
+        return self.cluster.submit(job, user=user, env={**self.environ, **(env or {})})
+
+    def wait(self, job_id: int, timeout: float = 90) -> str:
+        """Wait until a job is over; see `Cluster.wait`."""
+        return self.cluster.wait(job_id, timeout)
+
+    def put(self, source: Path, user: str | None = None) -> Path:
+        """Copy a file, or what a directory holds, into a user's home; return the home."""
+        home = self.cluster.home(user)
+        for path in sorted(source.iterdir()) if source.is_dir() else [source]:
+            if path.is_file():
+                shutil.copy(path, home)
+                self._give(home / path.name, user or self.cluster.users[0])
+        return home
+
+    # How it is installed
+
+    def _install(self) -> None:
+        libexec = self._directory / "libexec"
+        self._directory.mkdir(mode=0o755)
+        self.cluster.directory.chmod(0o755)
+        private = self._directory / "journal"
+        private.mkdir(mode=0o700)
+        self._give(private, self.cluster.slurm_user)
+        self._write_config()
+        _output_of(
+            [
+                "/usr/bin/make",
+                "--silent",
+                f"--directory={self.checkout / 'plugin'}",
+                "install",
+                f"PLUGINDIR={libexec}",
+                f"HOOKDIR={libexec}",
+                f"QPU_SLURM={self._bin / 'qpu-slurm'}",
+                f"CONFIG={self.config}",
+                f"GRES_PARTITIONS={GRES_PARTITION}",
+            ]
+        )
+        self.cluster.settings |= {
+            "PrologSlurmctld": str(libexec / "prolog.sh"),
+            "EpilogSlurmctld": str(libexec / "epilog.sh"),
+        }
+        plugin = str(libexec / "qpu_slurm.so")
+        line = [str(self._bin / "qpu-slurm"), "--config", str(self.config), "plugstack", "--plugin", plugin]
+        self.cluster.plugstack += _output_of(line).splitlines()
+
+    def _write_config(self) -> None:
+        environ = self.emulator.environ(self.account)
+        defaults = {
+            "endpoint": environ["QISKIT_IBM_URL"],
+            "iam_endpoint": environ["IAM_URL"],
+            "search_endpoint": environ["GLOBAL_SEARCH_URL"],
+            "catalog_endpoint": environ["GLOBAL_CATALOG_URL"],
+            "instance": self.account.crn,
+            "credentials": self.credentials,
+        }
+        if self.credentials == "shared":
+            key = self._directory / "ibm.key"
+            key.touch(mode=0o600)
+            key.write_text(f"{self.account.api_key}\n")
+            self._give(key, self.cluster.slurm_user)
+            defaults["key_file"] = str(key)
+        text = [
+            _toml({"journal": self.journal, "log": self._hook_log, "log_level": "debug"}),
+            f"{self._top}\n",
+            "[slurm]\n",
+            _toml({"conf": self.cluster.conf, "bin": self.cluster.bin}),
+            "[defaults]\n",
+            _toml(defaults),
+            *(f"[[qpu]]\n{_toml({'name': name})}" for name in self._qpus),
+            self._tables,
+        ]
+        self.config.write_text("".join(text))
+        self.config.chmod(0o644)
+
+    @staticmethod
+    def _give(path: Path, user: str) -> None:
+        if os.geteuid() == 0:
+            shutil.chown(path, user)
+
+
+def _toml(table: Mapping[str, object]) -> str:
+    """Write keys with strings; a JSON string is one of TOML's."""
+    return "".join(f"{key} = {json.dumps(str(value))}\n" for key, value in table.items())
+
+
+def _output_of(argv: Sequence[str]) -> str:
+    # A make above us has told its own story in these.
+    environ = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL"}}
+    done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode:
+        raise SlurmError(f"{' '.join(argv)} failed: {done.stderr.strip()}")
+    return done.stdout
