@@ -53,11 +53,11 @@ _OF_QPU = {
     "search_endpoint": "QRMI_QPU_SLURM_SEARCH_ENDPOINT",
     "catalog_endpoint": "QRMI_QPU_SLURM_CATALOG_ENDPOINT",
 }
-"""The attributes of a `JobQpu` whose variable is `<qpu>_<this>`; set where there is a value. The last three are
-our own: qrmi takes a QPU's name for the backend's."""
+"""The attributes of a `JobQpu` whose variable is `<qpu>_<this>`; set where there is a value. The last three
+are our own: qrmi takes a QPU's name for the backend's."""
 
 _OVERRIDES = {"session_id": "SESSION_ID", "task_timeout": "TIMEOUT_SECONDS"}
-"""As in `_OF_SERVICE`, for what a user may set to override `_OF_QPU`: qrmi reads these first. Never written."""
+"""As `_OF_SERVICE`, for what a user may set to override `_OF_QPU`: qrmi reads these first. Never written."""
 
 _REQUIRED = ("endpoint", "iam_endpoint", "api_key", "instance")
 _NUMBERS = ("max_ttl", "task_timeout")
@@ -210,7 +210,7 @@ def _variables(qpu: JobQpu) -> Iterator[tuple[str, str]]:
 def _qiskit_variables(qpu: JobQpu) -> dict[str, str]:
     """Write what qiskit-ibm-runtime reads.
 
-    It takes an endpoint as it is only if that contains `experimental`, as the emulator's and the gateway's do.
+    It takes an endpoint as it is only if `experimental` stands in it: the emulator serves one that does.
     """
     public = _PUBLIC.fullmatch(qpu.endpoint)
     variables = {

@@ -177,11 +177,12 @@ def test_a_foreign_instance_is_refused(emulator: Emulator) -> None:
     assert caught.value.status == 403
 
 
-def test_a_qpu_in_maintenance_is_not_online(emulator: Emulator, provider: Provider) -> None:
-    emulator.set_backend("ibm_fez", "maintenance", "Back on Monday")
+@pytest.mark.parametrize("state", ["paused", "offline"])
+def test_a_qpu_in_maintenance_is_not_online(emulator: Emulator, provider: Provider, state: str) -> None:
+    emulator.set_backend("ibm_fez", state, "Back on Monday.")
     status = provider.status()
     assert not status.online
-    assert status.reason
+    assert status.reason == "Back on Monday."
 
 
 def test_unclaimed_sessions(emulator: Emulator, provider: Provider, bell: str) -> None:
@@ -210,16 +211,6 @@ def test_a_token_that_is_refused_is_renewed(emulator: Emulator, provider: Provid
     provider.status()
     asked = [request.path for request in emulator.requests()]
     assert asked.count("/identity/token") == 2
-
-
-def test_a_token_is_renewed_before_it_expires() -> None:
-    with Emulator(token_ttl=1) as emulator:
-        provider = connect(access_to(emulator))
-        for _ in range(4):
-            provider.status()
-            time.sleep(0.5)
-        statuses = [request.status for request in emulator.requests()]
-    assert 401 not in statuses
 
 
 def test_there_is_no_provider_for_other_resources(emulator: Emulator) -> None:

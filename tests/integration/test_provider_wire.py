@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING, Self
 
 import pytest
@@ -16,6 +17,7 @@ from qpu_slurm.providers.ibm import Patience, QuantumComputeService
 from qpu_slurm.secret import Secret
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 KEY = "a key/with+signs"
@@ -112,6 +114,23 @@ def test_what_is_sent() -> None:
     }
 
 
+class Pieces:
+    """An input that is not in memory as a whole."""
+
+    def __len__(self) -> int:
+        return 12
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from (b'{"pu', b'bs":', b" []}")
+
+
+def test_an_input_in_pieces_is_sent_again_from_its_beginning() -> None:
+    refusal = answer(b"", "Retry-After: 0", status="429 Too Many Requests")
+    with Script(answer(TOKEN), refusal, answer(b'{"id": "task-1"}')) as script:
+        assert service_of(script).submit("sampler", Pieces(), session_id="s", tags=["a"]) == "task-1"
+    assert [sent.endswith(b',"params":{"pubs": []}}') for sent in script.received] == [False, True, True]
+
+
 def test_a_credential_in_netrc_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "netrc").write_text("default login somebody password secret\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
@@ -119,6 +138,19 @@ def test_a_credential_in_netrc_is_not_used(tmp_path: Path, monkeypatch: pytest.M
         assert service_of(script).status().online
     assert b"Authorization" not in script.received[0]
     assert b"Authorization: Bearer a.b.c" in script.received[1]
+
+
+def test_a_token_is_renewed_before_it_expires() -> None:
+    online = answer(b'{"state": true, "status": "active"}')
+    short = answer(b'{"access_token": "first", "expires_in": 1}')
+    with Script(short, online, online, answer(TOKEN), online) as script:
+        service = service_of(script)
+        service.status()
+        service.status()
+        time.sleep(0.92)
+        service.status()
+    assert [b"Bearer first" in sent for sent in script.received] == [False, True, True, False, False]
+    assert b"Bearer a.b.c" in script.received[-1]
 
 
 def test_a_redirection_is_not_followed() -> None:

@@ -5,18 +5,17 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 
-from qpu_slurm.config import Config, OutageConfig, QpuConfig
+from qpu_slurm.config import Config, OutageConfig
 from qpu_slurm.errors import (
     AnswerLost,
     ConfigError,
     JournalError,
     NoLease,
-    NotFound,
     QpuSlurmError,
     Refused,
     Unavailable,
@@ -26,146 +25,13 @@ from qpu_slurm.leases.broker import Broker
 from qpu_slurm.leases.files import locked
 from qpu_slurm.leases.journal import Journal
 from qpu_slurm.leases.model import LeaseRequest, LeaseState
-from qpu_slurm.providers.base import QpuStatus, Session, SessionState
-from qpu_slurm.secret import Secret
+from tests.unit.memory_service import KEY, Service, configure, request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from qpu_slurm.leases.model import Lease
-    from qpu_slurm.providers.base import Access, Provider
-
-CRN = "crn:v1:bluemix:public:quantum-computing:us-east:a/1:2::"
-KEY = Secret("the-users-own-key")
-T = TypeVar("T")
-
-
-class Killed(BaseException):
-    """What the process under test dies of: nothing in it catches this."""
-
-
-class Service:
-    """A quantum service in memory, with faults by the name of the call."""
-
-    def __init__(self) -> None:
-        self.sessions: dict[str, Session] = {}
-        self.calls: list[str] = []
-        self.ttls: list[int] = []
-        self.keys: list[str] = []
-        self.offline: dict[str, str] = {}
-        self.before: dict[str, Callable[[], object]] = {}
-        self.after: dict[str, Callable[[], object]] = {}
-
-    def connect(self, access: Access, *, deadline: float | None = None) -> Provider:
-        assert deadline is not None
-        self.keys.append(access.api_key.reveal())
-        return cast("Provider", OneQpu(self, access.backend))
-
-    def open_sessions(self) -> list[str]:
-        return [session.id for session in self.sessions.values() if session.accepting_tasks]
-
-    def create(self, backend: str) -> Session:
-        session = Session(
-            id=f"s{len(self.sessions) + 1}",
-            backend=backend,
-            state=SessionState.OPEN,
-            accepting_tasks=True,
-            created_at=datetime.now(UTC),
-        )
-        self.sessions[session.id] = session
-        return session
-
-    def close(self, session_id: str) -> None:
-        if session_id not in self.sessions:
-            raise NotFound("no such session")
-        self.sessions[session_id] = msgspec.structs.replace(
-            self.sessions[session_id], state=SessionState.CLOSED, accepting_tasks=False
-        )
-
-
-class OneQpu:
-    """As much of a provider as the broker uses."""
-
-    def __init__(self, service: Service, backend: str) -> None:
-        self.service = service
-        self.backend = backend
-
-    def call(self, name: str, effect: Callable[[], T]) -> T:
-        name = f"{name} {self.backend}"
-        self.service.calls.append(name)
-        self.service.before.get(name, lambda: None)()
-        answer = effect()
-        self.service.after.get(name, lambda: None)()
-        return answer
-
-    def status(self) -> QpuStatus:
-        reason = self.service.offline.get(self.backend, "")
-        return self.call("status", lambda: QpuStatus(online=not reason, reason=reason, queue_length=0))
-
-    def open_session(self, max_ttl: int, *, known: Collection[str] = ()) -> Session:
-        assert set(known) <= self.service.sessions.keys()
-        self.service.ttls.append(max_ttl)
-        return self.call("open", lambda: self.service.create(self.backend))
-
-    def session(self, session_id: str) -> Session:
-        def read() -> Session:
-            try:
-                return self.service.sessions[session_id]
-            except KeyError:
-                raise NotFound("no such session") from None
-
-        return self.call("read", read)
-
-    def cancel_session(self, session_id: str) -> None:
-        self.call("cancel", lambda: self.service.close(session_id))
-
-    def unclaimed_sessions(self, since: datetime, *, known: Collection[str] = ()) -> list[Session]:
-        return self.call(
-            "look",
-            lambda: [
-                session
-                for session in reversed(self.service.sessions.values())
-                if session.backend == self.backend
-                and session.accepting_tasks
-                and session.id not in known
-                and session.created_at is not None
-                and session.created_at >= since
-            ],
-        )
-
-
-class Mortal:
-    """Something whose nth call kills the process, before or after it took effect."""
-
-    def __init__(self, target: object, life: Life) -> None:
-        self._target = target
-        self._life = life
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the target has
-        value = getattr(self._target, name)
-        if not callable(value):
-            return value
-
-        def call(*args: object, **kwargs: object) -> object:
-            self._life.step()
-            result = value(*args, **kwargs)
-            self._life.step()
-            return result
-
-        return call
-
-
-class Life:
-    """How many steps are left; the last one kills."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def step(self) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise Killed
 
 
 @pytest.fixture
@@ -175,20 +41,7 @@ def service() -> Service:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    key_file = tmp_path / "key"
-    key_file.write_text("the-admins-key")
-    key_file.chmod(0o600)
-    qpus = [
-        QpuConfig(name="ibm_fez", instance=CRN, credentials="shared", key_file=key_file),
-        QpuConfig(name="ibm_torino", instance=CRN, max_ttl=600),
-        QpuConfig(name="ibm_paris", instance=CRN, credentials="shared", key_file=tmp_path / "missing"),
-    ]
-    return Config(
-        path=tmp_path / "config.toml",
-        journal=tmp_path / "journal.sqlite",
-        outage=OutageConfig(acquire_timeout=5),
-        qpus={qpu.name: qpu for qpu in qpus},
-    )
+    return configure(tmp_path)
 
 
 @pytest.fixture
@@ -200,10 +53,6 @@ def journal(config: Config) -> Iterator[Journal]:
 @pytest.fixture
 def broker(config: Config, journal: Journal, service: Service) -> Broker:
     return Broker(config, journal, service.connect, settle=0)
-
-
-def request(*qpus: str, job_id: int = 7, seconds: int = 1800, key: Secret | None = KEY) -> LeaseRequest:
-    return LeaseRequest(job_id=job_id, user_id=1000, qpus=qpus, seconds_left=seconds, api_key=key)
 
 
 def raises(error: QpuSlurmError) -> Callable[[], object]:
@@ -486,60 +335,3 @@ def test_jobs_that_want_the_same_qpus_in_another_order_do_not_wait_for_each_othe
     for thread in threads:
         thread.join(20)
     assert len(journal.leases()) == len(service.open_sessions()) == 40
-
-
-def first_that_dies(work: Callable[[Broker], object], prepare: Callable[[int], Broker]) -> Iterator[int]:
-    """Run `work` again and again, killed one step later each time, until it lives."""
-    steps = 0
-    while True:
-        steps += 1
-        try:
-            work(prepare(steps))
-        except Killed:
-            yield steps
-        else:
-            return
-
-
-@pytest.mark.parametrize("then", ["acquire", "release"])
-@pytest.mark.parametrize("killed_in", ["acquire", "release"])
-def test_killed_at_any_step_nothing_is_left_behind_and_nothing_is_opened_twice(
-    config: Config, killed_in: str, then: str
-) -> None:
-    service = Service()
-    directory = config.journal.parent
-
-    def prepare(steps: int) -> Broker:
-        nonlocal service
-        service = Service()
-        journal = Journal(directory / f"{killed_in}-{then}-{steps}.sqlite")
-        if killed_in == "release":
-            Broker(config, journal, service.connect, settle=0).acquire(request("ibm_fez", "ibm_torino"))
-        life = Life(steps)
-        mortal: Any = Mortal(journal, life)
-
-        def connect(access: Access, *, deadline: float | None = None) -> Provider:
-            return cast("Provider", Mortal(service.connect(access, deadline=deadline), life))
-
-        return Broker(config, mortal, connect, settle=0)
-
-    def work(broker: Broker) -> None:
-        if killed_in == "acquire":
-            broker.acquire(request("ibm_fez", "ibm_torino"))
-        else:
-            broker.release(7, "The job ended.")
-
-    deaths = 0
-    for steps in first_that_dies(work, prepare):
-        deaths += 1
-        with Journal(directory / f"{killed_in}-{then}-{steps}.sqlite") as journal:
-            broker = Broker(config, journal, service.connect, settle=0)
-            if then == "acquire":
-                leases = broker.acquire(request("ibm_fez", "ibm_torino"))
-                assert {lease.session_id for lease in leases} == set(service.open_sessions())
-                assert len(service.sessions) <= (2 if killed_in == "acquire" else 4)
-            broker.release(7, "The job ended.")
-            assert service.open_sessions() == []
-            assert journal.leases() == []
-            assert not journal.known_sessions(datetime.now(UTC))
-    assert deaths > 10

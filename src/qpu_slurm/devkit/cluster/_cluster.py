@@ -341,8 +341,9 @@ class Cluster:
         Args:
             timeout: Seconds to wait.
         """
-        # By their ids: scancel's --user refuses `nobody` from Slurm 26.05 on.
-        if jobs := self._squeue("--format=%A"):
+        # By their ids, since scancel's --user refuses `nobody` from Slurm 26.05 on. `7+1` and `7_1` are parts
+        # of job 7, and a component that still waits cannot be cancelled by itself.
+        if jobs := {re.split("[+_]", job)[0] for job in self._squeue("--format=%i")}:
             self._ask("scancel", "--quiet", *jobs)
         over = time.monotonic() + timeout
         self._wait_until("all jobs are over", lambda: not self._squeue("--format=%A"), over)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
 
 import msgspec
@@ -160,13 +160,13 @@ class QuantumComputeService:
     def submit(
         self,
         program_id: str,
-        parameters: bytes,
+        parameters: bytes | Pieces,
         *,
         session_id: str,
         tags: Sequence[str],
         cost: int | None = None,
     ) -> str:
-        """Submit a task; see the protocol. `parameters` may be anything that memoryview takes."""
+        """Submit a task; see the protocol."""
         envelope: dict[str, Any] = {
             "program_id": program_id,
             "backend": self._access.backend,
@@ -309,23 +309,36 @@ class QuantumComputeService:
         return [job for job in jobs if set(tags) <= set(job.tags or tags)]
 
 
-class _Spliced:
-    """A submission's body: the envelope with the parameters put in as they are, sent in pieces.
+class Pieces(Protocol):
+    """A text in pieces, that can be gone through again: a file of 100 MB need not be in memory."""
 
-    It can be sent again. In pieces: a socket's timeout is for each, and none of them costs memory.
+    def __len__(self) -> int:
+        """Return its length in bytes."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Go through it from its beginning."""
+
+
+class _Spliced:
+    """A submission's body: the envelope with the parameters put in as they are.
+
+    It is sent in pieces: a socket's timeout is for each, and none of them costs memory.
     """
 
-    def __init__(self, envelope: bytes, parameters: bytes) -> None:
+    def __init__(self, envelope: bytes, parameters: bytes | Pieces) -> None:
         self._head = envelope.removesuffix(b"}") + b',"params":'
-        self._parameters = memoryview(parameters).cast("B")
+        self._parameters = parameters
 
     def __len__(self) -> int:
         return len(self._head) + len(self._parameters) + 1
 
     def __iter__(self) -> Iterator[bytes]:
         yield self._head
-        for start in range(0, len(self._parameters), _PIECE):
-            yield bytes(self._parameters[start : start + _PIECE])
+        if isinstance(self._parameters, bytes):
+            for start in range(0, len(self._parameters), _PIECE):
+                yield self._parameters[start : start + _PIECE]
+        else:
+            yield from self._parameters
         yield b"}"
 
 

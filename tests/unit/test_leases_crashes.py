@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The broker, killed at every step that it takes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from qpu_slurm.leases.broker import Broker
+from qpu_slurm.leases.journal import Journal
+from tests.unit.memory_service import Killed, Life, Mortal, Service, configure, request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from qpu_slurm.providers.base import Access, Provider
+
+
+def first_that_dies(work: Callable[[Broker], object], prepare: Callable[[int], Broker]) -> Iterator[int]:
+    """Run `work` again and again, killed one step later each time, until it lives."""
+    steps = 0
+    while True:
+        steps += 1
+        try:
+            work(prepare(steps))
+        except Killed:
+            yield steps
+        else:
+            return
+
+
+@pytest.mark.parametrize("then", ["acquire", "release"])
+@pytest.mark.parametrize("killed_in", ["acquire", "release"])
+def test_killed_at_any_step_nothing_is_left_behind_and_nothing_is_opened_twice(
+    tmp_path: Path, killed_in: str, then: str
+) -> None:
+    config, directory, service = configure(tmp_path), tmp_path, Service()
+
+    def prepare(steps: int) -> Broker:
+        nonlocal service
+        service = Service()
+        journal = Journal(directory / f"{killed_in}-{then}-{steps}.sqlite")
+        if killed_in == "release":
+            Broker(config, journal, service.connect, settle=0).acquire(request("ibm_fez", "ibm_torino"))
+        life = Life(steps)
+        mortal: Any = Mortal(journal, life)
+
+        def connect(access: Access, *, deadline: float | None = None) -> Provider:
+            return cast("Provider", Mortal(service.connect(access, deadline=deadline), life))
+
+        return Broker(config, mortal, connect, settle=0)
+
+    def work(broker: Broker) -> None:
+        if killed_in == "acquire":
+            broker.acquire(request("ibm_fez", "ibm_torino"))
+        else:
+            broker.release(7, "The job ended.")
+
+    deaths = 0
+    for steps in first_that_dies(work, prepare):
+        deaths += 1
+        with Journal(directory / f"{killed_in}-{then}-{steps}.sqlite") as journal:
+            broker = Broker(config, journal, service.connect, settle=0)
+            if then == "acquire":
+                leases = broker.acquire(request("ibm_fez", "ibm_torino"))
+                assert {lease.session_id for lease in leases} == set(service.open_sessions())
+                assert len(service.sessions) <= (2 if killed_in == "acquire" else 4)
+            broker.release(7, "The job ended.")
+            assert service.open_sessions() == []
+            assert journal.leases() == []
+            assert not journal.known_sessions(datetime.now(UTC))
+    assert deaths > 10
