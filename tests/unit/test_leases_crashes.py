@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -32,17 +33,24 @@ def first_that_dies(work: Callable[[Broker], object], prepare: Callable[[int], B
             return
 
 
+@pytest.fixture
+def dead() -> Iterator[ExitStack]:
+    """Return what closes the files of the processes that died, as the system does."""
+    with ExitStack() as dead:
+        yield dead
+
+
 @pytest.mark.parametrize("then", ["acquire", "release"])
 @pytest.mark.parametrize("killed_in", ["acquire", "release"])
 def test_killed_at_any_step_nothing_is_left_behind_and_nothing_is_opened_twice(
-    tmp_path: Path, killed_in: str, then: str
+    tmp_path: Path, dead: ExitStack, killed_in: str, then: str
 ) -> None:
     config, directory, service = configure(tmp_path), tmp_path, Service()
 
     def prepare(steps: int) -> Broker:
         nonlocal service
         service = Service()
-        journal = Journal(directory / f"{killed_in}-{then}-{steps}.sqlite")
+        journal = dead.enter_context(Journal(directory / f"{killed_in}-{then}-{steps}.sqlite"))
         if killed_in == "release":
             Broker(config, journal, service.connect, settle=0).acquire(request("ibm_fez", "ibm_torino"))
         life = Life(steps)
