@@ -88,6 +88,7 @@ def test_the_requests_are_those_that_the_work_needs(emulator: Emulator, provider
         ("GET", "/backends/ibm_fez/status"),
         ("POST", "/sessions"),
         ("DELETE", f"/sessions/{session.id}/close"),
+        ("GET", "/jobs"),  # what still runs in it
     ]
 
 
@@ -136,6 +137,21 @@ def test_cancelling_a_task(emulator: Emulator, provider: Provider, bell: str) ->
     provider.cancel_task(tasks[0])
     provider.cancel_session(session.id)
     assert len(emulator.tasks()) == len(tasks)
+
+
+def test_cancelling_a_session_ends_the_task_that_runs(bell: str) -> None:
+    with Emulator(task_seconds=60) as emulator:
+        provider = connect(access_to(emulator))
+        session = provider.open_session(600)
+        running, waiting = (
+            provider.submit("sampler", parameters(bell), session_id=session.id, tags=(f"task:{number}",))
+            for number in range(2)
+        )
+        wait(provider, running, lambda task: task.status is TaskStatus.RUNNING)
+        provider.cancel_session(session.id)
+        assert provider.task(running).status is TaskStatus.CANCELLED
+        assert provider.task(waiting).status.final
+        assert provider.session(session.id).state is SessionState.CLOSED
 
 
 def test_a_refused_task_tells_why(provider: Provider, bell: str) -> None:

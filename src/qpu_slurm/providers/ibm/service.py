@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
@@ -138,6 +139,10 @@ class QuantumComputeService:
     def cancel_session(self, session_id: str) -> None:
         """End the session and whatever waits or runs in it. Ended already is fine."""
         self._end(session_id, "DELETE", f"/sessions/{_part(session_id)}/close", None)
+        # The service fails what waits in the session, and lets what runs go on: the QPU would stay locked.
+        for task in self._tasks(session_id=session_id, pending=True, limit=_PAGE):
+            with suppress(NotFound):
+                self.cancel_task(task.id)
 
     def unclaimed_sessions(self, since: datetime, *, known: Collection[str] = ()) -> list[Session]:
         """List what a creation whose answer was lost may have left behind; see the protocol."""
@@ -297,14 +302,18 @@ class QuantumComputeService:
                 return
             params["next"] = following[0]
 
-    def _tasks(self, *, session_id: str, tags: Sequence[str] = (), limit: int = 1) -> list[answers.Job]:
-        """List tasks of a session that have all of some tags."""
+    def _tasks(
+        self, *, session_id: str, tags: Sequence[str] = (), pending: bool = False, limit: int = 1
+    ) -> list[answers.Job]:
+        """List tasks of a session that have all of some tags, and, if `pending`, are not over."""
         params: dict[str, str | list[str]] = {
             "exclude_params": "true",
             "session_id": session_id,
             "limit": str(limit),
             "tags": list(tags),
         }
+        if pending:
+            params["pending"] = "true"
         jobs = self._http.call("GET", "/jobs", _json(answers.Jobs), params=params).jobs
         return [job for job in jobs if set(tags) <= set(job.tags or tags)]
 
