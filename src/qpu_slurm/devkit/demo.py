@@ -159,7 +159,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
     lab = Lab(checkout, emulator=emulator, top='acquire_on = "gres"', keep_directory=arguments.keep)
     started = time.monotonic()
     with emulator, console.status("starting the emulator and the cluster") as status, lab:
-        version = ".".join(map(str, lab.cluster.version))
+        version = "{}.{:02}.{}".format(*lab.cluster.version)
         seconds = time.monotonic() - started
         console.print(f"Slurm {version} and an emulated quantum service are up after {seconds:.1f} s:")
         console.print("c1-c4 in partition normal, c5 with gres qpu:1 in partition quantum;", end=" ")
