@@ -23,7 +23,7 @@ static bool is_of_one_qpu(const char *name)
 
 bool output_is_ours(const char *name)
 {
-	static const char *const prefixes[] = {"QISKIT_IBM_", "QPU_SLURM_", "QRMI_JOB_", "SLURM_JOB_QPU_"};
+	static const char *const prefixes[] = {"QISKIT_IBM_", "QRMI_JOB_", "SLURM_JOB_QPU_"};
 	static const char *const whole[] = {"GLOBAL_CATALOG_URL", "GLOBAL_SEARCH_URL", "IAM_URL"};
 
 	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {

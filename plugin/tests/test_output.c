@@ -10,7 +10,6 @@ static const char *const ours[] = {
 	"QRMI_JOB_QPU_RESOURCES",
 	"SLURM_JOB_QPU_TYPES",
 	"QISKIT_IBM_TOKEN",
-	"QPU_SLURM_SESSIONS",
 	"IAM_URL",
 	"GLOBAL_SEARCH_URL",
 	"GLOBAL_CATALOG_URL",
@@ -34,6 +33,7 @@ static const char *const not_ours[] = {
 	"QISKIT_IBM_TOKEN\x1b",
 	"SLURM_JOB_ID",
 	"SLURM_SPANK_QPU_SLURM_QPU",
+	"QPU_SLURM_CONFIG",
 	"BASH_FUNC_a_QRMI_X%%",
 };
 
