@@ -97,9 +97,9 @@ async def list_workloads(request: web.Request) -> web.Response:
     account = caller(request)
     is_wanted = _filter(request)
     found = [workload for workload in _workloads(request, account) if is_wanted(workload)]
-    found.sort(
-        key=lambda workload: str(workload["created"]), reverse=request.query.get("sort") == "-createdAt"
-    )
+    found.sort(key=lambda workload: str(workload["created"]))
+    if request.query.get("sort") == "-createdAt":
+        found.reverse()
     limit = number(request, "limit", 10)
     # A cursor is the number of workloads before it (guess: the service's own are opaque).
     start = number(request, "next", 0)
