@@ -31,8 +31,9 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def shared_lab() -> Iterator[Lab]:
     """One cluster with qpu_slurm as an admin installs it; each user's own key opens the sessions."""
-    # An outage is over soon here, so that a requeued job need not be waited for long.
-    with Lab(CHECKOUT, tables="[outage]\ntries = 2\ndelay = 1\nmax_delay = 2\nacquire_timeout = 5\n") as lab:
+    # An outage is over soon here, so that a requeued job need not be waited for long; but not before the
+    # job's first run has been cleaned up: Slurm makes two minutes of such a delay.
+    with Lab(CHECKOUT, tables="[outage]\ntries = 2\ndelay = 4\nmax_delay = 4\nacquire_timeout = 5\n") as lab:
         lab.put(CHECKOUT / "contrib" / "seed")
         lab.put(PROGRAMS)
         yield lab

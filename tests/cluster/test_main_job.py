@@ -158,7 +158,7 @@ def test_upstream_programs_run_unchanged(lab: Lab, program: str) -> None:
 def test_a_nested_submission_does_not_inherit(lab: Lab) -> None:
     outer = lab.submit(
         "#!/bin/sh\n#SBATCH --qpu=ibm_fez\n"
-        "sbatch --parsable --wait --wrap='env | grep -c -e QRMI_ -e QPU_SLURM'\n"
+        "sbatch --parsable --wait --wrap='env | grep -c -e QRMI_ -e SPANK_QPU_SLURM'\n"
         "sbatch --parsable --wrap true --qpu=ibm_torino\n"
     )
 

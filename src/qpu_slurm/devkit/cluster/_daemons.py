@@ -47,7 +47,8 @@ class Daemons:
             "slurmctld": [str(programs.slurmctld), "-D"],
             **{node: [str(programs.slurmd), "-D", "-N", node] for node in nodes},
         }
-        self._running: dict[str, psutil.Process] = {}
+        # None: it ended before we could look at it.
+        self._running: dict[str, psutil.Process | None] = {}
         # In a session of its own: the terminal's Ctrl-C is for us, and we decide what happens then.
         self._keeper = subprocess.Popen(
             [sys.executable, "-P", _keeper.__file__, str(directory)]
@@ -75,13 +76,16 @@ class Daemons:
         answer = self._keeper.stdout.readline()
         if not answer:
             raise SlurmError(f"{name} could not be started: the cluster's keeper has ended.")
-        self._running[name] = psutil.Process(int(answer))
+        self._running[name] = None
+        with suppress(psutil.NoSuchProcess):
+            self._running[name] = psutil.Process(int(answer))
 
     def kill(self, name: str, number: int, timeout: float) -> None:
         """Send a daemon a signal that ends it, and wait until it is gone."""
         process = self._running.pop(name)
-        process.send_signal(number)
-        process.wait(timeout)
+        if process is not None:
+            process.send_signal(number)
+            process.wait(timeout)
 
     def stop(self, name: str, timeout: float) -> None:
         """Stop a daemon in order, if it is alive."""
@@ -115,9 +119,11 @@ class Daemons:
             return False
         # Looking is better than trying: a client that finds nobody waits for a second, and a mere probe
         # makes slurmctld log an error.
+        process = self._running[name]
         with suppress(psutil.NoSuchProcess):
-            connections = self._running[name].net_connections("tcp")
-            return any(connection.status == psutil.CONN_LISTEN for connection in connections)
+            return process is not None and any(
+                connection.status == psutil.CONN_LISTEN for connection in process.net_connections("tcp")
+            )
         return False
 
     def log(self, name: str) -> str:
