@@ -33,6 +33,7 @@ examples:
   qpu-slurm leases                     who holds which QPU
   qpu-slurm leases 4711 --all --json   all that job 4711 ever held, for a program
   qpu-slurm release 4711               end what job 4711 holds, by hand
+  qpu-slurm reap                       end what jobs left that are over
   qpu-slurm demo                       a job on a throw-away cluster with an emulated QPU
 """
 
@@ -152,8 +153,11 @@ def _configure_job_env(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_job_env(arguments: argparse.Namespace) -> int:
+    from qpu_slurm import logs
     from qpu_slurm.job_env import error_line, job_env
 
+    # To stderr, which nobody reads: stdout is the plugin's.
+    logs.configure("error")
     try:
         config = _config(arguments)
     except ConfigError as error:
@@ -222,21 +226,58 @@ def _configure_release(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_release(arguments: argparse.Namespace) -> int:
-    from qpu_slurm import logs
-    from qpu_slurm.leases.broker import Broker
-    from qpu_slurm.leases.journal import Journal
+    from qpu_slurm import listing, logs
     from qpu_slurm.leases.model import LeaseState
+    from qpu_slurm.leasing import leasing
 
     config = _config(arguments)
     logs.configure("error")
-    with Journal(config.journal) as journal:
-        leases = Broker(config, journal).release(arguments.job_id, arguments.reason)
-        if not leases:
-            print(f"Job {arguments.job_id} holds no QPU.")
-        for lease in leases:
-            why = "" if lease.state.final else f": {journal.events(lease.id)[-1].detail}"
-            print(f"{lease.qpu}: {lease.state}{why}")
+    with leasing(config) as broker:
+        leases = broker.release(arguments.job_id, arguments.reason)
+    if not leases:
+        print(f"Job {arguments.job_id} holds no QPU.")
+    for lease in leases:
+        why = "" if lease.state.final else listing.why_not_released(config.journal, lease)
+        print(f"{lease.qpu}: {lease.state}{why}")
     return 0 if all(lease.state is LeaseState.RELEASED for lease in leases) else 1
+
+
+def _configure_reap(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Compare the journal with Slurm: end what is held by jobs that do not run any more, and what could "
+        "not be released before. As root or SlurmUser, where the journal is. The gateway does it by itself; "
+        "without one, have qpu-slurm-reap.timer (contrib/systemd) do it."
+    )
+    parser.add_argument("--json", action="store_true", help="print a JSON object")
+
+
+def _run_reap(arguments: argparse.Namespace) -> int:
+    from qpu_slurm import listing
+    from qpu_slurm.leases.broker import Broker
+    from qpu_slurm.leases.journal import Journal
+    from qpu_slurm.leases.reaper import Reaper
+    from qpu_slurm.slurm.query import connect
+
+    config = _config(arguments)
+    _log_as_told(config)
+    with Journal(config.journal) as journal:
+        report = Reaper(config, Broker(config, journal), journal, connect(config.slurm)).run()
+    print(listing.report_as_json(report) if arguments.json else listing.report_as_text(report))
+    return 0 if report.complete else 1
+
+
+def _configure_gateway(parser: argparse.ArgumentParser) -> None:
+    from qpu_slurm.gateway import command
+
+    command.add_arguments(parser)
+
+
+def _run_gateway(arguments: argparse.Namespace) -> int:
+    from qpu_slurm.gateway import command
+
+    config = _config(arguments)
+    _log_as_told(config)
+    return command.serve(config, arguments)
 
 
 def _configure_plugstack(parser: argparse.ArgumentParser) -> None:
@@ -302,6 +343,8 @@ COMMANDS = {
     ),
     "leases": Command("Show who holds which QPU", _configure_leases, _run_leases),
     "release": Command("End what a job holds, by hand", _configure_release, _run_release),
+    "reap": Command("End what jobs left that are over", _configure_reap, _run_reap),
+    "gateway": Command("Serve QPUs to jobs that hold no credential", _configure_gateway, _run_gateway),
     "plugstack": Command("Print the line for plugstack.conf", _configure_plugstack, _run_plugstack),
     "demo": Command("Run the example jobs on a throw-away cluster", _configure_demo, _run_demo),
     "emulator": Command("Serve an emulated quantum service", _configure_emulator, _run_emulator),

@@ -14,11 +14,14 @@ to the key `comment`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from qpu_slurm.errors import SlurmError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _KEY = "qpu_slurm"
 _SENTENCE_LENGTH = 500
@@ -48,6 +51,24 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             return msgspec.convert(_document(comment).get(_KEY, {}), cls)
         except msgspec.ValidationError as error:
             raise SlurmError(f"The job's AdminComment is not what the prolog wrote: {error}.") from None
+
+    @classmethod
+    def merged(cls, handovers: Iterable[Handover]) -> Handover:
+        """Join what the components of a heterogeneous job were left, which is one job.
+
+        Args:
+            handovers: Of each component; QPUs are listed in this order.
+
+        Returns:
+            All their sessions, and the first error.
+        """
+        sessions: dict[str, str | None] = {}
+        error = ""
+        for handover in handovers:
+            error = error or handover.error
+            for name, session_id in handover.sessions.items():
+                sessions[name] = sessions.get(name) or session_id
+        return cls(sessions=sessions, error=error)
 
     def into_comment(self, comment: str) -> str:
         """Return the AdminComment that holds this, and what it held of others."""

@@ -28,9 +28,8 @@ from qpu_slurm.errors import (
     UserMistake,
 )
 from qpu_slurm.handover import Handover
-from qpu_slurm.leases.broker import Broker
-from qpu_slurm.leases.journal import Journal
 from qpu_slurm.leases.model import LeaseRequest
+from qpu_slurm.leasing import leasing
 from qpu_slurm.slurm.control import Control
 from qpu_slurm.slurm.job import HookJob, parse_qpu_option
 from qpu_slurm.slurm.query import connect
@@ -139,10 +138,13 @@ def epilog(config: Config, environ: Mapping[str, str], *, query: Query | None = 
             if job.leader != job.job_id and _started(job.leader, query or connect(config.slurm)):
                 log.info("a component ended, the job goes on")
                 return 0
-            with Journal(config.journal) as journal:
-                leases = Broker(config, journal).release(job.leader, "The job ended.")
+            with leasing(config) as broker:
+                leases = broker.release(job.leader, "The job ended.")
             log.info("released", leases={lease.qpu: lease.state for lease in leases})
             return 0
+    except Unavailable as error:
+        _log.warning("released later, by the gateway", job_id=job.job_id, leader=job.leader, why=str(error))
+        return 0
     except QpuSlurmError as error:
         _log.error("epilog failed", job_id=environ.get("SLURM_JOB_ID"), why=str(error))
         return 1
@@ -186,19 +188,17 @@ class _Start:
         return 0
 
     def _acquire(self, names: Wanted, record: JobRecord) -> dict[str, str | None]:
-        sessions: dict[str, str | None] = dict.fromkeys(names.acquire + names.bind)
-        if not names.acquire:
-            return sessions
         request = LeaseRequest(
             job_id=self._job.leader,
             user_id=self._job.user_id,
             qpus=names.acquire,
+            bind=names.bind,
             seconds_left=_UNLIMITED if record.time_left is None else record.time_left,
             api_key=self._job.api_key,
         )
-        with Journal(self._config.journal) as journal:
-            leases = Broker(self._config, journal).acquire(request)
-        return sessions | {lease.qpu: lease.session_id for lease in leases}
+        with leasing(self._config) as broker:
+            leases = broker.acquire(request)
+        return {lease.qpu: lease.session_id for lease in leases}
 
     def _hand_over(self, handover: Handover, record: JobRecord) -> None:
         self._control.set_admin_comment(record.job_id, handover.into_comment(record.admin_comment))
@@ -210,11 +210,6 @@ class _Start:
             self._control.notify(self._job.job_id, f"qpu_slurm: {sentence}")
             return 1
         self._hand_over(Handover(error=sentence), record)
-        if self._job.leader != self._job.job_id:
-            # The batch script runs in the leader: it ends there, rather than at some later step of ours.
-            leader = self._query.job(self._job.leader)
-            if leader is not None:
-                self._hand_over(Handover(error=sentence), leader)
         return 0
 
     def _postpone(self, error: QpuSlurmError, record: JobRecord) -> int:

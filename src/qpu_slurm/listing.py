@@ -12,17 +12,24 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from qpu_slurm.leases.journal import Journal
 from qpu_slurm.leases.model import LeaseState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+    from pathlib import Path
 
-    from qpu_slurm.leases.journal import Journal
     from qpu_slurm.leases.model import Lease
+    from qpu_slurm.leases.reaper import Report
 
 _WIDTH = 140
-_COLOURS = {LeaseState.HELD: "green", LeaseState.RELEASING: "yellow", LeaseState.FAILED: "red"}
+_COLOURS = {
+    LeaseState.HELD: "green",
+    LeaseState.BOUND: "cyan",
+    LeaseState.RELEASING: "yellow",
+    LeaseState.FAILED: "red",
+}
 
 
 def as_json(leases: Sequence[Lease]) -> str:
@@ -61,6 +68,36 @@ def as_table(leases: Sequence[Lease], journal: Journal) -> str:
     with console.capture() as capture:
         console.print(table)
     return capture.get().rstrip("\n")
+
+
+def why_not_released(path: Path, lease: Lease) -> str:
+    """Say why a lease is not over, if this machine has the journal."""
+    if not path.exists():
+        return ""
+    with Journal(path) as journal:
+        return f": {journal.events(lease.id)[-1].detail}"
+
+
+def report_as_json(report: Report) -> str:
+    """Write what the reaper found as a JSON object, times in UTC."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
+
+
+def report_as_text(report: Report) -> str:
+    """Say what the reaper found, a line for each lease that was to be ended."""
+    lines = [
+        f"job {reaped.lease.job_id} ({_user(reaped.lease.user_id)}), {reaped.lease.qpu}: "
+        + (f"not released yet: {reaped.trouble}" if reaped.trouble else reaped.lease.state)
+        + f" ({reaped.why.rstrip('.')})"
+        for reaped in report.reaped
+    ]
+    kept = report.leases - len(report.reaped) - report.left
+    lines.append(f"{report.leases} leases: {len(report.reaped)} to be ended, {kept} left to their jobs.")
+    if report.left:
+        lines.append(f"There was no time for {report.left} more: reap again.")
+    if report.trouble:
+        lines.append(f"Slurm could not be asked which jobs run: {report.trouble}")
+    return "\n".join(lines)
 
 
 def _reason(lease: Lease, journal: Journal) -> str:

@@ -148,7 +148,8 @@ def _clean(value: object, name: str = "", depth: int = 0) -> object:
 
 def _clean_text(text: str) -> str:
     for secret in live_secrets():
-        if len(secret) >= _SHORTEST_KEY:
+        # As a form field it is no shorter; most texts are, and need no further look.
+        if _SHORTEST_KEY <= len(secret) <= len(text):
             text = text.replace(secret, _HIDDEN).replace(quote_plus(secret), _HIDDEN)
     text = _SECRET_TEXT.sub(lambda found: f"{found['name'] or ''}{_HIDDEN}", text)
     if len(text) > _LONGEST_TEXT:

@@ -6,6 +6,7 @@ Without Slurm these tests fail, and say what to install: a green run has seen a 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,14 +29,33 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
+OUTAGE = "[outage]\ntries = 2\ndelay = 4\nmax_delay = 4\nacquire_timeout = 5\n"
+"""An outage is over soon here, so that a requeued job need not be waited for long; but not before the job's
+first run has been cleaned up: Slurm makes two minutes of such a delay."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "credentials(*kinds): whose keys open the sessions, each in a run of its own (gateway)"
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what needs the lab through the gateway, and in the other ways as far as its mark says so."""
+    if "shared_lab" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("credentials")
+        kinds = mark.args if mark else ("gateway",)
+        # pytest sorts the tests by it, so that there is one lab at a time.
+        metafunc.parametrize("shared_lab", kinds, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def shared_lab() -> Iterator[Lab]:
-    """One cluster with qpu_slurm as an admin installs it; each user's own key opens the sessions."""
-    # An outage is over soon here, so that a requeued job need not be waited for long; but not before the
-    # job's first run has been cleaned up: Slurm makes two minutes of such a delay.
-    with Lab(CHECKOUT, tables="[outage]\ntries = 2\ndelay = 4\nmax_delay = 4\nacquire_timeout = 5\n") as lab:
+def shared_lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """One cluster with qpu_slurm as an admin installs it, for each kind of credentials."""
+    with Lab(CHECKOUT, credentials=request.param, tables=OUTAGE) as lab:
         lab.put(CHECKOUT / "contrib" / "seed")
-        lab.put(PROGRAMS)
+        for user in lab.cluster.users:
+            lab.put(PROGRAMS, user)
         yield lab
 
 
@@ -48,7 +68,10 @@ def lab(shared_lab: Lab) -> Iterator[Lab]:
 
 
 def check_nothing_left(lab: Lab) -> None:
-    """Fail if a job left a session open or a node drained."""
+    """Fail if a job left a session open, a lease that is not over, or a node drained."""
     lab.emulator.clear_faults()
+    if lab.gateway and not lab.gateway.healthy():
+        lab.gateway.start()
     lab.cluster.wait_until_idle()
     lab.emulator.wait_for(lambda emulator: all(session.state == "closed" for session in emulator.sessions()))
+    lab.emulator.wait_for(lambda _: json.loads(lab.command("leases", "--json").stdout) == [])

@@ -50,6 +50,7 @@ def check_distribution(output: str) -> None:
     assert abs(measured["11111"] - 7500) < 260
 
 
+@pytest.mark.credentials("gateway", "user", "shared")
 def test_heterogeneous_job(lab: Lab) -> None:
     script = (lab.checkout / "contrib" / "seed" / "job_split_hetjob.sh").read_text()
     assert "\n".join(re.findall(r"^#SBATCH.*$", script, re.MULTILINE)) + "\n" == SEED_DIRECTIVES
@@ -79,6 +80,7 @@ def test_three_chained_jobs(lab: Lab) -> None:
     check_distribution(lab.cluster.output(jobs[-1]))
 
 
+@pytest.mark.credentials("gateway", "user")
 def test_session_is_in_every_step_of_both_components(lab: Lab) -> None:
     job = lab.submit(
         "#!/bin/bash\n#SBATCH --qpu=ibm_fez\n#SBATCH hetjob\n#SBATCH --qpu=ibm_fez\n"
@@ -95,16 +97,19 @@ def test_session_is_in_every_step_of_both_components(lab: Lab) -> None:
     ]
 
 
+@pytest.mark.credentials("gateway", "user")
 def test_option_on_the_second_component_only(lab: Lab) -> None:
     job = lab.submit(
         "#!/bin/bash\n#SBATCH hetjob\n#SBATCH --qpu=ibm_fez\n"
         "#SBATCH --gres=qpu:1\n#SBATCH --partition=quantum\n"
+        "echo $ibm_fez_QRMI_JOB_ACQUISITION_TOKEN\n"
         "srun --het-group=1 sh -c 'echo $ibm_fez_QRMI_JOB_ACQUISITION_TOKEN'\n"
+        "srun --het-group=0 sh -c 'echo $ibm_fez_QRMI_JOB_ACQUISITION_TOKEN'\n"
     )
 
     assert lab.wait(job) == "COMPLETED"
     (session,) = lab.emulator.sessions()
-    assert lab.cluster.output(job).strip() == session.id
+    assert lab.cluster.output(job).split() == [session.id] * 3
 
 
 def test_session_lives_no_longer_than_its_job_can(lab: Lab) -> None:
@@ -128,6 +133,7 @@ def test_interactive(lab: Lab, command: str) -> None:
     assert (done.returncode, done.stdout.strip()) == (0, session.id), done.stderr
 
 
+@pytest.mark.credentials("gateway", "user")
 def test_two_qpus(lab: Lab) -> None:
     job = lab.submit(
         "#!/bin/sh\n#SBATCH --qpu=ibm_fez,ibm_torino\n"
@@ -144,6 +150,7 @@ def test_two_qpus(lab: Lab) -> None:
     ]
 
 
+@pytest.mark.credentials("gateway", "user", "shared")
 @pytest.mark.parametrize("program", ["upstream_qrmi.py", "upstream_runtime.py"])
 def test_upstream_programs_run_unchanged(lab: Lab, program: str) -> None:
     job = lab.submit(f"#!/bin/sh\n#SBATCH --qpu=ibm_fez\npython {program}\n")

@@ -90,6 +90,8 @@ def test_the_components_of_a_heterogeneous_job(cluster: Cluster, query: Query) -
     assert [job.gres for job in jobs] == [(), (Gres("qpu", None, 1),)]
     assert [job.batch for job in jobs] == [True, True]
     assert {job.job_id for job in query.jobs()} >= {leader, leader + 1}
+    for job_id in (leader, leader + 1):
+        assert [job.job_id for job in query.components(job_id)] == [leader, leader + 1]
 
 
 def test_the_tasks_of_an_array(cluster: Cluster, query: Query) -> None:
@@ -100,6 +102,7 @@ def test_the_tasks_of_an_array(cluster: Cluster, query: Query) -> None:
     assert len({job.job_id for job in running}) == 2
     for job in running:
         assert _job(query, job.job_id).job_id == job.job_id
+        assert [component.job_id for component in query.components(job.job_id)] == [job.job_id]
 
 
 @pytest.mark.parametrize("command", [["salloc", "sleep", "60"], ["srun", "sleep", "60"]])
@@ -126,6 +129,7 @@ def test_an_ended_job_is_still_known(cluster: Cluster, query: Query) -> None:
 
 def test_an_unknown_job_is_none(query: Query) -> None:
     assert query.job(4_000_000) is None
+    assert query.components(4_000_000) == []
 
 
 def test_what_a_user_writes_cannot_forge_a_record(cluster: Cluster, query: Query) -> None:

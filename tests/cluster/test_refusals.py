@@ -32,11 +32,13 @@ def test_refused_at_submission(lab: Lab, command: str, arguments: list[str], wor
     assert all(word in done.stderr for word in words), done.stderr
 
 
+@pytest.mark.credentials("user")
 def test_no_key_in_the_submitting_shell(lab: Lab) -> None:
     with pytest.raises(SlurmError, match="export QISKIT_IBM_TOKEN"):
         lab.submit("#!/bin/sh\n#SBATCH --qpu=ibm_fez\ntrue\n", env={"QISKIT_IBM_TOKEN": ""})
 
 
+@pytest.mark.credentials("user")
 def test_a_key_that_the_service_does_not_know(lab: Lab) -> None:
     job = lab.submit("#!/bin/sh\n#SBATCH --qpu=ibm_fez\necho ran\n", env={"QISKIT_IBM_TOKEN": "wrong-key"})
 
@@ -67,6 +69,7 @@ def test_interactive_commands_end_with_the_reason(lab: Lab, command: str) -> Non
     assert "Back on Monday." in done.stderr, done.stderr
 
 
+@pytest.mark.credentials("gateway", "user")
 def test_an_outage_requeues_until_it_is_over(lab: Lab) -> None:
     lab.emulator.set_backend("ibm_fez", "paused", "Back on Monday.")
     job = lab.submit("#!/bin/sh\n#SBATCH --qpu=ibm_fez\necho $SLURM_RESTART_COUNT\n")

@@ -13,6 +13,7 @@ import pytest
 import requests
 
 from qpu_slurm.devkit.emulator import Account, Emulator
+from tests.integration.gateway_site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -103,6 +104,20 @@ def open_plan(emulator: Emulator) -> Iterator[Api]:
     api = api_of(emulator, emulator.accounts[1])
     with api.http:
         yield api
+
+
+@pytest.fixture(scope="session")
+def shared_site(shared_emulator: Emulator) -> Iterator[Site]:
+    with Site(shared_emulator) as site:
+        yield site.start()
+
+
+@pytest.fixture
+def site(emulator: Emulator, shared_site: Site) -> Iterator[Site]:
+    """Return a host with a gateway in front of the emulator, without any lease."""
+    assert shared_site.emulator is emulator
+    yield shared_site
+    shared_site.forget()
 
 
 @pytest.fixture(scope="session")

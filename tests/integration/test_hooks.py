@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from qpu_slurm.config import Config
     from qpu_slurm.devkit.emulator import Emulator
+    from qpu_slurm.environment import JobQpu
     from qpu_slurm.leases.model import Lease
     from qpu_slurm.slurm.control import Control
 
@@ -76,7 +77,12 @@ class Slurm:
         self._answer("job")
         return self.records.get(job_id)
 
+    def components(self, job_id: int) -> list[JobRecord]:
+        job = self.job(job_id)
+        return [other for other in self.records.values() if job and other.leader == job.leader]
+
     def jobs(self) -> list[JobRecord]:
+        self._answer("jobs")
         return list(self.records.values())
 
     # and as they tell it.
@@ -133,6 +139,11 @@ class Controller:
     def handed_over(self, job_id: int) -> Handover:
         return Handover.from_comment(self.slurm.records[job_id].admin_comment)
 
+    def qpus(self, job_id: int) -> dict[str, JobQpu]:
+        environ = {"QPU_SLURM_API_KEY": self.account.api_key}
+        lines = job_env(self.config, job_id, environ, query=self.slurm).splitlines()
+        return environment.from_environ(dict(line.split("=", 1) for line in lines))
+
     def open_sessions(self) -> dict[str, str]:
         sessions = [session for session in self.emulator.sessions() if session.accepting_tasks]
         assert len({session.backend for session in sessions}) == len(sessions)
@@ -170,9 +181,7 @@ def test_a_job_gets_its_sessions_and_loses_them(controller: Controller) -> None:
 def test_a_steps_variables_are_what_the_prolog_left(controller: Controller) -> None:
     controller.slurm.add(7)
     controller.prolog(7, "ibm_fez")
-    environ = {"QPU_SLURM_API_KEY": controller.account.api_key}
-    lines = job_env(controller.config, 7, environ, query=controller.slurm).splitlines()
-    qpu = environment.find(dict(line.split("=", 1) for line in lines), "ibm_fez")
+    qpu = controller.qpus(7)["ibm_fez"]
     assert qpu.session_id == controller.open_sessions()["ibm_fez"]
     assert qpu.api_key.reveal() == controller.account.api_key
     # What a program opens by itself ends with the job, too.
@@ -198,6 +207,32 @@ def test_an_option_alone_only_binds_where_the_admin_wants_a_gres(emulator: Emula
     assert controller.handed_over(7).sessions == {"ibm_fez": None}
     assert controller.open_sessions().keys() == {"ibm_torino"}
     assert controller.handed_over(8).sessions == {"ibm_fez": None} | controller.open_sessions()
+    assert {(lease.job_id, lease.qpu, lease.state) for lease in controller.leases()} == {
+        (7, "ibm_fez", LeaseState.BOUND),
+        (7, "ibm_torino", LeaseState.HELD),
+    }
+    # Each component's steps see what the whole job has, their own first.
+    for job_id, names in ((7, ["ibm_fez", "ibm_torino"]), (8, ["ibm_torino", "ibm_fez"])):
+        qpus = controller.qpus(job_id)
+        assert list(qpus) == names
+        assert {name: qpu.session_id for name, qpu in qpus.items()} == controller.handed_over(8).sessions
+    assert controller.epilog(7, leader=7) == 0
+    assert {lease.state for lease in controller.leases()} == {LeaseState.RELEASED}
+
+
+def test_a_session_of_one_component_is_for_those_too_that_are_bound(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    controller = Controller(emulator, tmp_path, emulator.accounts[0], "gres")
+    controller.slurm.add(7, het_job_id=7)
+    controller.slurm.add(8, "gres:qpu:1", het_job_id=7)
+    for job_id in (7, 8):
+        assert controller.prolog(job_id, "ibm_fez", leader=7) == 0
+    sessions = controller.open_sessions()
+    assert sessions.keys() == {"ibm_fez"}
+    for job_id in (7, 8):
+        assert controller.qpus(job_id)["ibm_fez"].session_id == sessions["ibm_fez"]
+    assert [lease.state for lease in controller.leases()] == [LeaseState.RELEASED, LeaseState.HELD]
 
 
 def test_a_het_job_has_one_session_for_all_components_until_its_leader_ends(controller: Controller) -> None:
@@ -243,8 +278,8 @@ def test_a_mistake_ends_a_batch_job_with_a_sentence(
     controller.slurm.add(8, gres, het_job_id=7)
     assert controller.prolog(8, qpu, leader=7) == 0
     # The batch script runs in the leader: it must not get as far as the component that has the mistake.
+    assert says in controller.handed_over(8).error
     for job_id in (7, 8):
-        assert says in controller.handed_over(job_id).error
         line = job_env(controller.config, job_id, {}, query=controller.slurm)
         assert line.startswith("error: ")
         assert says in line
@@ -278,7 +313,7 @@ OUTAGES = {
     "the service": AWAY,
     "the QPU": Fault(path="/backends/*/status", body='{"state": true, "status": "paused"}', status=200),
     "no answer": Fault(method="POST", path="/sessions", drop=Drop.BEFORE, times=None),
-    "slow": Fault(path="/identity/token", delay=5),
+    "slow": Fault(path="/identity/token", delay=2),
 }
 
 

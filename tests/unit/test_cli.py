@@ -180,6 +180,21 @@ def test_what_could_not_be_released_says_why(config: Path, capsys: pytest.Captur
 
 
 @pytest.mark.usefixtures("journal")
+def test_reap_ends_what_it_can_and_says_what_it_cannot(
+    config: Path, journal: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--config", config, "reap") == 1
+    out = capsys.readouterr().out
+    assert "job 3 (root), ibm_fez: not released yet: " in out
+    assert "2 leases: 1 to be ended, 1 left to their jobs." in out
+    assert "Slurm could not be asked" in out
+    assert run("--config", config, "reap", "--json") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert (report["leases"], len(report["reaped"]), report["left"]) == (2, 1, 0)
+    with Journal(journal) as opened:
+        assert opened.lease(1).state is LeaseState.HELD
+
+
 def test_release_of_what_is_not_held_says_so(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--config", config, "release", "4711") == 0
     assert capsys.readouterr().out == "Job 4711 holds no QPU.\n"

@@ -180,6 +180,25 @@ def shared_key(mode: int) -> Callable[[Installation], None]:
     return damage
 
 
+HERE, ELSEWHERE = "http://127.0.0.1:9", "https://0.0.0.1:9"
+"""An address of this host, at which nobody answers; and one that no host has."""
+
+
+def behind_gateway(url: str, mode: int | None = None) -> Callable[[Installation], None]:
+    def damage(it: Installation) -> None:
+        key = it.root / "ibm.key"
+        if mode is not None:
+            key.write_text("a-key-of-nobody")
+            key.chmod(mode)
+        keys = f'name = "ibm_fez"\ncredentials = "gateway"\nkey_file = "{key}"'
+        it.replace(it.config, 'name = "ibm_fez"', keys)
+        gateway = f'[gateway]\nurl = "{url}"\n[slurm]\nmunge_socket = "{it.root}/munge"'
+        it.replace(it.config, "[slurm]", gateway)
+        it.replace(it.plugstack("quantum.conf"), "user_credentials=ibm_fez,", "user_credentials=")
+
+    return damage
+
+
 def left_behind(it: Installation) -> None:
     from datetime import UTC, datetime  # noqa: PLC0415
 
@@ -200,6 +219,17 @@ WRONG: dict[str, tuple[Callable[[Installation], object], str, str, str]] = {
         "user_credentials has ibm_fez",
     ),
     "service is away": (shared_key(0o600), "problem", "ibm_fez", "cannot be reached"),
+    "gateway is down": (behind_gateway(HERE), "problem", "gateway", "does not answer"),
+    "no munged": (behind_gateway(HERE), "problem", "MUNGE", "Start munged"),
+    "no key for the gateway": (behind_gateway(HERE), "problem", "key of ibm_fez", "cannot be read"),
+    "exposed key of the gateway": (behind_gateway(HERE, 0o640), "problem", "key of ibm_fez", "chmod 600"),
+    "the gateway's key on another host": (
+        behind_gateway(ELSEWHERE, 0o600),
+        "problem",
+        "key of ibm_fez",
+        "Remove it here",
+    ),
+    "on another host": (behind_gateway(ELSEWHERE), "ok", "ibm_fez", "only the gateway has its key"),
     "no directory": (lambda it: (it.root / "lib").rmdir(), "problem", "journal", "install -d"),
     "directory of others": (others_own_it("lib"), "problem", "journal", "chown 54321"),
     "damaged journal": (

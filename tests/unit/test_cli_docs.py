@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 
 from qpu_slurm import cli, config
-from qpu_slurm.config import Config, OutageConfig, QpuConfig, SlurmConfig
+from qpu_slurm.config import Config, GatewayConfig, OutageConfig, QpuConfig, SlurmConfig
 from qpu_slurm.config.durations import parse_duration
 from qpu_slurm.leases.model import LeaseState
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 SECTIONS = {
-    "At the top": (Config, {"path", "slurm", "outage", "qpus", "warnings"}),
+    "At the top": (Config, {"path", "slurm", "outage", "gateway", "qpus", "warnings"}),
     "[slurm]": (SlurmConfig, set()),
     "[outage]": (OutageConfig, set()),
+    "[gateway]": (GatewayConfig, set()),
     "[[qpu]] and [defaults]": (QpuConfig, {"api_key"}),
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qpu_slurm.config import Config, load
+from qpu_slurm.config import Config, GatewayConfig, load
 from qpu_slurm.errors import ConfigError, UserMistake
 from qpu_slurm.secret import Secret
 
@@ -104,6 +104,9 @@ TTL = 'expected a duration such as "30m" or "8h", or seconds as an integer, from
 A_CRN = 'expected the CRN of a service instance, "crn:v1:…" with ten fields in all'
 A_NAME = "expected a name: a letter, then letters, digits, _ or -, at most 64 in all"
 A_URL = 'expected a URL such as "https://quantum.cloud.ibm.com/api/v1", with neither user nor query'
+AN_ADDRESS = 'expected an address and a port such as "127.0.0.1:8470" or "[::1]:8470"'
+AN_ORIGIN = 'expected a URL such as "https://controller:8470", with nothing behind host and port'
+GATEWAY = '[gateway]\nurl = "https://host:8470"\n'
 A_COUNT = "expected an integer from 0 to 1000000"
 QPU = "[[qpu]] 'ibm_fez': "
 TWO_BRACKETS = "[[qpu]]: expected a table for each QPU, with [[qpu]] (two brackets) above it."
@@ -127,9 +130,22 @@ WRONG = {
     f'{MINIMAL}max_tll = "1h"': f"{QPU}unknown key 'max_tll'; did you mean 'max_ttl'?",
     f'{MINIMAL}max_ttl = "9h"': f"{QPU}max_ttl: {TTL}, not '9h'.",
     f'{MINIMAL}credentials = "shared"': (
-        f'{QPU}key_file is missing: credentials = "shared" needs the file that holds the key.'
+        f'{QPU}key_file is missing: with credentials = "shared" it names what holds the key.'
     ),
-    f'{MINIMAL}key_file = "/x"': f'{QPU}key_file: expected only with credentials = "shared".',
+    f'{MINIMAL}key_file = "/x"': f'{QPU}key_file: expected only with credentials = "gateway" or "shared".',
+    f'{MINIMAL}credentials = "gateway"\nkey_file = "/x"': (
+        f'{QPU}credentials = "gateway" needs a [gateway] table.'
+    ),
+    f"gateway = 1{MINIMAL}": "[gateway]: expected a table.",
+    f"[gateway]{MINIMAL}": f"[gateway] url is missing: {AN_ORIGIN}.",
+    f'[gateway]\nurl = "https://host/path"{MINIMAL}': f"[gateway] url: {AN_ORIGIN}.",
+    f'{GATEWAY}listen = "8470"{MINIMAL}': (f"[gateway] listen: {AN_ADDRESS}, not '8470'."),
+    f'{GATEWAY}certificate = "/x"{MINIMAL}': (
+        "[gateway] certificate, certificate_key: expected both, or neither."
+    ),
+    f"{GATEWAY}max_body = 1{MINIMAL}": (
+        "[gateway] max_body: expected bytes, an integer from 1048576 (1 MiB) to 1 TiB, not 1."
+    ),
     f'{MINIMAL}api_key = "{KEY}"': f"{QPU}api_key: a key stands in a file of its own, which key_file names.",
     f'{MINIMAL}credentials = "shared"\nkey_file = "{KEY}"': f"{QPU}key_file: expected an absolute path.",
     MINIMAL + MINIMAL: f"{QPU}another QPU has this name already.",
@@ -224,3 +240,20 @@ def test_http_is_insecure_but_to_oneself(tmp_path: Path) -> None:
     assert "in the clear" in config.warnings[0]
     config = load(write(tmp_path, MINIMAL + 'endpoint = "http://127.0.0.1:80/api/v1"'))
     assert config.warnings == ()
+
+
+def test_the_gateway(tmp_path: Path) -> None:
+    text = f"""{GATEWAY}reap_every = "5s"\nca = "/etc/ca.pem"
+    [slurm]
+    munge_socket = "/run/munge/other"
+    [defaults]
+    credentials = "gateway"
+    key_file = "/only/on/its/host"
+    {MINIMAL}"""
+    config = load(write(tmp_path, text))
+    assert config.gateway == GatewayConfig(url="https://host:8470", reap_every=5, ca=Path("/etc/ca.pem"))
+    assert config.slurm.munge_socket == Path("/run/munge/other")
+    assert config.qpu("ibm_fez").credentials == "gateway"
+    assert config.warnings == ()
+    config = load(write(tmp_path, text.replace("https:", "http:")))
+    assert "in the clear" in config.warnings[0]

@@ -15,6 +15,7 @@ import pytest
 from qpu_slurm.errors import JournalError
 from qpu_slurm.leases.journal import Journal
 from qpu_slurm.leases.model import LeaseState
+from qpu_slurm.leases.schema import SCHEMA
 from qpu_slurm.secret import Secret
 
 if TYPE_CHECKING:
@@ -350,3 +351,52 @@ def test_threads_share_it(journal: Journal) -> None:
     for thread in threads:
         thread.join()
     assert len(journal.leases(over=True)) == 60
+
+
+def test_two_in_one_process_keep_what_another_process_looks_at(path: Path) -> None:
+    """SQLite's locks are the process's: who closes a descriptor of the file by hand gives all of them up."""
+    look = "import sys, pathlib; from qpu_slurm.leases.journal import Journal\n"
+    look += "with Journal(pathlib.Path(sys.argv[1])) as journal: print(len(journal.leases()))"
+    with Journal(path) as writer, Journal(path) as reader:
+        for number in range(1, 4):
+            hold(writer, number)
+            seen = subprocess.run(
+                [sys.executable, "-c", look, str(path)], capture_output=True, text=True, check=True
+            )
+            assert int(seen.stdout) == len(reader.leases()) == number
+
+
+def test_a_journal_of_an_older_release_is_brought_up_to_date(path: Path) -> None:
+    path.parent.mkdir()
+    path.touch(mode=0o600)
+    with sqlite3.connect(path) as db:
+        for statement in SCHEMA[0]:
+            db.execute(statement)
+        db.execute("PRAGMA user_version = 1")
+        for number in (3, 4):
+            db.execute(
+                "INSERT INTO leases (id, job_id, user_id, qpu, state, session_id, created_at, expires_at)"
+                " VALUES (?, ?, 1000, 'ibm_fez', 'held', 's', '2026-01-01T00:00:00.000000Z', NULL)",
+                (number, number),
+            )
+            db.execute(
+                "INSERT INTO events (time, lease_id, what, detail) VALUES ('t', ?, 'held', '')", (number,)
+            )
+            db.execute("INSERT INTO credentials VALUES (?, ?)", (number, KEY))
+        # The number of a lease that is gone does not come again.
+        db.execute("DELETE FROM credentials WHERE lease_id = 4")
+        db.execute("DELETE FROM events WHERE lease_id = 4")
+        db.execute("DELETE FROM leases WHERE id = 4")
+    db.close()
+    with Journal(path) as journal:
+        (held,) = journal.leases()
+        assert (held.id, held.state, held.session_id) == (3, LeaseState.HELD, "s")
+        key = journal.api_key(3)
+        assert key is not None
+        assert key.reveal() == KEY
+        assert len(journal._db.execute("SELECT * FROM events").fetchall()) == 1  # noqa: SLF001 - as it is there
+        assert journal._db.execute("PRAGMA foreign_key_check").fetchall() == []  # noqa: SLF001 - likewise
+        bound = journal.bind(job_id=5, user_id=1000, qpu="ibm_fez")
+        assert (bound.id, bound.state) == (5, LeaseState.BOUND)
+    with Journal(path) as journal:
+        assert [lease.id for lease in journal.leases()] == [3, 5]

@@ -335,3 +335,50 @@ def test_jobs_that_want_the_same_qpus_in_another_order_do_not_wait_for_each_othe
     for thread in threads:
         thread.join(20)
     assert len(journal.leases()) == len(service.open_sessions()) == 40
+
+
+# What a job is only bound to.
+
+
+def bind(*names: str, job_id: int = 7) -> LeaseRequest:
+    return msgspec.structs.replace(request(job_id=job_id), bind=names)
+
+
+def test_binding_asks_nobody_and_needs_no_key(broker: Broker, journal: Journal, service: Service) -> None:
+    (lease,) = broker.acquire(msgspec.structs.replace(bind("ibm_torino"), api_key=None))
+    assert (lease.state, lease.session_id, lease.expires_at) == (LeaseState.BOUND, None, None)
+    assert service.calls == []
+    assert broker.acquire(bind("ibm_torino")) == (lease,)
+    (over,) = broker.release(7, "The job ended.")
+    assert (over.id, over.state, over.reason) == (lease.id, LeaseState.RELEASED, "The job ended.")
+    assert service.calls == []
+    assert broker.release(7, "again") == ()
+    assert [event.what for event in journal.events(lease.id)] == ["bound", "renewed", "released"]
+
+
+def test_a_session_comes_before_being_bound_whichever_came_first(broker: Broker, journal: Journal) -> None:
+    (bound,) = broker.acquire(bind("ibm_fez"))
+    (held,) = broker.acquire(request("ibm_fez"))
+    assert broker.acquire(bind("ibm_fez")) == (held,)
+    assert journal.leases() == [held]
+    assert journal.lease(bound.id).reason == "The job gets a session."
+
+
+def test_a_job_is_bound_although_its_last_run_is_not_released_yet(
+    broker: Broker, journal: Journal, service: Service
+) -> None:
+    broker.acquire(request("ibm_fez"))
+    service.before["cancel ibm_fez"] = raises(Unavailable("away"))
+    broker.release(7, "The job was requeued.")
+    (bound,) = broker.acquire(bind("ibm_fez"))
+    assert bound.state is LeaseState.BOUND
+    del service.before["cancel ibm_fez"]
+    assert {lease.state for lease in broker.release(7, "The job ended.")} == {LeaseState.RELEASED}
+    assert journal.leases() == []
+
+
+def test_a_qpu_that_is_not_there_binds_to_none(broker: Broker, journal: Journal, service: Service) -> None:
+    with pytest.raises(UserMistake):
+        broker.acquire(msgspec.structs.replace(request("ibm_fez"), bind=("ibm_x",)))
+    assert journal.leases() == []
+    assert service.open_sessions() == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import given
@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from qpu_slurm.config import SlurmConfig
 from qpu_slurm.errors import SlurmError
 from qpu_slurm.slurm._command_line import FIELDS, CommandLine, parse, parse_time_left
-from qpu_slurm.slurm._pyslurm import record
+from qpu_slurm.slurm._pyslurm import Pyslurm, record
 from qpu_slurm.slurm.job import Gres, JobRecord
 from qpu_slurm.slurm.query import connect
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import ModuleType
 
 PLAIN = {
     "JobID": "7",
@@ -163,6 +164,30 @@ def test_a_job_as_pyslurm_documents_it(gres_per_node: dict[str, int], gres: tupl
         time_left=510,
         admin_comment="",
     )
+
+
+def test_pyslurm_finds_all_components_by_any() -> None:
+    jobs = {
+        number: SimpleNamespace(
+            id=number,
+            heterogeneous_id=leader,
+            user_id=1000,
+            state="RUNNING",
+            is_batch_job=True,
+            gres_per_node={},
+            time_limit=None,
+            run_time=0,
+            admin_comment=None,
+        )
+        for number, leader in ((9, 7), (8, 7), (7, 7), (10, 0))
+    }
+    module = SimpleNamespace(
+        Job=SimpleNamespace(load=jobs.__getitem__), Jobs=SimpleNamespace(load=lambda: jobs), RPCError=KeyError
+    )
+    query = Pyslurm(cast("ModuleType", module), CommandLine(SlurmConfig()))
+    for job_id in (7, 8, 9):
+        assert [job.job_id for job in query.components(job_id)] == [7, 8, 9]
+    assert [job.job_id for job in query.components(10)] == [10]
 
 
 def test_the_commands_are_asked_where_pyslurm_cannot_be_imported(

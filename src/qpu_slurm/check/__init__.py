@@ -3,6 +3,7 @@
 
     _files    key files, journal, log
     _slurm    hooks, plugin, partitions, and that they fit together
+    _gateway  whether it can be reached, and knows who asks
     here      the configuration, and the quantum services
 
 Nothing is changed, and nothing is made.
@@ -20,7 +21,7 @@ from rich.text import Text
 
 from qpu_slurm import config as configuration
 from qpu_slurm import providers
-from qpu_slurm.check import _files, _slurm
+from qpu_slurm.check import _files, _gateway, _slurm
 from qpu_slurm.check._finding import Finding, Level
 from qpu_slurm.errors import ConfigError, QpuSlurmError, Unavailable
 from qpu_slurm.secret import Secret
@@ -73,11 +74,16 @@ def check(path: Path | None, environ: Mapping[str, str]) -> Iterator[Finding]:
     yield Finding(Level.OK, "configuration", f"{config.path}: {', '.join(config.qpus)}")
     for warning in config.warnings:
         yield Finding(Level.WARNING, "configuration", warning)
-    yield from _files.check(config, _slurm.slurm_user(config))
+    here = _gateway.is_here(config)
+    yield from _files.check(config, _slurm.slurm_user(config), here=here)
     yield from _slurm.check(config)
+    yield from _gateway.check(config)
     token = environ.get("QISKIT_IBM_TOKEN")
     for qpu in config.qpus.values():
-        yield _service(qpu, Secret(token) if token else None)
+        if qpu.credentials == "gateway" and not here:
+            yield Finding(Level.OK, qpu.name, "not asked: only the gateway has its key (check there as well)")
+        else:
+            yield _service(qpu, Secret(token) if token else None)
 
 
 def _service(qpu: QpuConfig, user_key: Secret | None) -> Finding:

@@ -19,23 +19,30 @@ if TYPE_CHECKING:
     from qpu_slurm.config import Config
 
 
-def check(config: Config, slurm_user: int | None) -> Iterator[Finding]:
+def check(config: Config, slurm_user: int | None, *, here: bool = True) -> Iterator[Finding]:
     """Look at the files that the configuration names.
 
     Args:
         config: What the admin wrote.
-        slurm_user: The user id that the hooks run under; None if it is not known.
+        slurm_user: The user id that the hooks, and the gateway, run under; None if it is not known.
+        here: Whether this is the gateway's host, or there is none: journal and keys are here.
     """
-    yield from _keys(config, slurm_user)
-    yield from _journal(config.journal, slurm_user)
+    yield from _keys(config, slurm_user, here=here)
+    if here:
+        yield from _journal(config.journal, slurm_user)
     yield _log(config)
 
 
-def _keys(config: Config, slurm_user: int | None) -> Iterator[Finding]:
+def _keys(config: Config, slurm_user: int | None, *, here: bool) -> Iterator[Finding]:
     for qpu in config.qpus.values():
-        if qpu.credentials != "shared" or qpu.key_file is None:
+        if qpu.credentials == "user" or qpu.key_file is None:
             continue
         about = f"key of {qpu.name}"
+        if qpu.credentials == "gateway" and not here:
+            if qpu.key_file.exists():
+                text = f"{qpu.key_file}: belongs on the gateway's host, and nowhere else. Remove it here."
+                yield Finding(Level.PROBLEM, about, text)
+            continue
         try:
             qpu.key()
         except ConfigError as error:

@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from qpu_slurm.config.model import Config, OutageConfig, QpuConfig, SlurmConfig
+from qpu_slurm.config.model import Config, GatewayConfig, OutageConfig, QpuConfig, SlurmConfig
 from qpu_slurm.config.tables import Problems, keys_of
 from qpu_slurm.config.upstream import read_upstream
 from qpu_slurm.errors import ConfigError
@@ -19,8 +19,8 @@ DEFAULT_PATH = Path("/etc/qpu_slurm/config.toml")
 
 _MAX_BYTES = 1 << 20
 
-_SECTIONS = ("slurm", "outage", "defaults", "qpu")
-_KEYS = keys_of(Config, leave=("path", "slurm", "outage", "qpus", "warnings"))
+_SECTIONS = ("slurm", "outage", "gateway", "defaults", "qpu")
+_KEYS = keys_of(Config, leave=("path", "slurm", "outage", "gateway", "qpus", "warnings"))
 _QPU_KEYS = keys_of(QpuConfig, leave=("api_key",))
 _DEFAULTS_KEYS = keys_of(QpuConfig, leave=("api_key", "name"))
 
@@ -72,18 +72,41 @@ def _read(path: Path, document: dict[str, Any], problems: Problems) -> Config | 
     values = problems.fields(Config, document, "", _KEYS)
     slurm = problems.table(SlurmConfig, document.get("slurm", {}), "[slurm] ", keys_of(SlurmConfig))
     outage = problems.table(OutageConfig, document.get("outage", {}), "[outage] ", keys_of(OutageConfig))
+    gateway = _read_gateway(document, problems)
     tables = _read_qpus(document.get("defaults", {}), document.get("qpu", []), problems)
+    if gateway is None:
+        for qpu in tables:
+            if qpu.get("credentials") == "gateway":
+                problems.add(f'[[qpu]] {qpu.get("name")!r}: credentials = "gateway" needs a [gateway] table.')
     if problems.found:
         return None
     qpus = {table["name"]: QpuConfig(**table) for table in tables}
+    server = None if gateway is None else GatewayConfig(**gateway)
     return Config(
         **values,
         path=path,
         slurm=SlurmConfig(**slurm),
         outage=OutageConfig(**outage),
+        gateway=server,
         qpus=qpus,
-        warnings=tuple(warning for qpu in qpus.values() for warning in qpu.warnings()),
+        warnings=(
+            *(server.warnings() if server else ()),
+            *(warning for qpu in qpus.values() for warning in qpu.warnings()),
+        ),
     )
+
+
+def _read_gateway(document: dict[str, Any], problems: Problems) -> dict[str, Any] | None:
+    """Return the fields of [gateway]; None if there is no such table."""
+    if "gateway" not in document:
+        return None
+    table, where, keys = document["gateway"], "[gateway] ", keys_of(GatewayConfig)
+    gateway = problems.table(GatewayConfig, table, where, keys)
+    if isinstance(table, dict):
+        problems.missing(GatewayConfig, table, where, keys)
+        if ("certificate" in table) != ("certificate_key" in table):
+            problems.add(f"{where}certificate, certificate_key: expected both, or neither.")
+    return gateway
 
 
 def _read_qpus(defaults: Any, tables: Any, problems: Problems) -> list[dict[str, Any]]:  # noqa: ANN401 - from TOML
@@ -110,12 +133,13 @@ def _read_qpus(defaults: Any, tables: Any, problems: Problems) -> list[dict[str,
         given = {*table, *(defaults if isinstance(defaults, dict) else ())}
         problems.missing(QpuConfig, given, where, _QPU_KEYS)
         qpu = common | own
-        if qpu.get("credentials") == "shared" and "key_file" not in given:
+        credentials = qpu.get("credentials", "user")
+        if credentials != "user" and "key_file" not in given:
             problems.add(
-                f'{where}key_file is missing: credentials = "shared" needs the file that holds the key.'
+                f'{where}key_file is missing: with credentials = "{credentials}" it names what holds the key.'
             )
-        if "key_file" in own and qpu.get("credentials", "user") == "user":
-            problems.add(f'{where}key_file: expected only with credentials = "shared".')
+        if "key_file" in own and credentials == "user":
+            problems.add(f'{where}key_file: expected only with credentials = "gateway" or "shared".')
         qpus.append(qpu)
     return qpus
 

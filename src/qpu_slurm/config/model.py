@@ -54,6 +54,20 @@ SessionTtl = Annotated[
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000, description="an integer from 0 to 1000000")]
 
+Number = Annotated[int, msgspec.Meta(ge=1, le=100_000, description="an integer from 1 to 100000")]
+
+Bytes = Annotated[
+    int, msgspec.Meta(ge=1 << 20, le=1 << 40, description="bytes, an integer from 1048576 (1 MiB) to 1 TiB")
+]
+
+Address = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"\A(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}\Z",
+        description='an address and a port such as "127.0.0.1:8470" or "[::1]:8470"',
+    ),
+]
+
 # What stands in one of these by mistake may be a credential, so errors do not repeat it.
 _UNQUOTED = {"unquoted": True}
 
@@ -66,6 +80,15 @@ Url = Annotated[
         r"(?:/[A-Za-z0-9._~%+-]+)*/?\Z",
         max_length=1000,
         description=f'a URL such as "{IBM_ENDPOINT}", with neither user nor query',
+        extra=_UNQUOTED,
+    ),
+]
+
+Origin = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"\Ahttps?://(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?\Z",
+        description='a URL such as "https://controller:8470", with nothing behind host and port',
         extra=_UNQUOTED,
     ),
 ]
@@ -96,11 +119,13 @@ class SlurmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         conf: The cluster's slurm.conf; a controller's hook is not told where it is.
         bin: Where scontrol and squeue are; a hook has no PATH.
         timeout: Seconds after which a Slurm that does not answer is given up on.
+        munge_socket: Where munged listens; None leaves it to libmunge, which knows.
     """
 
     conf: AbsolutePath = Path("/etc/slurm/slurm.conf")
     bin: AbsolutePath = Path("/usr/bin")
     timeout: Duration = 10
+    munge_socket: AbsolutePath | None = None
 
 
 class OutageConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -119,6 +144,34 @@ class OutageConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     acquire_timeout: Duration = 60
 
 
+class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The gateway: the one service that holds keys and journal, and that hooks and steps talk to.
+
+    Attributes:
+        url: Its base URL, as hooks and steps reach it.
+        listen: The address and port that it listens on.
+        certificate: Its TLS certificate (PEM, with what stands between it and the root); None: plain http.
+        certificate_key: That certificate's private key.
+        ca: The authority that clients trust; None: those that the machine trusts.
+        reap_every: Seconds between two looks for leases that nobody needs any more.
+        max_body: Bytes that a request's body may have at most.
+        max_connections: How many connections it serves at once; more are sent away.
+    """
+
+    url: Origin
+    listen: Address = "127.0.0.1:8470"
+    certificate: AbsolutePath | None = None
+    certificate_key: AbsolutePath | None = None
+    ca: AbsolutePath | None = None
+    reap_every: Duration = 60
+    max_body: Bytes = 1 << 30
+    max_connections: Number = 1000
+
+    def warnings(self) -> list[str]:
+        """Say what is insecure about it."""
+        return _in_the_clear("gateway", self.url)
+
+
 class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One QPU.
 
@@ -131,9 +184,10 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         search_endpoint: Global Search, where it is not IBM's public one.
         catalog_endpoint: The Global Catalog, where it is not IBM's public one.
         instance: The service instance (a CRN) that pays.
-        credentials: Whose key opens the sessions: the user's own, or the admin's, which every job that
-            names the QPU then gets to see: insecure, and what an upstream configuration means.
-        key_file: What holds the admin's key.
+        credentials: Whose key opens the sessions. `user`: the user's own. `gateway`: the admin's, which
+            only the gateway has. `shared`: the admin's, which every job that names the QPU then gets to
+            see: insecure, and what an upstream configuration means.
+        key_file: What holds the admin's key; with `gateway` on the gateway's host only.
         mode: The session's mode; an account of the Open plan can open only `batch`.
         max_ttl: Seconds that a session may live at most, whatever the job's time limit.
         task_timeout: Seconds of QPU time that one task may take; None leaves it to the service.
@@ -148,7 +202,7 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     search_endpoint: Url | None = None
     catalog_endpoint: Url | None = None
     instance: Crn
-    credentials: Literal["user", "shared"] = "user"
+    credentials: Literal["user", "gateway", "shared"] = "user"
     key_file: AbsolutePath | None = None
     mode: Literal["dedicated", "batch"] = "dedicated"
     max_ttl: SessionTtl = MAX_TTL
@@ -180,7 +234,7 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         if self.api_key is not None:
             return self.api_key
         if self.key_file is None:
-            raise ConfigError(f'[[qpu]] {self.name!r}: credentials = "shared" needs a key_file.')
+            raise ConfigError(f'[[qpu]] {self.name!r}: credentials = "{self.credentials}" needs a key_file.')
         return read_key(self.key_file)
 
     def access(self, user_key: Secret | None = None) -> Access:
@@ -197,11 +251,7 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def warnings(self) -> list[str]:
         """Say what is insecure about how this QPU is reached."""
-        found = [
-            f"{self.name}: {endpoint} is insecure: http sends credentials in the clear; use https."
-            for endpoint in (self.endpoint, self.iam_endpoint)
-            if endpoint.startswith("http:") and not _LOOPBACK.match(endpoint)
-        ]
+        found = _in_the_clear(self.name, self.endpoint, self.iam_endpoint)
         if self.credentials == "shared":
             found.append(
                 f'{self.name}: credentials = "shared" is insecure: every job that names the QPU gets the key.'
@@ -220,6 +270,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         acquire_on: What acquires a session: the option `--qpu`, or only a gres (`--qpu` alone then binds).
         slurm: See `SlurmConfig`.
         outage: See `OutageConfig`.
+        gateway: See `GatewayConfig`; None: hooks and steps talk to the service themselves.
         qpus: The QPUs by name, in the file's order.
         warnings: What an admin should know, one sentence each: what was skipped, what is insecure.
     """
@@ -231,6 +282,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     acquire_on: Literal["qpu", "gres"] = "qpu"
     slurm: SlurmConfig = SlurmConfig()
     outage: OutageConfig = OutageConfig()
+    gateway: GatewayConfig | None = None
     qpus: dict[str, QpuConfig]
     warnings: tuple[str, ...] = ()
 
@@ -244,3 +296,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             return self.qpus[name]
         except KeyError:
             raise UserMistake(f"There is no QPU {name[:64]!r} here. Known: {', '.join(self.qpus)}.") from None
+
+
+def _in_the_clear(name: str, *urls: str) -> list[str]:
+    return [
+        f"{name}: {url} is insecure: http sends credentials in the clear; use https."
+        for url in urls
+        if url.startswith("http:") and not _LOOPBACK.match(url)
+    ]

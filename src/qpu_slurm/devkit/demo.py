@@ -8,13 +8,13 @@ import signal
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from rich.console import Console
 from rich.table import Table
 
 from qpu_slurm.devkit.emulator import Emulator, EventKind
-from qpu_slurm.devkit.lab import Lab
+from qpu_slurm.devkit.lab import Credentials, Lab
 from qpu_slurm.errors import QpuSlurmError
 
 if TYPE_CHECKING:
@@ -34,6 +34,14 @@ _MILESTONES = {
     EventKind.SESSION_INACTIVE: "QPU unlocked, session still open",
     EventKind.SESSION_CLOSED: "session closed",
 }
+
+
+_KEYS: dict[Credentials, str] = {
+    "gateway": "Jobs reach the service through the gateway at {gateway}; the API key never leaves it.",
+    "user": "Sessions are opened with the user's own API key, which his job gets.",
+    "shared": "Sessions are opened with the admin's API key, which every job gets: insecure.",
+}
+"""What is said of each kind of credentials."""
 
 
 class Workflow(NamedTuple):
@@ -114,6 +122,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--task-seconds", type=float, default=2.0, metavar="S", help="how long a task runs (default: 2)"
     )
+    parser.add_argument(
+        "--credentials",
+        choices=get_args(Credentials),
+        default="gateway",
+        help="whose key opens the sessions, as in config.toml (default: gateway)",
+    )
     parser.add_argument("--keep", action="store_true", help="leave the cluster's directory, to look at logs")
 
 
@@ -156,7 +170,13 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
         raise DemoError(f"{checkout} does not hold the project's sources; name them with --checkout.")
     emulator = Emulator(task_seconds=arguments.task_seconds)
     # Only a job that asks for the gres opens a session: transpiling holds nothing.
-    lab = Lab(checkout, emulator=emulator, top='acquire_on = "gres"', keep_directory=arguments.keep)
+    lab = Lab(
+        checkout,
+        credentials=arguments.credentials,
+        emulator=emulator,
+        top='acquire_on = "gres"',
+        keep_directory=arguments.keep,
+    )
     started = time.monotonic()
     with emulator, console.status("starting the emulator and the cluster") as status, lab:
         version = "{}.{:02}.{}".format(*lab.cluster.version)
@@ -164,6 +184,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
         console.print(f"Slurm {version} and an emulated quantum service are up after {seconds:.1f} s:")
         console.print("c1-c4 in partition normal, c5 with gres qpu:1 in partition quantum;", end=" ")
         console.print(f"QPUs {', '.join(emulator.backends)}.")
+        console.print(_KEYS[arguments.credentials].format(gateway=lab.gateway and lab.gateway.url))
         lab.put(checkout / "contrib" / "seed")
         runs = []
         for name in dict.fromkeys(arguments.workflows or WORKFLOWS):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -20,8 +21,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
-from qpu_slurm.devkit.cluster import SEED_LAYOUT, Cluster
+from qpu_slurm.devkit.cluster import SEED_LAYOUT, Cluster, free_port
 from qpu_slurm.devkit.emulator import Account, Emulator
+from qpu_slurm.devkit.gateway import Gateway
 from qpu_slurm.errors import SlurmError
 
 if TYPE_CHECKING:
@@ -32,7 +34,10 @@ if TYPE_CHECKING:
 GRES_PARTITION = "quantum"
 """The partition whose jobs may ask for a QPU by a gres alone."""
 
-Credentials = Literal["user", "shared"]
+Credentials = Literal["gateway", "user", "shared"]
+"""Whose key the QPUs' sessions are opened with, as config.toml has it."""
+
+_REAP_EVERY = "2s"
 
 
 class Lab:
@@ -41,7 +46,7 @@ class Lab:
     Args:
         checkout: The project's sources: the plugin is built and installed from there, the example jobs
             are copied from there.
-        credentials: Whose key the QPUs' sessions are opened with.
+        credentials: Whose key the QPUs' sessions are opened with; `gateway` runs one.
         emulator: The service; by default one with a premium account, ended with the lab.
         qpus: The QPUs' names, as users and the service call them.
         top: Further lines at the top of config.toml.
@@ -54,7 +59,8 @@ class Lab:
         cluster: The cluster; `users[0]` is who submits.
         emulator: The quantum service.
         account: The account that the QPUs belong to.
-        config: The path of config.toml.
+        config: The path of config.toml, which hooks and nodes read.
+        gateway: The gateway, with a configuration of its own: nobody else can read the key; None without.
         environ: What a user exports before he submits: a PATH with our commands, and his own API key
             where that is needed.
     """
@@ -63,7 +69,7 @@ class Lab:
         self,
         checkout: Path,
         *,
-        credentials: Credentials = "user",
+        credentials: Credentials = "gateway",
         emulator: Emulator | None = None,
         qpus: Sequence[str] = ("ibm_fez", "ibm_torino"),
         top: str = "",
@@ -74,7 +80,8 @@ class Lab:
     ) -> None:
         self.checkout = checkout
         self.credentials = credentials
-        self.account = Account.premium()
+        # Of its own, so that it is found if it is somewhere, and is nowhere else on this machine.
+        self.account = emulator.accounts[0] if emulator else Account.premium(f"lab-{secrets.token_hex(8)}")
         self._exit = ExitStack()
         self._own_emulator = emulator is None
         self.emulator = emulator or Emulator(accounts=(self.account,), backends=tuple(qpus))
@@ -84,7 +91,7 @@ class Lab:
         self._tables = tables
         self._directory = self.cluster.directory / "qpu_slurm"
         self.config = self._directory / "config.toml"
-        self._hook_log = self._directory / "journal" / "hooks.log"
+        self._private = self._directory / "journal"
         # Not resolved: what is linked to lies outside of the virtual environment.
         self._bin = Path(sys.executable).parent
         self.environ = {
@@ -93,16 +100,30 @@ class Lab:
         }
         if credentials == "user":
             self.environ["QISKIT_IBM_TOKEN"] = self.account.api_key
+        self.gateway: Gateway | None = None
+        if credentials == "gateway":
+            url = f"http://127.0.0.1:{free_port()}"
+            self.gateway = Gateway(self.cluster, self._bin / "qpu-slurm", self.gateway_config, url)
 
     @property
     def journal(self) -> Path:
         """The journal's file."""
-        return self._directory / "journal" / "journal.sqlite"
+        return self._private / "journal.sqlite"
+
+    @property
+    def gateway_config(self) -> Path:
+        """The gateway's own configuration."""
+        return self._private / "gateway.toml"
 
     @property
     def hook_log(self) -> str:
         """What the hooks logged."""
-        return self._hook_log.read_text() if self._hook_log.exists() else ""
+        return _read(self._private / "hooks.log")
+
+    @property
+    def gateway_log(self) -> str:
+        """What the gateway logged."""
+        return _read(self._private / "gateway.log")
 
     def __enter__(self) -> Self:
         with ExitStack() as on_failure:
@@ -111,16 +132,24 @@ class Lab:
                 on_failure.enter_context(self.emulator)
             self._install()
             self.cluster.start()
+            if self.gateway:
+                self.gateway.start()
+                on_failure.callback(self.gateway.stop)
             self._exit = on_failure.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._exit.close()
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run `qpu-slurm` as the admin does, on the controller, as SlurmUser."""
+    def command(self, *arguments: str, config: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run `qpu-slurm` as the admin does, as SlurmUser.
+
+        Args:
+            arguments: The command and its arguments.
+            config: Which configuration; by default the controller's, not the gateway's.
+        """
         return self.cluster.run(
-            [str(self._bin / "qpu-slurm"), "--config", str(self.config), *arguments],
+            [str(self._bin / "qpu-slurm"), "--config", str(config or self.config), *arguments],
             user=self.cluster.slurm_user,
         )
 
@@ -160,10 +189,9 @@ class Lab:
         libexec = self._directory / "libexec"
         self._directory.mkdir(mode=0o755)
         self.cluster.directory.chmod(0o755)
-        private = self._directory / "journal"
-        private.mkdir(mode=0o700)
-        self._give(private, self.cluster.slurm_user)
-        self._write_config()
+        self._private.mkdir(mode=0o700)
+        self._give(self._private, self.cluster.slurm_user)
+        self._write_configs()
         _output_of(
             [
                 "/usr/bin/make",
@@ -185,7 +213,22 @@ class Lab:
         line = [str(self._bin / "qpu-slurm"), "--config", str(self.config), "plugstack", "--plugin", plugin]
         self.cluster.plugstack += _output_of(line).splitlines()
 
-    def _write_config(self) -> None:
+    def _write_configs(self) -> None:
+        if self.credentials == "user":
+            self._write_config(self.config, "hooks.log", None)
+            return
+        key = (self._directory if self.credentials == "shared" else self._private) / "ibm.key"
+        key.touch(mode=0o600)
+        key.write_text(f"{self.account.api_key}\n")
+        self._give(key, self.cluster.slurm_user)
+        if self.credentials == "shared":
+            self._write_config(self.config, "hooks.log", key)
+            return
+        # On the controller and the nodes, which are no other machines here, there is no such file.
+        self._write_config(self.config, "hooks.log", self._directory / "not-on-this-host.key")
+        self._write_config(self.gateway_config, "gateway.log", key)
+
+    def _write_config(self, path: Path, log: str, key: Path | None) -> None:
         environ = self.emulator.environ(self.account)
         defaults = {
             "endpoint": environ["QISKIT_IBM_URL"],
@@ -195,24 +238,30 @@ class Lab:
             "instance": self.account.crn,
             "credentials": self.credentials,
         }
-        if self.credentials == "shared":
-            key = self._directory / "ibm.key"
-            key.touch(mode=0o600)
-            key.write_text(f"{self.account.api_key}\n")
-            self._give(key, self.cluster.slurm_user)
+        if key is not None:
             defaults["key_file"] = str(key)
         text = [
-            _toml({"journal": self.journal, "log": self._hook_log, "log_level": "debug"}),
+            _toml({"journal": self.journal, "log": self._private / log, "log_level": "debug"}),
             f"{self._top}\n",
             "[slurm]\n",
-            _toml({"conf": self.cluster.conf, "bin": self.cluster.bin}),
+            _toml(
+                {
+                    "conf": self.cluster.conf,
+                    "bin": self.cluster.bin,
+                    "munge_socket": self.cluster.munge_socket,
+                }
+            ),
             "[defaults]\n",
             _toml(defaults),
             *(f"[[qpu]]\n{_toml({'name': name})}" for name in self._qpus),
             self._tables,
         ]
-        self.config.write_text("".join(text))
-        self.config.chmod(0o644)
+        if self.gateway:
+            url = self.gateway.url
+            listen = url.removeprefix("http://")
+            text += ["[gateway]\n", _toml({"url": url, "listen": listen, "reap_every": _REAP_EVERY})]
+        path.write_text("".join(text))
+        path.chmod(0o644)
 
     @staticmethod
     def _give(path: Path, user: str) -> None:
@@ -223,6 +272,10 @@ class Lab:
 def _toml(table: Mapping[str, object]) -> str:
     """Write keys with strings; a JSON string is one of TOML's."""
     return "".join(f"{key} = {json.dumps(str(value))}\n" for key, value in table.items())
+
+
+def _read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
 
 
 def _output_of(argv: Sequence[str]) -> str:

@@ -93,7 +93,7 @@ class Broker:
         self._release_timeout = release_timeout
 
     def acquire(self, request: LeaseRequest) -> tuple[Lease, ...]:
-        """Open a session on every QPU that a job asks for, or on none.
+        """Open a session on every QPU that a job asks for, or on none, and bind it to others.
 
         What the job holds already is returned as it is, so asking twice (a hook that is run again, two
         components of one job) opens nothing twice.
@@ -102,7 +102,7 @@ class Broker:
             request: Who asks, for what.
 
         Returns:
-            The leases, each HELD, in the request's order.
+            The leases, each HELD, in the request's order; then those that it is only bound to.
 
         Raises:
             UserMistake: There is no such QPU, the user's key is missing, or the job was ended meanwhile.
@@ -116,10 +116,12 @@ class Broker:
         for name in request.qpus:
             qpu = self._config.qpu(name)
             targets.append(_Target(qpu, self._connect(qpu.access(request.api_key), deadline=deadline)))
+        for name in request.bind:
+            self._config.qpu(name)
         taken: list[Lease] = []
         with self._locked([target.qpu for target in targets], deadline):
             try:
-                return self._take(targets, request, taken)
+                return (*self._take(targets, request, taken), *self._bind(request))
             except QpuSlurmError as error:
                 for lease in reversed(taken):
                     self._journal.end_one(lease.id, f"The job could not have all of its QPUs. {error}")
@@ -144,6 +146,24 @@ class Broker:
         deadline = time.monotonic() + self._release_timeout
         return tuple(self._try_to_end(lease, deadline) for lease in self._journal.end(job_id, reason))
 
+    def end(self, lease_id: int, reason: str, *, unless_after: int | None = None) -> Lease:
+        """End one lease.
+
+        Returns in time. What cannot be ended until then stays RELEASING, for a later call.
+
+        Args:
+            lease_id: The lease.
+            reason: What ended it.
+            unless_after: Leave it as it is if something has happened to it since; see `Journal.end_one`.
+
+        Returns:
+            The lease: RELEASED or RELEASING; or as it is.
+        """
+        lease = self._journal.end_one(lease_id, reason, unless_after=unless_after)
+        if lease.state is not LeaseState.RELEASING:
+            return lease
+        return self._try_to_end(lease, time.monotonic() + self._release_timeout)
+
     # Acquire; all of it under the locks.
 
     def _take(self, targets: list[_Target], request: LeaseRequest, taken: list[Lease]) -> tuple[Lease, ...]:
@@ -167,6 +187,14 @@ class Broker:
         lease = self._journal.open_lease(request.job_id, target.qpu.name)
         if lease is None:
             return None
+        if lease.state is LeaseState.HELD:
+            if self._usable(lease, target.provider):
+                # From here on nobody takes it for one that an earlier run of the job has left.
+                lease = self._journal.renew(lease.id)
+            else:
+                lease = self._journal.finish(
+                    lease.id, LeaseState.RELEASED, "The service had closed the session."
+                )
         if lease.state is LeaseState.RELEASING:
             # The job's last run: what it held has to be gone before the job holds anything again.
             self._end(lease, target.provider)
@@ -179,10 +207,7 @@ class Broker:
             lease = self._hold(lease, session, target, self._ttl(target.qpu, request), adopted=True)
             taken.append(lease)
             return lease
-        if self._usable(lease, target.provider):
-            return lease
-        self._journal.finish(lease.id, LeaseState.RELEASED, "The service had closed the session.")
-        return None
+        return lease if lease.state is LeaseState.HELD else None
 
     def _open(
         self, target: _Target, request: LeaseRequest, intent: Lease | None, taken: list[Lease]
@@ -231,6 +256,10 @@ class Broker:
             self._try_to_end(lease, time.monotonic() + _GIVE_BACK_TIMEOUT)
         raise NoLease(f"Job {lease.job_id} was ended while a session on {lease.qpu} was being opened for it.")
 
+    def _bind(self, request: LeaseRequest) -> Iterator[Lease]:
+        for name in request.bind:
+            yield self._journal.bind(job_id=request.job_id, user_id=request.user_id, qpu=name)
+
     @staticmethod
     def _ttl(qpu: QpuConfig, request: LeaseRequest) -> int:
         """Return the seconds that a session may live: no longer than the job can."""
@@ -249,6 +278,8 @@ class Broker:
 
     def _try_to_end(self, lease: Lease, deadline: float) -> Lease:
         """End a lease that is RELEASING, or write down why that is not possible yet."""
+        if lease.state.final:
+            return lease
         log = _log.bind(job_id=lease.job_id, qpu=lease.qpu, session_id=lease.session_id)
         try:
             qpu = self._config.qpu(lease.qpu)

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _POLL = 0.02
+_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
-def open_private(path: Path) -> int:
-    """Open a file that only its owner can read and write; make it, and its directory, if need be.
+def make_private(path: Path) -> int:
+    """Make a file that only its owner can read and write, and its directory, if need be.
 
     What root makes belongs to the directory's owner, so that an admin who looks at the journal first does
     not lock the hooks out, which run as SlurmUser.
@@ -26,18 +27,23 @@ def open_private(path: Path) -> int:
         A descriptor, for reading and writing.
 
     Raises:
+        FileExistsError: It is there already.
         OSError: Not possible, or not allowed.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return os.open(path, flags)
+    descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
     if os.geteuid() == 0:
         owner = path.parent.stat()
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
     return descriptor
+
+
+def open_private(path: Path) -> int:
+    """Open a file that only its owner can read and write; make it if need be: see `make_private`."""
+    try:
+        return make_private(path)
+    except FileExistsError:
+        return os.open(path, _FLAGS)
 
 
 @contextmanager

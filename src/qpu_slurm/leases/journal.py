@@ -10,22 +10,24 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import threading
 import time
 from contextlib import closing, contextmanager, suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
 import msgspec
 
 from qpu_slurm.errors import JournalError
-from qpu_slurm.leases.files import locked, open_private
+from qpu_slurm.leases import rows
+from qpu_slurm.leases.files import locked, make_private
 from qpu_slurm.leases.model import Event, Lease, LeaseState
 from qpu_slurm.leases.schema import SCHEMA
 from qpu_slurm.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
     from pathlib import Path
 
 _PATIENCE = 10.0
@@ -94,16 +96,48 @@ class Journal:
                 the session if the job is gone.
         """
         with self._transaction() as db:
+            bound = "SELECT id FROM leases WHERE job_id = ? AND qpu = ? AND state = 'bound'"
+            for row in db.execute(bound, (job_id, qpu)).fetchall():
+                rows.begin_end(db, row["id"], "The job gets a session.")
             cursor = db.execute(
                 "INSERT INTO leases (job_id, user_id, qpu, state, created_at, expires_at)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
-                (job_id, user_id, qpu, LeaseState.ACQUIRING, _now(), _text(expires_at)),
+                (job_id, user_id, qpu, LeaseState.ACQUIRING, rows.now(), rows.text(expires_at)),
             )
             lease_id = cursor.lastrowid or 0
             if api_key is not None:
                 db.execute("INSERT INTO credentials VALUES (?, ?)", (lease_id, api_key.reveal()))
-            _log(db, lease_id, "intent", qpu)
-            return _one(db, lease_id)
+            rows.log(db, lease_id, "intent", qpu)
+            return rows.one(db, lease_id)
+
+    def bind(self, *, job_id: int, user_id: int, qpu: str) -> Lease:
+        """Write down that a job may know what a QPU is like.
+
+        Returns:
+            The lease: BOUND, or the one with a session that the job has or is about to get.
+        """
+        with self._transaction() as db:
+            query = "SELECT id FROM open_leases WHERE job_id = ? AND qpu = ? AND state <> 'releasing'"
+            row = db.execute(query, (job_id, qpu)).fetchone()
+            if row is None:
+                cursor = db.execute(
+                    "INSERT INTO leases (job_id, user_id, qpu, state, created_at) VALUES (?, ?, ?, ?, ?)",
+                    (job_id, user_id, qpu, LeaseState.BOUND, rows.now()),
+                )
+                lease_id = cursor.lastrowid or 0
+                rows.log(db, lease_id, "bound", qpu)
+            else:
+                lease_id = row["id"]
+                rows.log(db, lease_id, "renewed", "")
+            return rows.one(db, lease_id)
+
+    def renew(self, lease_id: int) -> Lease:
+        """Write down that a lease that was held already is given to the job again, if it is HELD still."""
+        with self._transaction() as db:
+            lease = rows.one(db, lease_id)
+            if lease.state is LeaseState.HELD:
+                rows.log(db, lease_id, "renewed", "")
+            return lease
 
     def hold(self, lease_id: int, session_id: str, expires_at: datetime, *, adopted: bool = False) -> Lease:
         """Write down the session of an intent.
@@ -122,32 +156,48 @@ class Journal:
                 "UPDATE leases SET session_id = ?, acquired_at = ?, expires_at = ?,"
                 " state = CASE state WHEN 'acquiring' THEN 'held' ELSE state END"
                 " WHERE id = ? AND session_id IS NULL AND state IN ('acquiring', 'releasing')",
-                (session_id, _now(), _text(expires_at), lease_id),
+                (session_id, rows.now(), rows.text(expires_at), lease_id),
             )
             if changed.rowcount:
-                _log(db, lease_id, "adopted" if adopted else "held", session_id)
-            return _one(db, lease_id)
+                rows.log(db, lease_id, "adopted" if adopted else "held", session_id)
+            return rows.one(db, lease_id)
 
     def end(self, job_id: int, reason: str) -> list[Lease]:
         """Write down the intent to end everything that a job holds.
 
         Returns:
-            The job's leases that are RELEASING now.
+            The job's leases that are RELEASING now; those that were BOUND are RELEASED.
         """
         with self._transaction() as db:
             query = "SELECT id FROM open_leases WHERE job_id = ? ORDER BY id"
-            return [_begin_end(db, row["id"], reason) for row in db.execute(query, (job_id,)).fetchall()]
+            return [rows.begin_end(db, row["id"], reason) for row in db.execute(query, (job_id,)).fetchall()]
 
-    def end_one(self, lease_id: int, reason: str) -> Lease:
-        """Write down the intent to end one lease."""
+    def end_one(self, lease_id: int, reason: str, *, unless_after: int | None = None) -> Lease:
+        """Write down the intent to end one lease.
+
+        Args:
+            lease_id: The lease.
+            reason: What ended it.
+            unless_after: Leave the lease as it is if something has happened to it since; see `last_event`.
+        """
         with self._transaction() as db:
-            return _begin_end(db, lease_id, reason)
+            query = "SELECT EXISTS (SELECT 1 FROM events WHERE lease_id = ? AND id > ?)"
+            if unless_after is not None and db.execute(query, (lease_id, unless_after)).fetchone()[0]:
+                return rows.one(db, lease_id)
+            return rows.begin_end(db, lease_id, reason)
 
     def postpone(self, lease_id: int, why: str) -> Lease:
         """Write down why a lease could not be ended yet; it stays RELEASING."""
         with self._transaction() as db:
-            _log(db, lease_id, "postponed", why)
-            return _one(db, lease_id)
+            # The same as last time is not written again and again, while a service is away for days.
+            again = db.execute(
+                "UPDATE events SET time = ? WHERE what = 'postponed' AND detail = ?"
+                " AND id = (SELECT max(id) FROM events WHERE lease_id = ?)",
+                (rows.now(), why, lease_id),
+            )
+            if not again.rowcount:
+                rows.log(db, lease_id, "postponed", why)
+            return rows.one(db, lease_id)
 
     def finish(self, lease_id: int, state: LeaseState, reason: str = "") -> Lease:
         """Write down that nothing is held any more, and forget the credential with it.
@@ -160,13 +210,13 @@ class Journal:
         with self._transaction() as db:
             changed = db.execute(
                 "UPDATE leases SET state = ?, ended_at = ?, reason = CASE ? WHEN '' THEN reason ELSE ? END"
-                " WHERE id = ? AND state IN ('acquiring', 'held', 'releasing')",
-                (state, _now(), reason, reason, lease_id),
+                " WHERE id = ? AND ended_at IS NULL",
+                (state, rows.now(), reason, reason, lease_id),
             )
             forgotten = db.execute("DELETE FROM credentials WHERE lease_id = ?", (lease_id,)).rowcount
             if changed.rowcount:
-                _log(db, lease_id, state, reason)
-            lease = _one(db, lease_id)
+                rows.log(db, lease_id, state, reason)
+            lease = rows.one(db, lease_id)
         if forgotten:
             self._scrub()
         return lease
@@ -176,14 +226,20 @@ class Journal:
     def lease(self, lease_id: int) -> Lease:
         """Read a lease."""
         with self._reading() as db:
-            return _one(db, lease_id)
+            return rows.one(db, lease_id)
+
+    def find(self, lease_id: int) -> Lease | None:
+        """Read a lease by a number that somebody claims; None if there is none of it."""
+        with self._reading() as db:
+            row = db.execute("SELECT * FROM leases WHERE id = ?", (lease_id,)).fetchone()
+        return rows.lease_of(row) if row else None
 
     def open_lease(self, job_id: int, qpu: str) -> Lease | None:
-        """Read a job's lease on a QPU that is not over, if there is one."""
-        query = "SELECT * FROM open_leases WHERE job_id = ? AND qpu = ?"
+        """Read a job's lease that has, or may have, a session on a QPU, if there is one."""
+        query = "SELECT * FROM open_leases WHERE job_id = ? AND qpu = ? AND state <> 'bound'"
         with self._reading() as db:
             row = db.execute(query, (job_id, qpu)).fetchone()
-        return _lease(row) if row else None
+        return rows.lease_of(row) if row else None
 
     def leases(self, *, job_id: int | None = None, over: bool = False) -> list[Lease]:
         """Read leases, the oldest first.
@@ -196,8 +252,8 @@ class Journal:
         if job_id is not None:
             query += " WHERE job_id = ?"
         with self._reading() as db:
-            rows = db.execute(query + " ORDER BY id", () if job_id is None else (job_id,))
-            return [_lease(row) for row in rows]
+            found = db.execute(query + " ORDER BY id", () if job_id is None else (job_id,))
+            return [rows.lease_of(row) for row in found]
 
     def known_sessions(self, since: datetime) -> frozenset[str]:
         """Read the sessions that leases hold, or held until after `since`."""
@@ -206,7 +262,7 @@ class Journal:
             UNION SELECT session_id FROM leases WHERE session_id IS NOT NULL AND ended_at >= ?
         """
         with self._reading() as db:
-            return frozenset(row["session_id"] for row in db.execute(query, (_text(since),)))
+            return frozenset(row["session_id"] for row in db.execute(query, (rows.text(since),)))
 
     def api_key(self, lease_id: int) -> Secret | None:
         """Read the user's own credential, if the lease is not over and needs one."""
@@ -221,17 +277,28 @@ class Journal:
         with self._reading() as db:
             return [msgspec.convert(dict(row), Event) for row in db.execute(query, (lease_id,))]
 
+    def last_event(self) -> int:
+        """Return the number of what happened last; see `end_one`."""
+        with self._reading() as db:
+            return int(db.execute("SELECT ifnull(max(id), 0) FROM events").fetchone()[0])
+
     # How it is done.
 
     def _prepare_file(self) -> None:
-        """Make the file before SQLite would, which gives its own files the same mode and owner."""
+        """Make the file before SQLite would, which gives its own files the same mode and owner.
+
+        One that is there is only looked at: the first descriptor of it that a process closes would give up
+        the locks of all connections that the process has to it (POSIX), and others would take its log away.
+        """
         try:
-            descriptor = open_private(self.path)
+            with suppress(FileExistsError):
+                os.close(make_private(self.path))
+            mode = self.path.lstat().st_mode
         except OSError as error:
             raise JournalError(f"The journal {self.path} cannot be opened: {error.strerror}.") from None
-        exposed = os.fstat(descriptor).st_mode & 0o077
-        os.close(descriptor)
-        if exposed:
+        if not stat.S_ISREG(mode):
+            raise JournalError(f"The journal {self.path} cannot be opened: it is no regular file.")
+        if mode & 0o077:
             raise JournalError(
                 f"Others can read the journal {self.path}, which holds users' keys. "
                 f"Write `chmod 600 {self.path}`."
@@ -240,10 +307,14 @@ class Journal:
     def _prepare_database(self) -> None:
         self._db.row_factory = sqlite3.Row
         self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute("PRAGMA foreign_keys = ON")
         self._db.execute("PRAGMA secure_delete = ON")
-        if self._version() == len(SCHEMA):
-            return
+        if self._version() != len(SCHEMA):
+            # As some steps need it; some SQLites have them on from the start.
+            self._db.execute("PRAGMA foreign_keys = OFF")
+            self._update()
+        self._db.execute("PRAGMA foreign_keys = ON")
+
+    def _update(self) -> None:
         lock = self.path.with_name(f"{self.path.name}.lock")
         try:
             with locked(lock, deadline=time.monotonic() + self._patience):
@@ -301,40 +372,3 @@ class Journal:
             with closing(self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")) as cursor:
                 cursor.fetchall()
             self._db.execute(f"PRAGMA busy_timeout = {round(self._patience * 1000)}")
-
-
-def _begin_end(db: sqlite3.Connection, lease_id: int, reason: str) -> Lease:
-    changed = db.execute(
-        "UPDATE leases SET state = 'releasing', reason = ? WHERE id = ? AND state IN ('acquiring', 'held')",
-        (reason, lease_id),
-    )
-    if changed.rowcount:
-        _log(db, lease_id, "releasing", reason)
-    return _one(db, lease_id)
-
-
-def _log(db: sqlite3.Connection, lease_id: int, what: str, detail: str) -> None:
-    db.execute(
-        "INSERT INTO events (time, lease_id, what, detail) VALUES (?, ?, ?, ?)",
-        (_now(), lease_id, what, detail),
-    )
-
-
-def _one(db: sqlite3.Connection, lease_id: int) -> Lease:
-    row = db.execute("SELECT * FROM leases WHERE id = ?", (lease_id,)).fetchone()
-    if row is None:
-        raise JournalError(f"The journal knows no lease {lease_id}.")
-    return _lease(row)
-
-
-def _lease(row: sqlite3.Row) -> Lease:
-    return msgspec.convert(dict(row), Lease)
-
-
-def _now() -> str:
-    return _text(datetime.now(UTC))
-
-
-def _text(time_: datetime) -> str:
-    """Write a time so that texts sort as times do."""
-    return time_.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

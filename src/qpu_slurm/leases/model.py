@@ -15,11 +15,13 @@ class LeaseState(StrEnum):
     """How far a lease has come.
 
     ACQUIRING is the intent, written before the provider is asked; HELD has its session; RELEASING is the
-    intent to end it; RELEASED and FAILED are final.
+    intent to end it; RELEASED and FAILED are final. BOUND holds nothing at the provider: the job may read
+    what the QPU is like, until the lease is RELEASED.
     """
 
     ACQUIRING = "acquiring"
     HELD = "held"
+    BOUND = "bound"
     RELEASING = "releasing"
     RELEASED = "released"
     FAILED = "failed"
@@ -66,7 +68,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         time: When it was written down.
         lease_id: Which lease.
-        what: `intent`, `held`, `adopted`, `releasing`, `postponed`, `released` or `failed`.
+        what: `intent`, `held`, `adopted`, `bound`, `renewed`, `releasing`, `postponed`, `released` or
+            `failed`.
         detail: The session's id, or why.
     """
 
@@ -82,7 +85,8 @@ class LeaseRequest(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         job_id: The Slurm job; of a heterogeneous job, the leader.
         user_id: The job's user.
-        qpus: The QPUs' names, each once.
+        qpus: The names of the QPUs to open a session on, each once.
+        bind: Likewise, of those whose configuration the job wants to know, and no more.
         seconds_left: What is left of the job's time limit.
         api_key: The user's own credential, where the plugin published one.
     """
@@ -90,5 +94,6 @@ class LeaseRequest(msgspec.Struct, frozen=True, kw_only=True):
     job_id: int
     user_id: int
     qpus: tuple[str, ...]
+    bind: tuple[str, ...] = ()
     seconds_left: int
     api_key: Secret | None = None

@@ -57,4 +57,47 @@ SCHEMA: tuple[tuple[str, ...], ...] = (
         )
         """,
     ),
+    # Leases that are bound. SQLite changes a constraint only by way of another table (foreign keys are off).
+    (
+        "DROP VIEW open_leases",
+        """
+        CREATE TABLE new_leases (
+            id          INTEGER PRIMARY KEY AUTOINCREMENT,
+            job_id      INTEGER NOT NULL,
+            user_id     INTEGER NOT NULL,
+            qpu         TEXT NOT NULL,
+            state       TEXT NOT NULL
+                        CHECK (state IN ('acquiring', 'held', 'bound', 'releasing', 'released', 'failed')),
+            session_id  TEXT,
+            created_at  TEXT NOT NULL,
+            acquired_at TEXT,
+            expires_at  TEXT,
+            ended_at    TEXT,
+            reason      TEXT NOT NULL DEFAULT '',
+            CHECK (state <> 'held' OR session_id IS NOT NULL),
+            CHECK (state <> 'bound' OR session_id IS NULL),
+            CHECK ((ended_at IS NULL) = (state IN ('acquiring', 'held', 'bound', 'releasing')))
+        )
+        """,
+        "INSERT INTO sqlite_sequence SELECT 'new_leases', seq FROM sqlite_sequence WHERE name = 'leases'",
+        "INSERT INTO new_leases SELECT * FROM leases",
+        "DROP TABLE leases",
+        "ALTER TABLE new_leases RENAME TO leases",
+        # What has, or may have, a session: two processes cannot both intend one.
+        """
+        CREATE UNIQUE INDEX one_session_of_a_job_on_a_qpu ON leases (job_id, qpu)
+            WHERE state IN ('acquiring', 'held', 'releasing')
+        """,
+        # What gives the job something; beside it, what an earlier run of the job held may be RELEASING yet.
+        """
+        CREATE UNIQUE INDEX one_grant_of_a_job_on_a_qpu ON leases (job_id, qpu)
+            WHERE state IN ('acquiring', 'held', 'bound')
+        """,
+        "CREATE INDEX leases_of_a_job ON leases (job_id)",
+        "CREATE INDEX leases_by_end ON leases (ended_at)",
+        """
+        CREATE VIEW open_leases AS
+            SELECT * FROM leases WHERE state IN ('acquiring', 'held', 'bound', 'releasing')
+        """,
+    ),
 )

@@ -46,16 +46,27 @@ class CommandLine:
 
     def job(self, job_id: int) -> JobRecord | None:
         """Look up a job, or a component of a heterogeneous job; see `Query`."""
-        try:
-            # For an array squeue gives all its tasks, for a heterogeneous job's leader all components.
-            return next((job for job in self._squeue(f"--jobs={job_id}") if job.job_id == job_id), None)
-        except UnknownJob:
-            return None
+        return next((job for job in self._related(job_id) if job.job_id == job_id), None)
+
+    def components(self, job_id: int) -> list[JobRecord]:
+        """Look up a heterogeneous job; see `Query`."""
+        found = self._related(job_id)
+        leader = next((job.leader for job in found if job.job_id == job_id), None)
+        if leader not in {None, job_id}:
+            found = self._related(leader)
+        return sorted((job for job in found if job.leader == leader), key=lambda job: job.job_id)
 
     def jobs(self) -> list[JobRecord]:
         """List all jobs; see `Query`."""
         # A job that waits for one of several partitions may be listed once for each.
         return list({job.job_id: job for job in self._squeue()}.values())
+
+    def _related(self, job_id: int) -> list[JobRecord]:
+        """Look up a job, all tasks of an array by its id, and all components by the leader's."""
+        try:
+            return list(self._squeue(f"--jobs={job_id}"))
+        except UnknownJob:
+            return []
 
     def _squeue(self, *arguments: str) -> Iterator[JobRecord]:
         fields = ",".join(f"{name}:{width}" for name, width in FIELDS.items())

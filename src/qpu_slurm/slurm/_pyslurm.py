@@ -49,6 +49,14 @@ class Pyslurm:
         except _UNREADABLE:
             return self._command_line.job(job_id)
 
+    def components(self, job_id: int) -> list[JobRecord]:
+        """Look up a heterogeneous job; see `Query`."""
+        job = self.job(job_id)
+        if job is None or job.het_job_id is None:
+            return [] if job is None else [job]
+        found = (other for other in self.jobs() if other.leader == job.leader)
+        return sorted(found, key=lambda other: other.job_id)
+
     def jobs(self) -> list[JobRecord]:
         """List all jobs; see `Query`."""
         try:

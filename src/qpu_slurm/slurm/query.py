@@ -20,11 +20,17 @@ if TYPE_CHECKING:
 class Query(Protocol):
     """What Slurm knows about jobs; ended ones it forgets after slurm.conf's MinJobAge.
 
-    Both raise `SlurmError` if Slurm does not answer.
+    All raise `SlurmError` if Slurm does not answer.
     """
 
     def job(self, job_id: int) -> JobRecord | None:
         """Look up a job, or a component of a heterogeneous job; None if Slurm does not know it."""
+
+    def components(self, job_id: int) -> list[JobRecord]:
+        """Look up all components of a heterogeneous job, in their order, by the id of any of them.
+
+        A job that is none is its only component; of one that Slurm does not know, there are none.
+        """
 
     def jobs(self) -> list[JobRecord]:
         """List all jobs, each component of a heterogeneous job by itself, in no particular order."""

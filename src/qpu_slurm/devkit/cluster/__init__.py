@@ -13,6 +13,6 @@ interface; Slurm as the machine may have it configured is neither read nor touch
 from __future__ import annotations
 
 from qpu_slurm.devkit.cluster._cluster import Cluster
-from qpu_slurm.devkit.cluster._configuration import SEED_LAYOUT, Node
+from qpu_slurm.devkit.cluster._configuration import SEED_LAYOUT, Node, free_port
 
-__all__ = ["SEED_LAYOUT", "Cluster", "Node"]
+__all__ = ["SEED_LAYOUT", "Cluster", "Node", "free_port"]

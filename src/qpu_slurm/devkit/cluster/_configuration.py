@@ -153,6 +153,12 @@ def _gres_conf(nodes: Sequence[Node]) -> Iterator[str]:
             yield f"NodeName={node.name} Name={name}{typed} Count={count} Flags=CountOnly\n"
 
 
+def free_port() -> int:
+    """Find a port that nobody listens on."""
+    [port] = _free_ports(1)
+    return port
+
+
 def _free_ports(count: int) -> list[int]:
     """Find ports that nobody listens on.
 

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The web application: every route, and what happens to every request on its way there."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, NoReturn
+
+import structlog
+from aiohttp import web
+
+from qpu_slurm.errors import JournalError
+from qpu_slurm.gateway import messages
+from qpu_slurm.gateway.answers import ApiError, Cut, unavailable
+from qpu_slurm.gateway.gateway import GATEWAY, Gateway
+from qpu_slurm.gateway.routes import backends, cloud, control, sessions, tasks, watch
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aiohttp.typedefs import Handler
+
+# The runtime client leaves a URL as it is only if `experimental` stands in it.
+API_PREFIXES = ("/experimental/api/v1", "/api/v1")
+
+_FORBIDDEN = 403
+_REFUSED = (401, _FORBIDDEN)
+_FAILED = 500
+_CLIENT_GONE = 499
+
+_LONGEST_PATH = 256
+
+_log = structlog.get_logger(__name__)
+
+
+def build(gateway: Gateway) -> web.Application:
+    """Build the application."""
+    app = web.Application(middlewares=[_accompany, _answer_errors])
+    app[GATEWAY] = gateway
+    app.router.add_routes(cloud.ROUTES)
+    app.router.add_routes(watch.ROUTES)
+    app.router.add_routes(_below(messages.PREFIX, control.ROUTES))
+    for prefix in API_PREFIXES:
+        for routes in (backends.ROUTES, sessions.ROUTES, tasks.ROUTES):
+            app.router.add_routes(_below(prefix, routes))
+    app.cleanup_ctx.append(_life)
+    return app
+
+
+def _below(prefix: str, routes: web.RouteTableDef) -> list[web.RouteDef]:
+    """Put routes below a prefix."""
+    return [
+        web.route(route.method, prefix + route.path, route.handler, **route.kwargs)
+        for route in routes
+        if isinstance(route, web.RouteDef)
+    ]
+
+
+async def _life(app: web.Application) -> AsyncIterator[None]:
+    await app[GATEWAY].start()
+    yield
+    await app[GATEWAY].stop()
+
+
+@web.middleware
+async def _accompany(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Log a request, and measure it."""
+    begin = time.perf_counter()
+    status = _FAILED
+    try:
+        response = await handler(request)
+    except ConnectionResetError:
+        status = _CLIENT_GONE
+        raise
+    else:
+        status = response.status
+        return response
+    finally:
+        seconds = time.perf_counter() - begin
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource else "none"
+        request.app[GATEWAY].metrics.requests.labels(request.method, route).observe(seconds)
+        _write_down(request, status, seconds)
+
+
+def _write_down(request: web.Request, status: int, seconds: float) -> None:
+    """Log a request: who asked for what, and what came of it; neither queries nor headers nor bodies."""
+    fields: dict[str, object] = {
+        "method": request.method,
+        "path": request.path[:_LONGEST_PATH],
+        "status": status,
+        "ms": round(seconds * 1000, 2),
+        "peer": request.remote,
+    }
+    holder = request.get("holder")
+    if holder is not None:
+        lease = holder.lease
+        fields |= {"job_id": lease.job_id, "user_id": lease.user_id, "qpu": lease.qpu, "lease": lease.id}
+    fields |= {name: request[name] for name in ("user_id", "why") if name in request}
+    if status in _REFUSED:
+        _log.warning("refused", **fields)
+    elif request.path in {"/healthz", "/metrics"}:
+        _log.debug("request", **fields)
+    else:
+        _log.info("request", **fields)
+
+
+@web.middleware
+async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer errors in the shape of the service's API."""
+    try:
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            # What cannot be looked at cannot be let through.
+            _refuse_encoding()
+        return await handler(request)
+    except Cut:
+        request["why"] = "the service's answer was lost"
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response(status=502)
+    except (ConnectionError, asyncio.CancelledError):
+        raise
+    except Exception as error:  # noqa: BLE001 - a mistake of ours is logged, and looks like one of the service
+        told = _told(request, error)
+        request["why"] = told.message
+        request.app[GATEWAY].metrics.errors.labels(told.kind).inc()
+        return told.answer()
+
+
+def _refuse_encoding() -> NoReturn:
+    raise ApiError(415, "Compressed requests are not taken.", "Send it without Content-Encoding.")
+
+
+def _told(request: web.Request, error: Exception) -> ApiError:
+    """Return what a client is told of an error."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, web.HTTPException):
+        # Not found, or not with this method: the gateway knows no such request.
+        return ApiError(error.status, f"{error.reason}: {request.method} {request.path[:_LONGEST_PATH]}.")
+    if isinstance(error, JournalError):
+        _log.error("the journal cannot be used", why=str(error))
+        return unavailable("The gateway cannot read its journal now.")
+    _log.error("a request could not be answered", path=request.path, exc_info=error)
+    return ApiError(500, "Internal error.", "See the gateway's log.", kind="internal")

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gateway as a command: `qpu-slurm gateway`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from qpu_slurm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from qpu_slurm.config import Config
+
+READY = "gateway listens on "
+
+DESCRIPTION = """\
+Serve the gateway until SIGTERM: it holds the service's keys and the journal, grants leases to Slurm's hooks,
+and lets jobs use their QPUs without a key of the service. SIGHUP has it read a renewed certificate. Run it as
+SlurmUser, under systemd (contrib/systemd/qpu-slurm-gateway.service).
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options to a parser."""
+    parser.description = DESCRIPTION
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "--until-stdin-closes",
+        action="store_true",
+        help="end when standard input does, as a child that must not outlive its parent",
+    )
+
+
+def serve(config: Config, arguments: argparse.Namespace) -> int:
+    """Serve until told to stop; return the exit code.
+
+    Raises:
+        ConfigError: It cannot be used.
+        JournalError: The journal cannot be opened.
+    """
+    os.umask(0o077)
+    asyncio.run(_serve(config, until_stdin_closes=arguments.until_stdin_closes))
+    return 0
+
+
+async def _serve(config: Config, *, until_stdin_closes: bool) -> None:
+    try:
+        from qpu_slurm.gateway import server  # noqa: PLC0415 - its libraries belong to an extra
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"The gateway needs the Python package {error.name}. Install qpu_slurm[gateway]."
+        ) from None
+    stop = asyncio.Event()
+    server.stop_on_signals(stop)
+    if until_stdin_closes:
+        threading.Thread(target=_watch_stdin, args=(asyncio.get_running_loop(), stop), daemon=True).start()
+    await server.serve(config, stop=stop, announce=_announce)
+
+
+def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    with suppress(RuntimeError):  # the loop has ended already
+        loop.call_soon_threadsafe(stop.set)
+
+
+def _announce(url: str) -> None:
+    with suppress(OSError):  # nobody may be there to read it
+        sys.stdout.write(f"{READY}{url}\n")
+        sys.stdout.flush()

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the gateway's routes share: the journal, the broker, job keys, the services behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+import aiohttp
+from aiohttp import web
+
+from qpu_slurm.errors import ConfigError
+from qpu_slurm.gateway.holders import Holders
+from qpu_slurm.gateway.keys import JobKeys
+from qpu_slurm.gateway.metrics import Metrics
+from qpu_slurm.gateway.tokens import Tokens
+from qpu_slurm.gateway.upstream import Upstream
+from qpu_slurm.leases.broker import Broker
+from qpu_slurm.leases.journal import Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from qpu_slurm.config import Config
+
+    P = ParamSpec("P")
+    T = TypeVar("T")
+
+_READ_PATIENCE = 0.2
+"""Seconds to wait for the journal where nothing else can be done meanwhile; reading waits for nobody."""
+
+_BROKERS = 32
+_HELPERS = 8
+
+_TASKS_KNOWN = 100_000
+
+
+class Gateway:
+    """The gateway's parts.
+
+    Args:
+        config: What the admin wrote.
+
+    Attributes:
+        config: Likewise.
+        broker: Grants leases and ends them; it blocks: see `apart`.
+        holders: Tells whose a request is.
+        keys: Job keys.
+        tokens: The tokens that are given for them.
+        metrics: What is counted.
+        tasks: The sessions of the tasks seen lately, by QPU and task.
+        busy: How many requests of a lease are under way.
+        trusted: Who may acquire and release.
+
+    Raises:
+        ConfigError: It cannot be used.
+        JournalError: The journal cannot be opened.
+    """
+
+    def __init__(self, config: Config) -> None:
+        if config.gateway is None:
+            raise ConfigError(f"{config.path}: has no [gateway] table, so there is nothing to serve.")
+        self.config = config
+        self.settings = config.gateway
+        self.tasks = KnownTasks()
+        self.busy: Counter[int] = Counter()
+        self._exit = ExitStack()
+        with ExitStack() as on_failure:
+            self.journal = on_failure.enter_context(Journal(config.journal))
+            # Requests read through a connection of their own, which never waits for one that is writing.
+            self.reader = on_failure.enter_context(Journal(config.journal, patience=_READ_PATIENCE))
+            self.keys = JobKeys.beside(config.journal)
+            self._exit = on_failure.pop_all()
+        self.broker = Broker(config, self.journal)
+        self.tokens = Tokens(self.keys)
+        self.holders = Holders(config, self.reader, self.keys, self.tokens)
+        self.metrics = Metrics(config, self.reader)
+        # root, and whose the journal is: SlurmUser, as whom the hooks run.
+        self.trusted = frozenset({0, config.journal.stat().st_uid})
+        self._brokers = ThreadPoolExecutor(_BROKERS, "broker")
+        self._helpers = ThreadPoolExecutor(_HELPERS, "helper")
+        self._client: aiohttp.ClientSession | None = None
+        self._upstreams: dict[str, Upstream] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Get ready to ask the services."""
+        self._client = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self.settings.max_connections, limit_per_host=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+        )
+        self._upstreams = {
+            name: Upstream(qpu, self._client, self._helpers)
+            for name, qpu in self.config.qpus.items()
+            if qpu.credentials == "gateway"
+        }
+
+    async def stop(self) -> None:
+        """Close everything; what a broker is at in a thread is finished first."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._client is not None:
+            await self._client.close()
+        for pool in (self._helpers, self._brokers):
+            await asyncio.to_thread(pool.shutdown, cancel_futures=True)
+        self._exit.close()
+
+    def upstream(self, qpu: str) -> Upstream:
+        """Return the service of a QPU that is reached through the gateway."""
+        return self._upstreams[qpu]
+
+    def later(self, what: Coroutine[None, None, None]) -> None:
+        """Do something for which nobody waits; given up when the gateway stops."""
+        task = asyncio.get_running_loop().create_task(what)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def apart(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what blocks for long, such as the broker, in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._brokers, lambda: function(*args, **kwargs)
+        )
+
+    async def aside(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what blocks for a moment, such as MUNGE, in a thread that no broker occupies."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._helpers, lambda: function(*args, **kwargs)
+        )
+
+
+class KnownTasks:
+    """Remembers which session a task is in, which never changes; those that were asked for last."""
+
+    def __init__(self, size: int = _TASKS_KNOWN) -> None:
+        self._size = size
+        self._sessions: OrderedDict[tuple[str, str], str] = OrderedDict()
+
+    def session(self, qpu: str, task_id: str) -> str | None:
+        """Return a task's session; None if it is not known."""
+        key = (qpu, task_id)
+        session_id = self._sessions.get(key)
+        if session_id is not None:
+            self._sessions.move_to_end(key)
+        return session_id
+
+    def learn(self, qpu: str, task_id: str, session_id: str) -> None:
+        """Remember a task's session."""
+        self._sessions[qpu, task_id] = session_id
+        if len(self._sessions) > self._size:
+            self._sessions.popitem(last=False)
+
+
+GATEWAY = web.AppKey("gateway", Gateway)

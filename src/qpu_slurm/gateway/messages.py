@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the gateway and those who ask it say to each other, beside the quantum service's own API.
+
+Three requests, JSON both ways, each signed with MUNGE:
+
+    POST   /qpu-slurm/v1/leases                     LeaseRequest -> [Lease]
+    DELETE /qpu-slurm/v1/jobs/{job}/leases?reason=  -> [Lease]
+    GET    /qpu-slurm/v1/jobs/{job}/keys            -> {QPU: job key}
+
+The first two are for SlurmUser and root; the third is for the job's user as well. What went wrong is an
+`ErrorAnswer`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from qpu_slurm import errors
+from qpu_slurm.errors import (
+    AnswerLost,
+    ConfigError,
+    JournalError,
+    NotFound,
+    QpuSlurmError,
+    Refused,
+    ServiceError,
+    SlurmError,
+    Unavailable,
+    UserMistake,
+)
+from qpu_slurm.leases.model import Lease
+from qpu_slurm.secret import Secret
+
+PREFIX = "/qpu-slurm/v1"
+"""Where the gateway's own requests are; everything else is the quantum service's API."""
+
+LEASES_PATH = f"{PREFIX}/leases"
+
+SCHEME = "MUNGE"
+"""The scheme of the header `Authorization: MUNGE <credential>`."""
+
+T = TypeVar("T")
+
+Keys = dict[str, str]
+"""What GET keys answers: a job key for each QPU that the job holds or is bound to."""
+
+Leases = tuple[Lease, ...]
+"""What the other two answer."""
+
+
+class ErrorAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a request was not done.
+
+    Attributes:
+        error: The sentence.
+        kind: The name of its class in `errors.py`.
+    """
+
+    error: str
+    kind: str
+
+
+def job_leases_path(job_id: int, reason: str) -> str:
+    """Return the path, with its query, that ends what a job holds."""
+    return f"{PREFIX}/jobs/{job_id}/leases?{urlencode({'reason': reason}, quote_via=quote)}"
+
+
+def job_keys_path(job_id: int) -> str:
+    """Return the path of a job's keys."""
+    return f"{PREFIX}/jobs/{job_id}/keys"
+
+
+def binding(method: str, path: str, body: bytes = b"") -> bytes:
+    """Return the payload of the MUNGE credential of a request, which makes it good for that one alone.
+
+    Args:
+        method: Such as `GET`.
+        path: The path and query exactly as sent.
+        body: The request's body.
+    """
+    return f"{method} {path} {hashlib.sha256(body).hexdigest()}".encode()
+
+
+def encode(value: object) -> bytes:
+    """Write a message; a credential in it is revealed, so the bytes are one themselves."""
+    return msgspec.json.encode(value, enc_hook=_reveal)
+
+
+def decode(data: bytes, type_: type[T]) -> T:
+    """Read a message.
+
+    Raises:
+        msgspec.DecodeError: It is none of that type.
+    """
+    return msgspec.json.decode(data, type=type_, dec_hook=_hide)
+
+
+def error_answer(error: QpuSlurmError) -> tuple[int, bytes]:
+    """Return the HTTP status and the body that stand for an error."""
+    status = next((status for class_, status in _STATUS if isinstance(error, class_)), 500)
+    return status, encode(ErrorAnswer(error=str(error), kind=type(error).__name__))
+
+
+def raise_error(status: int, body: bytes) -> NoReturn:
+    """Raise what an answer with an error status stands for; one that we do not know is `Unavailable`."""
+    try:
+        answer = decode(body, ErrorAnswer)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Unavailable(f"The gateway answered {status}, in no form that we know.", status=status) from None
+    class_ = _ERRORS.get(answer.kind, Unavailable)
+    if issubclass(class_, ServiceError):
+        raise class_(answer.error, status=status)
+    if issubclass(class_, ConfigError):
+        raise class_(*answer.error.splitlines())
+    raise class_(answer.error)
+
+
+_ERRORS = {
+    name: value
+    for name, value in vars(errors).items()
+    if isinstance(value, type) and issubclass(value, QpuSlurmError)
+}
+
+_STATUS: tuple[tuple[type[QpuSlurmError], int], ...] = (
+    # The first that fits: classes come before those that they derive from.
+    (UserMistake, 400),
+    (NotFound, 404),
+    (Refused, 403),
+    (AnswerLost, 502),
+    (Unavailable, 503),
+    (SlurmError, 503),
+    (JournalError, 503),
+)
+
+
+def _reveal(value: object) -> str:
+    if isinstance(value, Secret):
+        return value.reveal()
+    raise NotImplementedError(f"no message holds a {type(value).__name__}")
+
+
+def _hide(type_: type, value: Any) -> Any:  # noqa: ANN401 - as msgspec has it
+    if type_ is Secret and isinstance(value, str):
+        return Secret(value)
+    raise NotImplementedError(f"no message holds a {type_.__name__}")

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Prometheus is told at /metrics."""
+
+from __future__ import annotations
+
+from collections import Counter as Count
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+
+from qpu_slurm.leases.model import LeaseState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client.core import Metric
+
+    from qpu_slurm.config import Config
+    from qpu_slurm.leases.journal import Journal
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Metrics:
+    """The gateway's counters; leases are counted in the journal when somebody asks.
+
+    Args:
+        config: The QPUs.
+        journal: The leases.
+    """
+
+    def __init__(self, config: Config, journal: Journal) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._config = config
+        self._journal = journal
+        self.requests = Histogram(
+            "qpu_slurm_request_seconds",
+            "Time until a request was answered, the service's own included.",
+            ("method", "route"),
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
+        self.errors = self._counter("errors", "Requests that failed, by what was wrong.", "kind")
+        self.tasks = self._counter("tasks", "Tasks submitted through the gateway.", "qpu")
+        self.input_bytes = self._counter("task_input_bytes", "Bytes of submissions.", "qpu")
+        self.qpu_seconds = self._counter(
+            "qpu_seconds", "Execution on the QPU, of sessions that ended.", "qpu"
+        )
+        self.locked_seconds = self._counter(
+            "locked_seconds", "Time that sessions that ended had the QPU for themselves.", "qpu"
+        )
+        self.idle_seconds = self._counter(
+            "idle_seconds", "Time that a QPU was locked and executed nothing.", "qpu"
+        )
+        self.reaped = self._counter("reaped_leases", "Leases that the reaper ended.", "qpu")
+        for qpu in config.qpus:
+            for counter in (self.tasks, self.qpu_seconds, self.locked_seconds, self.idle_seconds):
+                counter.labels(qpu)
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def _counter(self, name: str, documentation: str, label: str) -> Counter:
+        return Counter(f"qpu_slurm_{name}", documentation, (label,), registry=self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Count the leases that are not over, for the registry."""
+        found = Count((lease.qpu, lease.state) for lease in self._journal.leases())
+        family = GaugeMetricFamily(
+            "qpu_slurm_leases", "Leases that are not over, by state.", labels=("qpu", "state")
+        )
+        for qpu in self._config.qpus:
+            for state in LeaseState:
+                if not state.final:
+                    family.add_metric((qpu, state), found[qpu, state])
+        yield family
+
+    def text(self) -> bytes:
+        """Return everything, in Prometheus' text format.
+
+        Raises:
+            JournalError: The leases cannot be counted.
+        """
+        return generate_latest(self._registry)

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the routes share: whose request it is, and how bodies come in and go out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import aiohttp
+import msgspec
+import structlog
+from aiohttp import web
+
+from qpu_slurm.gateway.answers import ApiError, Cut, forbidden, invalid, too_large, unauthorized
+from qpu_slurm.gateway.gateway import GATEWAY
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from qpu_slurm.gateway.holders import Holder
+    from qpu_slurm.gateway.upstream import Query
+
+    Handler = Callable[[web.Request, Holder], Awaitable[web.StreamResponse]]
+    T = TypeVar("T")
+
+SMALL = 1 << 16
+"""Bytes up to which a body is held in memory: no more than a connection's buffers."""
+
+LISTING = 32 << 20
+"""Bytes of an answer that has to be read to be filtered."""
+
+_AT_ONCE = 64
+_PATIENCE = 60.0
+
+_TO_SERVICE = ("Accept", "Accept-Encoding", "IBM-API-Version", "X-Qx-Client-Application")
+_TO_CLIENT = ("Content-Type", "Content-Encoding", "Retry-After", "Date", "ETag")
+
+_NO_BODY = frozenset({204, 304})
+
+_log = structlog.get_logger(__name__)
+
+
+def held(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Serve only a job that holds the QPU, and not too many of its requests at once."""
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise unauthorized("The request shows no token.")
+        gateway = request.app[GATEWAY]
+        holder = gateway.holders.of_token(token.strip())
+        request["holder"] = holder
+        busy = gateway.busy
+        if busy[holder.lease.id] >= _AT_ONCE:
+            raise ApiError(
+                429,
+                f"The job has {_AT_ONCE} requests under way already.",
+                "Wait for them.",
+                kind="busy",
+                retry_after=1,
+            )
+        busy[holder.lease.id] += 1
+        try:
+            return await handler(request, holder)
+        finally:
+            busy[holder.lease.id] -= 1
+            if not busy[holder.lease.id]:
+                del busy[holder.lease.id]
+
+    return serve
+
+
+def client_headers(request: web.Request) -> dict[str, str]:
+    """Return what a client says of itself and of what it takes; nothing that authorizes."""
+    return {name: request.headers[name] for name in _TO_SERVICE if name in request.headers}
+
+
+def query_of(request: web.Request) -> Query:
+    """Return the URL's query as the client wrote it."""
+    return list(request.query.items())
+
+
+# Bodies that come in.
+
+
+async def pieces(request: web.Request) -> AsyncIterator[bytes]:
+    """Read a body piece by piece, as long as the client goes on sending.
+
+    Raises:
+        ApiError: It does not.
+    """
+    while True:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                piece = await request.content.readany()
+        except TimeoutError:
+            raise ApiError(408, "The rest of the request never came.", "Send it again.") from None
+        if not piece:
+            return
+        yield piece
+
+
+async def small_body(request: web.Request, limit: int = SMALL) -> bytes:
+    """Read a body that has to be small.
+
+    Raises:
+        ApiError: It is not, or does not come.
+    """
+    body = b""
+    if (request.content_length or 0) > limit:
+        raise too_large(limit)
+    async for piece in pieces(request):
+        body += piece
+        if len(body) > limit:
+            raise too_large(limit)
+    return body
+
+
+async def message(request: web.Request, type_: type[T]) -> T:
+    """Read a small JSON body.
+
+    Raises:
+        ApiError: It is not what it should be.
+    """
+    try:
+        return msgspec.json.decode(await small_body(request), type=type_)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise invalid(str(error)) from None
+
+
+# Answers that go out.
+
+
+async def relay(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+    """Hand the service's answer on, bit by bit if it is large.
+
+    Raises:
+        Cut: It broke off before its beginning was handed on.
+    """
+    headers = {name: answer.headers[name] for name in _TO_CLIENT if name in answer.headers}
+    length = answer.content_length
+    if answer.status in _NO_BODY:
+        return web.Response(status=answer.status, headers=headers)
+    if length is not None and length <= SMALL:
+        return web.Response(status=answer.status, headers=headers, body=await read(answer, SMALL))
+    response = web.StreamResponse(status=answer.status, headers=headers)
+    response.content_length = length
+    await response.prepare(request)
+    try:
+        async for piece in answer.content.iter_any():
+            async with asyncio.timeout(_PATIENCE):  # for a client that does not take it
+                await response.write(piece)
+        await response.write_eof()
+    except (aiohttp.ClientPayloadError, TimeoutError) as error:
+        _log.warning("an answer broke off", path=request.path, why=str(error) or type(error).__name__)
+        if request.transport is not None:
+            request.transport.abort()
+    return response
+
+
+async def read(answer: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Read an answer of the service as a whole.
+
+    Raises:
+        Cut: It broke off.
+        ApiError: It is larger than any that we know.
+    """
+    body = bytearray()
+    try:
+        async for piece in answer.content.iter_any():
+            body += piece
+            if len(body) > limit:
+                raise ApiError(502, "The quantum service's answer is too large.", kind="upstream")
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise Cut(str(error)) from error
+    return bytes(body)
+
+
+async def read_as(answer: aiohttp.ClientResponse, type_: type[T], limit: int = LISTING) -> T:
+    """Read an answer of the service that says what was asked for.
+
+    Raises:
+        ApiError: It says something else; the error says what the service's does.
+        Cut: It broke off.
+    """
+    body = await read(answer, limit)
+    if answer.status not in range(200, 300):
+        raise passed_on(answer, body)
+    try:
+        return msgspec.json.decode(body, type=type_)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise ApiError(502, "The quantum service's answer makes no sense.", kind="upstream") from None
+
+
+def passed_on(answer: aiohttp.ClientResponse, body: bytes) -> ApiError:
+    """Return an error of the service's as one of ours, for a request that was not the client's own."""
+    try:
+        error: dict[str, Any] = msgspec.json.decode(body)["errors"][0]
+        code, text = int(error["code"]), str(error["message"])
+    except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError, ValueError):
+        code, text = 1000, "The quantum service answers with an error."
+    retry_after = answer.headers.get("Retry-After", "")
+    return ApiError(
+        answer.status if answer.status >= web.HTTPBadRequest.status_code else 502,
+        text,
+        code=code,
+        kind="upstream",
+        retry_after=int(retry_after) if retry_after.isascii() and retry_after.isdigit() else None,
+    )
+
+
+def same(what: str, asked: str, own: str) -> None:
+    """Make sure that a job asks for what is its own.
+
+    Raises:
+        ApiError: It does not.
+    """
+    if asked != own:
+        raise forbidden(f"The {what} {asked[:64]!r} is not this job's; its own is {own!r}.")

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What those ask who watch over the gateway; without a credential, and nothing in it is secret."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from qpu_slurm.errors import JournalError
+from qpu_slurm.gateway.answers import json_answer
+from qpu_slurm.gateway.gateway import GATEWAY
+from qpu_slurm.gateway.metrics import CONTENT_TYPE
+
+ROUTES = web.RouteTableDef()
+
+
+@ROUTES.get("/healthz")
+async def health(request: web.Request) -> web.Response:
+    """Say whether requests can be served: the journal can be read."""
+    gateway = request.app[GATEWAY]
+    try:
+        await gateway.aside(gateway.reader.find, 0)
+    except JournalError:
+        return json_answer({"status": "the journal cannot be read"}, 503)
+    return json_answer({"status": "ok"})
+
+
+@ROUTES.get("/metrics")
+async def metrics(request: web.Request) -> web.Response:
+    """Give the counters to Prometheus."""
+    gateway = request.app[GATEWAY]
+    text = await gateway.aside(gateway.metrics.text)
+    return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})

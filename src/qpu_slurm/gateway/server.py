@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gateway's process: it listens, reaps, tells its supervisor how it is, and stops cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import signal
+import socket
+import ssl
+from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING
+
+import structlog
+from aiohttp import web
+
+from qpu_slurm.errors import ConfigError, QpuSlurmError
+from qpu_slurm.gateway.app import build
+from qpu_slurm.gateway.gateway import Gateway
+from qpu_slurm.gateway.notify import notify, watchdog_seconds
+from qpu_slurm.gateway.routes.common import SMALL
+from qpu_slurm.gateway.usage import account_for
+from qpu_slurm.leases.reaper import Reaper
+from qpu_slurm.slurm.query import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qpu_slurm.config import Config, GatewayConfig
+
+_KEEP_ALIVE = 75.0
+"""Seconds that a connection may be idle, before its first request too."""
+
+_STOP_SECONDS = 20.0
+"""How long requests that are under way may take yet when the gateway stops."""
+
+_BACKLOG = 1024
+
+_log = structlog.get_logger(__name__)
+
+
+async def serve(config: Config, *, stop: asyncio.Event, announce: Callable[[str], None]) -> None:
+    """Serve until told to stop.
+
+    Args:
+        config: What the admin wrote.
+        stop: Set by who wants it to stop.
+        announce: Called with the URL, as soon as requests are answered.
+
+    Raises:
+        ConfigError: It cannot be used, or the address cannot be listened on.
+        JournalError: The journal cannot be opened.
+    """
+    gateway = Gateway(config)
+    settings = gateway.settings
+    certificate = _certificate(settings)
+    host, port = _address(settings.listen)
+    await _refuse_clear_text(host, settings)
+    runner = web.AppRunner(
+        build(gateway),
+        access_log=None,  # ours is a middleware
+        auto_decompress=False,
+        keepalive_timeout=_KEEP_ALIVE,
+        read_bufsize=SMALL,
+        shutdown_timeout=_STOP_SECONDS,
+    )
+    async with AsyncExitStack() as stack:
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        door = _Door(runner, settings.max_connections)
+        try:
+            listener = await asyncio.get_running_loop().create_server(
+                door.protocol, host, port, ssl=certificate, backlog=_BACKLOG
+            )
+        except OSError as error:
+            raise ConfigError(f"[gateway] listen: {settings.listen}: {error.strerror or error}.") from None
+        stack.callback(listener.close)
+        for chore in (_reap(gateway), _live()):
+            stack.push_async_callback(_end, asyncio.create_task(chore))
+        _on_hangup(settings, certificate)
+        url = _url(listener, certificate)
+        announce(url)
+        notify(f"READY=1\nSTATUS=Listens on {url}")
+        _log.info("gateway listens", url=url)
+        await stop.wait()
+        notify("STOPPING=1")
+        _log.info("gateway stops")
+
+
+class _Door:
+    """Lets in only so many connections at once; who comes too many is sent away at once."""
+
+    def __init__(self, runner: web.AppRunner, limit: int) -> None:
+        self._runner = runner
+        self._limit = limit
+
+    def protocol(self) -> asyncio.BaseProtocol:
+        server = self._runner.server
+        if server is None or len(server.connections) >= self._limit:
+            _log.warning("connection refused", why="max_connections")
+            return _Closed()
+        return server()
+
+
+class _Closed(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.WriteTransport):
+            transport.abort()
+
+
+# What it does besides.
+
+
+async def _reap(gateway: Gateway) -> None:
+    """End the leases that nobody needs any more, every now and then."""
+    reaper = Reaper(gateway.config, gateway.broker, gateway.journal, connect(gateway.config.slurm))
+    while True:
+        try:
+            report = await gateway.apart(reaper.run)
+        except QpuSlurmError as error:
+            _log.error("the reaper failed", why=str(error))
+        except Exception:  # noqa: BLE001 - it has to try again, whatever it was
+            _log.exception("the reaper failed")
+        else:
+            leases = [reaped.lease for reaped in report.reaped]
+            for lease in leases:
+                if lease.state.final:
+                    gateway.metrics.reaped.labels(lease.qpu).inc()
+            account_for(gateway, leases)
+        await asyncio.sleep(gateway.settings.reap_every)
+
+
+async def _live() -> None:
+    """Tell the supervisor that requests are still answered: that this loop goes round."""
+    seconds = watchdog_seconds()
+    while seconds is not None:
+        notify("WATCHDOG=1")
+        await asyncio.sleep(seconds / 3)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+# Where it listens.
+
+
+def _address(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+async def _refuse_clear_text(host: str, settings: GatewayConfig) -> None:
+    """Refuse to send job keys through a network in the clear."""
+    if settings.certificate is not None:
+        return
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise ConfigError(f"[gateway] listen: {settings.listen}: {error.strerror or error}.") from None
+    if not all(ipaddress.ip_address(address[0]).is_loopback for *_, address in found):
+        raise ConfigError(
+            f"[gateway] listen: {settings.listen} can be reached from outside, and would be sent keys in the "
+            "clear. Name a certificate and its certificate_key."
+        )
+
+
+def _certificate(settings: GatewayConfig) -> ssl.SSLContext | None:
+    if settings.certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    _load(settings, context)
+    return context
+
+
+def _load(settings: GatewayConfig, context: ssl.SSLContext) -> None:
+    if settings.certificate is None:
+        return
+    try:
+        # An empty password: nobody sits at a service's terminal to be asked for one.
+        context.load_cert_chain(settings.certificate, settings.certificate_key, password="")
+    except OSError as error:  # ssl.SSLError among them
+        raise ConfigError(
+            f"[gateway] certificate: {settings.certificate} and its key cannot be used: "
+            f"{error.strerror or error}."
+        ) from None
+
+
+def _on_hangup(settings: GatewayConfig, certificate: ssl.SSLContext | None) -> None:
+    """Take a renewed certificate when told to (SIGHUP); connections that are there stay."""
+
+    def renew() -> None:
+        try:
+            if certificate is not None:
+                _load(settings, certificate)
+        except ConfigError as error:
+            _log.error("the certificate stays as it was", why=str(error))
+        else:
+            _log.info("certificate read again")
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, renew)
+
+
+def _url(listener: asyncio.Server, certificate: ssl.SSLContext | None) -> str:
+    host, port, *_ = listener.sockets[0].getsockname()
+    host = f"[{host}]" if ":" in host else host
+    return f"{'http' if certificate is None else 'https'}://{host}:{port}"
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """Set an event when the process is to end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)

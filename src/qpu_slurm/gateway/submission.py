@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a job may submit: to its own QPU, in its own session, and with nothing in it that we do not know.
+
+It is checked while it passes by. A piece goes on to the service only after it was looked at, and the last one
+only after all of them were: a submission that is refused never arrived there as a whole.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qpu_slurm.gateway.answers import forbidden, invalid, too_large
+from qpu_slurm.gateway.scan import Malformed, Scanner
+
+if TYPE_CHECKING:
+    from qpu_slurm.gateway.answers import ApiError
+    from qpu_slurm.gateway.holders import Holder
+
+_KEYS = frozenset(
+    {
+        "program_id",
+        "params",
+        "backend",
+        "session_id",
+        "tags",
+        "cost",
+        "log_level",
+        "private",
+        "calibration_id",
+        "runtime",
+    }
+)
+"""What clients write. What is new may mean something that a lease does not cover, such as another session."""
+
+
+class Submission:
+    """One submission.
+
+    Args:
+        holder: Whose.
+        limit: Bytes that it may have.
+
+    Attributes:
+        size: Bytes that it has so far.
+        refusal: Why it was refused, if it was.
+    """
+
+    def __init__(self, holder: Holder, limit: int) -> None:
+        self.size = 0
+        self.refusal: ApiError | None = None
+        self._limit = limit
+        self._expected = {"backend": holder.qpu.backend, "session_id": holder.session()}
+        self._scanner = Scanner(self._expected)
+        self._seen = 0
+
+    def feed(self, piece: bytes) -> None:
+        """Look at the next piece.
+
+        Raises:
+            ApiError: It is refused.
+        """
+        self.size += len(piece)
+        if self.size > self._limit:
+            self._refuse(too_large(self._limit))
+        try:
+            self._scanner.feed(piece)
+        except Malformed as error:
+            self._refuse(invalid(str(error)))
+        for key in self._scanner.keys[self._seen :]:
+            self._seen += 1
+            if key not in _KEYS:
+                self._refuse(forbidden(f"A submission through the gateway may not say {key[:64]!r}."))
+        for key, value in self._scanner.values.items():
+            if value != self._expected[key]:
+                self._refuse(
+                    forbidden(
+                        f"This job holds {key} {self._expected[key]!r}, and may not submit to another.",
+                        "Take the backend and the session from the job's own variables.",
+                    )
+                )
+
+    def finish(self) -> None:
+        """Look at it as a whole; nothing comes any more.
+
+        Raises:
+            ApiError: It is refused.
+        """
+        try:
+            self._scanner.finish()
+        except Malformed as error:
+            self._refuse(invalid(str(error)))
+        for key, expected in self._expected.items():
+            if key not in self._scanner.values:
+                self._refuse(forbidden(f"A submission has to say {key!r}; this job's is {expected!r}."))
+
+    def _refuse(self, error: ApiError) -> None:
+        self.refusal = error
+        raise error

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reaper: ends the leases whose jobs are over, where no epilog did.
+
+An epilog may not have run (slurmctld was killed), may have found nobody (the gateway was down), or may have
+failed (the service was away). The journal has what is held, Slurm has what runs: what is in the one and not
+in the other is ended.
+
+It may run beside live jobs, hooks and other reapers. The journal is read before Slurm is asked: a job that
+had a lease by then had been started. A lease that its job's next run takes over meanwhile is left alone,
+since that is written down (`Journal.renew`).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from qpu_slurm.errors import SlurmError
+from qpu_slurm.leases.model import Lease, LeaseState
+
+if TYPE_CHECKING:
+    from qpu_slurm.config import Config
+    from qpu_slurm.leases.broker import Broker
+    from qpu_slurm.leases.journal import Journal
+    from qpu_slurm.slurm.job import JobRecord
+    from qpu_slurm.slurm.query import Query
+
+_OVER = frozenset(
+    {
+        *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
+        *("PREEMPTED", "REVOKED", "TIMEOUT"),
+        # To be run again; nothing is held meanwhile.
+        *("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"),
+    }
+)
+"""The states (squeue(1)) of a job whose run is over. One that we do not know is not."""
+
+_COMPLETING = "COMPLETING"
+"""The state of a job whose epilog is at work, or was; one that hangs in it is over as well."""
+
+_BUDGET = 60.0
+"""Seconds after which a look begins no further release: the next look does."""
+
+_GIVE_BACK = 60.0
+"""Seconds that an acquire may need beyond its time-out, to give back what it had got."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Reaped(msgspec.Struct, frozen=True, kw_only=True):
+    """A lease that was to be ended.
+
+    Attributes:
+        lease: As it is now: RELEASED; or RELEASING, if it could not be ended yet.
+        why: Why it was to be ended.
+        trouble: Why it could not be.
+    """
+
+    lease: Lease
+    why: str
+    trouble: str = ""
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What a look found, and what was done about it.
+
+    Attributes:
+        leases: How many leases were not over.
+        reaped: Those of them that were to be ended.
+        left: How many there was no time for.
+        trouble: What kept the look from being complete.
+    """
+
+    leases: int
+    reaped: tuple[Reaped, ...] = ()
+    left: int = 0
+    trouble: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to be done."""
+        return not (self.left or self.trouble or any(reaped.trouble for reaped in self.reaped))
+
+
+class Reaper:
+    """Compares the journal with Slurm.
+
+    Args:
+        config: What the admin wrote.
+        broker: Ends leases.
+        journal: The broker's.
+        query: How Slurm is asked.
+    """
+
+    def __init__(self, config: Config, broker: Broker, journal: Journal, query: Query) -> None:
+        self._broker = broker
+        self._journal = journal
+        self._query = query
+        self._longest_acquire = config.outage.acquire_timeout + _GIVE_BACK
+        # What the last look left to an epilog.
+        self._completing: set[int] = set()
+
+    def run(self) -> Report:
+        """Look once, and end what is to be ended.
+
+        Raises:
+            JournalError: The journal cannot be read or written.
+        """
+        mark = self._journal.last_event()
+        leases = self._journal.leases()
+        jobs, trouble = self._jobs() if leases else ({}, "")
+        why = {lease.id: reason for lease in leases if (reason := self._why(lease, jobs))}
+        if jobs is not None:
+            completing = {job.job_id for job in jobs.values() if job.state == _COMPLETING}
+            self._completing = {lease.id for lease in leases if lease.job_id in completing}
+        ids = list(why)
+        # In another order each time, so that one whose service does not answer is in nobody's way for ever.
+        random.shuffle(ids)
+        until = time.monotonic() + _BUDGET
+        reaped = []
+        while ids and time.monotonic() < until:
+            lease = self._broker.end(ids[-1], why[ids[-1]], unless_after=mark)
+            reason = why[ids.pop()]
+            if lease.state.final or lease.state is LeaseState.RELEASING:
+                reaped.append(Reaped(lease=lease, why=reason, trouble=self._trouble(lease)))
+                _log.info("reaped", job_id=lease.job_id, qpu=lease.qpu, state=lease.state, why=reason)
+        if trouble:
+            _log.warning("reaped without Slurm", why=trouble)
+        return Report(leases=len(leases), reaped=tuple(reaped), left=len(ids), trouble=trouble)
+
+    def _jobs(self) -> tuple[dict[int, JobRecord] | None, str]:
+        """Ask what Slurm runs; None if it does not say."""
+        try:
+            return {job.job_id: job for job in self._query.jobs()}, ""
+        except SlurmError as error:
+            return None, str(error)
+
+    def _why(self, lease: Lease, jobs: dict[int, JobRecord] | None) -> str:
+        """Say why a lease is to be ended; nothing if it is not."""
+        if lease.state is LeaseState.RELEASING:
+            return lease.reason or "It was being released."
+        if jobs is None:
+            return ""
+        job = jobs.get(lease.job_id)
+        age = (datetime.now(UTC) - lease.created_at).total_seconds()
+        if job is None:
+            why = "Slurm does not know the job any more."
+        elif job.user_id != lease.user_id:
+            why = "The job's number is another user's job's now."
+        elif job.state in _OVER or (job.state == _COMPLETING and lease.id in self._completing):
+            why = f"The job does not run: it is {job.state}."
+        elif lease.state is LeaseState.ACQUIRING and age > self._longest_acquire:
+            why = "Whoever was opening the session died."
+        else:
+            why = ""
+        return why
+
+    def _trouble(self, lease: Lease) -> str:
+        return "" if lease.state.final else self._journal.events(lease.id)[-1].detail

@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A gateway as an admin installs it, without a cluster: the command, its own MUNGE, an emulator behind it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+import requests
+
+from qpu_slurm import config, environment
+from qpu_slurm.environment import JobQpu
+from qpu_slurm.gateway.client import GatewayBroker
+from qpu_slurm.gateway.command import READY
+from qpu_slurm.gateway.keys import JobKeys
+from qpu_slurm.leases.broker import Broker
+from qpu_slurm.leases.journal import Journal
+from qpu_slurm.leases.model import Lease, LeaseRequest, LeaseState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from qpu_slurm.devkit.emulator import Emulator
+
+SECONDS = 30
+
+PROGRAM = Path(sys.executable).with_name("qpu-slurm")
+
+USER = 1000
+
+GRANT = "urn:ibm:params:oauth:grant-type:apikey"
+
+CONFIG = """
+journal = "{directory}/journal/journal.sqlite"
+log = "{directory}/gateway.log"
+log_level = "debug"
+[slurm]
+bin = "{directory}"
+munge_socket = "{munge.socket}"
+[outage]
+acquire_timeout = {acquire_timeout}
+[gateway]
+url = "http://127.0.0.1:{port}"
+listen = "127.0.0.1:{port}"
+{gateway}
+[defaults]
+endpoint = "{endpoint}"
+iam_endpoint = "{url}"
+instance = "{crn}"
+credentials = "gateway"
+key_file = "{directory}/ibm.key"
+[[qpu]]
+name = "ibm_fez"
+[[qpu]]
+name = "torino"
+backend = "ibm_torino"
+[[qpu]]
+name = "own"
+backend = "ibm_torino"
+credentials = "user"
+"""
+
+
+class Munge:
+    """A munged with a key of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(mode=0o755)
+        key = directory / "key"
+        key.touch(mode=0o600)
+        key.write_bytes(os.urandom(1024))
+        self.socket = directory / "socket"
+        files = [f"--{name}-file={directory}/{name}" for name in ("key", "pid", "seed")]
+        self._process = subprocess.Popen(
+            ["/usr/sbin/munged", "--foreground", f"--socket={self.socket}", *files],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._wait()
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + SECONDS
+        while True:
+            with socket.socket(socket.AF_UNIX) as probe:
+                if probe.connect_ex(str(self.socket)) == 0:
+                    return
+            assert self._process.poll() is None, "munged has ended"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+class Site:
+    """A host with the gateway.
+
+    Args:
+        emulator: Stands for the service.
+        gateway: Further lines of [gateway].
+        endpoint: The service's API, where it is not the emulator's.
+        acquire_timeout: As in [outage]; by default so short that faults are not waited for.
+    """
+
+    def __init__(
+        self, emulator: Emulator, gateway: str = "", endpoint: str = "", acquire_timeout: int = 3
+    ) -> None:
+        # Other users have to get at MUNGE's socket.
+        self.directory = Path(tempfile.mkdtemp(prefix="qpu-gateway-"))
+        self.directory.chmod(0o755)
+        self.emulator = emulator
+        self.account = emulator.accounts[0]
+        self.munge = Munge(self.directory / "munge")
+        key = self.directory / "ibm.key"
+        key.touch(mode=0o600)
+        key.write_text(self.account.api_key)
+        self.path = self.directory / "config.toml"
+        self.path.write_text(
+            CONFIG.format(
+                directory=self.directory,
+                munge=self.munge,
+                port=free_port(),
+                endpoint=endpoint or f"{emulator.url}/api/v1",
+                url=emulator.url,
+                crn=self.account.crn,
+                gateway=gateway,
+                acquire_timeout=acquire_timeout,
+            )
+        )
+        self.config = config.load(self.path)
+        self.journal = Journal(self.config.journal)
+        self.broker = Broker(self.config, self.journal, settle=0, release_timeout=5)
+        self._numbers = itertools.count(7)
+        self.url = ""
+        self.process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self.journal.close()
+        self.munge.stop()
+        shutil.rmtree(self.directory)
+
+    # The gateway.
+
+    def start(self, environ: Mapping[str, str] | None = None) -> Self:
+        """Start the gateway; returns when it answers."""
+        self.process = subprocess.Popen(
+            [PROGRAM, "--config", self.path, "gateway", "--until-stdin-closes"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **(environ or {})},
+            text=True,
+        )
+        assert self.process.stdout is not None
+        first = self.process.stdout.readline()
+        assert first.startswith(READY), self.log()
+        self.url = first.removeprefix(READY).strip()
+        return self
+
+    def kill(self) -> None:
+        """Kill the gateway, as the kernel does."""
+        assert self.process is not None
+        self.process.kill()
+        self.stop()
+
+    def stop(self) -> int:
+        """Have the gateway end by itself; return its exit code."""
+        process, self.process = self.process, None
+        if process is None:
+            return 0
+        with process:
+            process.terminate()
+            return process.wait(SECONDS)
+
+    def log(self) -> str:
+        path = self.directory / "gateway.log"
+        return path.read_text() if path.exists() else ""
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        """Read what the gateway logged under a name."""
+        lines = [msgspec.json.decode(line) for line in self.log().splitlines()]
+        return [line for line in lines if line["event"] == event]
+
+    # Leases, made as hooks do, but without the gateway.
+
+    def acquire(self, qpu: str = "ibm_fez", *, job_id: int = 0, user_id: int = USER) -> Lease:
+        return self.broker.acquire(self.request(qpu, job_id=job_id, user_id=user_id))[0]
+
+    def bind(self, qpu: str = "ibm_fez", *, job_id: int = 0, user_id: int = USER) -> Lease:
+        return self.broker.acquire(self.request(bind=qpu, job_id=job_id, user_id=user_id))[0]
+
+    def request(self, *qpus: str, bind: str = "", job_id: int = 0, user_id: int = USER) -> LeaseRequest:
+        return LeaseRequest(
+            job_id=job_id or next(self._numbers),
+            user_id=user_id,
+            qpus=qpus,
+            bind=(bind,) if bind else (),
+            seconds_left=900,
+        )
+
+    def forget(self) -> None:
+        """End all leases, wherever their sessions are."""
+        for lease in self.journal.leases():
+            self.journal.finish(lease.id, LeaseState.RELEASED)
+
+    def release(self, lease: Lease) -> None:
+        (ended,) = self.broker.release(lease.job_id, "Done.")
+        assert ended.state is LeaseState.RELEASED
+
+    def key(self, lease: Lease) -> str:
+        return JobKeys.beside(self.config.journal).key(lease).reveal()
+
+    def job(self, lease: Lease) -> Job:
+        return Job(self, lease)
+
+    def hooks(self) -> GatewayBroker:
+        """Return what hooks and steps ask with."""
+        return GatewayBroker(self.config)
+
+
+class Job:
+    """A job that has a lease: what it sees of the gateway, and a plain client of its API."""
+
+    def __init__(self, site: Site, lease: Lease) -> None:
+        self.site = site
+        self.lease = lease
+        self.key = site.key(lease)
+        self.http = requests.Session()
+        self._token()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+
+    def _token(self) -> None:
+        answer = self.http.post(
+            f"{self.site.url}/identity/token",
+            data={"grant_type": GRANT, "apikey": self.key},
+            timeout=SECONDS,
+        )
+        assert answer.ok, answer.text
+        self.http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+
+    @property
+    def token(self) -> str:
+        """What the job's requests carry as their header `Authorization`."""
+        return str(self.http.headers["Authorization"])
+
+    @property
+    def session_id(self) -> str:
+        assert self.lease.session_id is not None
+        return self.lease.session_id
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The variables of the job's steps."""
+        qpu = self.site.config.qpu(self.lease.qpu)
+        behind = msgspec.structs.replace(
+            qpu,
+            endpoint=f"{self.site.url}/experimental/api/v1",
+            iam_endpoint=self.site.url,
+            search_endpoint=self.site.url,
+            catalog_endpoint=f"{self.site.url}/catalog",
+        )
+        key = JobKeys.beside(self.site.config.journal).key(self.lease)
+        variables = environment.to_environ(
+            [JobQpu.bind(behind, api_key=key, session_id=self.lease.session_id)]
+        )
+        return {"PATH": os.defpath, "SLURM_JOB_ID": str(self.lease.job_id), **variables}
+
+    def send(self, method: str, path: str, **arguments: Any) -> requests.Response:  # noqa: ANN401 - as requests
+        return self.http.request(method, f"{self.site.url}/api/v1{path}", timeout=SECONDS, **arguments)
+
+    def get(self, path: str, **query: str) -> Any:  # noqa: ANN401 - JSON
+        answer = self.send("GET", path, params=query)
+        assert answer.ok, answer.text
+        return answer.json()
+
+    def submission(self, params: object = None, **fields: object) -> dict[str, object]:
+        return {
+            "program_id": "sampler",
+            "backend": self.site.config.qpu(self.lease.qpu).backend,
+            "session_id": self.lease.session_id,
+            "params": {"pubs": [["?"]], "version": 2} if params is None else params,
+            **fields,
+        }
+
+    def submit(self, **fields: object) -> str:
+        answer = self.send("POST", "/jobs", json=self.submission(**fields))
+        assert answer.ok, answer.text
+        task_id: str = answer.json()["id"]
+        return task_id
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

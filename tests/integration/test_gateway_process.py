@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gateway as a process: started, supervised, killed, started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+
+from qpu_slurm import config
+from qpu_slurm.devkit.emulator import Drop, Emulator, Fault
+from qpu_slurm.errors import Unavailable
+from qpu_slurm.leases.model import LeaseState
+from tests.integration.gateway_site import PROGRAM, SECONDS, Site
+from tests.integration.steps import TASK_RUNNER, sampler_input
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from qpu_slurm.leases.model import LeaseRequest
+
+
+@pytest.fixture
+def own(emulator: Emulator) -> Iterator[Site]:
+    """Return a host whose gateway is not started yet."""
+    with Site(emulator) as site:
+        yield site
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+# Killed.
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_it_is_killed_while_a_session_is_opened(emulator: Emulator, *, opened: bool) -> None:
+    """Before the service has opened it, or after, with the answer on its way: there is one in the end."""
+    fault = Fault(method="POST", path="/sessions", drop=Drop.AFTER if opened else Drop.BEFORE, times=100)
+    with Site(emulator, acquire_timeout=30) as site:
+        emulator.inject(fault)
+        # As its answer is lost, the broker looks for the session: this is where it dies.
+        emulator.inject(Fault(method="GET", path="/workloads", delay=3, times=100))
+        site.start()
+        request = site.request("ibm_fez", job_id=70)
+        asked = threading.Thread(target=lambda: away(site, request))
+        asked.start()
+        wait_until(lambda: any(request.path == "/sessions" for request in emulator.requests()))
+        site.kill()
+        asked.join()
+        assert [lease.state for lease in site.journal.leases(job_id=70)] == ["acquiring"]
+        assert len(emulator.sessions()) == opened
+        emulator.clear_faults()
+        site.start()
+        (lease,) = site.hooks().acquire(request)
+        assert [session.id for session in emulator.sessions()] == [lease.session_id]
+        (ended,) = site.hooks().release(70, "Done.")
+        assert ended.state is LeaseState.RELEASED
+        assert [session.state for session in emulator.sessions()] == ["closed"]
+
+
+def away(site: Site, request: LeaseRequest) -> None:
+    with pytest.raises(Unavailable):
+        site.hooks().acquire(request)
+
+
+def test_a_job_that_was_running_carries_on_after_a_restart(tmp_path: Path) -> None:
+    with Emulator(task_seconds=3) as emulator, Site(emulator) as site:
+        site.start()
+        (tmp_path / "in.json").write_text(sampler_input())
+        with site.job(site.acquire()) as job:
+            task = job.submit()
+            runner = subprocess.Popen(
+                [TASK_RUNNER, "ibm_fez", "in.json", "out.json"],
+                env=job.environ,
+                cwd=tmp_path,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            emulator.wait_for(lambda emulator: len(emulator.tasks()) > 1)
+            site.kill()
+            time.sleep(1)
+            site.start()
+            # Neither the key nor the token that it got before have to be asked for again.
+            assert job.get(f"/jobs/{task}")["id"] == task
+            _, said = runner.communicate(timeout=SECONDS)
+        assert (runner.returncode, (tmp_path / "out.json").exists()) == (0, True), said
+
+
+def test_a_release_that_could_not_be_done_is_done_by_the_reaper(emulator: Emulator) -> None:
+    with Site(emulator, gateway='reap_every = "1s"') as site:
+        lease = site.acquire()
+        emulator.inject(
+            Fault(method="DELETE", path=f"/sessions/{lease.session_id}/close", status=503, times=1000)
+        )
+        (ended,) = site.broker.release(lease.job_id, "Done.")
+        assert ended.state is LeaseState.RELEASING
+        emulator.clear_faults()
+        site.start()
+        wait_until(lambda: site.journal.lease(lease.id).state is LeaseState.RELEASED)
+        assert [session.state for session in emulator.sessions()] == ["closed"]
+        metrics = requests.get(f"{site.url}/metrics", timeout=SECONDS).text
+        assert 'qpu_slurm_reaped_leases_total{qpu="ibm_fez"} 1.0' in metrics
+
+
+def test_it_does_not_outlive_who_started_it(own: Site) -> None:
+    own.start()
+    assert own.process is not None
+    assert own.process.stdin is not None
+    own.process.stdin.close()
+    assert own.process.wait(SECONDS) == 0
+
+
+# Stopped.
+
+
+def test_requests_that_are_under_way_are_finished_when_it_stops(own: Site, emulator: Emulator) -> None:
+    own.start()
+    with own.job(own.acquire()) as job:
+        emulator.inject(Fault(method="GET", path="/backends", delay=1))
+        statuses: list[int] = []
+        asked = threading.Thread(target=lambda: statuses.append(job.send("GET", "/backends").status_code))
+        asked.start()
+        time.sleep(0.3)
+        assert own.stop() == 0
+        asked.join()
+    assert statuses == [200]
+    assert own.events("gateway stops")
+
+
+# Supervised.
+
+
+def test_systemd_is_told_how_it_is(own: Site) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        address = own.directory / "notify"
+        supervisor.bind(str(address))
+        supervisor.settimeout(SECONDS)
+        own.start({"NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "300000"})
+        told: list[str] = []
+        while told.count("WATCHDOG=1") < 3:
+            told.append(supervisor.recv(1000).decode())
+        assert f"READY=1\nSTATUS=Listens on {own.url}" in told
+        own.stop()
+        while "STOPPING=1" not in told:
+            told.append(supervisor.recv(1000).decode())
+
+
+def test_health_and_metrics(own: Site, emulator: Emulator) -> None:
+    own.start()
+    assert requests.get(f"{own.url}/healthz", timeout=SECONDS).json() == {"status": "ok"}
+    hooks, request = own.hooks(), own.request("ibm_fez")
+    (lease,) = hooks.acquire(request)
+    with own.job(lease) as job:
+        job.submit()
+        emulator.wait_for(lambda emulator: emulator.tasks()[0].done_at)
+    assert metric(own, 'qpu_slurm_leases{qpu="ibm_fez",state="held"}') == 1
+    hooks.release(request.job_id, "Done.")
+    assert metric(own, 'qpu_slurm_leases{qpu="ibm_fez",state="held"}') == 0
+    assert metric(own, 'qpu_slurm_tasks_total{qpu="ibm_fez"}') == 1
+    wait_until(lambda: metric(own, 'qpu_slurm_locked_seconds_total{qpu="ibm_fez"}') > 0)
+    locked, executed, idle = (
+        metric(own, f'qpu_slurm_{name}_seconds_total{{qpu="ibm_fez"}}') for name in ("locked", "qpu", "idle")
+    )
+    assert executed > 0
+    assert idle == pytest.approx(locked - executed)
+
+
+def metric(site: Site, name: str) -> float:
+    for line in requests.get(f"{site.url}/metrics", timeout=SECONDS).text.splitlines():
+        if line.startswith(f"{name} "):
+            return float(line.rpartition(" ")[2])
+    raise AssertionError(f"there is no {name}")
+
+
+def test_no_log_holds_a_key_at_any_level(own: Site, emulator: Emulator) -> None:
+    own.start()
+    (lease,) = own.hooks().acquire(own.request("ibm_fez"))
+    emulator.inject(Fault(method="GET", path="/backends", status=401))
+    with own.job(lease) as job:
+        job.get("/backends")
+        job.submit()
+        token = job.token.split()[1]
+    own.stop()
+    assert "debug" in own.log()
+    for secret in (own.account.api_key, own.key(lease), token, "eyJ", "MUNGE:"):
+        assert secret not in own.log()
+
+
+def test_its_secret_is_for_nobody_else(own: Site) -> None:
+    own.start()
+    for path in (own.directory / "journal").iterdir():
+        assert path.stat().st_mode & 0o077 == 0, path
+    assert own.stop() == 0
+    secret = own.config.journal.with_name("journal.sqlite.secret")
+    secret.chmod(0o644)
+    done = command(own)
+    assert (done.returncode, "others can read" in done.stderr) == (1, True)
+    secret.chmod(0o600)
+    secret.write_bytes(b"short")
+    assert "is damaged" in command(own).stderr
+
+
+# TLS, and what it does not start with.
+
+
+def test_it_speaks_tls_and_reads_a_renewed_certificate(own: Site) -> None:
+    certificate, key = own.directory / "cert.pem", own.directory / "key.pem"
+    renew(certificate, key)
+    lines = f'certificate = "{certificate}"\ncertificate_key = "{key}"\nca = "{certificate}"\n'
+    text = own.path.read_text().replace('url = "http://127', 'url = "https://127', 1)
+    own.path.write_text(text.replace("[defaults]", f"{lines}[defaults]"))
+    own.config = config.load(own.path)
+    own.start()
+    assert own.url.startswith("https://")
+    (lease,) = own.hooks().acquire(own.request("ibm_fez"))
+    assert list(own.hooks().keys(lease.job_id)) == ["ibm_fez"]
+    renew(certificate, key)
+    with pytest.raises(requests.exceptions.SSLError):
+        requests.get(f"{own.url}/healthz", verify=str(certificate), timeout=SECONDS)
+    assert own.process is not None
+    os.kill(own.process.pid, signal.SIGHUP)
+    wait_until(lambda: own.events("certificate read again"))
+    assert requests.get(f"{own.url}/healthz", verify=str(certificate), timeout=SECONDS).ok
+
+
+def renew(certificate: Path, key: Path) -> None:
+    argv = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=gateway"
+    )
+    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*argv.split(), *files], check=True, capture_output=True, timeout=SECONDS)
+
+
+def command(site: Site) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PROGRAM, "--config", site.path, "gateway"],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ('listen = "127.0.0.1:', 'listen = "0.0.0.0:', "would be sent keys in the clear"),
+        ('listen = "127.0.0.1:', 'listen = "192.0.2.1:', "would be sent keys in the clear"),
+        (
+            "[gateway]",
+            '[gateway]\ncertificate = "/none"\ncertificate_key = "/none"',
+            "cannot be used: No such",
+        ),
+    ],
+)
+def test_it_does_not_start_with_what_is_not_safe_or_not_there(
+    own: Site, old: str, new: str, why: str
+) -> None:
+    own.path.write_text(own.path.read_text().replace(old, new))
+    done = command(own)
+    assert (done.returncode, why in done.stderr) == (1, True), done.stderr
+
+
+def test_it_says_that_its_address_is_taken(own: Site) -> None:
+    assert own.config.gateway is not None
+    host, port = own.config.gateway.listen.split(":")
+    with socket.create_server((host, int(port))):
+        done = command(own)
+    assert (done.returncode, "[gateway] listen" in done.stderr) == (1, True)

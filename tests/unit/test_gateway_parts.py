@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import configparser
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from qpu_slurm import errors
+from qpu_slurm.errors import (
+    AnswerLost,
+    ConfigError,
+    JournalError,
+    NoLease,
+    QpuSlurmError,
+    Refused,
+    ServiceError,
+    Unavailable,
+    UserMistake,
+)
+from qpu_slurm.gateway import messages
+from qpu_slurm.gateway.notify import notify, watchdog_seconds
+from qpu_slurm.leases.model import LeaseRequest
+from qpu_slurm.munge import Replayed
+from qpu_slurm.secret import Secret
+
+UNIT = Path(__file__).parents[2] / "contrib" / "systemd" / "qpu-slurm-gateway.service"
+
+ERRORS = [
+    value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)
+]
+
+
+@pytest.mark.parametrize("class_", ERRORS)
+def test_every_error_is_raised_again_on_the_other_side(class_: type[QpuSlurmError]) -> None:
+    status, body = messages.error_answer(class_("What happened. What to do."))
+    assert status >= 400
+    with pytest.raises(class_) as raised:
+        messages.raise_error(status, body)
+    assert type(raised.value) is class_
+    assert str(raised.value) == "What happened. What to do."
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (UserMistake("x"), 400),
+        (NoLease("x"), 400),
+        (Refused("x"), 403),
+        (Unavailable("x"), 503),
+        (AnswerLost("x"), 502),
+        (JournalError("x"), 503),
+        (ConfigError("x", "y"), 500),
+        (ServiceError("x"), 500),
+        (Replayed("x"), 500),
+    ],
+)
+def test_errors_have_fitting_statuses(error: QpuSlurmError, status: int) -> None:
+    assert messages.error_answer(error)[0] == status
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b'{"error": "x", "kind": "Brandnew"}', b"\xff", b"[]"])
+def test_what_is_not_known_may_go_away(body: bytes) -> None:
+    with pytest.raises(Unavailable) as raised:
+        messages.raise_error(418, body)
+    assert type(raised.value) is Unavailable
+
+
+def test_several_problems_stay_several() -> None:
+    with pytest.raises(ConfigError) as raised:
+        messages.raise_error(*messages.error_answer(ConfigError("one", "two")))
+    assert raised.value.problems == ("one", "two")
+
+
+def test_a_request_carries_its_credential() -> None:
+    request = LeaseRequest(
+        job_id=7, user_id=1, qpus=("a",), bind=("b",), seconds_left=9, api_key=Secret("the key")
+    )
+    read = messages.decode(messages.encode(request), LeaseRequest)
+    assert read.api_key is not None
+    assert read.api_key.reveal() == "the key"
+    assert (read.qpus, read.bind, read.seconds_left) == (("a",), ("b",), 9)
+
+
+def test_a_signature_is_for_one_request() -> None:
+    one = messages.binding("GET", "/a", b"x")
+    others = [("POST", "/a", b"x"), ("GET", "/b", b"x"), ("GET", "/a", b"y"), ("GET", "/a", b"")]
+    assert one == messages.binding("GET", "/a", b"x")
+    assert len({one, *(messages.binding(*other) for other in others)}) == 5
+
+
+def test_paths_hold_whatever_a_reason_says() -> None:
+    assert (
+        messages.job_leases_path(7, "a b&c=d/e?ü")
+        == "/qpu-slurm/v1/jobs/7/leases?reason=a%20b%26c%3Dd%2Fe%3F%C3%BC"
+    )
+    assert messages.job_keys_path(7) == "/qpu-slurm/v1/jobs/7/keys"
+
+
+@pytest.mark.parametrize("address", ["path", "abstract"])
+def test_the_supervisor_hears_what_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    name = str(tmp_path / "notify") if address == "path" else f"@qpu-slurm-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        supervisor.bind(name.replace("@", "\0", 1))
+        supervisor.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", name)
+        notify("READY=1")
+        assert supervisor.recv(100) == b"READY=1"
+    notify("STOPPING=1")  # nobody listens any more
+
+
+@pytest.mark.parametrize("address", [None, "", "vsock:1:2", "/does/not/exist"])
+def test_without_a_supervisor_nothing_happens(monkeypatch: pytest.MonkeyPatch, address: str | None) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    if address is not None:
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+    notify("READY=1")
+
+
+@pytest.mark.parametrize(
+    ("usec", "pid", "seconds"),
+    [
+        ("30000000", None, 30),
+        ("30000000", "own", 30),
+        ("30000000", "1", None),
+        ("0", None, None),
+        ("x", None, None),
+        (None, None, None),
+    ],
+)
+def test_the_watchdog_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, usec: str | None, pid: str | None, seconds: float | None
+) -> None:
+    pid = str(os.getpid()) if pid == "own" else pid
+    for name, value in (("WATCHDOG_USEC", usec), ("WATCHDOG_PID", pid)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert watchdog_seconds() == seconds
+
+
+def test_systemds_unit_says_what_the_gateway_needs() -> None:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.read(UNIT)
+    service = unit["Service"]
+    assert (service["type"], service["notifyaccess"], service["restart"]) == ("notify", "main", "always")
+    assert service["execstart"].endswith("/qpu-slurm gateway")
+    assert float(service["watchdogsec"]) > 0
+    assert (service["nonewprivileges"], service["capabilityboundingset"]) == ("yes", "")

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from qpu_slurm.gateway.scan import Malformed, Scanner
+
+WANTED = ("backend", "session_id")
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(TEXT, inner, max_size=5),
+    max_leaves=20,
+)
+KEYS = st.sampled_from(["backend", "session_id", "params", "tags"]) | TEXT
+OBJECTS = st.dictionaries(KEYS, VALUES, max_size=8)
+
+STYLES = {"ensure_ascii": st.booleans(), "indent": st.sampled_from([None, 0, 2])}
+
+LARGE = [
+    {"params": [[[], [{}]]] * 3000, "backend": "a"},
+    {"params": {f"Z{number}": [number] for number in range(3000)}, "backend": "a"},
+    {"params": [1.5] * 5000, "tags": ["x"], "backend": "a"},
+    {"params": ['say "\\" {[', "\\"] * 2000, "backend": "a"},
+    {"params": "\\" * 9000, "backend": "a"},
+]
+
+
+def scan(text: bytes, *cuts: int) -> Scanner:
+    scanner = Scanner(WANTED)
+    ends = sorted({min(cut, len(text)) for cut in cuts} | {len(text)})
+    for begin, end in zip([0, *ends], ends, strict=False):
+        scanner.feed(text[begin:end])
+    scanner.finish()
+    return scanner
+
+
+@given(OBJECTS, st.lists(st.integers(0, 400)), st.fixed_dictionaries(STYLES))
+def test_it_finds_what_json_finds_however_the_text_is_cut(
+    document: dict[str, Any], cuts: list[int], style: dict[str, Any]
+) -> None:
+    text = json.dumps(document, **style).encode()
+    folded = [key.casefold() for key in document]
+    if len(set(folded)) < len(folded):
+        with pytest.raises(Malformed, match="twice"):
+            scan(text, *cuts)
+        return
+    scanner = scan(text, *cuts)
+    assert scanner.keys == list(document)
+    assert scanner.values == {
+        key: value if isinstance(value, str) else None for key, value in document.items() if key in WANTED
+    }
+
+
+@pytest.mark.parametrize("document", LARGE)
+@pytest.mark.parametrize("size", [1, 7, 4096, 4097, 65536])
+def test_large_values_are_passed_over(document: dict[str, Any], size: int) -> None:
+    text = json.dumps(document).encode()
+    scanner = scan(text, *range(0, len(text), size))
+    assert scanner.keys == list(document)
+    assert scanner.values == {"backend": "a"}
+
+
+SIGNS = st.sampled_from([*'{}[]:,"\\ab1 \n', '"backend"', '"b\\u0061ckend"', '"params":', "null", "\\u0000"])
+
+
+@given(st.lists(SIGNS, max_size=30).map("".join), st.lists(st.integers(0, 60)))
+@example('{"backend":"a"}}', [])
+@example('{"a":[}]}', [3])
+def test_what_it_takes_is_never_understood_in_another_way(text: str, cuts: list[int]) -> None:
+    """Whatever is no JSON for others may pass; what is, has just the keys and values that it says."""
+    try:
+        scanner = scan(text.encode(), *cuts)
+    except Malformed:
+        return
+    try:
+        pairs: list[tuple[str, Any]] = json.loads(text, object_pairs_hook=lambda pairs: pairs)
+    except ValueError:
+        return
+    assert scanner.keys == [key for key, _ in pairs]
+    assert scanner.values == {
+        key: value if isinstance(value, str) else None for key, value in pairs if key in WANTED
+    }
+
+
+@given(st.binary(max_size=60), st.binary(max_size=60), st.lists(st.integers(0, 120)))
+def test_bytes_between_others_break_nothing(begin: bytes, end: bytes, cuts: list[int]) -> None:
+    text = begin + b'{"backend": "a", "params": ' + end
+    try:
+        scanner = scan(text, *cuts)
+    except Malformed:
+        return
+    assert scanner.keys[:2] == ["backend", "params"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b"", "ends before"),
+        (b"[]", "expected an object"),
+        (b'"{}"', "expected an object"),
+        (b'\xef\xbb\xbf{"a": 1}', "expected an object"),
+        ('{"backend": "a"}'.encode("utf-16"), "expected an object"),
+        ('{"backend": "a"}'.encode("utf-16-le"), "expected a key"),
+        (b'{"backend": "a"', "ends before"),
+        (b'{"backend": "a"} {}', "nothing more"),
+        (b'{"backend": "a"}\0', "nothing more"),
+        (b"{'backend': 1}", "expected a key"),
+        (b"{backend: 1}", "expected a key"),
+        (b'{"a": 1,}', "expected a key"),
+        (b'{,"a": 1}', "expected a key"),
+        (b'{"a" 1}', "expected a colon"),
+        (b'{"a": }', "expected a value"),
+        (b'{"a": 1 2}', "a comma or the end"),
+        (b'{"a": 1/**/}', "a comma or the end"),
+        (b'{"a": [1 /* " */]}', "no place"),
+        (b"{\"a\": [1, 'x']}", "no place"),
+        (b'{"a": [1}}', "no place"),
+        (b'{"a": [\xe2\x80\xa8]}', "no place"),
+        (b'{"a": "x\ny"}', "no place in a string"),
+        (b'{"a": "x\\\ny"}', "no place in a string"),
+        (b'{"a": ["x\ny"]}', "no place in a string"),
+        (b'{"a": 1, "a": 2}', "twice"),
+        (b'{"backend": "x", "b\\u0061ckend": "y"}', "twice"),
+        (b'{"backend": "x", "Backend": "y"}', "twice"),
+        ('{"session_id": "x", "\N{LATIN SMALL LETTER LONG S}ession_id": "y"}'.encode(), "twice"),
+        (b'{"\\ud800": 1}', "no text"),
+        (b'{"\xff": 1}', "no text"),
+        (b'{"a\\x": 1}', "no text"),
+        (b'{"' + b"a" * 2000 + b'": 1}', "too long"),
+        (b'{"backend": "' + b"a" * 2000 + b'"}', "too long"),
+        (json.dumps({str(number): 0 for number in range(100)}).encode(), "more than 64 keys"),
+        (b'{"a": ' + b"[" * 900 + b"]" * 900 + b"}", ""),
+        (b'{"a": ' + b"[" * 2000 + b"]" * 2000 + b"}", "nested"),
+        (b'{"a": ' + b'{"a":[' * 600 + b"]}" * 600 + b"}", "nested"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 3, 100_000])
+def test_what_could_be_understood_in_two_ways_is_refused(text: bytes, why: str, size: int) -> None:
+    cuts = range(0, len(text), size)
+    if not why:
+        scan(text, *cuts)
+        return
+    with pytest.raises(Malformed, match=why):
+        scan(text, *cuts)
+
+
+def test_what_is_passed_over_is_not_held() -> None:
+    scanner = Scanner(WANTED)
+    scanner.feed(b'{"params": ["')
+    for _ in range(1000):
+        scanner.feed(b"x" * 65536)
+    assert len(scanner._text) == 0  # noqa: SLF001 - the only buffer that it has
+    scanner.feed(b'"]}')
+    scanner.finish()
