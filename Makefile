@@ -3,13 +3,14 @@
 # make demo        run the main job on a throw-away cluster with an emulated quantum service
 # make test        check and test everything (lint, unit, integration, cluster)
 # make test-unit   the tests that take seconds and need neither network nor Slurm
+# make bench       measure, side by side with upstream (ARGS=--docs: write docs/performance.md, too)
 # make lock        resolve pyproject.toml's dependencies into requirements.lock
 # make clean       remove what was built
 
 VENV := $(shell tools/setup --venv)
 PYTEST := $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
-.PHONY: demo test lint test-unit test-integration test-cluster test-plugin setup lock clean help
+.PHONY: demo bench test lint test-unit test-integration test-cluster test-plugin setup lock clean help
 .NOTPARALLEL:
 
 help:
@@ -20,6 +21,9 @@ setup:
 
 demo: setup
 	@$(VENV)/bin/qpu-slurm demo
+
+bench: setup
+	$(VENV)/bin/python -m benchmarks $(ARGS)
 
 test: lint test-plugin test-unit test-integration test-cluster
 

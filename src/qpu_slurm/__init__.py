@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from qpu_slurm.qpu import Qpu, job_qpus
     from qpu_slurm.results import read_result
 
-    __version__: str
+__version__ = "0.1.0"
 
 __all__ = [
     "Qpu",
@@ -43,16 +43,11 @@ _HOME = {
 
 
 def __getattr__(name: str) -> object:
-    if name == "__version__":
-        from importlib.metadata import version  # noqa: PLC0415 - it costs more than all the rest of this file
-
-        value: object = version("qpu_slurm")
-    elif name in _HOME:
-        from importlib import import_module  # noqa: PLC0415 - likewise
-
-        value = getattr(import_module(_HOME[name]), name)
-    else:
+    if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - it costs more than all the rest of this file
+
+    value: object = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value
 

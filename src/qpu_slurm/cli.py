@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from qpu_slurm import __version__
 from qpu_slurm.errors import ConfigError, QpuSlurmError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"qpu_slurm {metadata.version('qpu_slurm')}")
+    parser.add_argument("--version", action="version", version=f"qpu_slurm {__version__}")
     parser.add_argument(
         "--config",
         type=Path,

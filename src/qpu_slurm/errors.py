@@ -7,6 +7,7 @@
     │   ├── PayloadError       a primitive input (or a result) is not in a form that we know
     │   └── NoLease            the job holds no QPU of that name
     ├── OutputError            a result could not be written
+    ├── TimedOut               a task took longer than its user wanted to wait
     ├── JournalError           the record of leases cannot be read or written
     ├── SlurmError             Slurm did not answer, or answered what we do not understand
     └── ServiceError           the quantum service said no, or said nothing
@@ -52,6 +53,10 @@ class NoLease(UserMistake):
 
 class OutputError(QpuSlurmError):
     """A result could not be written where it was asked for."""
+
+
+class TimedOut(QpuSlurmError):
+    """A task took longer than its user wanted to wait."""
 
 
 class JournalError(QpuSlurmError):

@@ -14,9 +14,11 @@ import requests
 
 from qpu_slurm.devkit.emulator import Account, Emulator
 from tests.integration.gateway_site import Site
+from tests.integration.steps import Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 SECONDS = 30
 
@@ -88,6 +90,28 @@ def emulator(shared_emulator: Emulator) -> Emulator:
     """Return an emulator with two QPUs, a premium account and one on the Open plan, as new."""
     shared_emulator.reset()
     return shared_emulator
+
+
+@pytest.fixture
+def step(emulator: Emulator, tmp_path: Path) -> Iterator[Step]:
+    """Return a job's step that holds a session."""
+    with Step(emulator, tmp_path) as step:
+        yield step
+
+
+@pytest.fixture(scope="session")
+def slow_emulator() -> Iterator[Emulator]:
+    """Take longer for a task than any test does, and simulate nothing."""
+    with Emulator(result_bytes=200, task_seconds=120) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def slow_step(slow_emulator: Emulator, tmp_path: Path) -> Iterator[Step]:
+    """Return a job's step, the tasks of which run until the clock is moved."""
+    slow_emulator.reset()
+    with Step(slow_emulator, tmp_path) as step:
+        yield step
 
 
 @pytest.fixture

@@ -93,15 +93,21 @@ class Step:
             umask=umask,
         )
 
-    def start(self, *arguments: object, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    def start(
+        self,
+        *arguments: object,
+        stdout: int = subprocess.PIPE,
+        stderr: int = subprocess.PIPE,
+        environ: Mapping[str, str] | None = None,
+    ) -> subprocess.Popen[str]:
         """Start task_runner; it does not outlive this object."""
         process = subprocess.Popen(
             [TASK_RUNNER, *map(str, arguments)],
-            env=self.environ,
+            env=self.environ if environ is None else environ,
             cwd=self.directory,
             stdin=subprocess.PIPE,
             stdout=stdout,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             encoding="utf-8",
         )
         self._started.append(process)

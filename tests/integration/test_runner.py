@@ -7,29 +7,21 @@ import json
 import os
 import stat
 import subprocess
-from typing import TYPE_CHECKING
+import time
 
 import pytest
 from qiskit import QuantumCircuit, qasm3, transpile
 from qiskit.circuit.library import efficient_su2
 from qiskit.quantum_info import SparsePauliOp
+from qiskit_ibm_runtime.decoders.executor.decoder import ExecutorResultDecoder
 from qiskit_ibm_runtime.fake_provider import FakeFez
+from qiskit_ibm_runtime.options_models.executor import ExecutorOptions
+from qiskit_ibm_runtime.quantum_program import QuantumProgram
+from qiskit_ibm_runtime.quantum_program.converters.converters_2_0 import quantum_program_to_2_0
 
 from qpu_slurm import read_result, write_estimator_input, write_sampler_input
 from qpu_slurm.devkit.emulator import Drop, Fault
 from tests.integration.steps import TASK_RUNNER, Step, sampler_input
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from qpu_slurm.devkit.emulator import Emulator
-
-
-@pytest.fixture
-def step(emulator: Emulator, tmp_path: Path) -> Iterator[Step]:
-    with Step(emulator, tmp_path) as step:
-        yield step
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +126,23 @@ def test_an_estimator_input_of_the_python_api(step: Step, pair: QuantumCircuit) 
     assert read_result(step.output)[0].data.evs == pytest.approx([1, 1, 0], abs=0.1)
 
 
+def test_an_executor_input_of_the_runtime_client(step: Step) -> None:
+    circuit = QuantumCircuit(1, 1)
+    circuit.x(0)
+    circuit.measure(0, 0)
+    program = QuantumProgram(shots=20)
+    program.append_circuit_item(circuit)
+    parameters = quantum_program_to_2_0(program, ExecutorOptions()).model_dump(mode="json")
+    step.write("input.json", json.dumps({"program_id": "executor", "parameters": parameters}))
+
+    done = step.run("ibm_fez", step.input, step.output)
+
+    assert done.returncode == 0, done.stderr
+    (item,) = ExecutorResultDecoder.decode(step.output.read_text(encoding="utf-8"))
+    assert item["c"].shape == (20, 1)
+    assert item["c"].all()
+
+
 @pytest.mark.parametrize("support_qiskit", [True, False])
 def test_upstreams_sampler_example(step: Step, support_qiskit: bool) -> None:  # noqa: FBT001 - a parameter
     ansatz = efficient_su2(3, entanglement="linear", reps=1)
@@ -230,6 +239,21 @@ def test_a_fault_that_passes_costs_neither_the_task_nor_a_second_one(step: Step,
     assert done.returncode == 0, done.stderr
     assert read_result(step.output)[0].data.c.num_shots == 100
     assert len(step.tasks()) == 1
+
+
+def test_a_service_that_is_gone_while_the_task_runs_is_asked_again(slow_step: Step) -> None:
+    step = slow_step
+    process = step.start("ibm_fez", step.input, step.output)
+    step.wait_until_it_runs()
+    step.emulator.refuse(3)
+    time.sleep(3.5)
+    step.emulator.advance(200)
+
+    _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 0, errors
+    assert len(step.tasks()) == 1
+    assert step.output.exists()
 
 
 def test_it_says_how_it_is_used() -> None:

@@ -11,35 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qpu_slurm.devkit.emulator import Emulator, Fault
+from qpu_slurm.devkit.emulator import Fault
 from qpu_slurm.secret import Secret
 from tests.integration.steps import TASK_RUNNER, Step, sampler_input
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 COMPLETED, FAILED, BAD_INPUT, REFUSED, UNAVAILABLE, OUTPUT, CANCELLED, INTERNAL = (0, 1, 2, 3, 4, 5, 6, 70)
-
-
-@pytest.fixture(scope="module")
-def slow_emulator() -> Iterator[Emulator]:
-    """Take longer for a task than any test does, and simulate nothing."""
-    with Emulator(result_bytes=200, task_seconds=120) as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def step(emulator: Emulator, tmp_path: Path) -> Iterator[Step]:
-    with Step(emulator, tmp_path) as step:
-        yield step
-
-
-@pytest.fixture
-def slow_step(slow_emulator: Emulator, tmp_path: Path) -> Iterator[Step]:
-    slow_emulator.reset()
-    with Step(slow_emulator, tmp_path) as step:
-        yield step
 
 
 # 0

@@ -112,11 +112,24 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
 
 
+class Pieces(Protocol):
+    """A text in pieces, that can be gone through again: what is as big as 100 MB need not be in memory."""
+
+    def __len__(self) -> int:
+        """Return its length in bytes."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Go through it from its beginning."""
+
+
 class Provider(Protocol):
     """One QPU of one service, with one credential."""
 
     def status(self) -> QpuStatus:
         """Ask whether the QPU takes tasks."""
+
+    def configuration(self) -> bytes:
+        """Read what the QPU can do (qubits, gates, coupling), as JSON text in the service's words."""
 
     def open_session(self, max_ttl: int, *, known: Collection[str] = ()) -> Session:
         """Create a session.
@@ -148,7 +161,7 @@ class Provider(Protocol):
     def submit(
         self,
         program_id: str,
-        parameters: bytes,
+        parameters: bytes | Pieces,
         *,
         session_id: str,
         tags: Sequence[str],

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from typing import TYPE_CHECKING, Final, Self
 
-from qpu_slurm.errors import ServiceError, Unavailable
+from qpu_slurm.errors import ServiceError, TimedOut, Unavailable
 from qpu_slurm.providers.base import Task, TaskStatus
+from qpu_slurm.tasks import times
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
     from qpu_slurm.providers.base import Provider
@@ -26,6 +28,16 @@ PATIENCE: Final = 300.0
 """Seconds that a service may be away before a task that was submitted is given up."""
 
 LOG_LINES: Final = 20
+
+JOB_TAG: Final = "slurm-job:"
+TASK_TAG: Final = "qpu-slurm-task:"
+"""What our own tags begin with."""
+
+FIRST_POSITION: Final = 2.0
+"""Seconds of waiting after which a task's place in the queue is asked for, if somebody wants to know."""
+
+NEXT_POSITION: Final = (5.0, 0.1)
+"""It is asked for again after so many seconds, or after this part of the time of waiting, if that is more."""
 
 
 def pause(status: TaskStatus, seconds: float) -> float:
@@ -44,19 +56,26 @@ def pause(status: TaskStatus, seconds: float) -> float:
     return min(max(SHORTEST_PAUSE, TAIL * seconds), LONGEST_PAUSE.get(status, SHORTEST_PAUSE))
 
 
-def new_tags(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Make up a task's tags: its Slurm job's, and one that no other task has.
+def new_tags(environ: Mapping[str, str], more: Sequence[str] = ()) -> tuple[str, ...]:
+    """Make up a task's tags: its Slurm job's, one that no other task has, and the user's.
 
     Args:
         environ: A step's environment; there, SLURM_JOB_ID is the heterogeneous job's leader.
+        more: The user's own.
     """
     job_id = environ.get("SLURM_JOB_ID")
-    own = f"qpu-slurm-task:{os.urandom(8).hex()}"
-    return (f"slurm-job:{job_id}", own) if job_id else (own,)
+    own = f"{TASK_TAG}{os.urandom(8).hex()}"
+    return (f"{JOB_TAG}{job_id}", own, *more) if job_id else (own, *more)
 
 
 class Observer:
-    """Is told what becomes of a task; overwrite what is of interest."""
+    """Is told what becomes of a task; overwrite what is of interest.
+
+    Attributes:
+        wants_position: Whether a waiting task's place in the queue is worth a request now and then.
+    """
+
+    wants_position = False
 
     def submitting(self) -> None:
         """Take note that from now on, the service may have a task."""
@@ -64,8 +83,18 @@ class Observer:
     def submitted(self, task_id: str) -> None:
         """Take note that the service has the task."""
 
+    def adopted(self, task_id: str) -> None:
+        """Take note that the task was submitted before, by a process that is gone."""
+
     def changed(self, task: Task) -> None:
         """Take note of its new state."""
+
+    def moved(self, position: int) -> None:
+        """Take note of the waiting task's new place in the queue, from 1."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
 
     def unreachable(self, error: Unavailable) -> None:
         """Take note that the service did not say what the state is; it is asked again."""
@@ -81,19 +110,36 @@ class Execution:
     """One task's way, from its submission to its result.
 
     Use it as a context manager: a task that is not over when the block is left, by whatever exception, is
-    cancelled.
+    cancelled. Either `wait` for the task's end, or, with several in one thread, `poll` each when it is `due`.
 
     Args:
         provider: The QPU's service.
         observer: Who wants to know.
+        timeout: Seconds from the submission (or `restart_clock`) within which the task has to be over.
+
+    Attributes:
+        task_id: The service's id of it.
+        task: Its state as it was last seen.
+        polls: How often it was asked for without being over.
+        due: When to poll next, on the monotonic clock.
+        leave: Whether to leave the task alone, whatever happens: nobody waits for it to be cancelled.
     """
 
-    def __init__(self, provider: Provider, observer: Observer | None = None) -> None:
+    def __init__(
+        self, provider: Provider, observer: Observer | None = None, *, timeout: float | None = None
+    ) -> None:
         self._provider = provider
         self._observer = observer or Observer()
+        self._timeout = timeout
         self.task_id: str | None = None
         self.task: Task | None = None
         self.polls = 0
+        self.due = 0.0
+        self.leave = False
+        self._since = self._answered = 0.0
+        self._give_up = math.inf
+        self._position: int | None = None
+        self._ask_position = math.inf
 
     def submit(
         self, payload: Payload, *, session_id: str, tags: tuple[str, ...], cost: int | None = None
@@ -117,9 +163,14 @@ class Execution:
         task_id = self._provider.submit(
             payload.program_id, payload.parameters, session_id=session_id, tags=tags, cost=cost
         )
-        self.task_id = task_id
+        self._take(task_id)
         self._observer.submitted(task_id)
         return task_id
+
+    def adopt(self, task_id: str) -> None:
+        """Go on with a task that was submitted before; its time is counted from now."""
+        self._take(task_id)
+        self._observer.adopted(task_id)
 
     def wait(self) -> Task:
         """Wait until the task is over.
@@ -128,28 +179,45 @@ class Execution:
             Its final state.
 
         Raises:
+            As `poll` does.
+        """
+        while (task := self.poll()) is None:
+            self._observer.sleep(max(self.due - time.monotonic(), 0))
+        return task
+
+    def poll(self) -> Task | None:
+        """Ask for the task's state.
+
+        Returns:
+            Its final state; None if it is not over.
+
+        Raises:
             Refused: The service does not let us look at it any more.
+            TimedOut: It should be over by now.
             Unavailable: The service has been away for `PATIENCE` seconds.
         """
-        status = TaskStatus.QUEUED
-        since = answered = time.monotonic()
-        while True:
-            try:
-                task = self._provider.task(self._id())
-            except Unavailable as error:
-                if time.monotonic() - answered > PATIENCE:
-                    raise
-                self._observer.unreachable(error)
-            else:
-                answered = time.monotonic()
-                if self.task is None or task.status is not status:
-                    status, since = task.status, answered
-                    self.task = task
-                    self._observer.changed(task)
-                if task.status.final:
-                    return task
-            self.polls += 1
-            time.sleep(pause(status, time.monotonic() - since))
+        try:
+            task = self._provider.task(self._id())
+        except Unavailable as error:
+            if time.monotonic() - self._answered > PATIENCE:
+                raise
+            self._observer.unreachable(error)
+        else:
+            self._see(task)
+            if task.status.final:
+                return task
+        self.polls += 1
+        now = time.monotonic()
+        if now >= self._give_up:
+            raise TimedOut(f"Task {self.task_id} was not over after {self._timeout:g} s.")
+        status = self.task.status if self.task else TaskStatus.QUEUED
+        self.due = min(now + pause(status, now - self._since), self._give_up)
+        return None
+
+    def restart_clock(self) -> None:
+        """Count the time of a task that waits from now on: it waited behind one of its user's own."""
+        if self._timeout is not None and (self.task is None or self.task.status is TaskStatus.QUEUED):
+            self._give_up = time.monotonic() + self._timeout
 
     def result(self) -> Iterator[bytes]:
         """Read the completed task's result text, in pieces.
@@ -177,7 +245,7 @@ class Execution:
         Raises:
             ServiceError: The service does not, or does not answer.
         """
-        if self.task_id is None or (self.task and self.task.status.final):
+        if self.task_id is None or self.leave or (self.task and self.task.status.final):
             return
         self._observer.cancelling(self.task_id)
         self._provider.cancel_task(self.task_id)
@@ -196,6 +264,36 @@ class Execution:
         except ServiceError as failure:
             # The first error is the one to hear of; the end of the session will take the task with it.
             error.add_note(f"It could not be cancelled: {failure}")
+
+    def _take(self, task_id: str) -> None:
+        """Begin to wait for a task."""
+        self.task_id = task_id
+        self.due = self._since = self._answered = time.monotonic()
+        if self._timeout is not None:
+            self._give_up = self._since + self._timeout
+        if self._observer.wants_position:
+            self._ask_position = self._since + FIRST_POSITION
+
+    def _see(self, task: Task) -> None:
+        """Take note of the task's state, and ask for its place in the queue when that is due."""
+        self._answered = time.monotonic()
+        if self.task is None or task.status is not self.task.status:
+            self.task = task
+            self._since = self._answered
+            self._observer.changed(task)
+        if task.status is TaskStatus.QUEUED and self._answered >= self._ask_position:
+            try:
+                position = times.read(self._provider.metrics(task.id)).position
+            except ServiceError:
+                position = None
+            if position is None:  # nothing to be had: not asked for again
+                self._ask_position = math.inf
+                return
+            least, part = NEXT_POSITION
+            self._ask_position = self._answered + max(least, part * (self._answered - self._since))
+            if position != self._position:
+                self._position = position
+                self._observer.moved(position)
 
     def _id(self) -> str:
         if self.task_id is None:

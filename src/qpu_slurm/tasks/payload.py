@@ -11,7 +11,8 @@ An input file is `{"program_id": …, "parameters": {…}}` (the serialized inpu
 A circuit is OpenQASM 3 text, or `{"__type__": "QuantumCircuit", "__value__": base64(zlib(QPY))}`, as
 qiskit-ibm-runtime's RuntimeEncoder writes it. Only what surrounds the big leaves is looked at, by msgspec,
 which passes over the rest without building it: what is submitted is the text that was read, and the
-service has the last word on all that stands in it.
+service has the last word on all that stands in it. A big input is checked by its outline, and stays where
+it is: its size costs no memory.
 """
 
 from __future__ import annotations
@@ -26,10 +27,14 @@ import msgspec
 from msgspec import Meta, Raw, Struct, field
 
 from qpu_slurm.errors import PayloadError
+from qpu_slurm.providers.base import Pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
+    from typing import BinaryIO
+
+    from qpu_slurm.tasks.outline import Outline
 
 _S = TypeVar("_S", bound=Struct)
 
@@ -45,7 +50,14 @@ JSON_ADVICE: Final = "An input is one JSON document in UTF-8, without NaN or Inf
 
 # White space and comments may come before the version, which has to come before anything else.
 _OPENQASM = re.compile(r"(?:\s|//[^\n]*\n|/\*.*?\*/)*OPENQASM\s+(\d+)", re.DOTALL)
+_COMMENTS = re.compile(r"(?:\s|//[^\n]*\n|/\*.*?\*/)*(?://[^\n]*|/\*(?:(?!\*/).)*)?", re.DOTALL)
 _QPY_MAGIC: Final = b"QISKIT"
+
+SMALL: Final = 4 << 20
+"""Bytes of an input that is read as a whole; of a bigger one, an outline is checked."""
+
+HEAD: Final = 1024
+"""Characters that tell what a string is: as many does an outline keep."""
 
 
 class Payload(Struct, frozen=True):
@@ -53,11 +65,12 @@ class Payload(Struct, frozen=True):
 
     Attributes:
         program_id: `sampler`, `estimator` or `executor`.
-        parameters: The program's parameters, as JSON text: what was read, unchanged.
+        parameters: The program's parameters, as JSON text: what was read, unchanged. Of a big input, they
+            are read again whenever they are gone through.
     """
 
     program_id: str
-    parameters: bytes
+    parameters: bytes | Pieces
 
 
 class _Envelope(Struct, forbid_unknown_fields=True):
@@ -110,10 +123,39 @@ def read(path: Path) -> Payload:
         PayloadError: It cannot be read, or `load` refuses it.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            return receive(file, source=str(path))
     except OSError as error:
         raise PayloadError(f"The input {path} cannot be read: {error.strerror}.") from error
-    return load(data, source=str(path))
+
+
+def receive(file: BinaryIO, *, source: str) -> Payload:
+    """Read and check an input from an open file; what comes from a pipe and is big is kept in a file.
+
+    Args:
+        file: Where it comes from.
+        source: What to call it in errors.
+
+    Raises:
+        PayloadError: It cannot be read or kept, or `load` refuses it.
+    """
+    try:
+        head = file.read(SMALL + 1)
+        if len(head) <= SMALL:
+            return load(head, source=source)
+        # Here, since a small input has no use for it.
+        from qpu_slurm.tasks.stretch import Stretch  # noqa: PLC0415
+
+        stretch = Stretch.behind(head, file, source=source)
+    except OSError as error:
+        raise PayloadError(f"{source}: it cannot be read: {error.strerror}.") from error
+    del head
+    try:
+        outline = _outline(stretch)
+        envelope = _check(outline.text)
+    except PayloadError as error:
+        raise PayloadError(f"{source}: {error}") from error
+    return Payload(envelope.program_id, stretch.part(*outline.parameters))
 
 
 def load(data: bytes, *, source: str = "input") -> Payload:
@@ -127,15 +169,31 @@ def load(data: bytes, *, source: str = "input") -> Payload:
         PayloadError: It is not an input in one of the forms that the service takes: the sentence says where
             and what was expected.
     """
-    if not data or data.isspace():
-        raise PayloadError(f"{source}: it is empty. {ENVELOPE_ADVICE}")
     try:
-        envelope = _decode(data, _Envelope, "", ENVELOPE_ADVICE)
-        _check_text(envelope.parameters)
-        _CHECKS[envelope.program_id](envelope.parameters)
+        envelope = _check(data)
     except PayloadError as error:
         raise PayloadError(f"{source}: {error}") from error
     return Payload(envelope.program_id, bytes(envelope.parameters))
+
+
+def _check(text: bytes) -> _Envelope:
+    """Check an input's text, or its outline's."""
+    if not text or text.isspace():
+        raise PayloadError(f"it is empty. {ENVELOPE_ADVICE}")
+    envelope = _decode(text, _Envelope, "", ENVELOPE_ADVICE)
+    _check_text(envelope.parameters)
+    _CHECKS[envelope.program_id](envelope.parameters)
+    return envelope
+
+
+def _outline(pieces: Iterable[bytes]) -> Outline:
+    """Read through a big input."""
+    from qpu_slurm.tasks.outline import NotJson, Outline  # noqa: PLC0415 - likewise
+
+    try:
+        return Outline(pieces)
+    except (NotJson, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise PayloadError(f"{_unreadable(error)}. {JSON_ADVICE}") from error
 
 
 def _check_sampler(parameters: Raw) -> None:
@@ -178,19 +236,24 @@ def _check_circuit(circuit: str | _QpyCircuit, where: str) -> None:
     """Look at the first bytes of a circuit: is it what it says to be?"""
     if isinstance(circuit, str):
         version = _OPENQASM.match(circuit)
-        if version is None:
+        if version is None and not _is_cut(circuit):
             raise PayloadError(f'{where}: the text does not begin with "OPENQASM 3.0;". {CIRCUIT_ADVICE}')
-        if version[1] != "3":
+        if version and version[1] != "3":
             raise PayloadError(f"{where}: this is OpenQASM {version[1]}. {CIRCUIT_ADVICE}")
     elif not _is_qpy(circuit.value):
         raise PayloadError(f"{where}: its __value__ is not base64(zlib(QPY)). {CIRCUIT_ADVICE}")
+
+
+def _is_cut(circuit: str) -> bool:
+    """Whether this may be an outline's circuit that is cut before its version comes: the service will see."""
+    return len(circuit) == HEAD and _COMMENTS.fullmatch(circuit) is not None
 
 
 def _is_qpy(value: Raw) -> bool:
     """Whether a JSON string begins as base64(zlib(QPY)) does; its first kilobyte is enough to tell."""
     if _first(value) != b'"':
         return False
-    start = bytes(memoryview(value)[1:-1][:1024])
+    start = bytes(memoryview(value)[1:-1][:HEAD])
     if b"\\" in start:
         return True  # A writer that escapes "/": legal, and too rare to unescape here. The service will see.
     try:
@@ -244,12 +307,18 @@ def _decode(text: bytes | Raw, kind: type[_S], where: str, advice: str) -> _S:
         what, _, path = str(error).partition(" - at `$")
         where += path.removesuffix("`") if where else path.removesuffix("`").lstrip(".")
         raise problem(_uncapitalized(what), advice) from error
-    except UnicodeDecodeError as error:
-        raise problem("not UTF-8 text", JSON_ADVICE) from error
-    except msgspec.DecodeError as error:
-        raise problem(f"this is not JSON ({_uncapitalized(str(error))})", JSON_ADVICE) from error
-    except RecursionError as error:
-        raise problem("nested too deeply", JSON_ADVICE) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise problem(_unreadable(error), JSON_ADVICE) from error
+
+
+def _unreadable(error: Exception) -> str:
+    """Say why a text cannot be read."""
+    if isinstance(error, UnicodeDecodeError):
+        return "not UTF-8 text"
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    # msgspec writes "JSON is malformed: invalid character (byte 5)".
+    return f"this is not JSON ({_uncapitalized(str(error).removeprefix('JSON is malformed: '))})"
 
 
 def _uncapitalized(text: str) -> str:

@@ -1,76 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""task_runner: execute a serialized primitive input in the job's session, and write its result.
+"""task_runner: execute serialized primitive inputs in the job's session, and write their results.
 
-It starts within a fraction of a second: qiskit is never imported, and what speaks HTTP only once the input
-is known to be good.
+It starts within a fraction of a second: qiskit is never imported (but for `--dry-run`, and only if it is
+there), and what speaks HTTP only once the input is known to be good.
+
+    arguments   the command line
+    crew, work  all inputs of a call; one input's way
+    execute     the task: submitted, waited for, cancelled (the Python API's, too)
+    payload, overrides, output, record   what is read, changed, written, remembered
+    voice, line                          what people read
+    summary, exits                       what programs read
+    dry_run, qasm                        what `--dry-run` finds
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-import traceback
-from enum import IntEnum
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from qpu_slurm import environment, providers
-from qpu_slurm.errors import (
-    ConfigError,
-    OutputError,
-    PayloadError,
-    QpuSlurmError,
-    Refused,
-    ServiceError,
-    UserMistake,
-)
-from qpu_slurm.providers.base import TaskStatus
+from qpu_slurm import environment
+from qpu_slurm.errors import OutputError
 from qpu_slurm.qpu import choose
-from qpu_slurm.tasks import payload
-from qpu_slurm.tasks.execute import Execution, new_tags
+from qpu_slurm.tasks.arguments import STDIO, parse
+from qpu_slurm.tasks.crew import Crew
+from qpu_slurm.tasks.exits import Exit, exit_of
 from qpu_slurm.tasks.output import Output
 from qpu_slurm.tasks.signals import EndingSignals, Stopped
+from qpu_slurm.tasks.summary import Summary
 from qpu_slurm.tasks.voice import Voice
+from qpu_slurm.tasks.work import Bench
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-
-class Exit(IntEnum):
-    """What task_runner's exit code says. It is a contract: docs/task_runner.md."""
-
-    COMPLETED = 0
-    FAILED = 1
-    BAD_INPUT = 2
-    REFUSED = 3
-    UNAVAILABLE = 4
-    OUTPUT = 5
-    CANCELLED = 6
-    INTERNAL = 70
-
-
-EXIT_CODES: Final = """\
-exit codes:
-  0   completed: the result is written
-  1   the task failed on the QPU
-  2   bad input or usage: nothing was submitted
-  3   refused: the job holds no such QPU, its session is closed, or the service denies access
-  4   the service is not available
-  5   the output cannot be written
-  6   cancelled, by a signal or on the service's side
-  70  an error in task_runner itself
-"""
-
-# The first that fits; more special ones stand first.
-_EXIT_OF: Final[tuple[tuple[type[QpuSlurmError], Exit], ...]] = (
-    (PayloadError, Exit.BAD_INPUT),
-    (OutputError, Exit.OUTPUT),
-    (Refused, Exit.REFUSED),
-    (ServiceError, Exit.UNAVAILABLE),
-    (UserMistake, Exit.REFUSED),
-    (ConfigError, Exit.REFUSED),
-)
+    from qpu_slurm.tasks.arguments import Options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,107 +45,81 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         See `Exit`.
     """
-    options = _parser().parse_args(arguments)
-    voice = Voice(_level(options, os.environ))
+    options = parse(arguments, os.environ)
+    voice = Voice(options.level)
     try:
         with EndingSignals() as signals:
             return _run(options, os.environ, voice, signals)
-    except Stopped as stop:
+    except Stopped as stop:  # while the summary was written
         voice.give_up(f"stopped by {stop.name}", stop)
         return Exit.CANCELLED
-    except QpuSlurmError as error:
-        voice.give_up(str(error), error)
-        return next((code for kind, code in _EXIT_OF if isinstance(error, kind)), Exit.INTERNAL)
-    except Exception as error:  # noqa: BLE001 - the last resort: a documented code, and advice before the trace
-        voice.give_up(f"an error of task_runner itself: {type(error).__name__}: {error}", error)
-        voice.error("please report it, with these lines:\n" + "".join(traceback.format_exception(error)))
-        return Exit.INTERNAL
+    finally:
+        voice.close()
 
 
-def _run(
-    options: argparse.Namespace, environ: Mapping[str, str], voice: Voice, signals: EndingSignals
+def _run(options: Options, environ: Mapping[str, str], voice: Voice, signals: EndingSignals) -> Exit:
+    """Do what was asked for, and sum it up."""
+    summary = Summary(qpu=options.name, slurm_job_id=environ.get("SLURM_JOB_ID"))
+    with ExitStack() as stack:
+        place = None
+        try:
+            if options.summary is not None:
+                place = stack.enter_context(
+                    Output(None if options.summary == STDIO else Path(options.summary))
+                )
+            code, message = _execute(options, environ, voice, signals, summary), ""
+        except Stopped as stop:
+            code, message = Exit.CANCELLED, f"stopped by {stop.name}"
+            voice.give_up(message, stop)
+        except Exception as error:  # noqa: BLE001 - the last resort: a documented code, and advice before the trace
+            code, message = exit_of(error), str(error)
+            if code is Exit.INTERNAL:
+                message = f"an error of task_runner itself: {type(error).__name__}: {error}"
+            voice.give_up(message, error)
+        voice.close()
+        if place is not None:
+            summary.end(code, message)
+            try:
+                place.write([summary.text()])
+            except OutputError as error:
+                voice.error(str(error))
+                code = max(code, Exit.OUTPUT)
+        return code
+
+
+def _execute(
+    options: Options, environ: Mapping[str, str], voice: Voice, signals: EndingSignals, summary: Summary
 ) -> Exit:
-    """Execute one input.
+    """Execute the inputs.
 
     Raises:
-        QpuSlurmError: It came to nothing; `main` knows the exit code.
+        QpuSlurmError: No input had its turn.
         Stopped: A signal came.
     """
-    if options.input == "-":
-        task_input = payload.load(sys.stdin.buffer.read() if sys.stdin else b"", source="standard input")
-    else:
-        task_input = payload.read(Path(options.input))
     qpu = choose(environment.from_environ(environ), options.name)
-    session_id, tags = qpu.session(), new_tags(environ)
-    with (
-        Output(None if options.output == "-" else Path(options.output)) as output,
-        Execution(providers.connect(qpu.access()), voice) as execution,
-    ):
-        # A signal between a request and its answer would leave a task behind whose id nobody knows.
-        with signals.held():
-            execution.submit(task_input, session_id=session_id, tags=tags, cost=qpu.task_timeout)
-        voice.debug(f"backend {qpu.backend}, session {session_id}, tags {' '.join(tags)}")
-        task = execution.wait()
-        voice.debug(f"asked {execution.polls + 1} times")
-        if task.status is TaskStatus.COMPLETED:
-            output.write(execution.result())
-            voice.written(output.name)
-            return Exit.COMPLETED
-        if task.status is TaskStatus.CANCELLED:
-            voice.error(f"task {task.id} was cancelled on the service's side. {task.reason}".rstrip())
-            return Exit.CANCELLED
-        voice.failed(task, execution.log_tail())
-        return Exit.FAILED
+    summary.backend, summary.session_id = qpu.backend, qpu.session_id
+    bench = Bench(options, environ, qpu, voice, signals)
+    if options.dry_run:
+        from qpu_slurm.tasks.dry_run import dry_run  # noqa: PLC0415 - seldom
+
+        return dry_run(bench, summary)
+    qpu.session()
+    if options.records:
+        _make_directories(options)
+    return Crew(bench, summary).run()
 
 
-class _Version(argparse.Action):
-    """Prints the version; only then is it looked up."""
+def _make_directories(options: Options) -> None:
+    """Make the results' directory.
 
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from qpu_slurm import __version__  # noqa: PLC0415 - reading the package's metadata takes its time
-
-        sys.stdout.write(f"task_runner (qpu_slurm) {__version__}\n")
-        parser.exit()
-
-
-def _parser() -> argparse.ArgumentParser:
-    """Describe the command's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="task_runner",
-        description="Execute a serialized primitive input on a QPU of this Slurm job, in the job's session.",
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("name", metavar="NAME", help="the QPU, as in --qpu=NAME")
-    parser.add_argument("input", metavar="INPUT", help="the input file; - is standard input")
-    parser.add_argument(
-        "output",
-        metavar="OUTPUT",
-        nargs="?",
-        default="-",
-        help="the file to write the result to, whole or not at all; without it, or with -, standard output",
-    )
-    loudness = parser.add_mutually_exclusive_group()
-    loudness.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
-    loudness.add_argument("-v", "--verbose", action="store_true", help="say more")
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and end")
-    return parser
-
-
-def _level(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    """Say how much to say: as asked for, or else as srun was (its -Q and -vv, in SRUN_DEBUG)."""
-    if options.quiet:
-        return Voice.ERRORS
-    if options.verbose:
-        return Voice.DEBUG
-    srun = environ.get("SRUN_DEBUG", "")
-    return (
-        Voice.ERRORS
-        if srun in {"0", "1", "2"}
-        else Voice.DEBUG
-        if srun in {"4", "5", "6"}
-        else Voice.PROGRESS
-    )
+    Raises:
+        OutputError: It cannot be made.
+    """
+    for directory in {place.parent for _, place in options.inputs if place is not None}:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"The directory {directory} cannot be made: {error.strerror}.") from error
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -32,6 +31,7 @@ from requests.auth import AuthBase
 from urllib3.exceptions import InvalidHeader, MaxRetryError, NewConnectionError
 from urllib3.util import Retry
 
+from qpu_slurm import __version__
 from qpu_slurm.errors import AnswerLost, Refused, ServiceError, Unavailable
 from qpu_slurm.providers.ibm.answers import error_of, quote
 
@@ -44,10 +44,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-try:
-    CLIENT = f"qpu_slurm/{version('qpu_slurm')}"
-except PackageNotFoundError:  # a checkout that was not installed
-    CLIENT = "qpu_slurm"
+CLIENT = f"qpu_slurm/{__version__}"
 
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 10.0
@@ -213,6 +210,11 @@ class Http:
         return local + self._skew
 
     def _send(self, request: _Request, token: Secret | None, give_up: float) -> requests.Response:
+        if self._session.trust_env:
+            # Proxies and certificates are looked up in the environment once, and not with every request.
+            found = self._session.merge_environment_settings(self._base, {}, None, None, None)
+            self._session.proxies, self._session.verify = found["proxies"], found["verify"]
+            self._session.trust_env = False
         left = max(give_up - time.monotonic(), 0.01)
         response = self._session.request(
             request.method,

@@ -7,7 +7,7 @@ import logging
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
 
 import msgspec
@@ -23,7 +23,7 @@ from qpu_slurm.providers.ibm.once import once
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-    from qpu_slurm.providers.base import Access
+    from qpu_slurm.providers.base import Access, Pieces
 
 T = TypeVar("T")
 
@@ -96,6 +96,10 @@ class QuantumComputeService:
         online = answer.state and answer.status.lower() in {"active", "online"}
         reason = "" if online else answers.quote(answer.message or answer.status or "not operational")
         return QpuStatus(online=online, reason=reason, queue_length=max(answer.length_queue, 0))
+
+    def configuration(self) -> bytes:
+        """Read what the QPU can do, as JSON text in the service's words."""
+        return self._http.call("GET", f"/backends/{_part(self._access.backend)}/configuration", answers.read)
 
     # Sessions.
 
@@ -318,16 +322,6 @@ class QuantumComputeService:
         return [job for job in jobs if set(tags) <= set(job.tags or tags)]
 
 
-class Pieces(Protocol):
-    """A text in pieces, that can be gone through again: a file of 100 MB need not be in memory."""
-
-    def __len__(self) -> int:
-        """Return its length in bytes."""
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Go through it from its beginning."""
-
-
 class _Spliced:
     """A submission's body: the envelope with the parameters put in as they are.
 
@@ -342,11 +336,15 @@ class _Spliced:
         return len(self._head) + len(self._parameters) + 1
 
     def __iter__(self) -> Iterator[bytes]:
-        yield self._head
         if isinstance(self._parameters, bytes):
+            if len(self) <= _PIECE:  # in one piece, which is one packet less to wait for
+                yield self._head + self._parameters + b"}"
+                return
+            yield self._head
             for start in range(0, len(self._parameters), _PIECE):
                 yield self._parameters[start : start + _PIECE]
         else:
+            yield self._head
             yield from self._parameters
         yield b"}"
 

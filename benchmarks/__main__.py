@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures; see the package."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import api, figures, memory, runner, tail, throughput, workflow
+
+PARTS = {
+    "api": api.measure,
+    "runner": runner.measure,
+    "tail": tail.measure,
+    "memory": memory.measure,
+    "throughput": throughput.measure,
+    "workflow": workflow.measure,
+}
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    """Be the command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)")
+    parser.add_argument("--docs", action="store_true", help="write docs/performance.md, too")
+    arguments = parser.parse_args()
+    unknown = set(arguments.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"there is no part {unknown.pop()!r}")
+    if arguments.docs and arguments.parts:
+        parser.error("the documentation is written of all parts, measured in one run")
+    console = Console(highlight=False)
+    found: list[figures.Figure] = []
+    for name in arguments.parts or PARTS:
+        begin = time.monotonic()
+        with console.status(f"measuring: {name}"):
+            found += PARTS[name]()
+        console.print(f"{name}: {time.monotonic() - begin:.0f} s")
+    figures.write_json(found, CHECKOUT / "build" / "bench.json")
+    console.print(figures.table(found))
+    for figure in found:
+        if figure.note:
+            console.print(f"{figure.key}: {figure.note}", markup=False)
+    if arguments.docs:
+        (CHECKOUT / "docs" / "performance.md").write_text(figures.markdown(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

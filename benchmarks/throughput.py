@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many small tasks through one session, in one call."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.figures import Figure
+from benchmarks.processes import pairs, rounded
+from benchmarks.step import QPU, Step, sampler_input
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TASKS = 200
+AHEAD = 8
+_PAIRS = 5
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory, in a directory of our own
+
+
+def measure() -> Iterator[Figure]:
+    """Compare with the bare requests, one task after the other."""
+    with Step(result_bytes=1000) as step, tempfile.TemporaryDirectory(dir=_MEMORY) as memory:
+        yield _figure(step, step.directory, "runner.throughput_vs_limit", "one after the other", at_least=0.8)
+        yield _figure(
+            step,
+            Path(memory),
+            "runner.throughput_in_memory_vs_limit",
+            "one after the other, results in memory",
+        )
+        yield _figure(
+            step,
+            step.directory,
+            "runner.throughput_ahead_vs_limit",
+            f"{AHEAD} with the service at once",
+            "--jobs",
+            AHEAD,
+        )
+
+
+def _figure(
+    step: Step, directory: Path, key: str, what: str, *options: object, at_least: float | None = None
+) -> Figure:
+    inputs = [step.directory / f"input-{number}.json" for number in range(TASKS)]
+    for path in inputs:
+        path.write_text(sampler_input())
+    results, bare_results = directory / "results", directory / "bare-results"
+
+    def ours() -> float:
+        _empty(results)
+        seconds = step.run_ours(*options, QPU, "--output-dir", results, *inputs).seconds
+        written = sum((results / source.name).exists() for source in inputs)
+        if written < TASKS:
+            raise RuntimeError(f"only {written} of {TASKS} results were written")
+        return seconds
+
+    def bare() -> float:
+        _empty(bare_results)
+        paths = [path for source in inputs for path in (source, bare_results / source.name)]
+        return step.run_bare(QPU, *paths).seconds
+
+    found = pairs(bare, ours, _PAIRS)
+    limit, seconds = found.medians
+    return Figure(
+        key=key,
+        what=f"tasks a second, {TASKS} small tasks in one call, against the bare requests: {what}",
+        value=found.ratio,
+        at_least=at_least,
+        details={"seconds": rounded(found.other), "limit_seconds": rounded(found.one)},
+        note=(
+            f"{TASKS / seconds:.0f} tasks a second, the bare requests get {TASKS / limit:.0f}. Ours are "
+            "checked, recorded and brought to disk one by one."
+        ),
+    )
+
+
+def _empty(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()

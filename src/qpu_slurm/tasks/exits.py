@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What task_runner's exit code says. It is a contract: docs/task_runner.md."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+from qpu_slurm.errors import (
+    ConfigError,
+    OutputError,
+    PayloadError,
+    QpuSlurmError,
+    Refused,
+    ServiceError,
+    TimedOut,
+    UserMistake,
+)
+
+
+class Exit(IntEnum):
+    """An exit code. Of several tasks, the highest counts."""
+
+    COMPLETED = 0
+    FAILED = 1
+    BAD_INPUT = 2
+    REFUSED = 3
+    UNAVAILABLE = 4
+    OUTPUT = 5
+    CANCELLED = 6
+    TIMED_OUT = 7
+    INTERNAL = 70
+
+    @property
+    def reason(self) -> str:
+        """Its name in a summary."""
+        return self.name.lower()
+
+
+HELP: Final = """\
+exit codes:
+  0   completed: the result is written
+  1   the task failed on the QPU
+  2   bad input or usage: nothing was submitted
+  3   refused: the job holds no such QPU, its session is closed, or the service denies access
+  4   the service is not available
+  5   the output cannot be written
+  6   cancelled, by a signal or on the service's side
+  7   cancelled, since it took longer than --timeout
+  70  an error in task_runner itself
+Of several inputs, the highest counts.
+"""
+
+# The first that fits; more special ones stand first.
+_OF: Final[tuple[tuple[type[QpuSlurmError], Exit], ...]] = (
+    (PayloadError, Exit.BAD_INPUT),
+    (OutputError, Exit.OUTPUT),
+    (TimedOut, Exit.TIMED_OUT),
+    (Refused, Exit.REFUSED),
+    (ServiceError, Exit.UNAVAILABLE),
+    (UserMistake, Exit.REFUSED),
+    (ConfigError, Exit.REFUSED),
+)
+
+
+def exit_of(error: BaseException) -> Exit:
+    """Say which exit code an error comes to; one that nobody raised on purpose is task_runner's own."""
+    return next((code for kind, code in _OF if isinstance(error, kind)), Exit.INTERNAL)
