@@ -16,7 +16,8 @@ from qpu_slurm.leases.broker import Broker
 from qpu_slurm.leases.model import LeaseState
 from qpu_slurm.leases.reaper import Reaper
 from qpu_slurm.slurm.job import JobRecord
-from tests.unit.test_leases import Service, bind, broker, config, journal, raises, request, service
+from tests.unit.memory_service import Service, request
+from tests.unit.test_leases import bind, broker, config, journal, raises, service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
