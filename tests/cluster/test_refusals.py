@@ -103,13 +103,13 @@ def test_a_task_that_fails_ends_the_chain(lab: Lab) -> None:
     job = lab.submit(
         "#!/bin/sh\n#SBATCH --qpu=ibm_fez\n"
         """echo '{"program_id": "sampler", "parameters": {"pubs": [["OPENQASM 3.0; nonsense"]]}}' |\n"""
-        "task_runner ibm_fez - out.json\n"
+        "task_runner ibm_fez - never.json\n"
     )
     next_one = lab.submit(["--kill-on-invalid-dep=yes", f"--dependency=afterok:{job}", "--wrap=true"])
 
     assert lab.wait(job) == "FAILED"
     assert lab.wait(next_one) == "CANCELLED"
-    assert not (lab.cluster.home() / "out.json").exists()
+    assert not (lab.cluster.home() / "never.json").exists()
 
 
 def test_cancelled_while_a_task_runs(lab: Lab) -> None:
