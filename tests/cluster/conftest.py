@@ -29,8 +29,9 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-OUTAGE = "[outage]\ntries = 2\ndelay = 1\nmax_delay = 2\nacquire_timeout = 5\n"
-"""An outage is over soon here, so that a requeued job need not be waited for long."""
+OUTAGE = "[outage]\ntries = 2\ndelay = 4\nmax_delay = 4\nacquire_timeout = 5\n"
+"""An outage is over soon here, so that a requeued job need not be waited for long; but not before the job's
+first run has been cleaned up: Slurm makes two minutes of such a delay."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
