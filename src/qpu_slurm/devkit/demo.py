@@ -37,7 +37,7 @@ _MILESTONES = {
 
 
 _KEYS: dict[Credentials, str] = {
-    "gateway": "Jobs reach the service through the gateway at {gateway}; the API key never leaves it.",
+    "gateway": "The gateway ({gateway}) has the API key; no job ever sees it.",
     "user": "Sessions are opened with the user's own API key, which his job gets.",
     "shared": "Sessions are opened with the admin's API key, which every job gets: insecure.",
 }
