@@ -4,13 +4,14 @@
 # make test        check and test everything (lint, unit, integration, cluster)
 # make test-unit   the tests that take seconds and need neither network nor Slurm
 # make bench       measure, side by side with upstream (ARGS=--docs: write docs/performance.md, too)
+# make bench-gateway  measure what the gateway adds to a request
 # make lock        resolve pyproject.toml's dependencies into requirements.lock
 # make clean       remove what was built
 
 VENV := $(shell tools/setup --venv)
 PYTEST := $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
-.PHONY: demo bench test lint test-unit test-integration test-cluster test-plugin setup lock clean help
+.PHONY: demo bench bench-gateway test lint test-unit test-integration test-cluster test-plugin setup lock clean help
 .NOTPARALLEL:
 
 help:
@@ -24,6 +25,9 @@ demo: setup
 
 bench: setup
 	$(VENV)/bin/python -m benchmarks $(ARGS)
+
+bench-gateway: setup
+	$(VENV)/bin/python -m benchmarks.gateway $(ARGS)
 
 test: lint test-plugin test-unit test-integration test-cluster
 

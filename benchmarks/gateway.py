@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the gateway costs: the same requests with it and without it, side by side, to one emulator.
 
-    python benchmarks/gateway.py [--seconds S] [--json FILE]
+    python -m benchmarks.gateway [--seconds S] [--json FILE]
 
 - latency: each of 1, 50 and 200 jobs asks for its task twice a second, in turn directly and through the
   gateway, so that both ways see the same machine at the same time;
