@@ -78,9 +78,9 @@ _SPLIT = {
 
 
 _NOTE_HETJOB = (
-    "Ours begins later, by what two prologs in Python take, and ends sooner. What upstream's hooks take is not "
-    "counted, and a task of 2 s is over just as upstream asks for it. When Slurm starts a job differs by a "
-    "second."
+    "Ours begins later, by what two prologs in Python take, and its steps take less. What upstream's hooks "
+    "take is not counted, and a task of 2 s is over just as upstream asks for it. When Slurm starts a job "
+    "differs by a second from run to run."
 )
 _NOTE_SPLIT = (
     "The aim is “well below 1.0”. This cluster is idle: what is saved is the start of two jobs, and on a "

@@ -87,7 +87,11 @@ def verdict(text: bytes) -> str:
 def test_an_outline_is_judged_as_its_input_is(value: dict[str, Any], indent: int | None, size: int) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=size % 2 == 0).encode()
 
-    outline = Outline(text[at : at + size] for at in range(0, len(text), size))
+    try:
+        outline = Outline(text[at : at + size] for at in range(0, len(text), size))
+    except NotJson:  # Python writes Infinity
+        assert "this is not JSON" in verdict(text)
+        return
 
     assert verdict(outline.text) == verdict(text)
     start, end = outline.parameters

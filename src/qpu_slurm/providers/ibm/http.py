@@ -210,11 +210,6 @@ class Http:
         return local + self._skew
 
     def _send(self, request: _Request, token: Secret | None, give_up: float) -> requests.Response:
-        if self._session.trust_env:
-            # Proxies and certificates are looked up in the environment once, and not with every request.
-            found = self._session.merge_environment_settings(self._base, {}, None, None, None)
-            self._session.proxies, self._session.verify = found["proxies"], found["verify"]
-            self._session.trust_env = False
         left = max(give_up - time.monotonic(), 0.01)
         response = self._session.request(
             request.method,
@@ -226,6 +221,11 @@ class Http:
             stream=True,
             allow_redirects=False,
         )
+        if self._session.trust_env:
+            # Proxies and certificates are looked up in the environment once, and not with every request.
+            found = self._session.merge_environment_settings(self._base, {}, None, None, None)
+            self._session.proxies, self._session.verify = found["proxies"], found["verify"]
+            self._session.trust_env = False
         self._note_clock(response)
         return response
 
