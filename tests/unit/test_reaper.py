@@ -203,9 +203,7 @@ def test_two_reapers_at_once_end_each_session_once(
     assert service.open_sessions() == []
 
 
-def test_ten_thousand_leases_are_looked_through(
-    reaper: Reaper, journal: Journal, slurm: Slurm
-) -> None:
+def test_ten_thousand_leases_are_looked_through(reaper: Reaper, journal: Journal, slurm: Slurm) -> None:
     with journal._transaction() as db:  # noqa: SLF001 - ten thousand by themselves take a minute to write
         db.executemany(
             "INSERT INTO leases (job_id, user_id, qpu, state, session_id, created_at)"
