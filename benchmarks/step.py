@@ -21,6 +21,7 @@ from qpu_slurm.secret import Secret
 
 if TYPE_CHECKING:
     from benchmarks.processes import Cost
+    from qpu_slurm.devkit.emulator import Account
 
 QPU = "ibm_fez"
 HOURS = 8 * 3600
@@ -32,6 +33,21 @@ def sampler_input() -> str:
     """Write a small input."""
     parameters = {"pubs": [[QASM, None, 100]], "version": 2, "support_qiskit": False}
     return json.dumps({"program_id": "sampler", "parameters": parameters})
+
+
+def qpu_of(emulator: Emulator, account: Account) -> JobQpu:
+    """Say how a job reaches the emulated QPU, with an account's own key."""
+    variables = emulator.environ(account)
+    return JobQpu(
+        name=QPU,
+        backend=QPU,
+        endpoint=variables["QISKIT_IBM_URL"],
+        iam_endpoint=variables["IAM_URL"],
+        search_endpoint=variables["GLOBAL_SEARCH_URL"],
+        catalog_endpoint=variables["GLOBAL_CATALOG_URL"],
+        instance=account.crn,
+        api_key=Secret(account.api_key),
+    )
 
 
 class Step:
@@ -62,17 +78,7 @@ class Step:
         with ExitStack() as stack:
             self.directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="qpu-bench-")))
             stack.enter_context(self.emulator)
-            account, variables = self.emulator.accounts[0], self.emulator.environ()
-            qpu = JobQpu(
-                name=QPU,
-                backend=QPU,
-                endpoint=variables["QISKIT_IBM_URL"],
-                iam_endpoint=variables["IAM_URL"],
-                search_endpoint=variables["GLOBAL_SEARCH_URL"],
-                catalog_endpoint=variables["GLOBAL_CATALOG_URL"],
-                instance=account.crn,
-                api_key=Secret(account.api_key),
-            )
+            qpu = qpu_of(self.emulator, self.emulator.accounts[0])
             self.provider = providers.connect(qpu.access())
             self.session_id = self.provider.open_session(HOURS).id
             held = environment.to_environ([msgspec.structs.replace(qpu, session_id=self.session_id)])

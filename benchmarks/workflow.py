@@ -20,12 +20,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from benchmarks import processes
 from benchmarks.figures import Figure
 from benchmarks.processes import rounded
+from benchmarks.step import QPU, qpu_of
 from qpu_slurm import environment
 from qpu_slurm.devkit.demo import Run, Workflow
 from qpu_slurm.devkit.emulator import Emulator
 from qpu_slurm.devkit.lab import Lab
-from qpu_slurm.environment import JobQpu
-from qpu_slurm.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,7 +33,6 @@ _ROUNDS = 5
 _TASK_SECONDS = 2.0
 _LONGEST_SECONDS = 120
 _CHECKOUT = Path(__file__).parents[1]
-_QPU = "ibm_fez"
 
 _SESSION = """\
 import os, sys
@@ -109,7 +107,7 @@ def measure() -> Iterator[Figure]:
     split = _Way("upstream, three jobs", _submit_split, [])
     # Only the component that asks for the gres opens a session: transpiling holds nothing.
     emulator = Emulator(_TASK_SECONDS)
-    with emulator, Lab(_CHECKOUT, emulator=emulator, top='acquire_on = "gres"') as lab:
+    with emulator, Lab(_CHECKOUT, credentials="user", emulator=emulator, top='acquire_on = "gres"') as lab:
         _prepare(lab)
         ways = deque((final, hetjob, split))
         for way in ways:  # the first runs read programs from disk
@@ -154,23 +152,13 @@ def _prepare(lab: Lab) -> None:
     """Put the jobs and their programs where the user submits."""
     home = lab.put(_CHECKOUT / "contrib" / "seed")
     seed = (home / "job_split_hetjob.sh").read_text()
-    runner = f"task_runner {_QPU}"
+    runner = f"task_runner {QPU}"
     if seed.count(runner) != 1:
         raise RuntimeError("the example job is another than this was written for")
-    variables = lab.emulator.environ(lab.account)
-    qpu = JobQpu(
-        name=_QPU,
-        backend=_QPU,
-        endpoint=variables["QISKIT_IBM_URL"],
-        iam_endpoint=variables["IAM_URL"],
-        search_endpoint=variables["GLOBAL_SEARCH_URL"],
-        catalog_endpoint=variables["GLOBAL_CATALOG_URL"],
-        instance=lab.account.crn,
-        api_key=Secret(lab.account.api_key),
-    )
+    qpu = qpu_of(lab.emulator, lab.account)
     exports = (f"export {name}='{value}'\n" for name, value in environment.to_environ([qpu]).items())
     files = _SPLIT | {
-        "final.sh": seed.replace(runner, f"task_runner --final {_QPU}"),
+        "final.sh": seed.replace(runner, f"task_runner --final {QPU}"),
         "upstream_hetjob.sh": _HETJOB,
         "upstream_session.py": _SESSION,
         "upstream.sh": "".join(exports),
