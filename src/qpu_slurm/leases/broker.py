@@ -223,7 +223,8 @@ class Broker:
                 api_key=request.api_key if target.qpu.credentials == "user" else None,
             )
         try:
-            session = target.provider.open_session(ttl, known=self._journal.known_sessions(intent.created_at))
+            known = self._journal.known_sessions(intent.intended_at or intent.created_at)
+            session = target.provider.open_session(ttl, known=known)
         except AnswerLost as error:
             # There may be a session: what is left of the intent has to be looked for, and ended.
             self._journal.end_one(intent.id, str(error))
@@ -317,14 +318,16 @@ class Broker:
         Ours is the first that the account got after the intent, since creations are serialised. A later
         one, if it is nobody's here, is somebody's who works on the account without Slurm: left alone.
         """
-        age = (datetime.now(UTC) - lease.created_at).total_seconds()
+        since = lease.intended_at
+        if since is None:
+            return None
+        age = (datetime.now(UTC) - since).total_seconds()
         young = age < self._config.outage.acquire_timeout + self._settle
         until = time.monotonic() + (self._settle if young else 0)
         while True:
-            known = self._journal.known_sessions(lease.created_at)
-            found = provider.unclaimed_sessions(lease.created_at, known=known)
+            found = provider.unclaimed_sessions(since, known=self._journal.known_sessions(since))
             if found:
-                return min(found, key=lambda session: session.created_at or lease.created_at)
+                return min(found, key=lambda session: session.created_at or since)
             if time.monotonic() >= until:
                 return None
             time.sleep(_LOOK_AGAIN)
