@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -19,6 +19,11 @@ QPU_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
 MAX_QPUS = 16
 """How many QPUs one option may name; the plugin (plugin/names.h) holds to the same."""
+
+JOB_TAG = "slurm-job:"
+"""What a task is tagged with at the quantum service; the job's id follows (the leader's, of several)."""
+
+_HOLDS: dict[str, Literal["job", "task"]] = {"job": "job", "task": "task"}
 
 MAX_ADMIN_COMMENT = 4000
 """How many bytes of a job's AdminComment we write and read."""
@@ -114,6 +119,7 @@ class HookJob(msgspec.Struct, frozen=True, kw_only=True):
         user_id: Whose it is.
         restarts: How often it was requeued.
         qpu_option: The value of `--qpu` as published by the plugin, unread; None without one.
+        hold: The value of `--qpu-hold`, likewise; None without one.
         api_key: The user's own credential, where the plugin published one.
     """
 
@@ -122,6 +128,7 @@ class HookJob(msgspec.Struct, frozen=True, kw_only=True):
     user_id: int
     restarts: int
     qpu_option: str | None
+    hold: Literal["job", "task"] | None
     api_key: Secret | None
 
     @classmethod
@@ -147,5 +154,7 @@ class HookJob(msgspec.Struct, frozen=True, kw_only=True):
             user_id=number("SLURM_JOB_UID"),
             restarts=number("SLURM_JOB_RESTART_COUNT", "0"),
             qpu_option=environ.get("SPANK_QPU_SLURM_QPU") or None,
+            # The plugin has checked it; what else may stand there was forged, and counts for nothing.
+            hold=_HOLDS.get(environ.get("SPANK_QPU_SLURM_HOLD", "")),
             api_key=Secret(key) if key else None,
         )

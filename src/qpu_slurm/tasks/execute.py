@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from qpu_slurm.errors import ServiceError, TimedOut, Unavailable
 from qpu_slurm.providers.base import Task, TaskStatus
+from qpu_slurm.slurm.job import JOB_TAG
 from qpu_slurm.tasks import times
 
 if TYPE_CHECKING:
@@ -29,9 +30,8 @@ PATIENCE: Final = 300.0
 
 LOG_LINES: Final = 20
 
-JOB_TAG: Final = "slurm-job:"
 TASK_TAG: Final = "qpu-slurm-task:"
-"""What our own tags begin with."""
+"""What the tag that is a task's own begins with."""
 
 FIRST_POSITION: Final = 2.0
 """Seconds of waiting after which a task's place in the queue is asked for, if somebody wants to know."""

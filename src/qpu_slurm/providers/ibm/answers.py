@@ -9,7 +9,7 @@ in one of the API's versions are optional here.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -56,6 +56,7 @@ class SessionDocument(msgspec.Struct):
     state: str = ""
     accepting_jobs: bool | None = None
     started_at: str | None = None
+    max_ttl: float | None = None
 
 
 class Workload(msgspec.Struct):
@@ -184,6 +185,14 @@ def time_of(text: str | None) -> datetime | None:
     except ValueError:
         return None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def later(time: datetime | None, seconds: float | None) -> datetime | None:
+    """Add seconds to a time; None where there is none, or no end."""
+    try:
+        return None if time is None or seconds is None else time + timedelta(seconds=seconds)
+    except (OverflowError, ValueError):
+        return None
 
 
 def _number(code: int | str | None) -> int | None:

@@ -40,6 +40,8 @@ _PAGES = 20
 _STALLS = 2
 _CLOCK_STEP = timedelta(seconds=2)
 """The service tells its time to a second, and so do listings."""
+_CLOCK_DOUBT = timedelta(minutes=5)
+"""How far its clock may be from ours, before its first answer has told."""
 
 _STATUSES = {
     "queued": TaskStatus.QUEUED,
@@ -164,6 +166,22 @@ class QuantumComputeService:
                 found.append(msgspec.structs.replace(session, created_at=created))
         return found
 
+    def sessions_of_tasks(self, tag: str, *, since: datetime | None = None) -> Iterator[str]:
+        """List the sessions of the tasks that have a tag; see the protocol."""
+        seen = set()
+        query: dict[str, str | list[str]] = {"exclude_params": "true", "tags": [tag], "limit": str(_PAGE)}
+        if since is not None:
+            query["created_after"] = (self._http.service_time(since) - _CLOCK_DOUBT).isoformat()
+        for page in range(_PAGES):
+            query["offset"] = str(page * _PAGE)
+            jobs = self._http.call("GET", "/jobs", _json(answers.Jobs), params=query).jobs
+            for job in jobs:
+                if job.session_id and job.session_id not in seen and tag in (job.tags or [tag]):
+                    seen.add(job.session_id)
+                    yield job.session_id
+            if len(jobs) < _PAGE:
+                return
+
     # Tasks.
 
     def submit(
@@ -264,12 +282,14 @@ class QuantumComputeService:
         state = SessionState(document.state) if document.state in _STATES else SessionState.OPEN
         closed = state is SessionState.CLOSED
         accepting = not closed if document.accepting_jobs is None else document.accepting_jobs
+        created_at = answers.time_of(document.started_at)
         return Session(
             id=document.id,
             backend=document.backend_name or self._access.backend,
             state=state,
             accepting_tasks=accepting and not closed,
-            created_at=answers.time_of(document.started_at),
+            created_at=created_at,
+            ends_at=answers.later(created_at, document.max_ttl),
         )
 
     def _end(self, session_id: str, method: str, path: str, body: bytes | None) -> None:
