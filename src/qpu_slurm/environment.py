@@ -130,18 +130,17 @@ class JobQpu(msgspec.Struct, frozen=True, kw_only=True):
         """Say how the QPU is reached."""
         return Access(**{name: getattr(self, name) for name in Access.__struct_fields__})
 
-    def session(self) -> str:
-        """Return the session that the job holds.
+    def may_execute(self) -> None:
+        """Make sure that tasks of the job have a session to run in, or may open one.
 
         Raises:
             NoLease: The job is only bound to the QPU.
         """
-        if self.session_id is None:
+        if self.session_id is None and self.hold is None:
             raise NoLease(
                 f"This job may transpile for {self.name}, but holds no session to execute in. "
                 f"Submit it with --qpu={self.name} --gres=qpu:1."
             )
-        return self.session_id
 
 
 def to_environ(qpus: Sequence[JobQpu]) -> dict[str, str]:

@@ -247,6 +247,9 @@ class Job:
         self.site = site
         self.lease = lease
         self.key = site.key(lease)
+        # Another's for each lease, as a node's is for each job that it knows.
+        self.temporary = site.directory / f"tmp-{lease.id}"
+        self.temporary.mkdir(exist_ok=True)
         self.http = requests.Session()
         self._token()
 
@@ -291,7 +294,8 @@ class Job:
         variables = environment.to_environ(
             [JobQpu.bind(behind, api_key=key, session_id=self.lease.session_id, hold=hold)]
         )
-        return {"PATH": os.defpath, "SLURM_JOB_ID": str(self.lease.job_id), **variables}
+        own = {"SLURM_JOB_ID": str(self.lease.job_id), "TMPDIR": str(self.temporary)}
+        return {"PATH": os.defpath, **own, **variables}
 
     def send(self, method: str, path: str, **arguments: Any) -> requests.Response:  # noqa: ANN401 - as requests
         return self.http.request(method, f"{self.site.url}/api/v1{path}", timeout=SECONDS, **arguments)
