@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+import structlog
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -123,9 +124,29 @@ def test_a_hooks_environment(
     assert job.api_key is None
 
 
+@pytest.mark.parametrize("hold", ["job", "task"])
+def test_how_long_a_session_is_open_is_the_users_choice(hold: str) -> None:
+    assert HookJob.from_environ(HOOK | {"SPANK_QPU_SLURM_HOLD": hold}).hold == hold
+
+
+@given(st.text().filter(lambda value: value not in {"job", "task"}))
+@example("Task")
+@example("task\n")
+@example("job,task")
+@example("\udcff")
+@example("task" * 250_000)
+def test_what_no_plugin_of_ours_published_is_no_choice(value: str) -> None:
+    with structlog.testing.capture_logs() as logged:
+        job = HookJob.from_environ(HOOK | {"SPANK_QPU_SLURM_HOLD": value})
+    assert job.hold is None
+    # A word in the log, of a bounded length, but for jobs that said nothing.
+    assert [event["job_id"] for event in logged] == [17][: len(value)]
+    assert all(len(event["value"]) <= 64 for event in logged)
+
+
 def test_what_a_plain_job_lacks_has_a_default_and_the_key_does_not_show() -> None:
     job = HookJob.from_environ(HOOK | {"SPANK_QPU_SLURM_API_KEY": "made-up-key"})
-    assert (job.leader, job.restarts, job.qpu_option) == (17, 0, None)
+    assert (job.leader, job.restarts, job.qpu_option, job.hold) == (17, 0, None, None)
     assert job.api_key is not None
     assert job.api_key.reveal() == "made-up-key"
     assert "made-up-key" not in repr(job)

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
+import structlog
 
 from qpu_slurm.errors import SlurmError, UserMistake
 from qpu_slurm.secret import Secret
@@ -22,6 +23,14 @@ MAX_QPUS = 16
 
 MAX_ADMIN_COMMENT = 4000
 """How many bytes of a job's AdminComment we write and read."""
+
+Hold: TypeAlias = Literal["job", "task"]
+"""The values of `--qpu-hold`: how long a session is open; the plugin (plugin/hold.c) knows the same."""
+
+_HOLDS: dict[str, Hold] = {"job": "job", "task": "task"}
+_LONGEST_SHOWN = 64
+
+_log = structlog.get_logger(__name__)
 
 
 def parse_qpu_option(value: str) -> tuple[str, ...]:
@@ -114,6 +123,7 @@ class HookJob(msgspec.Struct, frozen=True, kw_only=True):
         user_id: Whose it is.
         restarts: How often it was requeued.
         qpu_option: The value of `--qpu` as published by the plugin, unread; None without one.
+        hold: The value of `--qpu-hold`; None where the user said nothing, or nothing that makes sense.
         api_key: The user's own credential, where the plugin published one.
     """
 
@@ -122,6 +132,7 @@ class HookJob(msgspec.Struct, frozen=True, kw_only=True):
     user_id: int
     restarts: int
     qpu_option: str | None
+    hold: Hold | None = None
     api_key: Secret | None
 
     @classmethod
@@ -147,5 +158,14 @@ class HookJob(msgspec.Struct, frozen=True, kw_only=True):
             user_id=number("SLURM_JOB_UID"),
             restarts=number("SLURM_JOB_RESTART_COUNT", "0"),
             qpu_option=environ.get("SPANK_QPU_SLURM_QPU") or None,
+            hold=_read_hold(environ.get("SPANK_QPU_SLURM_HOLD", ""), job_id),
             api_key=Secret(key) if key else None,
         )
+
+
+def _read_hold(value: str, job_id: int) -> Hold | None:
+    """Read what the plugin published: it lets nothing else through, but a user's own client may."""
+    hold = _HOLDS.get(value)
+    if hold is None and value:
+        _log.warning("the value of --qpu-hold is left out", job_id=job_id, value=value[:_LONGEST_SHOWN])
+    return hold
