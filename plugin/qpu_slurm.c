@@ -3,7 +3,7 @@
  * The SPANK plugin qpu_slurm: what Slurm calls, and where it goes from here.
  *
  *     sbatch, salloc, srun    allocator.c    check --qpu and --qpu-hold, publish them
- *     slurmstepd              remote.c       set the job's QPU variables
+ *     slurmstepd              remote.c       set the job's QPU variables, tell when the step has ended
  *     slurmd, its hooks       nothing        (PrologSlurmctld and EpilogSlurmctld do the work: hooks/)
  */
 #include <slurm/slurm.h>
@@ -131,5 +131,15 @@ int slurm_spank_task_init(spank_t spank, int argc, char *argv[])
 	(void)argv;
 	if (spank_context() == S_CTX_REMOTE)
 		remote_check_task(spank);
+	return 0;
+}
+
+int slurm_spank_exit(spank_t spank, int argc, char *argv[])
+{
+	(void)spank;
+	(void)argc;
+	(void)argv;
+	if (spank_context() == S_CTX_REMOTE)
+		remote_report_end(&arguments);
 	return 0;
 }

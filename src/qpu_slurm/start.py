@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _MANY_OBJECTS: Final = 100_000
 """Looking for garbage every 700 objects, as Python does, finds none while modules are loaded."""
 
-_WAITED_FOR: Final = ("hook", "job-env")
+_WAITED_FOR: Final = ("hook", "job-env", "step-end")
 """The commands of `qpu-slurm` that Slurm runs."""
 
 

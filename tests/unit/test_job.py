@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
-import structlog
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from qpu_slurm import logs
 from qpu_slurm.errors import SlurmError, UserMistake
 from qpu_slurm.slurm.job import MAX_QPUS, QPU_NAME, Gres, HookJob, parse_gres, parse_qpu_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 QPU_NAMES = st.from_regex(QPU_NAME, fullmatch=True)
 HOOK = {"SLURM_JOB_ID": "17", "SLURM_JOB_UID": "1000"}
@@ -136,12 +141,16 @@ def test_how_long_a_session_is_open_is_the_users_choice(hold: str) -> None:
 @example("\udcff")
 @example("task" * 250_000)
 def test_what_no_plugin_of_ours_published_is_no_choice(value: str) -> None:
-    with structlog.testing.capture_logs() as logged:
-        job = HookJob.from_environ(HOOK | {"SPANK_QPU_SLURM_HOLD": value})
-    assert job.hold is None
-    # A word in the log, of a bounded length, but for jobs that said nothing.
-    assert [event["job_id"] for event in logged] == [17][: len(value)]
-    assert all(len(event["value"]) <= 64 for event in logged)
+    assert HookJob.from_environ(HOOK | {"SPANK_QPU_SLURM_HOLD": value}).hold is None
+
+
+@pytest.mark.parametrize("value", ["", "Task", "\udcff\n", "task" * 250_000])
+def test_such_a_choice_is_a_line_in_the_log_of_a_bounded_length(value: str, tmp_path: Path) -> None:
+    logs.configure("warning", tmp_path / "log")
+    HookJob.from_environ(HOOK | {"SPANK_QPU_SLURM_HOLD": value})
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert len(lines) == (1 if value else 0)
+    assert all('"job_id":17' in line and len(line) < 400 for line in lines)
 
 
 def test_what_a_plain_job_lacks_has_a_default_and_the_key_does_not_show() -> None:

@@ -27,6 +27,7 @@ T = TypeVar("T")
 _CONNECT_SECONDS = 3.0
 _RELEASE_SECONDS = 5.0
 _KEYS_SECONDS = 5.0
+_STEP_END_SECONDS = 4.0
 _GIVE_BACK_SECONDS = 15.0
 """How much longer than its `acquire_timeout` an acquire may take: what it gives back takes time as well."""
 
@@ -100,6 +101,35 @@ class GatewayBroker:
         path = messages.job_keys_path(job_id)
         keys = self._ask("GET", path, messages.Keys, seconds, patience=seconds)
         return {name: Secret(key) for name, key in keys.items()}
+
+    def step_started(
+        self, job_id: int, step: str, name: str, ago: float, *, seconds: float = _KEYS_SECONDS
+    ) -> dict[str, Secret]:
+        """Tell that a step starts, of a job of this process's user; return what `keys` does.
+
+        Args:
+            job_id: The job; of a heterogeneous job, the leader.
+            step: Slurm's id of the step.
+            name: Its program.
+            ago: How many seconds ago it started.
+            seconds: How long asking may take.
+        """
+        path = messages.job_steps_path(job_id)
+        start = messages.StepStart(step=step, name=name, seconds_ago=min(ago, messages.MAX_AGO))
+        body = messages.encode(start)
+        keys = self._ask("POST", path, messages.Keys, seconds, body=body, patience=seconds)
+        return {name: Secret(key) for name, key in keys.items()}
+
+    def step_ended(self, job_id: int, step: str, ago: float) -> None:
+        """Tell that a step has ended, of a job of this process's user.
+
+        Args:
+            job_id: The job; of a heterogeneous job, the leader.
+            step: Slurm's id of it.
+            ago: How many seconds ago.
+        """
+        path = messages.step_end_path(job_id, step, min(ago, messages.MAX_AGO))
+        self._ask("DELETE", path, type(None), _STEP_END_SECONDS, patience=_PATIENCE)
 
     def _ask(
         self,

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
-import structlog
 
 from qpu_slurm.errors import SlurmError, UserMistake
 from qpu_slurm.secret import Secret
@@ -24,13 +24,20 @@ MAX_QPUS = 16
 MAX_ADMIN_COMMENT = 4000
 """How many bytes of a job's AdminComment we write and read."""
 
-Hold: TypeAlias = Literal["job", "task"]
+STEP = re.compile("batch|interactive|[0-9]{1,10}")
+"""Slurm's id of a step."""
+
+STEP_NAME = re.compile("[A-Za-z0-9._+-]{1,64}")
+"""What a step is called; the plugin (plugin/step.h) holds to the same."""
+
+HoldOption: TypeAlias = Literal["job", "task"]
 """The values of `--qpu-hold`: how long a session is open; the plugin (plugin/hold.c) knows the same."""
 
-_HOLDS: dict[str, Hold] = {"job": "job", "task": "task"}
+_HOLDS: dict[str, HoldOption] = {"job": "job", "task": "task"}
 _LONGEST_SHOWN = 64
 
-_log = structlog.get_logger(__name__)
+# Not structlog, which takes its time: what a QPU may be called is asked by every command.
+_log = logging.getLogger(__name__)
 
 
 def parse_qpu_option(value: str) -> tuple[str, ...]:
@@ -132,7 +139,7 @@ class HookJob(msgspec.Struct, frozen=True, kw_only=True):
     user_id: int
     restarts: int
     qpu_option: str | None
-    hold: Hold | None = None
+    hold: HoldOption | None = None
     api_key: Secret | None
 
     @classmethod
@@ -163,9 +170,10 @@ class HookJob(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def _read_hold(value: str, job_id: int) -> Hold | None:
+def _read_hold(value: str, job_id: int) -> HoldOption | None:
     """Read what the plugin published: it lets nothing else through, but a user's own client may."""
     hold = _HOLDS.get(value)
     if hold is None and value:
-        _log.warning("the value of --qpu-hold is left out", job_id=job_id, value=value[:_LONGEST_SHOWN])
+        fields = {"job_id": job_id, "value": value[:_LONGEST_SHOWN]}
+        _log.warning("the value of --qpu-hold is left out", extra={"fields": fields})
     return hold
