@@ -122,6 +122,11 @@ class Http:
         patience: How long is waited.
         credential: What requests are authorized by; None for none.
         deadline: When everything gives up at the latest, on the monotonic clock.
+        beside: Another one: where both go to the same server, they share connections.
+
+    Attributes:
+        server: The base's scheme, nothing, and the host with its port.
+        pool: The connections.
     """
 
     def __init__(
@@ -132,12 +137,16 @@ class Http:
         patience: Patience,
         credential: Credential | None = None,
         deadline: float | None = None,
+        beside: Http | None = None,
     ) -> None:
         self._base = base.rstrip("/")
         self._patience = patience
         self._credential = credential
         self._deadline = deadline
-        self._pool = _pool(self._base)
+        self.server = self._base.split("/", 3)[:3]
+        self.pool: PoolManager = (
+            beside.pool if beside is not None and beside.server == self.server else _pool(self._base)
+        )
         self._headers = {"User-Agent": CLIENT, "Accept-Encoding": "gzip, deflate", **headers}
         self._skew = timedelta()
 
@@ -228,7 +237,7 @@ class Http:
         if request.body is not None:
             headers["Content-Length"] = str(len(request.body))
         query = f"?{urlencode(request.params, doseq=True)}" if request.params else ""
-        response = self._pool.urlopen(
+        response = self.pool.urlopen(
             request.method,
             self._base + request.path + query,
             body=request.body,

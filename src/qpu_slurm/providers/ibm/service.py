@@ -89,6 +89,7 @@ class QuantumComputeService:
             patience=self._patience,
             credential=IamToken(iam, access.api_key),
             deadline=deadline,
+            beside=iam,  # a gateway is both
         )
 
     def status(self) -> QpuStatus:
