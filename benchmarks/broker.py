@@ -31,6 +31,7 @@ from qpu_slurm.leases.model import LeaseRequest, LeaseState
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from qpu_slurm.config import Config
     from qpu_slurm.devkit.emulator import Account
 
 _ROUNDS = 41
@@ -55,6 +56,15 @@ _NOTE = (
 )
 _NOTE_MEMORY = "{ours:.2f} ms against {bare:.2f} ms: what is left is the disk's, or its absence's."
 _NOTE_FAR = "{ours:.0f} ms against {bare:.0f} ms. A real service is farther away than that."
+
+
+def configuration(directory: Path, url: str, account: Account) -> Config:
+    """Write the configuration of a broker, with all that belongs to it in a directory."""
+    key, path = directory / "ibm.key", directory / "config.toml"
+    key.touch(mode=0o600)
+    key.write_text(account.api_key)
+    path.write_text(_CONFIG.format(directory=directory, qpu=QPU, url=url, account=account))
+    return config.load(path)
 
 
 class _Bare:
@@ -89,11 +99,7 @@ class _Ours:
     """A broker, with a journal in a directory."""
 
     def __init__(self, directory: Path, url: str, account: Account) -> None:
-        key, path = directory / "ibm.key", directory / "config.toml"
-        key.touch(mode=0o600)
-        key.write_text(account.api_key)
-        path.write_text(_CONFIG.format(directory=directory, qpu=QPU, url=url, account=account))
-        self._config = config.load(path)
+        self._config = configuration(directory, url, account)
         self._job = 0
 
     def __enter__(self) -> Self:
