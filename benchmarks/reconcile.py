@@ -115,12 +115,14 @@ def measure() -> Iterator[Figure]:
         unit="s",
         details={
             "seconds": rounded(own),
-            "service_seconds": rounded(service),
+            "nothing_to_end_seconds": rounded(idle),
             "slurm_seconds": rounded(slurm),
+            "service_seconds": rounded(service),
         },
         note=(
-            f"To read what squeue prints of {LEASES - _OVER} jobs takes {slurm[number]:.2f} s of it. "
-            f"The service took {service[number]:.2f} s more."
+            f"With nothing to end it is {idle[number]:.2f} s, {slurm[number]:.2f} s of them to read what squeue "
+            f"prints. Each lease that is ended takes {each * 1e3:.1f} ms; if all jobs were over at once, that "
+            f"would be {each * LEASES:.0f} s."
         ),
     )
 
