@@ -16,13 +16,14 @@ it holds. Whether a task may open one says `<qpu>_QRMI_QPU_SLURM_HOLD`; a job th
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from qpu_slurm.errors import NoLease, UserMistake
 from qpu_slurm.providers.base import Access
 from qpu_slurm.secret import Secret
+from qpu_slurm.slurm.job import HoldOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -106,7 +107,7 @@ class JobQpu(msgspec.Struct, frozen=True, kw_only=True):
     mode: str = "dedicated"
     max_ttl: int = 28_800
     task_timeout: int | None = None
-    hold: Literal["job", "task"] | None = None
+    hold: HoldOption | None = None
     session_id: str | None = None
 
     @classmethod
@@ -116,7 +117,7 @@ class JobQpu(msgspec.Struct, frozen=True, kw_only=True):
         *,
         api_key: Secret,
         session_id: str | None,
-        hold: Literal["job", "task"] | None = None,
+        hold: HoldOption | None = None,
     ) -> JobQpu:
         """Bind a job to a configured QPU; without a session and a hold, it may know what the QPU is like."""
         shared = {

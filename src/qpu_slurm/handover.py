@@ -15,11 +15,12 @@ to the key `comment`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from qpu_slurm.errors import SlurmError
+from qpu_slurm.slurm.job import HoldOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,7 +41,7 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     sessions: dict[str, str | None] = {}
-    hold: dict[str, Literal["job", "task"]] = {}
+    hold: dict[str, HoldOption] = {}
     error: str = ""
     waiting: str = ""
 
@@ -67,7 +68,7 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             All their sessions, and the first error.
         """
         sessions: dict[str, str | None] = {}
-        hold: dict[str, Literal["job", "task"]] = {}
+        hold: dict[str, HoldOption] = {}
         error = ""
         for handover in handovers:
             error = error or handover.error
@@ -76,7 +77,7 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             hold |= handover.hold
         return cls(sessions=sessions, hold=hold, error=error)
 
-    def holds(self, name: str) -> Literal["job", "task"] | None:
+    def holds(self, name: str) -> HoldOption | None:
         """Say how long the job holds sessions on one of its QPUs; None if it is only bound to it."""
         return self.hold.get(name, "job" if self.sessions[name] else None)
 

@@ -7,6 +7,7 @@ ends; that is one look into a local file.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from qpu_slurm.gateway.answers import forbidden, unauthorized
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from qpu_slurm.gateway.tokens import Tokens
     from qpu_slurm.leases.journal import Journal
     from qpu_slurm.leases.model import Lease
+
+_LATELY = timedelta(minutes=1)
 
 OPEN = frozenset({LeaseState.HELD, LeaseState.BOUND, LeaseState.ACQUIRING})
 """The states of a lease whose key opens something: while another session is opened, the last one's tasks."""
@@ -121,12 +124,23 @@ class Holders:
                 found.append(self._holder(lease))
         return found
 
+    def of_late(self, job_id: int) -> Lease | None:
+        """Return the newest lease of a job, unless it has been over for a while: steps end after it."""
+        leases = self._journal.leases(job_id=job_id, over=True)
+        if not leases or (leases[-1].ended_at or _now()) < _now() - _LATELY:
+            return None
+        return leases[-1]
+
     def _holder(self, lease: Lease) -> Holder:
         qpu = self._config.qpus.get(lease.qpu)
         if lease.state not in OPEN or qpu is None or qpu.credentials != "gateway":
             raise _over(lease)
         sessions = self._journal.history.sessions(lease.id)
         return Holder(lease, qpu, tuple(session.session_id for session in sessions))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _over(lease: Lease) -> Exception:

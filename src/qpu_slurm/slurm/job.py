@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
@@ -23,10 +24,23 @@ MAX_QPUS = 16
 JOB_TAG = "slurm-job:"
 """What a task is tagged with at the quantum service; the job's id follows (the leader's, of several)."""
 
-_HOLDS: dict[str, Literal["job", "task"]] = {"job": "job", "task": "task"}
-
 MAX_ADMIN_COMMENT = 4000
 """How many bytes of a job's AdminComment we write and read."""
+
+STEP = re.compile("batch|interactive|[0-9]{1,10}")
+"""Slurm's id of a step."""
+
+STEP_NAME = re.compile("[A-Za-z0-9._+-]{1,64}")
+"""What a step is called; the plugin (plugin/step.h) holds to the same."""
+
+HoldOption: TypeAlias = Literal["job", "task"]
+"""The values of `--qpu-hold`: how long a session is open; the plugin (plugin/hold.c) knows the same."""
+
+_HOLDS: dict[str, HoldOption] = {"job": "job", "task": "task"}
+_LONGEST_SHOWN = 64
+
+# Not structlog, which takes its time: what a QPU may be called is asked by every command.
+_log = logging.getLogger(__name__)
 
 
 def parse_qpu_option(value: str) -> tuple[str, ...]:
@@ -119,7 +133,7 @@ class HookJob(msgspec.Struct, frozen=True, kw_only=True):
         user_id: Whose it is.
         restarts: How often it was requeued.
         qpu_option: The value of `--qpu` as published by the plugin, unread; None without one.
-        hold: The value of `--qpu-hold`, likewise; None without one.
+        hold: The value of `--qpu-hold`; None where the user said nothing, or nothing that makes sense.
         api_key: The user's own credential, where the plugin published one.
     """
 
@@ -128,7 +142,7 @@ class HookJob(msgspec.Struct, frozen=True, kw_only=True):
     user_id: int
     restarts: int
     qpu_option: str | None
-    hold: Literal["job", "task"] | None
+    hold: HoldOption | None = None
     api_key: Secret | None
 
     @classmethod
@@ -154,7 +168,15 @@ class HookJob(msgspec.Struct, frozen=True, kw_only=True):
             user_id=number("SLURM_JOB_UID"),
             restarts=number("SLURM_JOB_RESTART_COUNT", "0"),
             qpu_option=environ.get("SPANK_QPU_SLURM_QPU") or None,
-            # The plugin has checked it; what else may stand there was forged, and counts for nothing.
-            hold=_HOLDS.get(environ.get("SPANK_QPU_SLURM_HOLD", "")),
+            hold=_read_hold(environ.get("SPANK_QPU_SLURM_HOLD", ""), job_id),
             api_key=Secret(key) if key else None,
         )
+
+
+def _read_hold(value: str, job_id: int) -> HoldOption | None:
+    """Read what the plugin published: it lets nothing else through, but a user's own client may."""
+    hold = _HOLDS.get(value)
+    if hold is None and value:
+        fields = {"job_id": job_id, "value": value[:_LONGEST_SHOWN]}
+        _log.warning("the value of --qpu-hold is left out", extra={"fields": fields})
+    return hold
