@@ -83,6 +83,10 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: datetime | None
     reason: str
 
+    def is_of(self, run: str) -> bool:
+        """Tell whether it is of this run of its job; where one of the two is not known, it is."""
+        return not (run and self.run) or self.run == run
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Something that happened to a lease.
