@@ -253,6 +253,7 @@ def _configure_reap(parser: argparse.ArgumentParser) -> None:
 
 def _run_reap(arguments: argparse.Namespace) -> int:
     from qpu_slurm import listing
+    from qpu_slurm.leases.accountant import Accountant
     from qpu_slurm.leases.broker import Broker
     from qpu_slurm.leases.journal import Journal
     from qpu_slurm.leases.reaper import Reaper
@@ -262,6 +263,8 @@ def _run_reap(arguments: argparse.Namespace) -> int:
     _log_as_told(config)
     with Journal(config.journal) as journal:
         report = Reaper(config, Broker(config, journal), journal, connect(config.slurm)).run()
+        if config.gateway is None:  # which does it by itself
+            Accountant(config, journal).run()
     print(listing.report_as_json(report) if arguments.json else listing.report_as_text(report))
     return 0 if report.complete else 1
 

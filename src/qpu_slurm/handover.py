@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the prolog leaves for a job's steps: a few words in the job's AdminComment.
+"""What the prolog leaves for a job's steps, and for Slurm's record: a few words in its AdminComment.
 
 Slurm carries it to every node, anybody may read it, and only Slurm's operators may write it. So it says
 which sessions the job holds and what went wrong, and no secret. It is JSON:
 
     {"qpu_slurm": {"sessions": {"ibm_fez": "<session id>", "ibm_torino": null}}}
+    {"qpu_slurm": {"sessions": …, "usage": {"ibm_fez": {"locked": 2.5, "executed": 2.0}}}}
     {"qpu_slurm": {"error": "<one sentence>"}}
     {"qpu_slurm": {"waiting": "<one sentence>"}}
 
@@ -27,16 +28,26 @@ _KEY = "qpu_slurm"
 _SENTENCE_LENGTH = 500
 
 
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job has used of a QPU, in seconds: `locked` is what is paid for, `executed` what ran."""
+
+    locked: float
+    executed: float
+
+
 class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the prolog leaves for a job's steps; one of the three.
 
     Attributes:
         sessions: The job's QPUs and the sessions that it holds on them; None where it is only bound.
+        usage: What its sessions that are over were used for: added by the gateway while the job still runs,
+            since Slurm takes no comment for a job that has ended.
         error: Why the job cannot have what it asked for: it ends with this sentence.
         waiting: Why the job was requeued.
     """
 
     sessions: dict[str, str | None] = {}
+    usage: dict[str, Usage] = {}
     error: str = ""
     waiting: str = ""
 

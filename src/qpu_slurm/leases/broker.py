@@ -33,6 +33,7 @@ from qpu_slurm.errors import (
     Unavailable,
     UserMistake,
 )
+from qpu_slurm.leases.accountant import account_at_release
 from qpu_slurm.leases.files import locked
 from qpu_slurm.leases.model import LeaseState
 from qpu_slurm.providers.base import SessionState
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from qpu_slurm.providers.base import Access, Provider, Session
 
 _GIVE_BACK_TIMEOUT = 10.0
+_ACCOUNT_TIMEOUT = 5.0
 _LOOK_AGAIN = 0.5
 
 _log = structlog.get_logger(__name__)
@@ -284,10 +286,15 @@ class Broker:
         log = _log.bind(job_id=lease.job_id, qpu=lease.qpu, session_id=lease.session_id)
         try:
             qpu = self._config.qpu(lease.qpu)
-            provider = self._connect(qpu.access(self._journal.api_key(lease.id)), deadline=deadline)
+            access = qpu.access(self._journal.api_key(lease.id))
+            provider = self._connect(access, deadline=deadline)
             # Without a session's id, its opener may be at work yet: it holds the lock.
             with nullcontext() if lease.session_id else self._locked([qpu], deadline):
                 lease = self._end(self._journal.lease(lease.id), provider)
+            if qpu.credentials != "gateway":
+                # The gateway's sessions are accounted for in the background; of others, only we have the key.
+                soon = min(deadline, time.monotonic() + _ACCOUNT_TIMEOUT)
+                account_at_release(self._journal, lease, self._connect(access, deadline=soon))
         except (ServiceError, ConfigError, UserMistake) as error:
             if lease.expires_at is not None and lease.expires_at < datetime.now(UTC):
                 log.warning("session not ended, but its time to live is over", why=str(error))

@@ -15,7 +15,6 @@ from qpu_slurm.gateway import messages
 from qpu_slurm.gateway.answers import ApiError
 from qpu_slurm.gateway.gateway import GATEWAY
 from qpu_slurm.gateway.routes.common import small_body
-from qpu_slurm.gateway.usage import account_for
 from qpu_slurm.leases.model import LeaseRequest
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ async def release(request: web.Request, gateway: Gateway, _: bytes, uid: int) ->
     _need_slurm(gateway, uid)
     reason = request.query.get("reason", "")[:_TOO_LONG]
     leases = await gateway.apart(gateway.broker.release, _job(request), reason)
-    account_for(gateway, leases)
+    gateway.ended.set()
     return leases
 
 

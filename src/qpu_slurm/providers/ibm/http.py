@@ -24,6 +24,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from urllib.parse import quote as quote_url
 
 import msgspec
 import requests
@@ -245,6 +246,11 @@ class _Bearer(AuthBase):
         if self._token:
             request.headers["Authorization"] = f"Bearer {self._token.reveal()}"
         return request
+
+
+def part(text: str) -> str:
+    """Quote a part of a path."""
+    return quote_url(text, safe="") if text not in {".", ".."} else quote_url(text).replace(".", "%2E")
 
 
 def unavailable(error: ServiceError) -> Unavailable:
