@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from qpu_slurm.config import Config
+    from qpu_slurm.history import JobHistory
     from qpu_slurm.leases.model import Lease, LeaseRequest
 
 T = TypeVar("T")
@@ -27,6 +28,7 @@ T = TypeVar("T")
 _CONNECT_SECONDS = 3.0
 _RELEASE_SECONDS = 5.0
 _KEYS_SECONDS = 5.0
+_HISTORY_SECONDS = 30.0
 _GIVE_BACK_SECONDS = 15.0
 """How much longer than its `acquire_timeout` an acquire may take: what it gives back takes time as well."""
 
@@ -100,6 +102,22 @@ class GatewayBroker:
         path = messages.job_keys_path(job_id)
         keys = self._ask("GET", path, messages.Keys, seconds, patience=seconds)
         return {name: Secret(key) for name, key in keys.items()}
+
+    def history(self, job_id: int) -> JobHistory:
+        """Ask what is known of a job of this process's user.
+
+        Args:
+            job_id: The job; of a heterogeneous job, the leader.
+
+        Raises:
+            NotFound: Nothing is.
+            Refused: It is another user's.
+        """
+        # Here, since hooks and steps have no use for it.
+        from qpu_slurm.history import JobHistory  # noqa: PLC0415
+
+        path = messages.job_history_path(job_id)
+        return self._ask("GET", path, JobHistory, _HISTORY_SECONDS, patience=_PATIENCE)
 
     def _ask(
         self,

@@ -22,7 +22,7 @@ from qpu_slurm.leases.broker import Broker
 from qpu_slurm.leases.journal import Journal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from qpu_slurm.config import Config
 
@@ -86,6 +86,7 @@ class Gateway:
         self._helpers = ThreadPoolExecutor(_HELPERS, "helper")
         self._client: aiohttp.ClientSession | None = None
         self._upstreams: dict[str, Upstream] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Get ready to ask the services."""
@@ -102,6 +103,9 @@ class Gateway:
 
     async def stop(self) -> None:
         """Close everything; what a broker is at in a thread is finished first."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._client is not None:
             await self._client.close()
         for pool in (self._helpers, self._brokers):
@@ -111,6 +115,12 @@ class Gateway:
     def upstream(self, qpu: str) -> Upstream:
         """Return the service of a QPU that is reached through the gateway."""
         return self._upstreams[qpu]
+
+    def later(self, what: Coroutine[None, None, None]) -> None:
+        """Do something for which nobody waits; given up when the gateway stops."""
+        task = asyncio.get_running_loop().create_task(what)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def apart(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what blocks for long, such as the broker, in a thread."""

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the gateway and those who ask it say to each other, beside the quantum service's own API.
 
-Three requests, JSON both ways, each signed with MUNGE:
+Four requests, JSON both ways, each signed with MUNGE:
 
     POST   /qpu-slurm/v1/leases                     LeaseRequest -> [Lease]
     DELETE /qpu-slurm/v1/jobs/{job}/leases?reason=  -> [Lease]
     GET    /qpu-slurm/v1/jobs/{job}/keys            -> {QPU: job key}
+    GET    /qpu-slurm/v1/jobs/{job}/history         -> JobHistory
 
-The first two are for SlurmUser and root; the third is for the job's user as well. What went wrong is an
+The first two are for SlurmUser and root; the others are for the job's user as well. What went wrong is an
 `ErrorAnswer`.
 """
 
@@ -72,6 +73,11 @@ def job_leases_path(job_id: int, reason: str) -> str:
 def job_keys_path(job_id: int) -> str:
     """Return the path of a job's keys."""
     return f"{PREFIX}/jobs/{job_id}/keys"
+
+
+def job_history_path(job_id: int) -> str:
+    """Return the path of what is known of a job."""
+    return f"{PREFIX}/jobs/{job_id}/history"
 
 
 def binding(method: str, path: str, body: bytes = b"") -> bytes:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from qpu_slurm.leases import rows
+from qpu_slurm.leases.model import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -98,6 +99,21 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: datetime | None
 
 
+class SessionHistory(msgspec.Struct, frozen=True, kw_only=True):
+    """A session, when it had the QPU for itself, and its tasks."""
+
+    session: SessionUse
+    locks: tuple[Lock, ...]
+    tasks: tuple[TaskUse, ...]
+
+
+class LeaseHistory(msgspec.Struct, frozen=True, kw_only=True):
+    """A lease and all sessions that it has or had."""
+
+    lease: Lease
+    sessions: tuple[SessionHistory, ...]
+
+
 class Use(msgspec.Struct, frozen=True, kw_only=True):
     """What one session was used for, by whom.
 
@@ -141,6 +157,29 @@ class History:
         query = "SELECT * FROM sessions WHERE lease_id = ? ORDER BY opened_at"
         with self._database.reading() as db:
             return [msgspec.convert(dict(row), SessionUse) for row in db.execute(query, (lease_id,))]
+
+    def leases(self, job_id: int) -> list[LeaseHistory]:
+        """Read what the newest run of a job holds or held, the oldest first."""
+        query = (
+            "SELECT * FROM leases WHERE job_id = ? AND run ="
+            " (SELECT run FROM leases WHERE job_id = ? ORDER BY id DESC LIMIT 1) ORDER BY id"
+        )
+        with self._database.reading() as db:
+            found = [rows.lease_of(row) for row in db.execute(query, (job_id, job_id))]
+        return [
+            LeaseHistory(
+                lease=lease,
+                sessions=tuple(
+                    SessionHistory(
+                        session=session,
+                        locks=tuple(self.locks(session.session_id)),
+                        tasks=tuple(self.tasks(session.session_id)),
+                    )
+                    for session in self.sessions(lease.id)
+                ),
+            )
+            for lease in found
+        ]
 
     def unaccounted(self, lease_id: int | None = None) -> list[SessionUse]:
         """Read the sessions that have ended and of which the service may yet tell what they were used for.
