@@ -7,6 +7,8 @@ told by a hatch, or by its height, as well.
 
 from __future__ import annotations
 
+import logging
+import warnings
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,12 +58,15 @@ def figure(height: float) -> Figure:
         raise ConfigError(
             f"Pictures need the Python package {error.name}. Install qpu_slurm[plot]."
         ) from None
+    # It tells where it keeps its cache, if that is not where it likes to.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     mpl.rcParams.update(
         {
             "font.size": 9,
             "axes.titlesize": 11,
             "hatch.linewidth": 0.6,
             "svg.hashsalt": "qpu_slurm",  # the same picture is the same file
+            "text.parse_math": False,  # a dollar in a job's name is one
         }
     )
     return Figure(figsize=(_WIDTH, height), layout="constrained")
@@ -100,6 +105,9 @@ def save(figure: Figure, path: Path) -> None:
     picture = BytesIO()
     # An SVG has the time in it otherwise.
     metadata = {"Date": None} if path.suffix == ".svg" else None
-    figure.savefig(picture, format=path.suffix[1:], dpi=_DOTS, metadata=metadata)
+    with warnings.catch_warnings():
+        # A letter that the font lacks is drawn as a box.
+        warnings.filterwarnings("ignore", message="Glyph")
+        figure.savefig(picture, format=path.suffix[1:], dpi=_DOTS, metadata=metadata)
     with Output(path) as output:
         output.write([picture.getvalue()])

@@ -88,16 +88,15 @@ class _Part:
         drawing.tidy(axes)
 
     def _title(self, text: str) -> None:
+        if self._place:
+            self._axes.axhline(self._place - 0.5, color="#aaaaaa", linewidth=0.7)
         self._axes.annotate(
             text,
             (0, self._place),
-            xycoords=("axes fraction", "data"),
-            xytext=(-4, 0),
+            xytext=(4, 0),
             textcoords="offset points",
-            ha="right",
             va="center",
             style="italic",
-            annotation_clip=False,
         )
         self._place += 1
 
