@@ -87,7 +87,7 @@ def _sum(key: tuple[str, ...], uses: Sequence[Use], all_locked: float | None) ->
     known = [
         (use.locked_seconds, use.executed_seconds or 0.0) for use in uses if use.locked_seconds is not None
     ]
-    locked = sum(seconds for seconds, _ in known)
+    locked = sum((seconds for seconds, _ in known), 0.0)
     unknown = sum(use.given_up for use in uses)
     return Sum(
         key=key,
@@ -95,9 +95,9 @@ def _sum(key: tuple[str, ...], uses: Sequence[Use], all_locked: float | None) ->
         sessions=len(uses),
         tasks=sum(use.tasks for use in uses),
         locked_seconds=round(locked, 3),
-        executed_seconds=round(sum(executed for _, executed in known), 3),
+        executed_seconds=round(sum((executed for _, executed in known), 0.0), 3),
         # Tasks of a batch session may run beside each other: then nothing was idle.
-        idle_seconds=round(sum(max(seconds - executed, 0.0) for seconds, executed in known), 3),
+        idle_seconds=round(sum((max(seconds - executed, 0.0) for seconds, executed in known), 0.0), 3),
         share=round(locked / all_locked, 4) if all_locked else None,
         pending=len(uses) - len(known) - unknown,
         unknown=unknown,

@@ -37,7 +37,7 @@ class Bar(msgspec.Struct, frozen=True, kw_only=True):
         kind: What it means.
         begin: Since when.
         end: Until when.
-        going_on: Whether it is not over: `end` is now.
+        going_on: Whether it is not over, as far as is known: `end` is now, or the job's.
     """
 
     kind: Kind
@@ -85,6 +85,7 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True):
         seconds: When its last job was over, or now.
         locked_seconds: How long QPUs were locked, as far as the service has told.
         executed_seconds: How long they executed; likewise.
+        untold: Of how many sessions the service has not told, yet or ever.
     """
 
     label: str
@@ -93,14 +94,16 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     locked_seconds: float
     executed_seconds: float
+    untold: int
 
     @property
     def summary(self) -> str:
         """What it comes to, in a line."""
         idle = max(self.locked_seconds - self.executed_seconds, 0.0)
+        unknown = f"; {self.untold} session{'s' * (self.untold > 1)} not known" if self.untold else ""
         return (
             f"{self.seconds:.1f} s in all; QPU locked {self.locked_seconds:.1f} s: "
-            f"executing {self.executed_seconds:.1f} s, idle {idle:.1f} s"
+            f"executing {self.executed_seconds:.1f} s, idle {idle:.1f} s{unknown}"
         )
 
 
@@ -125,6 +128,7 @@ def workflow(histories: Sequence[JobHistory], label: str = "") -> Workflow:
         seconds=max(((moment.ended_at or _now()) - zero).total_seconds() for moment in times),
         locked_seconds=sum(session.locked_seconds or 0.0 for session in sessions),
         executed_seconds=sum(session.executed_seconds or 0.0 for session in sessions),
+        untold=sum(session.locked_seconds is None for session in sessions),
     )
 
 
@@ -172,15 +176,17 @@ def _job(history: JobHistory, times: _Times, scale: _Scale) -> JobRows:
     waiting = scale.bar(Kind.WAITING, times.submitted_at, times.started_at, open_end=times.ended_at is None)
     running = scale.bar(Kind.JOB, times.started_at, times.ended_at, open_end=True)
     rows = [Row(label="job", bars=(*waiting, *running), note=_took(running))]
-    rows += [_step(step, scale) for step in history.steps if step.step not in _SCRIPT]
+    rows += [_step(step, times.ended_at, scale) for step in history.steps if step.step not in _SCRIPT]
     for past in history.leases:
         if past.sessions:
             rows += _lease(past, scale)
     return JobRows(job_id=history.job_id, title=f"Job {history.job_id}{name}", rows=tuple(rows))
 
 
-def _step(step: Step, scale: _Scale) -> Row:
-    bars = scale.bar(Kind.STEP, step.started_at, step.ended_at, open_end=True)
+def _step(step: Step, job_end: datetime | None, scale: _Scale) -> Row:
+    bars = scale.bar(Kind.STEP, step.started_at, step.ended_at or job_end, open_end=True)
+    if step.ended_at is None:  # it runs, or nobody has told of its end
+        bars = [msgspec.structs.replace(bar, going_on=True) for bar in bars]
     return Row(label=f"step {step.step}: {step.name}", bars=tuple(bars), note=_took(bars))
 
 

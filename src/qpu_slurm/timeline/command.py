@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to a parser."""
     parser.description = DESCRIPTION
     parser.add_argument(
-        "workflows", type=_jobs, nargs="+", metavar="JOBID[,JOBID…]", help="a workflow's jobs"
+        "workflows", type=_jobs, nargs="+", metavar="JOBID[,JOBID...]", help="a workflow's jobs"
     )
     parser.add_argument(
         "--label",

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import math
+import os
 from io import StringIO
 from typing import TYPE_CHECKING, NamedTuple
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
@@ -47,9 +49,8 @@ _GOING_ON = Sign("▸", ">", "default")
 def draw(workflows: Sequence[Workflow]) -> str:
     """Draw workflows for standard output, one below the other, on one scale."""
     console = Console(highlight=False)
-    if not console.is_terminal:
+    if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(highlight=False, width=_WIDTH, file=StringIO())
-        console.legacy_windows = False
     ascii_only = not (Console().encoding or "").lower().startswith("utf")
     with console.capture() as capture:
         for line in _Drawing(workflows, console.width, ascii_only=ascii_only).lines():
@@ -62,8 +63,8 @@ class _Drawing:
         self._workflows = workflows
         self._ascii = ascii_only
         rows = [row for workflow in workflows for job in workflow.jobs for row in job.rows]
-        self._label = max((len(row.label) for row in rows), default=0) + 3
-        note = min(max((len(row.note) for row in rows), default=0), _NOTE) + 1
+        self._label = max((cell_len(row.label) for row in rows), default=0) + 3
+        note = min(max((len(row.note) for row in rows if row.bars), default=0), _NOTE) + 1
         self._columns = max(width - self._label - note, _LEAST)
         self._seconds = max(
             [workflow.seconds for workflow in workflows] + [bar.end for row in rows for bar in row.bars]
@@ -90,10 +91,14 @@ class _Drawing:
             cells[begin:end] = [SIGNS[bar.kind]] * (end - begin)
             if bar.going_on:
                 cells[min(end, self._columns) - 1] = _GOING_ON
-        text = Text(f"  {self._plain(row.label)}".ljust(self._label), style="bold" if row.locks else "")
+        style = "bold" if row.locks else ""
+        text = Text(set_cell_size(f"  {self._plain(row.label)}", self._label), style=style)
+        if not row.bars:
+            text.append(self._plain(row.note), style=style)
+            return text
         for cell in cells[: self._columns]:
             text.append(" " if cell is None else self._sign(cell), style=cell.colour if cell else "")
-        text.append(f" {self._plain(row.note)}"[: _NOTE + 1], style="bold" if row.locks else "")
+        text.append(f" {self._plain(row.note)}"[: _NOTE + 1], style=style)
         text.rstrip()
         return text
 
