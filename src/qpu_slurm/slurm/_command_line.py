@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 
 from qpu_slurm.errors import SlurmError
 from qpu_slurm.slurm._commands import Commands, UnknownJob
-from qpu_slurm.slurm._records import format_option, number, records
 from qpu_slurm.slurm.job import MAX_ADMIN_COMMENT, JobRecord, parse_gres
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from qpu_slurm.config import SlurmConfig
 
+# squeue pads or cuts a value to its field's width in bytes, and puts nothing in between. So each job takes
+# the same number of bytes and one line end, and no value, whatever a user wrote into it, can look like the
+# end of its field, of its line or like another job. (squeue has JSON too, but up to 22.05 gives all jobs
+# whichever was asked for; other formats have separators that a value may contain.)
 FIELDS = {
     "JobID": 12,
     "HetJobID": 12,
@@ -66,8 +69,9 @@ class CommandLine:
             return []
 
     def _squeue(self, *arguments: str) -> Iterator[JobRecord]:
+        fields = ",".join(f"{name}:{width}" for name, width in FIELDS.items())
         output = self._commands.run(
-            "squeue", "--noheader", "--all", "--states=all", "--sort=i", format_option(FIELDS), *arguments
+            "squeue", "--noheader", "--all", "--states=all", "--sort=i", f"--Format={fields}", *arguments
         )
         return parse(output)
 
@@ -78,26 +82,42 @@ def parse(output: bytes) -> Iterator[JobRecord]:
     Raises:
         SlurmError: It is not that; for instance because this squeue lacks a field.
     """
-    return map(_job, records(output, FIELDS))
+    size = sum(FIELDS.values())
+    for start in range(0, len(output), size + 1):
+        record = output[start : start + size + 1]
+        if len(record) != size + 1 or not record.endswith(b"\n"):
+            raise SlurmError("squeue printed something that is not the table that it was asked for.")
+        yield _job(record)
 
 
-def _job(values: Mapping[str, str]) -> JobRecord:
+def _job(record: bytes) -> JobRecord:
+    values = {}
+    start = 0
+    for name, width in FIELDS.items():
+        values[name] = record[start : start + width].decode(errors="replace").rstrip()
+        start += width
     gres = values["tres-per-node"]
     if len(gres.encode()) >= FIELDS["tres-per-node"]:
         # It was cut: what is left of its last part may mean something else than the whole did.
         gres = gres.rpartition(",")[0]
     comment = values["admin_comment"]
     return JobRecord(
-        job_id=number(values["JobID"]),
+        job_id=_number(values["JobID"]),
         # N/A for a job that is no component.
-        het_job_id=number(values["HetJobID"]) or None if values["HetJobID"][:1].isdigit() else None,
-        user_id=number(values["UserID"]),
+        het_job_id=_number(values["HetJobID"]) or None if values["HetJobID"][:1].isdigit() else None,
+        user_id=_number(values["UserID"]),
         state=values["State"],
         batch=values["BatchFlag"] == "1",
         gres=parse_gres(gres),
         time_left=parse_time_left(values["TimeLeft"]),
         admin_comment="" if comment == "(null)" else comment,
     )
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise SlurmError(f"squeue printed {text!r} where a number belongs.")
+    return int(text)
 
 
 def parse_time_left(text: str) -> int | None:

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 from qpu_slurm.errors import SlurmError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from qpu_slurm.config import SlurmConfig
 
 
@@ -25,13 +23,18 @@ class Commands:
 
     Args:
         config: Where they are, which cluster to ask, and how long to wait for an answer.
-        environ: Further variables.
     """
 
-    def __init__(self, config: SlurmConfig, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, config: SlurmConfig) -> None:
         self._config = config
         # Nothing of ours: a hook has no PATH, and SQUEUE_* or SCONTROL_* would change what they answer.
-        self._environ = {"LC_ALL": "C", "SLURM_CONF": str(config.conf), **(environ or {})}
+        # Times come as seconds since the epoch, which no time zone and no change of clocks makes ambiguous.
+        self._environ = {
+            "LC_ALL": "C",
+            "TZ": "UTC",
+            "SLURM_TIME_FORMAT": "%s",
+            "SLURM_CONF": str(config.conf),
+        }
 
     def run(self, program: str, *arguments: str) -> bytes:
         """Run one command and return what it printed.

@@ -3,25 +3,21 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from qpu_slurm.errors import SlurmError
 from qpu_slurm.slurm._commands import Commands, UnknownJob
-from qpu_slurm.slurm._records import format_option, number, records
 
 if TYPE_CHECKING:
     from qpu_slurm.config import SlurmConfig
 
-_FIELDS = {
-    "JobID": 12,
-    "UserID": 12,
-    "SubmitTime": 20,
-    "StartTime": 20,
-    "EndTime": 20,
-    "Name": 200,
-}
+_FORMAT = "--Format=JobID:12,UserID:12,SubmitTime:20,StartTime:20,EndTime:20,Name:200"
+_NUMBERS = 5
+_NUMBER = re.compile("[0-9]{1,11}")
 
 
 class JobTimes(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,33 +50,41 @@ def job_times(config: SlurmConfig, job_id: int) -> JobTimes | None:
     Raises:
         SlurmError: Slurm does not answer.
     """
-    # Seconds since the epoch, in whatever time zone somebody lives.
-    commands = Commands(config, {"SLURM_TIME_FORMAT": "%s"})
     try:
-        output = commands.run(
-            "squeue", "--noheader", "--all", "--states=all", f"--jobs={job_id}", format_option(_FIELDS)
+        output = Commands(config).run(
+            "squeue", "--noheader", "--all", "--states=all", "--sort=i", f"--jobs={job_id}", _FORMAT
         )
     except UnknownJob:
         return None
-    return next(
-        (_times(values) for values in records(output, _FIELDS) if number(values["JobID"]) == job_id), None
-    )
+    return _times(output.decode(errors="replace"), job_id)
 
 
-def _times(values: dict[str, str]) -> JobTimes:
+def _times(output: str, job_id: int) -> JobTimes | None:
+    """Read the first line: of a heterogeneous job the leader's, of all tasks of an array the first."""
+    line, _, _ = output.partition("\n")
+    # Numbers and words of Slurm's own; what the user wrote comes last.
+    values = line.split(None, _NUMBERS)
+    if not values:
+        return None
+    if len(values) < _NUMBERS or not all(map(_NUMBER.fullmatch, values[:2])):
+        raise SlurmError("squeue printed something that is not the table that it was asked for.")
+    found, user_id, submitted_at, started_at, ended_at = values[:_NUMBERS]
+    if int(found) != job_id:
+        return None
+    name = "".join(values[_NUMBERS:]).rstrip()
     return JobTimes(
-        job_id=number(values["JobID"]),
-        user_id=number(values["UserID"]),
-        name="".join(letter for letter in values["Name"] if letter.isprintable()),
-        submitted_at=_past(values["SubmitTime"]),
-        started_at=_past(values["StartTime"]),
-        ended_at=_past(values["EndTime"]),
+        job_id=job_id,
+        user_id=int(user_id),
+        name="".join(letter for letter in name if letter.isprintable()),
+        submitted_at=_past(submitted_at),
+        started_at=_past(started_at),
+        ended_at=_past(ended_at),
     )
 
 
 def _past(text: str) -> datetime | None:
     """Read a time. What is not over yet is Slurm's guess, or a limit."""
-    if not (text.isascii() and text.isdigit()):
+    if not _NUMBER.fullmatch(text):
         return None
     time = datetime.fromtimestamp(int(text), UTC)
     return time if time <= datetime.now(UTC) else None
