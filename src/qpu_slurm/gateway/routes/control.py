@@ -18,7 +18,6 @@ from qpu_slurm.gateway.answers import ApiError
 from qpu_slurm.gateway.gateway import GATEWAY
 from qpu_slurm.gateway.messages import StepEnd, StepStart
 from qpu_slurm.gateway.routes.common import small_body
-from qpu_slurm.gateway.usage import account_for
 from qpu_slurm.leases.model import LeaseRequest
 from qpu_slurm.slurm.job import STEP
 
@@ -78,7 +77,7 @@ async def release(request: web.Request, gateway: Gateway, _: bytes, uid: int) ->
     reason = request.query.get("reason", "")[:_TOO_LONG]
     run, others = request.query.get("run", "")[:_TOO_LONG], bool(request.query.get("others"))
     leases = await gateway.apart(gateway.broker.release, _job(request), reason, run=run, others=others)
-    account_for(gateway, leases)
+    gateway.ended.set()
     return leases
 
 
