@@ -177,5 +177,7 @@ def configure(directory: Path) -> Config:
     )
 
 
-def request(*qpus: str, job_id: int = 7, seconds: int = 1800, key: Secret | None = KEY) -> LeaseRequest:
-    return LeaseRequest(job_id=job_id, user_id=1000, qpus=qpus, seconds_left=seconds, api_key=key)
+def request(
+    *qpus: str, job_id: int = 7, seconds: int = 1800, key: Secret | None = KEY, run: str = ""
+) -> LeaseRequest:
+    return LeaseRequest(job_id=job_id, user_id=1000, qpus=qpus, seconds_left=seconds, run=run, api_key=key)

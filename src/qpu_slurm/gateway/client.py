@@ -83,7 +83,7 @@ class GatewayBroker:
             patience=_PATIENCE,
         )
 
-    def release(self, job_id: int, reason: str) -> tuple[Lease, ...]:
+    def release(self, job_id: int, reason: str, *, run: str = "", others: bool = False) -> tuple[Lease, ...]:
         """Have the gateway's broker release; see `Broker.release`.
 
         A gateway that is away is not waited for: its reaper finds the job that is gone when it is back.
@@ -91,7 +91,7 @@ class GatewayBroker:
         Raises:
             Unavailable: It is away, or takes longer than a hook should.
         """
-        path = messages.job_leases_path(job_id, reason)
+        path = messages.job_leases_path(job_id, reason, run, others=others)
         return self._ask("DELETE", path, messages.Leases, _RELEASE_SECONDS)
 
     def keys(self, job_id: int, *, seconds: float = _KEYS_SECONDS) -> dict[str, Secret]:

@@ -4,7 +4,7 @@
 Five requests, JSON both ways, each signed with MUNGE:
 
     POST   /qpu-slurm/v1/leases                         LeaseRequest -> [Lease]
-    DELETE /qpu-slurm/v1/jobs/{job}/leases?reason=      -> [Lease]
+    DELETE /qpu-slurm/v1/jobs/{job}/leases?reason=&run=&others=  -> [Lease]
     POST   /qpu-slurm/v1/jobs/{job}/steps               StepStart -> {QPU: job key}
     GET    /qpu-slurm/v1/jobs/{job}/keys                -> {QPU: job key}
     DELETE /qpu-slurm/v1/jobs/{job}/steps/{step}?ago=   StepEnd -> null
@@ -98,9 +98,11 @@ class ErrorAnswer(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
 
 
-def job_leases_path(job_id: int, reason: str) -> str:
-    """Return the path, with its query, that ends what a job holds."""
-    return f"{PREFIX}/jobs/{job_id}/leases?{urlencode({'reason': reason}, quote_via=quote)}"
+def job_leases_path(job_id: int, reason: str, run: str = "", *, others: bool = False) -> str:
+    """Return the path, with its query, that ends what a job, or some of its runs, holds."""
+    query = {"reason": reason, "run": run, "others": "yes" if others else ""}
+    query = {name: value for name, value in query.items() if value}
+    return f"{PREFIX}/jobs/{job_id}/leases?{urlencode(query, quote_via=quote)}"
 
 
 def job_keys_path(job_id: int) -> str:

@@ -122,6 +122,11 @@ class Broker:
             targets.append(_Target(qpu, self._connect(qpu.access(request.api_key), deadline=deadline)))
         for name in request.bind:
             self._config.qpu(name)
+        # Before any lock: what cannot be ended now is in nobody's way but that of the same QPU.
+        for lease in self._journal.end(
+            request.job_id, "The job was started anew.", run=request.run, others=True
+        ):
+            self._try_to_end(lease, deadline)
         taken: list[Lease] = []
         with self._locked([target.qpu for target in targets], deadline):
             try:
@@ -157,7 +162,7 @@ class Broker:
         with self._locked([qpu], deadline):
             return self._reopen(self._journal.lease(lease_id), _Target(qpu, provider))
 
-    def release(self, job_id: int, reason: str) -> tuple[Lease, ...]:
+    def release(self, job_id: int, reason: str, *, run: str = "", others: bool = False) -> tuple[Lease, ...]:
         """End every session that a job holds, and whatever waits in it.
 
         Returns in time. What cannot be ended until then stays RELEASING, for a later call.
@@ -165,6 +170,8 @@ class Broker:
         Args:
             job_id: The job; of a heterogeneous job, the leader.
             reason: What ended it.
+            run: Which run of the job has ended; empty is all of them.
+            others: Rather end what all runs hold but this one.
 
         Returns:
             The job's leases that were not over yet: RELEASED, or RELEASING.
@@ -173,7 +180,8 @@ class Broker:
             JournalError: The journal cannot be written; nothing was released.
         """
         deadline = time.monotonic() + self._release_timeout
-        return tuple(self._try_to_end(lease, deadline) for lease in self._journal.end(job_id, reason))
+        leases = self._journal.end(job_id, reason, run=run, others=others)
+        return tuple(self._try_to_end(lease, deadline) for lease in leases)
 
     def end(self, lease_id: int, reason: str, *, unless_after: int | None = None) -> Lease:
         """End one lease.
@@ -247,6 +255,9 @@ class Broker:
             qpu=target.qpu.name,
             hold=Hold.TASK,
             job_ends_at=_from_now(request.seconds_left),
+            run=request.run,
+            account=request.account,
+            submitted_at=request.submitted_at,
             api_key=request.api_key if target.qpu.credentials == "user" else None,
         )
         taken.append(lease)
@@ -264,6 +275,9 @@ class Broker:
                 qpu=target.qpu.name,
                 expires_at=_from_now(longest),
                 job_ends_at=_from_now(request.seconds_left),
+                run=request.run,
+                account=request.account,
+                submitted_at=request.submitted_at,
                 api_key=request.api_key if target.qpu.credentials == "user" else None,
             )
         elif intent.state is LeaseState.BOUND:
@@ -311,7 +325,14 @@ class Broker:
 
     def _bind(self, request: LeaseRequest) -> Iterator[Lease]:
         for name in request.bind:
-            yield self._journal.bind(job_id=request.job_id, user_id=request.user_id, qpu=name)
+            yield self._journal.bind(
+                job_id=request.job_id,
+                user_id=request.user_id,
+                qpu=name,
+                run=request.run,
+                account=request.account,
+                submitted_at=request.submitted_at,
+            )
 
     @staticmethod
     def _ttl(qpu: QpuConfig, request: LeaseRequest) -> int:
