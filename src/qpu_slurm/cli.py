@@ -92,7 +92,8 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         metavar="FILE",
         help="the configuration (default: $QPU_SLURM_CONFIG, or /etc/qpu_slurm/config.toml)",
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    # argparse would work out `prog` with what formats help, and import a lot for that.
+    commands = parser.add_subparsers(prog=parser.prog, dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         own = commands.add_parser(name, help=command.summary, description=f"{command.summary}.")
         # Only what is asked for is imported.
@@ -158,11 +159,9 @@ def _configure_job_env(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_job_env(arguments: argparse.Namespace) -> int:
-    from qpu_slurm import logs
     from qpu_slurm.job_env import Step, error_line, job_env
 
-    # To stderr, which nobody reads: stdout is the plugin's.
-    logs.configure("error")
+    # Nothing is logged: stdout is the plugin's, and nobody reads stderr.
     step = None
     if arguments.step and arguments.name and arguments.at:
         step = Step(arguments.step, arguments.name, arguments.at)

@@ -177,8 +177,12 @@ def test_proxies_and_netrc_have_no_say(
 
 
 def test_an_authority_that_is_not_there_is_the_admins_mistake(tmp_path: Path, port: int) -> None:
-    gateway = GatewayConfig(url=f"https://127.0.0.1:{port}", ca=tmp_path / "ca.pem")
+    authority = tmp_path / "ca.pem"
+    gateway = GatewayConfig(url=f"https://127.0.0.1:{port}", ca=authority)
     config = Config(path=Path("config.toml"), gateway=gateway, qpus={})
+    with pytest.raises(ConfigError, match=r"ca\.pem"):
+        GatewayBroker(config).keys(7)
+    authority.write_text("no certificate\n")
     with pytest.raises(ConfigError, match=r"ca\.pem"):
         GatewayBroker(config).keys(7)
     with pytest.raises(ConfigError, match=r"no \[gateway\] table"):

@@ -105,7 +105,9 @@ class Voice:
         while self._line and self._next_tick < end:
             time.sleep(max(self._next_tick - time.monotonic(), 0))
             self.refresh()
-        time.sleep(max(end - time.monotonic(), 0))
+        left = end - time.monotonic()
+        if left > 0:  # sleeping for no time at all takes some
+            time.sleep(left)
 
     def refresh(self) -> None:
         """Write the line anew."""

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
 
 import msgspec
-import requests
+from urllib3.exceptions import HTTPError
 
 from qpu_slurm.errors import NotFound, Refused, ServiceError, Unavailable
 from qpu_slurm.providers.base import QpuStatus, Session, SessionState, Task, TaskStatus
 from qpu_slurm.providers.ibm import answers
-from qpu_slurm.providers.ibm.http import CLIENT, Http, Patience, backoff
+from qpu_slurm.providers.ibm.http import CLIENT, Http, Patience, backoff, finished
 from qpu_slurm.providers.ibm.iam import IamToken
 from qpu_slurm.providers.ibm.once import once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
+
+    from urllib3 import BaseHTTPResponse
 
     from qpu_slurm.providers.base import Access, Pieces
 
@@ -87,6 +89,7 @@ class QuantumComputeService:
             patience=self._patience,
             credential=IamToken(iam, access.api_key),
             deadline=deadline,
+            beside=iam,  # a gateway is both
         )
 
     def status(self) -> QpuStatus:
@@ -218,11 +221,11 @@ class QuantumComputeService:
             response = self._http.call("GET", path, _keep)
             before = delivered
             try:
-                with response:
-                    for piece in _skip(response.iter_content(_PIECE), delivered):
+                with finished(response):
+                    for piece in _skip(response.stream(_PIECE, decode_content=True), delivered):
                         delivered += len(piece)
                         yield piece
-            except requests.RequestException as error:
+            except HTTPError as error:
                 stalled = 0 if delivered > before else stalled + 1
                 if stalled > _STALLS:
                     why = f"after {delivered} bytes: {answers.quote(str(error))}"
@@ -354,14 +357,14 @@ def _part(text: str) -> str:
     return quote(text, safe="") if text not in {".", ".."} else quote(text).replace(".", "%2E")
 
 
-def _json(type_: type[T]) -> Callable[[requests.Response], T]:
+def _json(type_: type[T]) -> Callable[[BaseHTTPResponse], T]:
     """Return what reads an answer as JSON of a type."""
     return lambda response: msgspec.json.decode(answers.read(response), type=type_)
 
 
-def _keep(response: requests.Response) -> requests.Response:
+def _keep(response: BaseHTTPResponse) -> BaseHTTPResponse:
     """Leave an answer to be read bit by bit; one without content counts as lost, and is asked for again."""
-    if response.status_code == _NO_CONTENT:
+    if response.status == _NO_CONTENT:
         raise msgspec.DecodeError("it has no content")
     return response
 
