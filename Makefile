@@ -3,6 +3,7 @@
 # make demo        run the main job on a throw-away cluster with an emulated quantum service
 # make test        check and test everything (lint, unit, integration, cluster)
 # make test-unit   the tests that take seconds and need neither network nor Slurm
+# make fuzz        look for inputs that break the plugin, for SECONDS (30) each; needs clang
 # make bench       measure, side by side with upstream (ARGS=--docs: write docs/performance.md, too)
 # make bench-gateway  measure what the gateway adds to a request
 # make lock        resolve pyproject.toml's dependencies into requirements.lock
@@ -11,7 +12,7 @@
 VENV := $(shell tools/setup --venv)
 PYTEST := $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
-.PHONY: demo bench bench-gateway test lint test-unit test-integration test-cluster test-plugin setup lock clean help
+.PHONY: demo bench bench-gateway test lint test-unit test-integration test-cluster test-plugin fuzz setup lock clean help
 .NOTPARALLEL:
 
 help:
@@ -38,6 +39,9 @@ lint: setup
 
 test-plugin: setup
 	$(MAKE) --no-print-directory -C plugin check
+
+fuzz:
+	@$(MAKE) --no-print-directory -C plugin fuzz
 
 test-unit: setup
 	$(PYTEST) tests/unit
