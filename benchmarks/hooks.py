@@ -38,8 +38,8 @@ _SRUN = "for number in $(seq {count}); do srun --quiet true; done\n"
 
 _NOTE = "{ours:.1f} a second against {other:.1f}: {more:+.1f} ms a job. "
 _NOTE_SRUN = (
-    "With any PrologSlurmctld, an srun that makes its own allocation asks whether it is over every 0.1 s: see "
-    "the next row. Steps of a job that runs, and sbatch, do not wait for it."
+    "With any PrologSlurmctld, an srun that makes its own allocation asks every 0.1 s whether it is over: see "
+    "the next row. Steps of a job that runs do not, and sbatch does not."
 )
 
 
@@ -52,7 +52,7 @@ def measure() -> Iterator[Figure]:
         batches = _take_turns((ours, plain, empty), _BATCH, _JOBS)
         yield _figure(
             "cost.throughput_with_hooks",
-            f"jobs without a QPU a second, {_JOBS} `sbatch --wrap=true`, with hooks and plugin against without",
+            f"jobs without a QPU a second, {_JOBS} `sbatch --wrap=true`: hooks and plugin against neither",
             Pairs(batches[0], batches[1]),
             _JOBS,
             at_least=0.95,

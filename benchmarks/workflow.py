@@ -5,10 +5,10 @@ Three ways, in turn: one heterogeneous job whose task_runner says `--final`; the
 which holds the session from the job's start to its end; and upstream's three chained jobs. The programs are
 the same in all (contrib/seed), the task runners are each project's own.
 
-Then the same on a busy cluster: another user's jobs keep all CPU nodes busy, and always have some more in the
-queue. There, each of upstream's three jobs is submitted when the one before is over. On this cluster, whose
-queue is first come, first served, that is what age-based priorities do to jobs that depend on others: they begin
-to age when they may run.
+Then the same on a busy cluster: another user's jobs keep all CPU nodes busy, and some of them always wait.
+There, each of upstream's three jobs is submitted when the one before is over. This cluster serves who comes
+first; elsewhere priority grows with age, and a job that depends on another begins to age when it may run. So
+this is what happens there to chained jobs.
 
 Upstream's plugin acquires and releases in Slurm's own hooks. Here the batch script does, with qrmi's own
 functions, as its first and its last act: what upstream's hooks cost is not counted.
@@ -96,14 +96,14 @@ _NOTE_HETJOB = (
     "differs by a second from run to run."
 )
 _NOTE_SPLIT = (
-    "The aim is “well below 1.0”. This cluster is idle: what is saved is the start of two jobs, and on a "
-    "busy one what these wait in the queue."
+    "The aim is “well below 1.0”. This cluster is idle: what is saved is the start of two jobs. What these "
+    "wait in the queue of a busy one shows below."
 )
 
 
 _NOTE_BUSY = (
     f"{_WAITING} jobs of another user wait at any time, and each takes a node for {_LOAD_SECONDS[0]:g} to "
-    f"{_LOAD_SECONDS[1]:g} s."
+    f"{_LOAD_SECONDS[1]:g} s. Of three jobs, each is submitted when the one before is over."
 )
 
 
