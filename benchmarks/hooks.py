@@ -38,8 +38,8 @@ _SRUN = "for number in $(seq {count}); do srun --quiet true; done\n"
 
 _NOTE = "{ours:.1f} a second against {other:.1f}: {more:+.1f} ms a job. "
 _NOTE_SRUN = (
-    "With any PrologSlurmctld, an srun that makes its own allocation asks every 0.1 s whether it is over: see "
-    "the next row. Steps of a job that runs do not, and sbatch does not."
+    "With any PrologSlurmctld, an srun that makes its own allocation asks every 0.1 s whether it is over: "
+    "see the next row. Steps of a job that runs do not, and sbatch does not."
 )
 
 
