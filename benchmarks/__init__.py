@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What task_runner, the Python API, hooks and plugin cost, side by side with upstream and with what is possible.
+"""What task_runner, the Python API and the hooks cost, side by side with upstream and what is possible.
 
     make bench              measure everything, print a table, write build/bench.json
     make bench ARGS=--docs  the same, and write docs/performance.md

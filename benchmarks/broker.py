@@ -49,7 +49,7 @@ key_file = "{directory}/ibm.key"
 _NOTE = (
     "{ours:.2f} ms against {bare:.2f} ms for 3 requests to a service on the same machine, which answers each "
     "in less than half a millisecond. Ours brings to disk what it is about to do, and what it has done: what "
-    "makes it safe against a crash takes as long as that. See the last rows for a service that is farther away."
+    "makes it safe against a crash takes as long as that. The last rows show a service that is farther away."
 )
 _NOTE_MEMORY = "{ours:.2f} ms against {bare:.2f} ms: the rest of the difference is the disk's."
 _NOTE_FAR = "{ours:.0f} ms against {bare:.0f} ms. A real service is farther away than that."

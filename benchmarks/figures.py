@@ -24,8 +24,8 @@ _INTRODUCTION = """\
 
 Written by `make bench ARGS=--docs`, which measures all of this in one run: on one emulator, side by side
 with upstream's programs from PyPI and with the bare sequence of HTTP requests (benchmarks/limit.py), which
-are sent with the same library, urllib3. A ratio is the median of pairs. Where an aim is not met, the notes say
-why. Speed is measured here, and asserted in no test.
+are sent with the same library, urllib3. A ratio is the median of pairs. Where an aim is not met, the notes
+say why. Speed is measured here, and asserted in no test.
 """
 
 

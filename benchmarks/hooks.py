@@ -100,7 +100,7 @@ def measure() -> Iterator[Figure]:
             mine, bare = found.medians
             yield Figure(
                 key=f"{_DOES[hook]}.hook_vs_limit",
-                what=f"{hook} of a job with a QPU, by way of the gateway, against a process with bare requests",
+                what=f"{hook} of a job with a QPU, through the gateway, against a process with bare requests",
                 value=found.ratio,
                 details={"seconds": rounded(found.one), "limit_seconds": rounded(found.other)},
                 note=f"{mine:.3f} s against {bare:.3f} s. {_NOTE_HOOK[hook]}",
