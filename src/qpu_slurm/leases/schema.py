@@ -111,6 +111,8 @@ SCHEMA: tuple[tuple[str, ...], ...] = (
         "UPDATE leases SET hold = 'none' WHERE state = 'bound'",
         "ALTER TABLE leases ADD COLUMN account TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE leases ADD COLUMN submitted_at TEXT",
+        # When the job's time limit is over, as far as was known when it started.
+        "ALTER TABLE leases ADD COLUMN job_ends_at TEXT",
         # When a session was about to be created that is not recorded yet; NULL if there is none.
         "ALTER TABLE leases ADD COLUMN intended_at TEXT",
         """

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
@@ -20,8 +22,26 @@ QPU_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 MAX_QPUS = 16
 """How many QPUs one option may name; the plugin (plugin/names.h) holds to the same."""
 
+JOB_TAG = "slurm-job:"
+"""What a task is tagged with at the quantum service; the job's id follows (the leader's, of several)."""
+
 MAX_ADMIN_COMMENT = 4000
 """How many bytes of a job's AdminComment we write and read."""
+
+STEP = re.compile("batch|interactive|[0-9]{1,10}")
+"""Slurm's id of a step."""
+
+STEP_NAME = re.compile("[A-Za-z0-9._+-]{1,64}")
+"""What a step is called; the plugin (plugin/step.h) holds to the same."""
+
+HoldOption: TypeAlias = Literal["job", "task"]
+"""The values of `--qpu-hold`: how long a session is open; the plugin (plugin/hold.c) knows the same."""
+
+_HOLDS: dict[str, HoldOption] = {"job": "job", "task": "task"}
+_LONGEST_SHOWN = 64
+
+# Not structlog, which takes its time: what a QPU may be called is asked by every command.
+_log = logging.getLogger(__name__)
 
 
 def parse_qpu_option(value: str) -> tuple[str, ...]:
@@ -73,6 +93,12 @@ def parse_gres(value: str) -> tuple[Gres, ...]:
     return tuple(found)
 
 
+def parse_licenses(value: str) -> tuple[str, ...]:
+    """Read the names in a job's licenses, such as `ibm_fez,matlab@server:2`."""
+    names = (re.split("[:*@]", part, maxsplit=1)[0].strip() for part in re.split("[,;|]", value))
+    return tuple(dict.fromkeys(filter(None, names)))
+
+
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Slurm's own record of a job (of a heterogeneous job: of one component).
 
@@ -83,7 +109,11 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         state: Slurm's long name of its state, such as `RUNNING`.
         batch: Whether it has a script, and so can be requeued.
         gres: What it asked for, per node.
+        licenses: The names of the licenses that it asked for.
         time_left: Seconds until its time limit; None where it has none.
+        submitted_at: When it was submitted, or requeued.
+        account: Slurm's account of it; empty where Slurm has none.
+        reason: Why it waits, in Slurm's word, such as `Licenses`; `None` if it does not.
         admin_comment: What the hooks wrote for the job's steps; users cannot.
     """
 
@@ -93,13 +123,28 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     batch: bool
     gres: tuple[Gres, ...]
+    licenses: tuple[str, ...] = ()
     time_left: int | None
+    submitted_at: datetime | None = None
+    account: str = ""
+    reason: str = "None"
     admin_comment: str
 
     @property
     def leader(self) -> int:
         """The id that leases are recorded under: the het job's leader, or the job itself."""
         return self.het_job_id or self.job_id
+
+    @property
+    def run(self) -> str:
+        """Which run of the job this is, since Slurm uses an id again; see `Lease.run`.
+
+        It is the second in which the job was submitted: no other job of the id can have it. Slurm sets it
+        anew as it requeues a job, once the last run's epilogs are done, and at no other time; so all hooks of
+        a run see the same. (A count of restarts would be no help: it is one more already in the epilogs.) Of
+        a heterogeneous job the leader's counts: the components' may be a second apart.
+        """
+        return "" if self.submitted_at is None else str(round(self.submitted_at.timestamp()))
 
 
 class HookJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +159,7 @@ class HookJob(msgspec.Struct, frozen=True, kw_only=True):
         user_id: Whose it is.
         restarts: How often it was requeued.
         qpu_option: The value of `--qpu` as published by the plugin, unread; None without one.
+        hold: The value of `--qpu-hold`; None where the user said nothing, or nothing that makes sense.
         api_key: The user's own credential, where the plugin published one.
     """
 
@@ -122,6 +168,7 @@ class HookJob(msgspec.Struct, frozen=True, kw_only=True):
     user_id: int
     restarts: int
     qpu_option: str | None
+    hold: HoldOption | None = None
     api_key: Secret | None
 
     @classmethod
@@ -147,5 +194,15 @@ class HookJob(msgspec.Struct, frozen=True, kw_only=True):
             user_id=number("SLURM_JOB_UID"),
             restarts=number("SLURM_JOB_RESTART_COUNT", "0"),
             qpu_option=environ.get("SPANK_QPU_SLURM_QPU") or None,
+            hold=_read_hold(environ.get("SPANK_QPU_SLURM_HOLD", ""), job_id),
             api_key=Secret(key) if key else None,
         )
+
+
+def _read_hold(value: str, job_id: int) -> HoldOption | None:
+    """Read what the plugin published: it lets nothing else through, but a user's own client may."""
+    hold = _HOLDS.get(value)
+    if hold is None and value:
+        fields = {"job_id": job_id, "value": value[:_LONGEST_SHOWN]}
+        _log.warning("the value of --qpu-hold is left out", extra={"fields": fields})
+    return hold
