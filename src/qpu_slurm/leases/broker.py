@@ -26,6 +26,7 @@ from qpu_slurm.errors import (
     AnswerLost,
     ConfigError,
     JournalError,
+    MustWait,
     NoLease,
     NotFound,
     QpuSlurmError,
@@ -40,7 +41,7 @@ from qpu_slurm.leases.strays import opened_by_steps
 from qpu_slurm.providers.base import SessionState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
     from qpu_slurm.config import Config, QpuConfig
@@ -52,7 +53,13 @@ _GIVE_BACK_TIMEOUT = 10.0
 _ACCOUNT_TIMEOUT = 5.0
 _LOOK_AGAIN = 0.5
 
+_TURN = 5.0
+"""Seconds to wait for a QPU that has as many jobs as may."""
+
 _log = structlog.get_logger(__name__)
+
+
+_NAMED = 4
 
 
 class Connect(Protocol):
@@ -113,7 +120,8 @@ class Broker:
         Raises:
             UserMistake: There is no such QPU, the user's key is missing, or the job was ended meanwhile.
             Refused: The service will not open a session for this account.
-            Unavailable: The QPU or the service is away, for now.
+            MustWait: The QPU is closed, away, or in use by as many jobs as may.
+            Unavailable: The service is away, for now.
             ConfigError: The admin's key cannot be read.
             JournalError: The journal cannot be written.
         """
@@ -129,15 +137,16 @@ class Broker:
             request.job_id, "The job was started anew.", run=request.run, others=True
         ):
             self._try_to_end(lease, deadline)
-        taken: list[Lease] = []
-        with self._locked([target.qpu for target in targets], deadline):
-            try:
-                return (*self._take(targets, request, taken), *self._bind(request))
-            except QpuSlurmError as error:
-                for lease in reversed(taken):
-                    self._journal.end_one(lease.id, f"The job could not have all of its QPUs. {error}")
-                    self._try_to_end(lease, time.monotonic() + _GIVE_BACK_TIMEOUT)
-                raise
+        turn = min(deadline, time.monotonic() + _TURN)
+        while True:
+            with self._locked([target.qpu for target in targets], deadline):
+                why = self._no_room(targets, request)
+                if not why:
+                    return self._grant(targets, request)
+            # Slurm gives nodes and licenses to the next job while the last one's epilog is at work yet.
+            if time.monotonic() >= turn:
+                raise MustWait(why)
+            time.sleep(_LOOK_AGAIN)
 
     def open_session(self, lease_id: int) -> Lease:
         """Return a lease with a session that takes tasks: the one that it has, or one that is opened for it.
@@ -205,6 +214,37 @@ class Broker:
 
     # Acquire; all of it under the locks.
 
+    def _no_room(self, targets: list[_Target], request: LeaseRequest) -> str:
+        """Say which QPU has as many jobs as may; nothing if none has.
+
+        Raises:
+            MustWait: The admin has closed one.
+        """
+        closed = self._journal.closings.all()
+        for qpu in (target.qpu for target in targets):
+            if qpu.name not in closed and qpu.limit is None:
+                continue
+            jobs = self._journal.jobs_on(qpu.name)
+            if request.job_id in jobs:
+                # What a job has it keeps.
+                continue
+            if qpu.name in closed:
+                raise MustWait(f"{qpu.name} is closed: {closed[qpu.name].reason.rstrip('.')}.")
+            if qpu.limit is not None and len(jobs) >= qpu.limit:
+                return f"{qpu.name} is in use by {_jobs(jobs)}, as many as may."
+        return ""
+
+    def _grant(self, targets: list[_Target], request: LeaseRequest) -> tuple[Lease, ...]:
+        """Have all leases, or give back what was had."""
+        taken: list[Lease] = []
+        try:
+            return (*self._take(targets, request, taken), *self._bind(request))
+        except QpuSlurmError as error:
+            for lease in reversed(taken):
+                self._journal.end_one(lease.id, f"The job could not have all of its QPUs. {error}")
+                self._try_to_end(lease, time.monotonic() + _GIVE_BACK_TIMEOUT)
+            raise
+
     def _take(self, targets: list[_Target], request: LeaseRequest, taken: list[Lease]) -> tuple[Lease, ...]:
         """Have a lease on every target; `taken` gets those that were not held before."""
         found = [self._find(target, request, taken) for target in targets]
@@ -213,7 +253,7 @@ class Broker:
                 status = target.provider.status()
                 if not status.online:
                     reason = status.reason.rstrip(".")
-                    raise Unavailable(f"{target.qpu.name} is not available now: {reason}.")
+                    raise MustWait(f"{target.qpu.name} is not available now: {reason}.")
         return tuple(
             lease
             if lease is not None and lease.state is LeaseState.HELD
@@ -491,6 +531,13 @@ class Broker:
 def _hold(qpu: QpuConfig, request: LeaseRequest) -> Hold:
     """Tell how long a job wants to hold sessions on a QPU."""
     return request.hold or Hold(qpu.hold)
+
+
+def _jobs(jobs: Collection[int]) -> str:
+    """Name jobs, a few of them."""
+    named = [str(job_id) for job_id in sorted(jobs)[:_NAMED]]
+    more = len(jobs) - len(named)
+    return f"job{'s' if len(jobs) > 1 else ''} {', '.join(named)}" + (f" and {more} more" if more else "")
 
 
 def _from_now(seconds: float) -> datetime:
