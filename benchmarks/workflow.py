@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from benchmarks import processes
 from benchmarks.figures import Figure
 from benchmarks.processes import rounded
+from benchmarks.run import Run
 from benchmarks.step import QPU, qpu_of
 from qpu_slurm import environment
-from qpu_slurm.devkit.demo import Run, Workflow
+from qpu_slurm.devkit.demo import Workflow
 from qpu_slurm.devkit.emulator import Emulator
 from qpu_slurm.devkit.lab import Lab
 

@@ -147,7 +147,12 @@ def _qpus(
     for name, session_id in handover.sessions.items():
         if name not in keys:
             raise NoLease(f"The gateway has no key for {name}: this job does not hold it any more.")
-        job_qpu = JobQpu.bind(_through_gateway(config, qpus[name]), api_key=keys[name], session_id=session_id)
+        job_qpu = JobQpu.bind(
+            _through_gateway(config, qpus[name]),
+            api_key=keys[name],
+            session_id=session_id,
+            hold=handover.holds(name),
+        )
         # A session that the job's own programs may create lives no longer than the job, either.
         if records[0].time_left is not None:
             max_ttl = max(1, min(qpus[name].max_ttl, records[0].time_left))

@@ -185,6 +185,15 @@ class TaskVoice(Observer):
         if not isinstance(error, QpuSlurmError):
             self._voice.trace(error)
 
+    def session_opened(self, session_id: str, instead_of: str | None) -> None:
+        """Say that there is another session than the job had."""
+        why = f", since {instead_of} takes no more tasks" if instead_of else ""
+        self.say(f"opened session {session_id}{why}")
+
+    def refused(self, session_id: str) -> None:  # noqa: ARG002 - it is named when another one is opened
+        """Keep in mind that there is no task yet."""
+        self.fate = _NOTHING
+
     def submitting(self) -> None:
         """Keep in mind that there may be a task."""
         self.fate = _PERHAPS

@@ -18,7 +18,6 @@ from qpu_slurm.gateway.answers import ApiError
 from qpu_slurm.gateway.gateway import GATEWAY
 from qpu_slurm.gateway.messages import StepEnd, StepStart
 from qpu_slurm.gateway.routes.common import small_body
-from qpu_slurm.gateway.usage import account_for
 from qpu_slurm.leases.model import LeaseRequest
 from qpu_slurm.slurm.job import STEP
 
@@ -39,8 +38,8 @@ _UNAUTHORIZED = 401
 _TOO_LONG = 256
 
 _MAX_STEPS = 40_000
-"""How many steps of a job are written down; Slurm's own limit, unless an admin raises it (MaxStepCount). A user
-who makes steps up himself would fill the journal."""
+"""How many steps of a job are written down: Slurm's own limit, unless an admin raises it (MaxStepCount).
+A user who makes steps up would fill the journal."""
 
 _log = structlog.get_logger(__name__)
 
@@ -80,8 +79,9 @@ async def release(request: web.Request, gateway: Gateway, _: bytes, uid: int) ->
     """End what a job holds."""
     _need_slurm(gateway, uid)
     reason = request.query.get("reason", "")[:_TOO_LONG]
-    leases = await gateway.apart(gateway.broker.release, _job(request), reason)
-    account_for(gateway, leases)
+    run, others = request.query.get("run", "")[:_TOO_LONG], bool(request.query.get("others"))
+    leases = await gateway.apart(gateway.broker.release, _job(request), reason, run=run, others=others)
+    gateway.ended.set()
     return leases
 
 
