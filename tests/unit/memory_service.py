@@ -11,7 +11,7 @@ import msgspec
 from qpu_slurm.config import Config, OutageConfig, QpuConfig
 from qpu_slurm.errors import NotFound
 from qpu_slurm.leases.model import LeaseRequest
-from qpu_slurm.providers.base import QpuStatus, Session, SessionState
+from qpu_slurm.providers.base import QpuStatus, Session, SessionState, SessionUsage
 from qpu_slurm.secret import Secret
 
 if TYPE_CHECKING:
@@ -110,6 +110,11 @@ class OneQpu:
         found = [session_id for session_id, other in self.service.tags.items() if other == tag]
         assert since is not None
         return iter(self.call("tags", lambda: found[::-1]))
+
+    def usage(self, session_id: str) -> SessionUsage:
+        return self.call(
+            "usage", lambda: SessionUsage(state=self.service.sessions[session_id].state, locked_seconds=0.0)
+        )
 
     def unclaimed_sessions(self, since: datetime, *, known: Collection[str] = ()) -> list[Session]:
         return self.call(

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from qpu_slurm.providers.base import Provider, Session
 
 _GIVE_BACK_TIMEOUT = 10.0
-_LOOK_AGAIN = 0.5
 
 _log = structlog.get_logger(__name__)
 

@@ -13,6 +13,7 @@ import structlog
 
 from qpu_slurm import providers
 from qpu_slurm.errors import ConfigError, JournalError, NotFound, ServiceError, Unavailable, UserMistake
+from qpu_slurm.leases.accountant import account_at_release
 from qpu_slurm.leases.files import locked
 from qpu_slurm.leases.model import LeaseState
 from qpu_slurm.leases.strays import opened_by_steps
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from qpu_slurm.leases.model import Lease
     from qpu_slurm.providers.base import Access, Provider, Session
 
+_ACCOUNT_TIMEOUT = 5.0
 _LOOK_AGAIN = 0.5
 
 _log = structlog.get_logger(__name__)
@@ -73,10 +75,15 @@ class Endings:
             qpu = self._config.qpu(lease.qpu)
             if self._held_nothing(lease, qpu):
                 return self._journal.finish(lease.id, LeaseState.RELEASED)
-            provider = self._connect(qpu.access(self._journal.api_key(lease.id)), deadline=deadline)
+            access = qpu.access(self._journal.api_key(lease.id))
+            provider = self._connect(access, deadline=deadline)
             # While a session is intended, its opener may be at work yet: it holds the lock.
             with self._locked([qpu], deadline) if lease.intended_at else nullcontext():
                 lease = self._end(self._journal.lease(lease.id), provider)
+            if qpu.credentials != "gateway":
+                # The gateway's sessions are accounted for in the background; of others, only we have the key.
+                soon = min(deadline, time.monotonic() + _ACCOUNT_TIMEOUT)
+                account_at_release(self._journal, lease, self._connect(access, deadline=soon))
         except (ServiceError, ConfigError, UserMistake) as error:
             expires_at = lease.expires_at or lease.job_ends_at
             if expires_at is not None and expires_at < datetime.now(UTC):
