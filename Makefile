@@ -3,6 +3,7 @@
 # make demo        run the main job on a throw-away cluster with an emulated quantum service
 # make test        check and test everything (lint, unit, integration, cluster)
 # make test-unit   the tests that take seconds and need neither network nor Slurm
+# make test-matrix the cluster tests on Slurm 22.05, 24.11 and 26.05, in chroots (RELEASES=forky: on that one of Debian)
 # make bench       measure, side by side with upstream (ARGS=--docs: write docs/performance.md, too)
 # make bench-gateway  measure what the gateway adds to a request
 # make lock        resolve pyproject.toml's dependencies into requirements.lock
@@ -11,7 +12,7 @@
 VENV := $(shell tools/setup --venv)
 PYTEST := $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
-.PHONY: demo bench bench-gateway test lint test-unit test-integration test-cluster test-plugin setup lock clean help
+.PHONY: demo bench bench-gateway test lint test-unit test-integration test-cluster test-matrix test-plugin setup lock clean help
 .NOTPARALLEL:
 
 help:
@@ -47,6 +48,9 @@ test-integration: setup
 
 test-cluster: setup
 	$(PYTEST) tests/cluster
+
+test-matrix:
+	@tools/test-matrix $(RELEASES)
 
 lock:
 	$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \

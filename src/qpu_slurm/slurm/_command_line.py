@@ -11,7 +11,7 @@ from qpu_slurm.slurm._commands import Commands, UnknownJob
 from qpu_slurm.slurm.job import MAX_ADMIN_COMMENT, JobRecord, parse_gres
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from qpu_slurm.config import SlurmConfig
 
@@ -26,6 +26,7 @@ FIELDS = {
     "State": 20,
     "BatchFlag": 4,
     "TimeLeft": 20,
+    "TimeLimit": 20,
     "tres-per-node": 1000,
     "admin_comment": MAX_ADMIN_COMMENT,
 }
@@ -58,8 +59,9 @@ class CommandLine:
 
     def jobs(self) -> list[JobRecord]:
         """List all jobs; see `Query`."""
+        fields = {name: width for name, width in FIELDS.items() if name != "tres-per-node"}
         # A job that waits for one of several partitions may be listed once for each.
-        return list({job.job_id: job for job in self._squeue()}.values())
+        return list({job.job_id: job for job in self._squeue(fields=fields)}.values())
 
     def _related(self, job_id: int) -> list[JobRecord]:
         """Look up a job, all tasks of an array by its id, and all components by the leader's."""
@@ -68,35 +70,35 @@ class CommandLine:
         except UnknownJob:
             return []
 
-    def _squeue(self, *arguments: str) -> Iterator[JobRecord]:
-        fields = ",".join(f"{name}:{width}" for name, width in FIELDS.items())
+    def _squeue(self, *arguments: str, fields: Mapping[str, int] = FIELDS) -> Iterator[JobRecord]:
+        listed = ",".join(f"{name}:{width}" for name, width in fields.items())
         output = self._commands.run(
-            "squeue", "--noheader", "--all", "--states=all", "--sort=i", f"--Format={fields}", *arguments
+            "squeue", "--noheader", "--all", "--states=all", "--sort=i", f"--Format={listed}", *arguments
         )
-        return parse(output)
+        return parse(output, fields)
 
 
-def parse(output: bytes) -> Iterator[JobRecord]:
-    """Read what squeue prints for `FIELDS`.
+def parse(output: bytes, fields: Mapping[str, int] = FIELDS) -> Iterator[JobRecord]:
+    """Read what squeue prints for `fields`; those that may be missing are `tres-per-node`.
 
     Raises:
         SlurmError: It is not that; for instance because this squeue lacks a field.
     """
-    size = sum(FIELDS.values())
+    size = sum(fields.values())
     for start in range(0, len(output), size + 1):
         record = output[start : start + size + 1]
         if len(record) != size + 1 or not record.endswith(b"\n"):
             raise SlurmError("squeue printed something that is not the table that it was asked for.")
-        yield _job(record)
+        yield _job(record, fields)
 
 
-def _job(record: bytes) -> JobRecord:
+def _job(record: bytes, fields: Mapping[str, int]) -> JobRecord:
     values = {}
     start = 0
-    for name, width in FIELDS.items():
+    for name, width in fields.items():
         values[name] = record[start : start + width].decode(errors="replace").rstrip()
         start += width
-    gres = values["tres-per-node"]
+    gres = values.get("tres-per-node", "")
     if len(gres.encode()) >= FIELDS["tres-per-node"]:
         # It was cut: what is left of its last part may mean something else than the whole did.
         gres = gres.rpartition(",")[0]
@@ -109,7 +111,7 @@ def _job(record: bytes) -> JobRecord:
         state=values["State"],
         batch=values["BatchFlag"] == "1",
         gres=parse_gres(gres),
-        time_left=parse_time_left(values["TimeLeft"]),
+        time_left=parse_time_left(values["TimeLeft"], values["TimeLimit"]),
         admin_comment="" if comment == "(null)" else comment,
     )
 
@@ -120,11 +122,16 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def parse_time_left(text: str) -> int | None:
+def parse_time_left(text: str, limit: str) -> int | None:
     """Read squeue's TimeLeft: `[days-][hours:]minutes:seconds`, or a word.
 
+    Args:
+        text: TimeLeft.
+        limit: TimeLimit.
+
     Returns:
-        Seconds; 0 if the time is over (INVALID); None if there is no limit (UNLIMITED, NOT_SET).
+        Seconds; 0 if the time is over; None if there is no limit (UNLIMITED, NOT_SET). squeue prints INVALID
+        for less than nothing, which only what is left can be, and for more than a year: None.
 
     Raises:
         SlurmError: It is none of them.
@@ -132,7 +139,7 @@ def parse_time_left(text: str) -> int | None:
     if text in {"UNLIMITED", "NOT_SET"}:
         return None
     if text == "INVALID":
-        return 0
+        return None if limit == "INVALID" else 0
     time = _TIME.fullmatch(text)
     if time is None:
         raise SlurmError(f"squeue printed {text!r} where a time belongs.")
