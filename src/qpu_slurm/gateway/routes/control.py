@@ -75,8 +75,8 @@ async def release(request: web.Request, gateway: Gateway, _: bytes, uid: int) ->
     """End what a job holds."""
     _need_slurm(gateway, uid)
     reason = request.query.get("reason", "")[:_TOO_LONG]
-    runs = {"run": request.query.get("run", "")[:_TOO_LONG], "others": bool(request.query.get("others"))}
-    leases = await gateway.apart(gateway.broker.release, _job(request), reason, **runs)
+    run, others = request.query.get("run", "")[:_TOO_LONG], bool(request.query.get("others"))
+    leases = await gateway.apart(gateway.broker.release, _job(request), reason, run=run, others=others)
     account_for(gateway, leases)
     return leases
 
