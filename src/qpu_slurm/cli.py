@@ -293,28 +293,21 @@ def _configure_drain(parser: argparse.ArgumentParser) -> None:
         "Close a QPU to new jobs, at once: they wait in the queue, and jobs that have it keep it. As root or "
         "SlurmUser, where the journal is."
     )
-    parser.add_argument("name", metavar="NAME", help="the QPU")
+    _configure_resume(parser)
     parser.add_argument("--reason", required=True, metavar="TEXT", help="why; users see it")
 
 
-def _run_drain(arguments: argparse.Namespace) -> int:
-    from qpu_slurm import qpus
-
-    config = _config(arguments)
-    _log_as_told(config)
-    return qpus.drain(config, arguments.name, arguments.reason)
-
-
 def _configure_resume(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Open a QPU again that was closed, and start the jobs that wait for it."
     parser.add_argument("name", metavar="NAME", help="the QPU")
 
 
-def _run_resume(arguments: argparse.Namespace) -> int:
+def _run_drain_or_resume(arguments: argparse.Namespace) -> int:
     from qpu_slurm import qpus
 
     config = _config(arguments)
     _log_as_told(config)
+    if arguments.command == "drain":
+        return qpus.drain(config, arguments.name, arguments.reason)
     return qpus.resume(config, arguments.name)
 
 
@@ -397,8 +390,8 @@ COMMANDS = {
     "release": Command("End what a job holds, by hand", _configure_release, _run_release),
     "reap": Command("End what jobs left that are over", _configure_reap, _run_reap),
     "qpus": Command("Show which QPUs are available, and who waits", _configure_qpus, _run_qpus),
-    "drain": Command("Close a QPU to new jobs", _configure_drain, _run_drain),
-    "resume": Command("Open a QPU again", _configure_resume, _run_resume),
+    "drain": Command("Close a QPU to new jobs", _configure_drain, _run_drain_or_resume),
+    "resume": Command("Open a QPU that was closed", _configure_resume, _run_drain_or_resume),
     "gateway": Command("Serve QPUs to jobs that hold no credential", _configure_gateway, _run_gateway),
     "plugstack": Command("Print the line for plugstack.conf", _configure_plugstack, _run_plugstack),
     "demo": Command("Run the example jobs on a throw-away cluster", _configure_demo, _run_demo),

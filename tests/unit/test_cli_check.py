@@ -130,6 +130,7 @@ def test_an_installation_that_is_right(
         "EpilogSlurmctld",
         "plugin",
         "partitions",
+        "licenses",
         "ibm_fez",
         "ibm_torino",
     ]
@@ -140,7 +141,7 @@ def test_an_installation_that_is_right(
 def test_people_get_a_line_for_each(installation: Installation, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--config", str(installation.config), "check"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 9
+    assert len(lines) == 10
     assert lines[0] == f"ok      configuration: {installation.config}: ibm_fez, ibm_torino"
 
 

@@ -94,24 +94,19 @@ def _licenses(config: Config, settings: Mapping[str, str]) -> Finding:
     there = re.findall(r"([^,:*@|;()\s]+)(?:[:*](\d+))?", settings.get("Licenses", ""))
     have = {name: int(count or 1) for name, count in there}
     wanted = {name: qpu.limit or _MANY for name, qpu in config.qpus.items()}
-    advice = (
-        f"Write `Licenses={','.join(f'{name}:{count}' for name, count in wanted.items())}` into slurm.conf"
-    )
+    line = ",".join(f"{name}:{count}" for name, count in wanted.items())
+    advice = f"Write `Licenses={line}` into slurm.conf"
     wrong = [name for name, qpu in config.qpus.items() if qpu.limit not in {None, have.get(name)}]
     level, text = Level.WARNING, ""
     if not have.keys() & wanted.keys():
         text = f"QPUs are none: jobs wait for them on nodes. {advice}; docs/install.md has the rest."
     elif missing := wanted.keys() - have.keys():
-        level, text = (
-            Level.PROBLEM,
-            f"{', '.join(sorted(missing))} is none: sbatch refuses its jobs. {advice}.",
-        )
+        names = ", ".join(sorted(missing))
+        level, text = Level.PROBLEM, f"{names} is none: sbatch refuses its jobs. {advice}."
     elif wrong:
         text = f"there are not as many of {', '.join(wrong)} as jobs may have it. {advice}."
     elif "lua" not in settings.get("JobSubmitPlugins", "").split(","):
-        text = (
-            "jobs do not ask for them. Write `JobSubmitPlugins=lua`, and copy contrib/slurm/job_submit.lua."
-        )
+        text = "no job asks for them. Write `JobSubmitPlugins=lua`, copy contrib/slurm/job_submit.lua."
     elif not (lua := config.slurm.conf.with_name("job_submit.lua")).is_file():
         level, text = Level.PROBLEM, f"{lua} is not there. Copy contrib/slurm/job_submit.lua."
     if text:
