@@ -53,7 +53,7 @@ def as_table(leases: Sequence[Lease], journal: Journal) -> str:
         until = lease.ended_at or lease.expires_at
         row = (
             str(lease.job_id),
-            _user(lease.user_id),
+            user_name(lease.user_id),
             lease.qpu,
             lease.state,
             lease.session_id or "-",
@@ -63,7 +63,20 @@ def as_table(leases: Sequence[Lease], journal: Journal) -> str:
         )
         # Text: what a service or a user wrote is no markup.
         table.add_row(*map(Text, row), style=_COLOURS.get(lease.state, ""))
-    return _drawn(table) if leases else "No leases."
+    if not leases:
+        return "No leases."
+    return printed(table)
+
+
+def printed(table: Table) -> str:
+    """Draw a table for standard output."""
+    console = Console()
+    if not console.is_terminal:
+        # A program that reads the table wants each row on one line.
+        console = Console(width=max(_WIDTH, console.measure(table).maximum), file=StringIO())
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get().rstrip("\n")
 
 
 def why_not_released(path: Path, lease: Lease) -> str:
@@ -82,7 +95,7 @@ def report_as_json(report: Report) -> str:
 def report_as_text(report: Report) -> str:
     """Say what the reaper found, a line for each lease that was to be ended."""
     lines = [
-        f"job {reaped.lease.job_id} ({_user(reaped.lease.user_id)}), {reaped.lease.qpu}: "
+        f"job {reaped.lease.job_id} ({user_name(reaped.lease.user_id)}), {reaped.lease.qpu}: "
         + (f"not released yet: {reaped.trouble}" if reaped.trouble else reaped.lease.state)
         + f" ({reaped.why.rstrip('.')})"
         for reaped in report.reaped
@@ -107,7 +120,7 @@ def qpus_as_table(reports: Sequence[QpuReport]) -> str:
     for report in reports:
         reason = report.reason
         if report.closed_by is not None:
-            reason += f" [{_user(report.closed_by)}, {_time(report.closed_at)}]"
+            reason += f" [{user_name(report.closed_by)}, {_time(report.closed_at)}]"
         row = (
             report.qpu,
             report.state,
@@ -117,17 +130,7 @@ def qpus_as_table(reports: Sequence[QpuReport]) -> str:
             reason or "-",
         )
         table.add_row(*map(Text, row), style=_QPU_COLOURS.get(report.state, ""))
-    return _drawn(table)
-
-
-def _drawn(table: Table) -> str:
-    console = Console()
-    if not console.is_terminal:
-        # A program that reads the table wants each row on one line.
-        console = Console(width=max(_WIDTH, console.measure(table).maximum), file=StringIO())
-    with console.capture() as capture:
-        console.print(table)
-    return capture.get().rstrip("\n")
+    return printed(table)
 
 
 def _reason(lease: Lease, journal: Journal) -> str:
@@ -137,7 +140,8 @@ def _reason(lease: Lease, journal: Journal) -> str:
     return f"not released yet: {last.detail}" if last.what == "postponed" else lease.reason
 
 
-def _user(user_id: int) -> str:
+def user_name(user_id: int) -> str:
+    """Return a user's name; his number if this machine does not know him."""
     try:
         return pwd.getpwuid(user_id).pw_name
     except KeyError:

@@ -90,7 +90,7 @@ class Qpu:
         return self.backend().target
 
     def session(self) -> Session:
-        """Return the job's session, as the `mode` of a primitive.
+        """Return the job's session, as the `mode` of a primitive; open one if the job has none yet.
 
         It is the job's: closing it here ends it for the other steps, too.
 
@@ -99,7 +99,11 @@ class Qpu:
         """
         from qiskit_ibm_runtime import Session  # noqa: PLC0415 - likewise
 
-        return Session.from_id(self._binding.session(), service=self.service)
+        from qpu_slurm import providers  # noqa: PLC0415 - likewise
+        from qpu_slurm.tasks.session import JobSession  # noqa: PLC0415 - likewise
+
+        session = JobSession(self._binding, providers.connect(self._binding.access()), os.environ)
+        return Session.from_id(session.get(), service=self.service)
 
     def __repr__(self) -> str:
         return f"Qpu({self.name!r}, session_id={self.session_id!r})"

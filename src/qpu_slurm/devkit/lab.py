@@ -50,6 +50,7 @@ class Lab:
         emulator: The service; by default one with a premium account, ended with the lab.
         qpus: The QPUs' names, as users and the service call them.
         top: Further lines at the top of config.toml.
+        defaults: Further keys of config.toml's [defaults].
         tables: Further tables of config.toml.
         nodes: The cluster's nodes.
         settings: Further settings of slurm.conf.
@@ -62,6 +63,7 @@ class Lab:
         emulator: The quantum service.
         account: The account that the QPUs belong to.
         config: The path of config.toml, which hooks and nodes read.
+        bin: Where our commands are.
         gateway: The gateway, with a configuration of its own: nobody else can read the key; None without.
         environ: What a user exports before he submits: a PATH with our commands, and his own API key
             where that is needed.
@@ -75,6 +77,7 @@ class Lab:
         emulator: Emulator | None = None,
         qpus: Sequence[str] = ("ibm_fez", "ibm_torino"),
         top: str = "",
+        defaults: Mapping[str, str] | None = None,
         tables: str = "",
         nodes: Sequence[Node] = SEED_LAYOUT,
         settings: Mapping[str, str] | None = None,
@@ -91,23 +94,24 @@ class Lab:
         self.cluster = Cluster(nodes, settings=settings, keep_directory=keep_directory)
         self._qpus = tuple(qpus)
         self._top = top
+        self._defaults = dict(defaults or {})
         self._tables = tables
         self._licenses = dict(licenses or {})
         self._directory = self.cluster.directory / "qpu_slurm"
         self.config = self._directory / "config.toml"
         self._private = self._directory / "journal"
         # Not resolved: what is linked to lies outside of the virtual environment.
-        self._bin = Path(sys.executable).parent
+        self.bin = Path(sys.executable).parent
         self.environ = {
-            "PATH": f"{self._bin}:{self.cluster.bin}:/usr/local/bin:/usr/bin:/bin",
-            "QPU_SLURM_VENV": str(self._bin.parent),
+            "PATH": f"{self.bin}:{self.cluster.bin}:/usr/local/bin:/usr/bin:/bin",
+            "QPU_SLURM_VENV": str(self.bin.parent),
         }
         if credentials == "user":
             self.environ["QISKIT_IBM_TOKEN"] = self.account.api_key
         self.gateway: Gateway | None = None
         if credentials == "gateway":
             url = f"http://127.0.0.1:{free_port()}"
-            self.gateway = Gateway(self.cluster, self._bin / "qpu-slurm", self.gateway_config, url)
+            self.gateway = Gateway(self.cluster, self.bin / "qpu-slurm", self.gateway_config, url)
 
     @property
     def journal(self) -> Path:
@@ -153,7 +157,7 @@ class Lab:
             config: Which configuration; by default the controller's, not the gateway's.
         """
         return self.cluster.run(
-            [str(self._bin / "qpu-slurm"), "--config", str(config or self.config), *arguments],
+            [str(self.bin / "qpu-slurm"), "--config", str(config or self.config), *arguments],
             user=self.cluster.slurm_user,
         )
 
@@ -204,7 +208,7 @@ class Lab:
                 "install",
                 f"PLUGINDIR={libexec}",
                 f"HOOKDIR={libexec}",
-                f"QPU_SLURM={self._bin / 'qpu-slurm'}",
+                f"QPU_SLURM={self.bin / 'qpu-slurm'}",
                 f"CONFIG={self.config}",
                 f"GRES_PARTITIONS={GRES_PARTITION}",
             ]
@@ -221,7 +225,7 @@ class Lab:
             lua = self.checkout / "contrib" / "slurm" / "job_submit.lua"
             self.cluster.files["job_submit.lua"] = lua.read_text()
         plugin = str(libexec / "qpu_slurm.so")
-        line = [str(self._bin / "qpu-slurm"), "--config", str(self.config), "plugstack", "--plugin", plugin]
+        line = [str(self.bin / "qpu-slurm"), "--config", str(self.config), "plugstack", "--plugin", plugin]
         self.cluster.plugstack += _output_of(line).splitlines()
 
     def _write_configs(self) -> None:
@@ -248,6 +252,7 @@ class Lab:
             "catalog_endpoint": environ["GLOBAL_CATALOG_URL"],
             "instance": self.account.crn,
             "credentials": self.credentials,
+            **self._defaults,
         }
         if key is not None:
             defaults["key_file"] = str(key)

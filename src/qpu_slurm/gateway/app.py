@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, NoReturn
 import structlog
 from aiohttp import web
 
-from qpu_slurm.errors import JournalError
+from qpu_slurm.errors import JournalError, QpuSlurmError
 from qpu_slurm.gateway import messages
-from qpu_slurm.gateway.answers import ApiError, Cut, unavailable
+from qpu_slurm.gateway.answers import ApiError, Cut, of_error, unavailable
 from qpu_slurm.gateway.gateway import GATEWAY, Gateway
-from qpu_slurm.gateway.routes import backends, cloud, control, sessions, tasks, watch
+from qpu_slurm.gateway.routes import backends, cloud, control, history, sessions, tasks, watch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,7 +40,8 @@ def build(gateway: Gateway) -> web.Application:
     app[GATEWAY] = gateway
     app.router.add_routes(cloud.ROUTES)
     app.router.add_routes(watch.ROUTES)
-    app.router.add_routes(_below(messages.PREFIX, control.ROUTES))
+    for routes in (control.ROUTES, history.ROUTES):
+        app.router.add_routes(_below(messages.PREFIX, routes))
     for prefix in API_PREFIXES:
         for routes in (backends.ROUTES, sessions.ROUTES, tasks.ROUTES):
             app.router.add_routes(_below(prefix, routes))
@@ -142,5 +143,7 @@ def _told(request: web.Request, error: Exception) -> ApiError:
     if isinstance(error, JournalError):
         _log.error("the journal cannot be used", why=str(error))
         return unavailable("The gateway cannot read its journal now.")
+    if isinstance(error, QpuSlurmError):
+        return of_error(error)
     _log.error("a request could not be answered", path=request.path, exc_info=error)
     return ApiError(500, "Internal error.", "See the gateway's log.", kind="internal")

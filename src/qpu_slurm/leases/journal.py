@@ -76,6 +76,7 @@ class Journal:
         run: str = "",
         account: str = "",
         submitted_at: datetime | None = None,
+        job_ends_at: datetime | None = None,
         api_key: Secret | None = None,
     ) -> Lease:
         """Write down that a session is about to be opened for a job that has no lease on the QPU.
@@ -89,6 +90,7 @@ class Journal:
             run: Which run of the job it is.
             account: Slurm's account of the job.
             submitted_at: When the job was submitted, or requeued.
+            job_ends_at: When its time limit is over.
             api_key: The user's own credential: kept until the lease is over, since nobody else could end
                 the session if the job is gone.
         """
@@ -107,6 +109,7 @@ class Journal:
                 run=run,
                 account=account,
                 submitted_at=rows.text(submitted_at),
+                job_ends_at=rows.text(job_ends_at),
                 created_at=now,
                 intended_at=now,
                 expires_at=rows.text(expires_at),
@@ -125,6 +128,7 @@ class Journal:
         run: str = "",
         account: str = "",
         submitted_at: datetime | None = None,
+        job_ends_at: datetime | None = None,
         api_key: Secret | None = None,
     ) -> Lease:
         """Write down that a job may know what a QPU is like, and open a session on it if `hold` says so.
@@ -137,6 +141,7 @@ class Journal:
             run: Which run of the job it is.
             account: Slurm's account of the job.
             submitted_at: When the job was submitted, or requeued.
+            job_ends_at: When its time limit is over.
             api_key: The user's own credential, as for `intend`.
 
         Returns:
@@ -156,6 +161,7 @@ class Journal:
                     run=run,
                     account=account,
                     submitted_at=rows.text(submitted_at),
+                    job_ends_at=rows.text(job_ends_at),
                     created_at=rows.now(),
                 )
                 rows.keep_key(db, lease_id, api_key)
@@ -252,12 +258,15 @@ class Journal:
                 (session_id, now, rows.text(expires_at), lease_id),
             )
             if changed.rowcount:
-                db.execute(
-                    "INSERT OR IGNORE INTO sessions (session_id, lease_id, opened_at) VALUES (?, ?, ?)",
-                    (session_id, lease_id, now),
-                )
+                rows.add_session(db, lease_id, session_id)
                 rows.log(db, lease_id, "adopted" if adopted else "held", session_id)
             return rows.one(db, lease_id)
+
+    def found(self, lease_id: int, session_id: str) -> None:
+        """Write down a session that a lease's job has opened by itself: one that is to be ended with it."""
+        with self._database.transaction() as db:
+            if rows.add_session(db, lease_id, session_id):
+                rows.log(db, lease_id, "adopted", session_id)
 
     def end(self, job_id: int, reason: str, *, run: str = "", others: bool = False) -> list[Lease]:
         """Write down the intent to end what a job holds.

@@ -57,6 +57,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
         run: Which run of the job: Slurm uses an id again, for a requeued job and after a crash.
         account: Slurm's account of the job; empty where Slurm has none.
         submitted_at: When the job was submitted, or requeued.
+        job_ends_at: When the job's time limit is over, as far as was known when it started: no session that
+            is opened for it lives longer.
         session_id: The provider's session, while there is one.
         intended_at: Since when there may be a session that is not recorded; None if that cannot be.
         created_at: When the lease was written down first.
@@ -75,6 +77,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     run: str = ""
     account: str = ""
     submitted_at: datetime | None = None
+    job_ends_at: datetime | None = None
     session_id: str | None
     intended_at: datetime | None = None
     created_at: datetime
@@ -82,6 +85,11 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
     ended_at: datetime | None
     reason: str
+
+    @property
+    def granted(self) -> bool:
+        """Whether the job has been given it, with or without a session: it is the job's until that ends."""
+        return self.hold is not Hold.JOB or self.acquired_at is not None
 
     def is_of(self, run: str) -> bool:
         """Tell whether it is of this run of its job; where one of the two is not known, it is."""

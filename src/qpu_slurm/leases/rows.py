@@ -50,6 +50,15 @@ def keep_key(db: sqlite3.Connection, lease_id: int, api_key: Secret | None) -> N
         db.execute("INSERT INTO credentials VALUES (?, ?)", (lease_id, api_key.reveal()))
 
 
+def add_session(db: sqlite3.Connection, lease_id: int, session_id: str) -> bool:
+    """Write down a session of a lease; return whether it was not known before."""
+    added = db.execute(
+        "INSERT OR IGNORE INTO sessions (session_id, lease_id, opened_at) VALUES (?, ?, ?)",
+        (session_id, lease_id, now()),
+    )
+    return bool(added.rowcount)
+
+
 def end_sessions(db: sqlite3.Connection, lease_id: int) -> None:
     """Write down that the sessions of a lease take no more tasks."""
     db.execute("UPDATE sessions SET ended_at = ? WHERE lease_id = ? AND ended_at IS NULL", (now(), lease_id))

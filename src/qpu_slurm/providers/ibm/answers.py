@@ -9,21 +9,36 @@ in one of the API's versions are optional here.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
+from urllib3.exceptions import HTTPError
 
 from qpu_slurm.errors import NotFound, Refused, ServiceError, Unavailable
+from qpu_slurm.providers.base import TaskStatus
 
 if TYPE_CHECKING:
-    import requests
+    from collections.abc import Callable
+
+    from urllib3 import BaseHTTPResponse
+
+T = TypeVar("T")
 
 MAX_BYTES = 16 << 20
 """More than any answer has that is not a result."""
 
 _CHUNK = 1 << 16
 _QUOTED = 400
+
+_STATUSES = {
+    "queued": TaskStatus.QUEUED,
+    "running": TaskStatus.RUNNING,
+    "completed": TaskStatus.COMPLETED,
+    "failed": TaskStatus.FAILED,
+    "cancelled": TaskStatus.CANCELLED,
+    "cancelled - ran too long": TaskStatus.CANCELLED,
+}
 
 _TOO_EARLY_OR_MANY = (408, 425, 429)
 """Statuses below 500 that say: later."""
@@ -56,6 +71,21 @@ class SessionDocument(msgspec.Struct):
     state: str = ""
     accepting_jobs: bool | None = None
     started_at: str | None = None
+    max_ttl: float | None = None
+
+
+class StateChange(msgspec.Struct):
+    """When a session came into a state; an item of `timestamps`."""
+
+    status: str = ""
+    timestamp: str | None = None
+
+
+class UsedSession(SessionDocument):
+    """GET /sessions/{id}, with what it was used for; `elapsed_time` is how long it was active."""
+
+    elapsed_time: float | None = None
+    timestamps: list[StateChange] | None = None
 
 
 class Workload(msgspec.Struct):
@@ -107,6 +137,39 @@ class Jobs(msgspec.Struct):
     jobs: list[Job]
 
 
+class Usage(msgspec.Struct):
+    """What a job has used of the QPU, in an item of GET /jobs."""
+
+    seconds: float | None = None
+
+
+class UsedJob(Job):
+    """An item of GET /jobs, with what it has used; `ended` may be missing."""
+
+    ended: str | None = None
+    usage: Usage | None = None
+
+
+class UsedJobs(msgspec.Struct):
+    """GET /jobs, likewise."""
+
+    jobs: list[UsedJob]
+
+
+class Timestamps(msgspec.Struct):
+    """A job's times."""
+
+    created: str | None = None
+    running: str | None = None
+    finished: str | None = None
+
+
+class JobMetrics(msgspec.Struct):
+    """GET /jobs/{id}/metrics, as far as it tells times."""
+
+    timestamps: Timestamps | None = None
+
+
 class _Error(msgspec.Struct):
     code: int | str | None = None
     message: str | None = None
@@ -121,11 +184,16 @@ class _Errors(msgspec.Struct):
     errorMessage: str | None = None  # noqa: N815 - IAM's name
 
 
-def read(response: requests.Response) -> bytes:
+def reading(type_: type[T]) -> Callable[[BaseHTTPResponse], T]:
+    """Return what reads an answer as JSON of a type."""
+    return lambda response: msgspec.json.decode(read(response), type=type_)
+
+
+def read(response: BaseHTTPResponse) -> bytes:
     """Read an answer's body.
 
     Raises:
-        requests.RequestException: The connection broke.
+        urllib3.exceptions.HTTPError: The connection broke.
         msgspec.DecodeError: It is larger than any answer should be.
     """
     body = read_some(response, MAX_BYTES + 1)
@@ -134,28 +202,33 @@ def read(response: requests.Response) -> bytes:
     return body
 
 
-def read_some(response: requests.Response, limit: int) -> bytes:
+def read_some(response: BaseHTTPResponse, limit: int) -> bytes:
     """Read an answer's first bytes, `limit` of them at most.
 
     Raises:
-        requests.RequestException: The connection broke.
+        urllib3.exceptions.HTTPError: The connection broke.
     """
     body = bytearray()
-    for piece in response.iter_content(_CHUNK):
+    for piece in response.stream(_CHUNK, decode_content=True):
         body += piece
         if len(body) >= limit:
             break
     return bytes(body[:limit])
 
 
-def error_of(response: requests.Response) -> ServiceError:
-    """Make an error of an answer that is none, in the service's words where it gave any."""
-    status = response.status_code
+def error_of(response: BaseHTTPResponse, what: str) -> ServiceError:
+    """Make an error of an answer that is none, in the service's words where it gave any.
+
+    Args:
+        response: The answer.
+        what: The request.
+    """
+    status = response.status
     try:
         errors = msgspec.json.decode(read(response), type=_Errors)
         first = errors.errors[0] if errors.errors else _Error(errors.errorCode, errors.errorMessage)
-    except (msgspec.DecodeError, UnicodeDecodeError, OSError):
-        # No JSON, or a connection that broke (requests' errors are OSErrors): the status has to do.
+    except (msgspec.DecodeError, UnicodeDecodeError, HTTPError):
+        # No JSON, or a connection that broke: the status has to do.
         first = _Error()
     kind: type[ServiceError] = Refused
     if status == 404 and first.message:  # noqa: PLR2004 - Not Found, as the service says it, not some proxy
@@ -163,8 +236,7 @@ def error_of(response: requests.Response) -> ServiceError:
     elif status in _TOO_EARLY_OR_MANY or status >= 500:  # noqa: PLR2004 - the server's own fault
         kind = Unavailable
     return kind(
-        quote(first.message or "")
-        or f"{response.request.method} {response.request.path_url} was answered with {status}.",
+        quote(first.message or "") or f"{what} was answered with {status}.",
         status=status,
         code=_number(first.code),
         advice=quote(first.solution or ""),
@@ -177,6 +249,11 @@ def quote(text: str) -> str:
     return line if len(line) <= _QUOTED else f"{line[:_QUOTED]}…"
 
 
+def status_of(job: Job) -> TaskStatus | None:
+    """Read what has become of a job; None for a state that we do not know."""
+    return _STATUSES.get((job.state.status or job.status).lower())
+
+
 def time_of(text: str | None) -> datetime | None:
     """Read a time, which is UTC where it does not say; None where it is none."""
     try:
@@ -184,6 +261,14 @@ def time_of(text: str | None) -> datetime | None:
     except ValueError:
         return None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def later(time: datetime | None, seconds: float | None) -> datetime | None:
+    """Add seconds to a time; None where there is none, or no end."""
+    try:
+        return None if time is None or seconds is None else time + timedelta(seconds=seconds)
+    except (OverflowError, ValueError):
+        return None
 
 
 def _number(code: int | str | None) -> int | None:

@@ -7,25 +7,25 @@ import logging
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qs, quote, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
-import requests
+from urllib3.exceptions import HTTPError
 
 from qpu_slurm.errors import NotFound, Refused, ServiceError, Unavailable
 from qpu_slurm.providers.base import QpuStatus, Session, SessionState, Task, TaskStatus
-from qpu_slurm.providers.ibm import answers
-from qpu_slurm.providers.ibm.http import CLIENT, Http, Patience, backoff
+from qpu_slurm.providers.ibm import answers, usage
+from qpu_slurm.providers.ibm.http import CLIENT, Http, Patience, backoff, finished, part
 from qpu_slurm.providers.ibm.iam import IamToken
 from qpu_slurm.providers.ibm.once import once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
-    from qpu_slurm.providers.base import Access, Pieces
+    from urllib3 import BaseHTTPResponse
 
-T = TypeVar("T")
+    from qpu_slurm.providers.base import Access, Pieces, SessionUsage
 
 API_VERSION = "2026-04-15"
 """The API's version that these requests and answers belong to; qiskit-ibm-runtime 0.51 asks for it, too."""
@@ -40,15 +40,9 @@ _PAGES = 20
 _STALLS = 2
 _CLOCK_STEP = timedelta(seconds=2)
 """The service tells its time to a second, and so do listings."""
+_CLOCK_DOUBT = timedelta(minutes=5)
+"""How far its clock may be from ours, before its first answer has told."""
 
-_STATUSES = {
-    "queued": TaskStatus.QUEUED,
-    "running": TaskStatus.RUNNING,
-    "completed": TaskStatus.COMPLETED,
-    "failed": TaskStatus.FAILED,
-    "cancelled": TaskStatus.CANCELLED,
-    "cancelled - ran too long": TaskStatus.CANCELLED,
-}
 _STATES = tuple(SessionState)
 _OVER = ("completed", "canceled", "cancelled", "failed")
 
@@ -87,19 +81,20 @@ class QuantumComputeService:
             patience=self._patience,
             credential=IamToken(iam, access.api_key),
             deadline=deadline,
+            beside=iam,  # a gateway is both
         )
 
     def status(self) -> QpuStatus:
         """Ask whether the QPU takes tasks."""
-        path = f"/backends/{_part(self._access.backend)}/status"
-        answer = self._http.call("GET", path, _json(answers.BackendStatus))
+        path = f"/backends/{part(self._access.backend)}/status"
+        answer = self._http.call("GET", path, answers.reading(answers.BackendStatus))
         online = answer.state and answer.status.lower() in {"active", "online"}
         reason = "" if online else answers.quote(answer.message or answer.status or "not operational")
         return QpuStatus(online=online, reason=reason, queue_length=max(answer.length_queue, 0))
 
     def configuration(self) -> bytes:
         """Read what the QPU can do, as JSON text in the service's words."""
-        return self._http.call("GET", f"/backends/{_part(self._access.backend)}/configuration", answers.read)
+        return self._http.call("GET", f"/backends/{part(self._access.backend)}/configuration", answers.read)
 
     # Sessions.
 
@@ -117,7 +112,7 @@ class QuantumComputeService:
             document = self._http.call(
                 "POST",
                 "/sessions",
-                _json(answers.SessionDocument),
+                answers.reading(answers.SessionDocument),
                 body=msgspec.json.encode(body),
                 once=True,
                 give_up=give_up,
@@ -133,16 +128,20 @@ class QuantumComputeService:
 
     def session(self, session_id: str) -> Session:
         """Read a session."""
-        path = f"/sessions/{_part(session_id)}"
-        return self._session(self._http.call("GET", path, _json(answers.SessionDocument)))
+        path = f"/sessions/{part(session_id)}"
+        return self._session(self._http.call("GET", path, answers.reading(answers.SessionDocument)))
+
+    def usage(self, session_id: str) -> SessionUsage:
+        """Read what a session was used for; see the protocol."""
+        return usage.read(self._http, session_id)
 
     def close_session(self, session_id: str) -> None:
         """Let the session finish the tasks that it has, and take no more. Closed already is fine."""
-        self._end(session_id, "PATCH", f"/sessions/{_part(session_id)}", b'{"accepting_jobs": false}')
+        self._end(session_id, "PATCH", f"/sessions/{part(session_id)}", b'{"accepting_jobs": false}')
 
     def cancel_session(self, session_id: str) -> None:
         """End the session and whatever waits or runs in it. Ended already is fine."""
-        self._end(session_id, "DELETE", f"/sessions/{_part(session_id)}/close", None)
+        self._end(session_id, "DELETE", f"/sessions/{part(session_id)}/close", None)
         # The service fails what waits in the session, and lets what runs go on: the QPU would stay locked.
         for task in self._tasks(session_id=session_id, pending=True, limit=_PAGE):
             with suppress(NotFound):
@@ -163,6 +162,27 @@ class QuantumComputeService:
             if session.state is not SessionState.CLOSED and session.accepting_tasks:
                 found.append(msgspec.structs.replace(session, created_at=created))
         return found
+
+    def sessions_of_tasks(self, tag: str, *, since: datetime | None = None) -> Iterator[str]:
+        """List the sessions of the tasks that have a tag; see the protocol."""
+        seen = set()
+        query: dict[str, str | list[str]] = {
+            "exclude_params": "true",
+            "backend": self._access.backend,
+            "tags": [tag],
+            "limit": str(_PAGE),
+        }
+        if since is not None:
+            query["created_after"] = (self._http.service_time(since) - _CLOCK_DOUBT).isoformat()
+        for page in range(_PAGES):
+            query["offset"] = str(page * _PAGE)
+            jobs = self._http.call("GET", "/jobs", answers.reading(answers.Jobs), params=query).jobs
+            for job in jobs:
+                if job.session_id and job.session_id not in seen and tag in (job.tags or [tag]):
+                    seen.add(job.session_id)
+                    yield job.session_id
+            if len(jobs) < _PAGE:
+                return
 
     # Tasks.
 
@@ -190,7 +210,7 @@ class QuantumComputeService:
             answer = self._http.call(
                 "POST",
                 "/jobs",
-                _json(answers.Job),
+                answers.reading(answers.Job),
                 body=body,
                 once=True,
                 give_up=give_up,
@@ -207,22 +227,24 @@ class QuantumComputeService:
 
     def task(self, task_id: str) -> Task:
         """Read a task's state."""
-        path = f"/jobs/{_part(task_id)}"
-        return _task(self._http.call("GET", path, _json(answers.Job), params={"exclude_params": "true"}))
+        path = f"/jobs/{part(task_id)}"
+        return _task(
+            self._http.call("GET", path, answers.reading(answers.Job), params={"exclude_params": "true"})
+        )
 
     def result(self, task_id: str) -> Iterator[bytes]:
         """Read a completed task's result text, in pieces; one that breaks off is taken up where it did."""
-        path = f"/jobs/{_part(task_id)}/results"
+        path = f"/jobs/{part(task_id)}/results"
         delivered = stalled = 0
         while True:
             response = self._http.call("GET", path, _keep)
             before = delivered
             try:
-                with response:
-                    for piece in _skip(response.iter_content(_PIECE), delivered):
+                with finished(response):
+                    for piece in _skip(response.stream(_PIECE, decode_content=True), delivered):
                         delivered += len(piece)
                         yield piece
-            except requests.RequestException as error:
+            except HTTPError as error:
                 stalled = 0 if delivered > before else stalled + 1
                 if stalled > _STALLS:
                     why = f"after {delivered} bytes: {answers.quote(str(error))}"
@@ -236,19 +258,19 @@ class QuantumComputeService:
 
     def logs(self, task_id: str) -> str:
         """Read what the service logged of a task."""
-        path = f"/jobs/{_part(task_id)}/logs"
+        path = f"/jobs/{part(task_id)}/logs"
         return self._http.call("GET", path, lambda answer: answers.read_some(answer, _LOG_BYTES)).decode(
             errors="replace"
         )
 
     def metrics(self, task_id: str) -> dict[str, Any]:
         """Read a task's times and usage, as the service gives them."""
-        return self._http.call("GET", f"/jobs/{_part(task_id)}/metrics", _json(dict[str, Any]))
+        return self._http.call("GET", f"/jobs/{part(task_id)}/metrics", answers.reading(dict[str, Any]))
 
     def cancel_task(self, task_id: str) -> None:
         """Cancel a task. One that is over already is fine."""
         try:
-            self._http.call("POST", f"/jobs/{_part(task_id)}/cancel", answers.read)
+            self._http.call("POST", f"/jobs/{part(task_id)}/cancel", answers.read)
         except Refused as error:
             if (
                 isinstance(error, NotFound)
@@ -264,12 +286,14 @@ class QuantumComputeService:
         state = SessionState(document.state) if document.state in _STATES else SessionState.OPEN
         closed = state is SessionState.CLOSED
         accepting = not closed if document.accepting_jobs is None else document.accepting_jobs
+        created_at = answers.time_of(document.started_at)
         return Session(
             id=document.id,
             backend=document.backend_name or self._access.backend,
             state=state,
             accepting_tasks=accepting and not closed,
-            created_at=answers.time_of(document.started_at),
+            created_at=created_at,
+            ends_at=answers.later(created_at, document.max_ttl),
         )
 
     def _end(self, session_id: str, method: str, path: str, body: bytes | None) -> None:
@@ -292,7 +316,7 @@ class QuantumComputeService:
             "limit": str(_PAGE),
         }
         for _ in range(_PAGES):
-            page = self._http.call("GET", "/workloads", _json(answers.Workloads), params=params)
+            page = self._http.call("GET", "/workloads", answers.reading(answers.Workloads), params=params)
             # The first answer tells the service's clock, if none has before.
             first = self._http.service_time(since) - _CLOCK_STEP
             for workload in page.workloads:
@@ -318,7 +342,7 @@ class QuantumComputeService:
         }
         if pending:
             params["pending"] = "true"
-        jobs = self._http.call("GET", "/jobs", _json(answers.Jobs), params=params).jobs
+        jobs = self._http.call("GET", "/jobs", answers.reading(answers.Jobs), params=params).jobs
         return [job for job in jobs if set(tags) <= set(job.tags or tags)]
 
 
@@ -349,26 +373,16 @@ class _Spliced:
         yield b"}"
 
 
-def _part(text: str) -> str:
-    """Quote a part of a path."""
-    return quote(text, safe="") if text not in {".", ".."} else quote(text).replace(".", "%2E")
-
-
-def _json(type_: type[T]) -> Callable[[requests.Response], T]:
-    """Return what reads an answer as JSON of a type."""
-    return lambda response: msgspec.json.decode(answers.read(response), type=type_)
-
-
-def _keep(response: requests.Response) -> requests.Response:
+def _keep(response: BaseHTTPResponse) -> BaseHTTPResponse:
     """Leave an answer to be read bit by bit; one without content counts as lost, and is asked for again."""
-    if response.status_code == _NO_CONTENT:
+    if response.status == _NO_CONTENT:
         raise msgspec.DecodeError("it has no content")
     return response
 
 
 def _task(job: answers.Job) -> Task:
     text = job.state.status or job.status
-    status = _STATUSES.get(text.lower())
+    status = answers.status_of(job)
     if status is None:
         raise ServiceError(f"Task {job.id} is in a state that is not known: {answers.quote(text)!r}.")
     said = " ".join(filter(None, (job.state.reason, job.state.reason_solution)))
