@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Leases on an admin's screen, and for his programs."""
+"""Leases and QPUs on an admin's screen, and for his programs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from qpu_slurm.leases.availability import QpuState
 from qpu_slurm.leases.journal import Journal
 from qpu_slurm.leases.model import LeaseState
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from qpu_slurm.leases.availability import QpuReport
     from qpu_slurm.leases.model import Lease
     from qpu_slurm.leases.reaper import Report
 
@@ -30,6 +32,8 @@ _COLOURS = {
     LeaseState.RELEASING: "yellow",
     LeaseState.FAILED: "red",
 }
+
+_QPU_COLOURS = {QpuState.AVAILABLE: "green", QpuState.CLOSED: "yellow", QpuState.AWAY: "red"}
 
 
 def as_json(leases: Sequence[Lease]) -> str:
@@ -103,6 +107,30 @@ def report_as_text(report: Report) -> str:
     if report.trouble:
         lines.append(f"Slurm could not be asked which jobs run: {report.trouble}")
     return "\n".join(lines)
+
+
+def qpus_as_json(reports: Sequence[QpuReport]) -> str:
+    """Write how QPUs are as a JSON list, times in UTC."""
+    return msgspec.json.format(msgspec.json.encode(reports), indent=2).decode()
+
+
+def qpus_as_table(reports: Sequence[QpuReport]) -> str:
+    """Draw how QPUs are, times as on the clock of this machine."""
+    table = Table("QPU", "state", "jobs", "limit", "waiting", "reason", box=None)
+    for report in reports:
+        reason = report.reason
+        if report.closed_by is not None:
+            reason += f" [{user_name(report.closed_by)}, {_time(report.closed_at)}]"
+        row = (
+            report.qpu,
+            report.state,
+            str(len(report.jobs)),
+            "-" if report.limit is None else str(report.limit),
+            "?" if report.waiting is None else str(len(report.waiting)),
+            reason or "-",
+        )
+        table.add_row(*map(Text, row), style=_QPU_COLOURS.get(report.state, ""))
+    return printed(table)
 
 
 def _reason(lease: Lease, journal: Journal) -> str:

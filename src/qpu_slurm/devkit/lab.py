@@ -54,6 +54,8 @@ class Lab:
         tables: Further tables of config.toml.
         nodes: The cluster's nodes.
         settings: Further settings of slurm.conf.
+        licenses: How many licenses there are of QPUs, by name: jobs then wait in the queue for a QPU that is
+            not to be had (contrib/slurm/job_submit.lua).
         keep_directory: Leave the directory there, to look at logs.
 
     Attributes:
@@ -79,6 +81,7 @@ class Lab:
         tables: str = "",
         nodes: Sequence[Node] = SEED_LAYOUT,
         settings: Mapping[str, str] | None = None,
+        licenses: Mapping[str, int] | None = None,
         keep_directory: bool = False,
     ) -> None:
         self.checkout = checkout
@@ -93,6 +96,7 @@ class Lab:
         self._top = top
         self._defaults = dict(defaults or {})
         self._tables = tables
+        self._licenses = dict(licenses or {})
         self._directory = self.cluster.directory / "qpu_slurm"
         self.config = self._directory / "config.toml"
         self._private = self._directory / "journal"
@@ -213,6 +217,13 @@ class Lab:
             "PrologSlurmctld": str(libexec / "prolog.sh"),
             "EpilogSlurmctld": str(libexec / "epilog.sh"),
         }
+        if self._licenses:
+            self.cluster.settings |= {
+                "JobSubmitPlugins": "lua",
+                "Licenses": ",".join(f"{name}:{count}" for name, count in self._licenses.items()),
+            }
+            lua = self.checkout / "contrib" / "slurm" / "job_submit.lua"
+            self.cluster.files["job_submit.lua"] = lua.read_text()
         plugin = str(libexec / "qpu_slurm.so")
         line = [str(self.bin / "qpu-slurm"), "--config", str(self.config), "plugstack", "--plugin", plugin]
         self.cluster.plugstack += _output_of(line).splitlines()

@@ -95,6 +95,9 @@ class Reaper:
         broker: Ends leases.
         journal: The broker's.
         query: How Slurm is asked.
+
+    Attributes:
+        jobs: What Slurm told in the last look; None if it did not.
     """
 
     def __init__(self, config: Config, broker: Broker, journal: Journal, query: Query) -> None:
@@ -102,6 +105,7 @@ class Reaper:
         self._journal = journal
         self._query = query
         self._longest_acquire = config.outage.acquire_timeout + _GIVE_BACK
+        self.jobs: tuple[JobRecord, ...] | None = None
         # What the last look left to an epilog.
         self._completing: set[int] = set()
 
@@ -113,7 +117,7 @@ class Reaper:
         """
         mark = self._journal.last_event()
         leases = self._journal.leases()
-        jobs, trouble = self._jobs() if leases else ({}, "")
+        jobs, trouble = self._jobs()
         why = {lease.id: reason for lease in leases if (reason := self._why(lease, jobs))}
         if jobs is not None:
             completing = {job.job_id for job in jobs.values() if job.state == _COMPLETING}
@@ -136,9 +140,11 @@ class Reaper:
     def _jobs(self) -> tuple[dict[int, JobRecord] | None, str]:
         """Ask what Slurm runs; None if it does not say."""
         try:
-            return {job.job_id: job for job in self._query.jobs()}, ""
+            self.jobs = tuple(self._query.jobs())
         except SlurmError as error:
+            self.jobs = None
             return None, str(error)
+        return {job.job_id: job for job in self.jobs}, ""
 
     def _why(self, lease: Lease, jobs: dict[int, JobRecord] | None) -> str:
         """Say why a lease is to be ended; nothing if it is not."""
