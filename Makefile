@@ -4,6 +4,7 @@
 # make lab         open a shell on such a cluster, to follow docs/tutorial.md
 # make test        check and test everything (lint, unit, integration, cluster)
 # make test-unit   the tests that take seconds and need neither network nor Slurm
+# make fuzz        look for inputs that break the plugin, for SECONDS (30) each; needs clang
 # make bench       measure, side by side with upstream (ARGS=--docs: write docs/performance.md, too)
 # make bench-gateway  measure what the gateway adds to a request
 # make figures     draw docs/tutorial.md's figures anew, from real runs
@@ -13,7 +14,7 @@
 VENV := $(shell tools/setup --venv)
 PYTEST := $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
-.PHONY: demo lab figures bench bench-gateway test lint test-unit test-integration test-cluster test-plugin setup lock clean help
+.PHONY: demo lab figures bench bench-gateway test lint test-unit test-integration test-cluster test-plugin fuzz setup lock clean help
 .NOTPARALLEL:
 
 help:
@@ -46,6 +47,9 @@ lint: setup
 
 test-plugin: setup
 	$(MAKE) --no-print-directory -C plugin check
+
+fuzz:
+	@$(MAKE) --no-print-directory -C plugin fuzz
 
 test-unit: setup
 	$(PYTEST) tests/unit

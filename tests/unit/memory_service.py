@@ -106,15 +106,15 @@ class OneQpu:
     def cancel_session(self, session_id: str) -> None:
         self.call("cancel", lambda: self.service.close(session_id))
 
-    def usage(self, session_id: str) -> SessionUsage:
-        return self.call(
-            "usage", lambda: SessionUsage(state=self.service.sessions[session_id].state, locked_seconds=0.0)
-        )
-
     def sessions_of_tasks(self, tag: str, *, since: datetime | None = None) -> Iterator[str]:
         found = [session_id for session_id, other in self.service.tags.items() if other == tag]
         assert since is not None
         return iter(self.call("tags", lambda: found[::-1]))
+
+    def usage(self, session_id: str) -> SessionUsage:
+        return self.call(
+            "usage", lambda: SessionUsage(state=self.service.sessions[session_id].state, locked_seconds=0.0)
+        )
 
     def unclaimed_sessions(self, since: datetime, *, known: Collection[str] = ()) -> list[Session]:
         return self.call(

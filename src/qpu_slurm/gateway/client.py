@@ -34,8 +34,8 @@ T = TypeVar("T")
 _CONNECT_SECONDS = 3.0
 _RELEASE_SECONDS = 5.0
 _KEYS_SECONDS = 5.0
-_HISTORY_SECONDS = 30.0
 _STEP_END_SECONDS = 4.0
+_HISTORY_SECONDS = 30.0
 _GIVE_BACK_SECONDS = 15.0
 """How much longer than its `acquire_timeout` an acquire may take: what it gives back takes time as well."""
 
@@ -110,22 +110,6 @@ class GatewayBroker:
         keys = self._ask("GET", path, messages.Keys, seconds, patience=seconds)
         return {name: Secret(key) for name, key in keys.items()}
 
-    def history(self, job_id: int) -> JobHistory:
-        """Ask what is known of a job of this process's user.
-
-        Args:
-            job_id: The job; of a heterogeneous job, the leader.
-
-        Raises:
-            NotFound: Nothing is.
-            Refused: It is another user's.
-        """
-        # Here, since hooks and steps have no use for it.
-        from qpu_slurm.history import JobHistory  # noqa: PLC0415
-
-        path = messages.job_history_path(job_id)
-        return self._ask("GET", path, JobHistory, _HISTORY_SECONDS, patience=_PATIENCE)
-
     def step_started(
         self, job_id: int, step: str, name: str, ago: float, *, seconds: float = _KEYS_SECONDS
     ) -> dict[str, Secret]:
@@ -154,6 +138,22 @@ class GatewayBroker:
         """
         path = messages.step_end_path(job_id, step, min(ago, messages.MAX_AGO))
         self._ask("DELETE", path, type(None), _STEP_END_SECONDS, patience=_PATIENCE)
+
+    def history(self, job_id: int) -> JobHistory:
+        """Ask what is known of a job of this process's user.
+
+        Args:
+            job_id: The job; of a heterogeneous job, the leader.
+
+        Raises:
+            NotFound: Nothing is.
+            Refused: It is another user's.
+        """
+        # Here, since hooks and steps have no use for it.
+        from qpu_slurm.history import JobHistory  # noqa: PLC0415
+
+        path = messages.job_history_path(job_id)
+        return self._ask("GET", path, JobHistory, _HISTORY_SECONDS, patience=_PATIENCE)
 
     def _ask(
         self,

@@ -111,11 +111,6 @@ def job_keys_path(job_id: int) -> str:
     return f"{PREFIX}/jobs/{job_id}/keys"
 
 
-def job_history_path(job_id: int) -> str:
-    """Return the path of what is known of a job."""
-    return f"{PREFIX}/jobs/{job_id}/history"
-
-
 def job_steps_path(job_id: int) -> str:
     """Return the path of a job's steps, to which those that start are added."""
     return f"{PREFIX}/jobs/{job_id}/steps"
@@ -124,6 +119,11 @@ def job_steps_path(job_id: int) -> str:
 def step_end_path(job_id: int, step: str, ago: float) -> str:
     """Return the path, with its query, that says that a step ended `ago` seconds ago."""
     return f"{job_steps_path(job_id)}/{step}?{urlencode({'ago': f'{ago:.3f}'})}"
+
+
+def job_history_path(job_id: int) -> str:
+    """Return the path of what is known of a job."""
+    return f"{PREFIX}/jobs/{job_id}/history"
 
 
 def binding(method: str, path: str, body: bytes = b"") -> bytes:

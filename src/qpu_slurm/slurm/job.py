@@ -28,7 +28,7 @@ JOB_TAG = "slurm-job:"
 MAX_ADMIN_COMMENT = 4000
 """How many bytes of a job's AdminComment we write and read."""
 
-STEP = re.compile("batch|interactive|[0-9]{1,10}")
+STEP = re.compile("batch|interactive|0|[1-9][0-9]{0,9}")
 """Slurm's id of a step."""
 
 STEP_NAME = re.compile("[A-Za-z0-9._+-]{1,64}")

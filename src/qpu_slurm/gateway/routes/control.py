@@ -37,6 +37,10 @@ _JOB = "/jobs/{job:[0-9]{1,10}}"
 _UNAUTHORIZED = 401
 _TOO_LONG = 256
 
+_MAX_STEPS = 40_000
+"""How many steps of a job are written down; Slurm's own limit, unless an admin raises it (MaxStepCount). A
+user who makes steps up himself would fill the journal."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -95,7 +99,7 @@ async def step_started(request: web.Request, gateway: Gateway, body: bytes, uid:
     start = _read(body, StepStart)
     job_id = _job(request)
     keys = _keys(gateway, job_id, uid)
-    if keys:
+    if keys and (not start.step.isdigit() or int(start.step) < _MAX_STEPS):
         write = gateway.journal.history.step_started
         _later(gateway, partial(write, job_id, start.step, start.name, _time(start.seconds_ago)))
     return keys
