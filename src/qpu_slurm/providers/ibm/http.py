@@ -67,6 +67,7 @@ _NOT_DONE = (None, 429)
 
 _log = logging.getLogger(__name__)
 _retry_after = Retry()
+_NEVER = Retry(False)  # noqa: FBT003 - as urllib3 has it: errors come as they are
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
@@ -247,7 +248,7 @@ class Http:
                 read=min(request.read or self._patience.read, left),
             ),
             preload_content=False,
-            retries=False,
+            retries=_NEVER,
             redirect=False,
         )
         self._note_clock(response)
