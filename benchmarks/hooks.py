@@ -55,8 +55,8 @@ _SRUN = "for number in $(seq {count}); do srun --quiet true; done\n"
 
 _NOTE = "{ours:.1f} a second against {other:.1f}: {more:+.1f} ms a job. "
 _NOTE_BATCH = (
-    "What hooks that do nothing take is Slurm's: two more processes a job, on the one machine that slurmctld, "
-    "slurmd and the jobs share here."
+    "What hooks that do nothing take is Slurm's: two more processes a job, on the one machine that all of "
+    "the cluster shares here."
 )
 _NOTE_SRUN = (
     "With any PrologSlurmctld, an srun that makes its own allocation asks every 0.1 s whether it is over: "
