@@ -71,12 +71,12 @@ class Script:
                 connection.sendall(text)
 
 
-def service_of(script: Script) -> QuantumComputeService:
+def service_of(script: Script, url: str = "") -> QuantumComputeService:
     access = Access(
         type="ibm-quantum-compute-service",
         backend="ibm_fez",
-        endpoint=f"{script.url}/api/v1/",
-        iam_endpoint=script.url,
+        endpoint=f"{url or script.url}/api/v1/",
+        iam_endpoint=url or script.url,
         instance=CRN,
         api_key=Secret(KEY),
     )
@@ -138,6 +138,30 @@ def test_a_credential_in_netrc_is_not_used(tmp_path: Path, monkeypatch: pytest.M
         assert service_of(script).status().online
     assert b"Authorization" not in script.received[0]
     assert b"Authorization: Bearer a.b.c" in script.received[1]
+
+
+def test_the_environments_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    far = "http://quantum.invalid:8080"
+    with Script(answer(TOKEN), answer(b'{"state": true, "status": "active"}')) as script:
+        monkeypatch.setenv("http_proxy", script.url)
+        assert service_of(script, far).status().online
+    assert [sent.split(b" ", 2)[1].decode() for sent in script.received] == [
+        f"{far}/identity/token",
+        f"{far}/api/v1/backends/ibm_fez/status",
+    ]
+
+
+def test_the_environment_may_except_a_server_from_its_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "quantum.invalid,127.0.0.1")
+    with Script(answer(TOKEN), answer(b'{"state": true, "status": "active"}')) as script:
+        assert service_of(script).status().online
+
+
+def test_a_proxy_that_is_not_there_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with Script() as script, pytest.raises(Unavailable, match="cannot be reached"):
+        service_of(script, "http://quantum.invalid").status()
 
 
 def test_a_token_is_renewed_before_it_expires() -> None:
