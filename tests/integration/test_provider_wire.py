@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from typing import TYPE_CHECKING, Self
@@ -35,10 +37,12 @@ def answer(body: bytes, *headers: str, status: str = "200 OK", length: int | Non
 class Script:
     """A server that gives answers written beforehand, one a connection, and keeps what it was sent."""
 
-    def __init__(self, *answers: bytes) -> None:
+    def __init__(self, *answers: bytes, tls: ssl.SSLContext | None = None) -> None:
         self._answers = answers
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        if tls is not None:
+            self._listener = tls.wrap_socket(self._listener, server_side=True)
+        self.url = f"http{'s' * bool(tls)}://127.0.0.1:{self._listener.getsockname()[1]}"
         self.received: list[bytes] = []
         self._thread = threading.Thread(target=self._serve)
 
@@ -162,6 +166,22 @@ def test_a_proxy_that_is_not_there_is_an_outage(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with Script() as script, pytest.raises(Unavailable, match="cannot be reached"):
         service_of(script, "http://quantum.invalid").status()
+
+
+def test_an_authority_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    argv = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=x"
+    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*argv.split(), *files], check=True, capture_output=True, timeout=30)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+
+    with Script(answer(TOKEN), answer(b'{"state": true, "status": "active"}'), tls=tls) as script:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        assert service_of(script).status().online
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    with Script(answer(TOKEN), tls=tls) as script, pytest.raises(Refused, match="No secure connection"):
+        service_of(script).status()
 
 
 def test_a_token_is_renewed_before_it_expires() -> None:
