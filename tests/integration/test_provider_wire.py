@@ -147,12 +147,13 @@ def test_a_credential_in_netrc_is_not_used(tmp_path: Path, monkeypatch: pytest.M
 def test_the_environments_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     far = "http://quantum.invalid:8080"
     with Script(answer(TOKEN), answer(b'{"state": true, "status": "active"}')) as script:
-        monkeypatch.setenv("http_proxy", script.url)
+        monkeypatch.setenv("http_proxy", script.url.replace("//", "//somebody:secret@"))
         assert service_of(script, far).status().online
     assert [sent.split(b" ", 2)[1].decode() for sent in script.received] == [
         f"{far}/identity/token",
         f"{far}/api/v1/backends/ibm_fez/status",
     ]
+    assert all(b"\r\nProxy-Authorization: Basic " in sent for sent in script.received)
 
 
 def test_the_environment_may_except_a_server_from_its_proxy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
-from urllib3 import PoolManager, ProxyManager
+from urllib3 import PoolManager
 from urllib3 import exceptions as errors
 from urllib3.util import Retry, Timeout
 
@@ -262,19 +262,22 @@ class Http:
 
 def _pool(base: str) -> PoolManager:
     """Return what keeps connections: to a proxy, where the environment names one for this service."""
-    settings: dict[str, Any] = {"maxsize": _CONNECTIONS}
+    trust: dict[str, Any] = {}
     if base.startswith("https:"):
         # Only now: it takes longer than its use.
         from certifi import where  # noqa: PLC0415
 
         authorities = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or where()
-        settings["ca_cert_dir" if Path(authorities).is_dir() else "ca_certs"] = authorities
+        trust["ca_cert_dir" if Path(authorities).is_dir() else "ca_certs"] = authorities
     if any(name.lower().endswith("_proxy") for name in os.environ):
-        from requests.utils import get_environ_proxies, select_proxy  # noqa: PLC0415 - likewise
+        from requests.adapters import HTTPAdapter  # noqa: PLC0415 - likewise
+        from requests.utils import get_environ_proxies, select_proxy  # noqa: PLC0415
 
         if proxy := select_proxy(base, get_environ_proxies(base)):
-            return ProxyManager(proxy, **settings)
-    return PoolManager(**settings)
+            proxy = proxy if "://" in proxy else f"http://{proxy}"
+            manager: PoolManager = HTTPAdapter(pool_maxsize=_CONNECTIONS).proxy_manager_for(proxy, **trust)
+            return manager
+    return PoolManager(maxsize=_CONNECTIONS, **trust)
 
 
 def unavailable(error: ServiceError) -> Unavailable:
