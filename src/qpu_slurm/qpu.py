@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,12 +11,14 @@ from qpu_slurm import environment
 from qpu_slurm.errors import NoLease
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from qiskit.transpiler import Target
-    from qiskit_ibm_runtime import IBMBackend, QiskitRuntimeService, Session
+    from qiskit_ibm_runtime import IBMBackend, QiskitRuntimeService
 
     from qpu_slurm.environment import JobQpu
+    from qpu_slurm.job_cache import JobCache
+    from qpu_slurm.primitives import Session
 
 T = TypeVar("T")
 
@@ -31,10 +31,16 @@ class Qpu:
 
     Args:
         binding: The job's variables of this QPU.
+        environ: The step's environment.
+
+    Attributes:
+        binding: As above.
     """
 
-    def __init__(self, binding: JobQpu) -> None:
-        self._binding = binding
+    def __init__(self, binding: JobQpu, environ: Mapping[str, str]) -> None:
+        self.binding = binding
+        self._environ = environ
+        self._backends: dict[bool | None, IBMBackend] = {}
 
     @classmethod
     def of_job(cls, name: str | None = None, *, environ: Mapping[str, str] | None = None) -> Qpu:
@@ -52,37 +58,52 @@ class Qpu:
     @property
     def name(self) -> str:
         """The QPU's name, as the user wrote it in `--qpu`."""
-        return self._binding.name
+        return self.binding.name
+
+    @property
+    def backend_name(self) -> str:
+        """The service's name of it."""
+        return self.binding.backend
 
     @property
     def session_id(self) -> str | None:
         """The service's id of the session that the job holds; None when it is only bound to the QPU."""
-        return self._binding.session_id
+        return self.binding.session_id
+
+    def held_session(self) -> str:
+        """Return the service's id of the session that the job holds, to execute in.
+
+        Raises:
+            NoLease: The job is only bound to the QPU.
+        """
+        return self.binding.session()
 
     @cached_property
     def service(self) -> QiskitRuntimeService:
-        """The service that the QPU belongs to."""
-        from qiskit_ibm_runtime import QiskitRuntimeService  # noqa: PLC0415 - a second and a half
+        """The service that the QPU belongs to; it connects when something is asked of it."""
+        from qpu_slurm.runtime import JobService  # noqa: PLC0415 - a second and a half
 
-        endpoint, variables = self._binding.endpoint, environment.to_environ([self._binding])
-        # Named, not left to the environment: that has the job's first QPU, or what the user has set since.
-        with _unheard("qiskit_ibm_runtime.qiskit_runtime_service", "Loading account with the given token"):
-            return QiskitRuntimeService(
-                channel=variables["QISKIT_IBM_CHANNEL"],
-                token=variables["QISKIT_IBM_TOKEN"],
-                instance=variables["QISKIT_IBM_INSTANCE"],
-                # From this the client derives where IAM and Global Search are; the endpoint it is told.
-                url=variables["QISKIT_IBM_URL"],
-                url_resolver=lambda *_: endpoint,
-            )
+        return JobService(self.binding)
 
     def backend(self, *, use_fractional_gates: bool | None = False) -> IBMBackend:
         """Return the QPU as a Qiskit backend, to transpile for and to run primitives on.
 
+        Its configuration and properties are fetched once in a job: the first step to want them keeps them for
+        the others. `backend().refresh()` fetches them anew.
+
         Args:
             use_fractional_gates: As for `QiskitRuntimeService.backend`.
+
+        Raises:
+            IBMInputValueError: The QPU has no fractional gates.
         """
-        return self.service.backend(self._binding.backend, use_fractional_gates=use_fractional_gates)
+        if use_fractional_gates not in self._backends:
+            from qpu_slurm.runtime import JobBackend  # noqa: PLC0415 - likewise
+
+            self._backends[use_fractional_gates] = JobBackend(
+                self.binding, self.service, self._cache, use_fractional_gates=use_fractional_gates
+            )
+        return self._backends[use_fractional_gates]
 
     @property
     def target(self) -> Target:
@@ -90,16 +111,21 @@ class Qpu:
         return self.backend().target
 
     def session(self) -> Session:
-        """Return the job's session, as the `mode` of a primitive.
-
-        It is the job's: closing it here ends it for the other steps, too.
+        """Return the job's session, as the `mode` of a primitive: `Session(NAME)`.
 
         Raises:
             NoLease: The job is only bound to the QPU.
         """
-        from qiskit_ibm_runtime import Session  # noqa: PLC0415 - likewise
+        from qpu_slurm.primitives import Session  # noqa: PLC0415 - likewise
 
-        return Session.from_id(self._binding.session(), service=self.service)
+        return Session(self)
+
+    @cached_property
+    def _cache(self) -> JobCache:
+        from qpu_slurm.job_cache import JobCache  # noqa: PLC0415 - only what transpiles needs it
+
+        qpu = self.binding
+        return JobCache(self._environ, qpu.endpoint, qpu.instance, qpu.backend)
 
     def __repr__(self) -> str:
         return f"Qpu({self.name!r}, session_id={self.session_id!r})"
@@ -117,8 +143,8 @@ def job_qpus(*, environ: Mapping[str, str] | None = None) -> dict[str, Qpu]:
     Raises:
         NoLease: This is not a job with a QPU.
     """
-    bindings = environment.from_environ(os.environ if environ is None else environ)
-    return {name: Qpu(binding) for name, binding in bindings.items()}
+    environ = os.environ if environ is None else environ
+    return {name: Qpu(binding, environ) for name, binding in environment.from_environ(environ).items()}
 
 
 def choose(qpus: Mapping[str, T], name: str | None) -> T:
@@ -132,17 +158,3 @@ def choose(qpus: Mapping[str, T], name: str | None) -> T:
     if name not in qpus:
         raise NoLease(f"This job has no QPU {name!r}, only {', '.join(qpus)}.")
     return qpus[name]
-
-
-@contextmanager
-def _unheard(logger: str, words: str) -> Iterator[None]:
-    """Keep a library from warning of what is meant."""
-
-    def other(record: logging.LogRecord) -> bool:
-        return words not in record.getMessage()
-
-    logging.getLogger(logger).addFilter(other)
-    try:
-        yield
-    finally:
-        logging.getLogger(logger).removeFilter(other)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import os
 
     from qiskit.primitives import BitArray, DataBin, PrimitiveResult
+    from qiskit_ibm_runtime.results import QuantumProgramResult
 
 
 class _Shape(msgspec.Struct):
@@ -54,10 +55,48 @@ def read_result(path: str | os.PathLike[str]) -> PrimitiveResult[Any]:
     Raises:
         PayloadError: The file cannot be read, or is not the result of a sampler or an estimator.
     """
+    return decode(_read(path), source=str(path))
+
+
+def read_executor_result(path: str | os.PathLike[str]) -> QuantumProgramResult:
+    """Read the result of an executor's input that task_runner wrote.
+
+    Args:
+        path: The file.
+
+    Returns:
+        What the `Executor`'s `job.result()` would have returned.
+
+    Raises:
+        PayloadError: The file cannot be read, or is no executor's result, or the installed qiskit-ibm-runtime
+            has no executor.
+    """
+    data = _read(path)
     try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise PayloadError(f"The result {path} cannot be read: {error.strerror}.") from error
+        from qiskit_ibm_runtime.decoders.executor.decoder import (  # noqa: PLC0415 - a second and a half
+            ExecutorResultDecoder,
+        )
+    except ImportError as error:
+        raise PayloadError(
+            f"An executor's result needs qiskit-ibm-runtime 0.50 or newer ({error}): "
+            "pip install --upgrade qiskit-ibm-runtime."
+        ) from error
+    try:
+        return ExecutorResultDecoder.decode(data.decode())
+    except Exception as error:  # decoders stumble over a damaged file in every way
+        raise PayloadError(f"{path}: this is not an executor's result ({error}).") from error
+
+
+def decode(data: bytes, *, source: str) -> PrimitiveResult[Any]:
+    """Decode the text of a result.
+
+    Args:
+        data: The text.
+        source: What to call it in errors.
+
+    Raises:
+        PayloadError: It is not the result of a sampler or an estimator.
+    """
     try:
         shape = msgspec.json.decode(data, type=_Shape)
         if memoryview(shape.results):
@@ -65,11 +104,18 @@ def read_result(path: str | os.PathLike[str]) -> PrimitiveResult[Any]:
         if shape.type == "PrimitiveResult":
             return _encoded(data)
     except Exception as error:  # decoders stumble over a damaged file in every way
-        raise PayloadError(f"{path}: this is not a primitive's result ({error}).") from error
+        raise PayloadError(f"{source}: this is not a primitive's result ({error}).") from error
     raise PayloadError(
-        f"{path}: this is not the result of a sampler or an estimator. "
-        "An executor's result is read by qiskit_ibm_runtime's ResultDecoder."
+        f"{source}: this is not the result of a sampler or an estimator. "
+        "An executor's result is read by read_executor_result."
     )
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise PayloadError(f"The result {path} cannot be read: {error.strerror}.") from error
 
 
 def _encoded(data: bytes) -> PrimitiveResult[Any]:

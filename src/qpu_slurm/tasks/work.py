@@ -17,6 +17,7 @@ from qpu_slurm.errors import NotFound, ServiceError
 from qpu_slurm.providers.base import TaskStatus
 from qpu_slurm.tasks import overrides, payload, times
 from qpu_slurm.tasks.arguments import STDIO
+from qpu_slurm.tasks.calibration import Calibration
 from qpu_slurm.tasks.execute import Execution, new_tags
 from qpu_slurm.tasks.exits import Exit, exit_of
 from qpu_slurm.tasks.output import Output
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from qpu_slurm.environment import JobQpu
     from qpu_slurm.providers.base import Provider, Task
     from qpu_slurm.tasks.arguments import Options
-    from qpu_slurm.tasks.payload import Payload
+    from qpu_slurm.tasks.payload import Payload, TranspiledFor
     from qpu_slurm.tasks.signals import EndingSignals
     from qpu_slurm.tasks.voice import TaskVoice, Voice
 
@@ -68,6 +69,11 @@ class Bench:
     def provider(self) -> Provider:
         """The QPU's service: what speaks HTTP is imported when the first input is known to be good."""
         return providers.connect(self.qpu.access())
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """The QPU's calibration, to tell whether inputs were transpiled for an older one."""
+        return Calibration(self.provider, self.qpu.backend)
 
     def load(self, source: str) -> Payload:
         """Read and check an input, and change in it what the options say.
@@ -110,6 +116,7 @@ class Work:
         self._output: Output | None = None
         self._execution: Execution | None = None
         self._record: Record | None = None
+        self._transpiled_for: TranspiledFor | None = None
         self._begun_at = time.monotonic()
 
     @property
@@ -130,6 +137,10 @@ class Work:
             task = self._execution.poll() if self._execution else None
             if task is not None:
                 self._take(task)
+            elif self._transpiled_for is not None:
+                # While there is nothing to do but wait; an input that says nothing of it costs no request.
+                made_for, self._transpiled_for = self._transpiled_for, None
+                self._bench.calibration.compare(self.summary.input, made_for)
         except Exception as error:  # noqa: BLE001 - likewise
             self._fail(error)
 
@@ -158,6 +169,7 @@ class Work:
         bench, options = self._bench, self._bench.options
         task_input = bench.load(self.summary.input)
         self.summary.program_id = task_input.program_id
+        self._transpiled_for = task_input.transpiled_for
         known = None
         if options.records and self._place is not None:
             digest = overrides.fingerprint(task_input, bench.qpu.name)
