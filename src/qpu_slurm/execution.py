@@ -77,8 +77,10 @@ class Task(Generic[R]):
 
     def status(self) -> TaskStatus | None:
         """Say what has become of it, as far as was heard; None if the service does not have it yet."""
-        task = self._work.execution.task
-        return task.status if task else None
+        execution = self._work.execution
+        if execution.task is None:
+            return None if execution.task_id is None else TaskStatus.QUEUED
+        return execution.task.status
 
     def done(self) -> bool:
         """Say whether it is over: completed, failed or cancelled."""

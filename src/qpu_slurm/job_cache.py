@@ -13,7 +13,6 @@ import hashlib
 import logging
 import os
 import stat
-import tempfile
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
@@ -46,13 +45,14 @@ class JobCache:
         job = [environ.get(name, "") for name in _JOB]
         digest = hashlib.sha256("\0".join([*job, *about]).encode(errors="replace")).hexdigest()
         self._prefix = digest[:32] if environ.get("SLURM_JOB_ID") else ""
+        self._path = f"{environ.get('TMPDIR') or '/tmp'}/qpu_slurm-{os.geteuid()}"  # noqa: S108 - checked
 
     def read(self, name: str) -> bytes | None:
         """Return a document; None if it is not there."""
         if not self._prefix:
             return None
         try:
-            with _directory() as directory:
+            with _opened(self._path) as directory:
                 file = os.open(
                     f"{self._prefix}-{name}",
                     os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
@@ -75,7 +75,7 @@ class JobCache:
             return
         draft = f".{self._prefix}-{os.urandom(8).hex()}"
         try:
-            with _directory() as directory:
+            with _opened(self._path) as directory:
                 try:
                     file = os.open(
                         draft,
@@ -96,13 +96,12 @@ class JobCache:
 
 
 @contextmanager
-def _directory() -> Iterator[int]:
+def _opened(path: str) -> Iterator[int]:
     """Open the user's directory, making it if need be.
 
     Raises:
         OSError: It cannot be opened, or is not the user's alone.
     """
-    path = f"{tempfile.gettempdir()}/qpu_slurm-{os.geteuid()}"
     with suppress(FileExistsError):
         os.mkdir(path, 0o700)  # noqa: PTH102 - the rest is done with descriptors
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

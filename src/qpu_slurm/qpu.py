@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 from qpu_slurm import environment
@@ -138,12 +138,18 @@ def job_qpus(*, environ: Mapping[str, str] | None = None) -> dict[str, Qpu]:
         environ: The environment to look in, if not this process's own.
 
     Returns:
-        Them by name, in the order of `--qpu`.
+        Them by name, in the order of `--qpu`. As long as the environment does not change, they are the same
+        objects, so what one of them has fetched is there for all of the program.
 
     Raises:
         NoLease: This is not a job with a QPU.
     """
-    environ = os.environ if environ is None else environ
+    return dict(_qpus(frozenset((os.environ if environ is None else environ).items())))
+
+
+@lru_cache(maxsize=1)
+def _qpus(variables: frozenset[tuple[str, str]]) -> dict[str, Qpu]:
+    environ = dict(variables)
     return {name: Qpu(binding, environ) for name, binding in environment.from_environ(environ).items()}
 
 

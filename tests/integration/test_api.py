@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import ast
+import copy
 import os
 import re
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ import msgspec
 import pytest
 from qiskit import QuantumCircuit, transpile
 from qiskit.circuit import Parameter
-from qiskit_ibm_runtime import IBMBackend
+from qiskit_ibm_runtime import IBMBackend, QiskitRuntimeService
 from qiskit_ibm_runtime.exceptions import IBMInputValueError
 
 from qpu_slurm import Qpu, environment, job_qpus, read_result, write_sampler_input
@@ -112,11 +114,21 @@ def test_ibms_public_service_is_addressed_as_its_client_expects(
     step: Step, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: dict[str, Any] = {}
-    monkeypatch.setattr("qiskit_ibm_runtime.QiskitRuntimeService", lambda **named: asked.update(named))
+
+    class Asked(Exception):
+        pass
+
+    def connect(_self: object, **named: object) -> None:
+        asked.update(named)
+        raise Asked
+
+    monkeypatch.setattr("qiskit_ibm_runtime.QiskitRuntimeService.__init__", connect)
     endpoint = "https://eu-de.quantum.cloud.ibm.com/api/v1"
     public = msgspec.structs.replace(step.qpu, endpoint=endpoint, iam_endpoint="https://iam.cloud.ibm.com")
 
-    _ = Qpu.of_job(environ=environment.to_environ([public])).service
+    service = Qpu.of_job(environ=environment.to_environ([public])).service
+    with pytest.raises(Asked):
+        _ = service.channel
 
     assert asked["url"] == "https://cloud.ibm.com"
     assert asked["url_resolver"](asked["url"], asked["instance"]) == endpoint
@@ -128,6 +140,70 @@ def test_the_jobs_session_is_a_qiskit_session(in_job: Step) -> None:
 
     assert session.session_id == in_job.session_id
     assert session.backend() == "ibm_fez"
+
+
+def requests_of(step: Step, program: str, **environ: str) -> list[str]:
+    """Run a program in the job; return what it asked the service."""
+    before = len(step.emulator.requests())
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, env=step.environ | environ, cwd=step.directory, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return [f"{request.method} {request.path}" for request in step.emulator.requests()[before:]]
+
+
+TRANSPILE = "from qpu_slurm import Qpu; assert Qpu.of_job().target.num_qubits == 156"
+FETCHED = [
+    "POST /identity/token",
+    "GET /backends/ibm_fez/configuration",
+    "GET /backends/ibm_fez/properties",
+]
+
+
+def test_the_first_step_fetches_the_backend_for_all(step: Step) -> None:
+    assert requests_of(step, TRANSPILE) == FETCHED
+    assert requests_of(step, TRANSPILE) == []
+    assert requests_of(step, TRANSPILE, SLURM_JOB_ID="43") == FETCHED
+
+
+def test_nothing_is_kept_outside_of_a_job(step: Step) -> None:
+    assert requests_of(step, TRANSPILE, SLURM_JOB_ID="") == FETCHED
+    assert requests_of(step, TRANSPILE, SLURM_JOB_ID="") == FETCHED
+
+
+def test_a_program_makes_its_backend_once(in_job: Step) -> None:
+    qpu = Qpu.of_job()
+    before = len(in_job.emulator.requests())
+
+    assert qpu.target is qpu.backend().target
+    assert copy.deepcopy(qpu.backend()).target.num_qubits == 156
+    assert len(in_job.emulator.requests()) - before == len(FETCHED)
+
+
+def test_a_backend_that_is_refreshed_is_so_for_the_whole_job(in_job: Step) -> None:
+    backend = Qpu.of_job().backend()
+    taken = backend.properties().last_update_date
+    later = taken + timedelta(hours=1)
+    in_job.emulator.calibrate("ibm_fez", later)
+
+    assert Qpu.of_job().backend().properties().last_update_date == taken
+    backend.refresh()
+
+    assert backend.properties().last_update_date == later
+    assert Qpu.of_job().backend().properties().last_update_date == later
+
+
+def test_the_service_connects_when_something_is_asked_of_it(in_job: Step) -> None:
+    before = len(in_job.emulator.requests())
+    service = Qpu.of_job().service
+
+    assert isinstance(service, QiskitRuntimeService)
+    assert len(in_job.emulator.requests()) == before
+    assert service.jobs() == []
+    paths = [request.path for request in in_job.emulator.requests()[before:]]
+    assert paths == ["/identity/token", "/backends", "/jobs"]
+    assert [instance["crn"] for instance in service.instances()] == [in_job.emulator.accounts[0].crn]
 
 
 def test_a_job_that_is_only_bound_may_transpile(in_job: Step, monkeypatch: pytest.MonkeyPatch) -> None:
