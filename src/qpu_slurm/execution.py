@@ -295,7 +295,6 @@ class Work:
     ) -> None:
         self.source = source
         self.task_input: Payload | None = task_input
-        self.transpiled_for = task_input.transpiled_for
         self.session_id = session_id
         self.tags = tags
         self.cost = cost

@@ -137,6 +137,8 @@ class Worker:
                 task_id = work.execution.submit(
                     work.task_input, session_id=work.session_id, tags=work.tags, cost=work.cost
                 )
+                if work.task_input.transpiled_for is not None:
+                    self._calibration.compare(work.source, work.task_input.transpiled_for)
         except BaseException as error:  # noqa: BLE001 - it is for who waits for the task
             work.end(error)
             return
@@ -159,9 +161,6 @@ class Worker:
             with work.execution:
                 task = work.execution.poll()
                 if task is None:
-                    if work.transpiled_for is not None:
-                        made_for, work.transpiled_for = work.transpiled_for, None
-                        self._calibration.compare(work.source, made_for)
                     return
                 work.write(task)
         except BaseException as error:  # noqa: BLE001 - likewise

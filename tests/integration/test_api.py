@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from qiskit import QuantumCircuit, transpile
-from qiskit.circuit import Parameter
 from qiskit_ibm_runtime import IBMBackend, QiskitRuntimeService
 from qiskit_ibm_runtime.exceptions import IBMInputValueError
 
-from qpu_slurm import Qpu, environment, job_qpus, read_result, write_sampler_input
-from qpu_slurm.errors import NoLease, OutputError
+from qpu_slurm import Qpu, environment, job_qpus
+from qpu_slurm.errors import NoLease
 from tests.integration.steps import Step
 
 if TYPE_CHECKING:
@@ -239,31 +237,6 @@ def test_the_backend_may_be_another_than_the_name(in_job: Step, monkeypatch: pyt
         monkeypatch.setenv(name, value)
 
     assert Qpu.of_job("fast").backend().name == "ibm_torino"
-
-
-def test_parameters_are_bound_by_their_place(in_job: Step) -> None:
-    backend = Qpu.of_job().backend()
-    circuit = QuantumCircuit(12, 12)
-    for qubit in range(12):
-        circuit.rx(Parameter(f"θ{qubit}"), qubit)  # sorted by name, θ10 comes before θ2
-    circuit.measure(range(12), range(12))
-    isa = transpile(circuit, backend, optimization_level=1)
-    order = [parameter.name for parameter in isa.parameters]
-    values = [3.141592653589793 if name == "θ2" else 0 for name in order]
-    write_sampler_input(in_job.input, [(isa, [values, [0] * 12])], shots=50)
-
-    done = in_job.run("ibm_fez", in_job.input, in_job.output)
-
-    assert done.returncode == 0, done.stderr
-    bits = read_result(in_job.output)[0].data.c
-    assert bits.shape == (2,)
-    assert bits.get_counts(0) == {"000000000100": 50}
-    assert bits.get_counts(1) == {"0" * 12: 50}
-
-
-def test_an_input_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="No such file or directory"):
-        write_sampler_input(tmp_path / "missing" / "input.json", [QuantumCircuit(1)])
 
 
 def test_a_primitive_in_the_jobs_session(step: Step) -> None:

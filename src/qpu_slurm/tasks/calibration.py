@@ -2,8 +2,8 @@
 """Whether a QPU is still as it was when an input was transpiled for it.
 
 A circuit that was laid out for yesterday's calibration runs today as well, only worse, and nobody is told. So
-inputs say what they were transpiled for, and when they are executed, the calibration is looked at once, while
-the task waits or runs anyway. It is a warning: it costs no task, and no error comes of it.
+inputs say what they were transpiled for, and when one is submitted, the calibration is looked at, while there
+is nothing to do but wait for the QPU. It is a warning: it costs no task, and no error comes of it.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from qpu_slurm.environment import JobQpu
     from qpu_slurm.providers.base import Provider, Task
     from qpu_slurm.tasks.arguments import Options
-    from qpu_slurm.tasks.payload import Payload, TranspiledFor
+    from qpu_slurm.tasks.payload import Payload
     from qpu_slurm.tasks.signals import EndingSignals
     from qpu_slurm.tasks.voice import TaskVoice, Voice
 
@@ -116,7 +116,6 @@ class Work:
         self._output: Output | None = None
         self._execution: Execution | None = None
         self._record: Record | None = None
-        self._transpiled_for: TranspiledFor | None = None
         self._begun_at = time.monotonic()
 
     @property
@@ -137,10 +136,6 @@ class Work:
             task = self._execution.poll() if self._execution else None
             if task is not None:
                 self._take(task)
-            elif self._transpiled_for is not None:
-                # While there is nothing to do but wait; an input that says nothing of it costs no request.
-                made_for, self._transpiled_for = self._transpiled_for, None
-                self._bench.calibration.compare(self.summary.input, made_for)
         except Exception as error:  # noqa: BLE001 - likewise
             self._fail(error)
 
@@ -169,7 +164,6 @@ class Work:
         bench, options = self._bench, self._bench.options
         task_input = bench.load(self.summary.input)
         self.summary.program_id = task_input.program_id
-        self._transpiled_for = task_input.transpiled_for
         known = None
         if options.records and self._place is not None:
             digest = overrides.fingerprint(task_input, bench.qpu.name)
@@ -192,6 +186,9 @@ class Work:
         else:
             self._submit(execution, task_input)
         self.summary.task_id = execution.task_id
+        if task_input.transpiled_for is not None:
+            # Now, since the QPU is at work; an input that says nothing of it costs no request.
+            bench.calibration.compare(self.summary.input, task_input.transpiled_for)
 
     def _submit(self, execution: Execution, task_input: Payload) -> None:
         bench = self._bench
