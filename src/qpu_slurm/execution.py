@@ -351,8 +351,8 @@ class Work:
             from qpu_slurm.results import decode  # noqa: PLC0415 - only who reads it needs it
 
             with self._text as text:
-                text.seek(0)
-                self._result = decode(text.read(), source=f"the result of task {self.execution.task_id}")
+                text.flush()
+                self._result = decode(text, source=f"the result of task {self.execution.task_id}")
             self._text = None
         return self._result
 

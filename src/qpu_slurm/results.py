@@ -11,9 +11,10 @@ The service writes a result in one of two shapes, after what the input's `suppor
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -21,9 +22,13 @@ from qpu_slurm.errors import PayloadError
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator
 
     from qiskit.primitives import BitArray, DataBin, PrimitiveResult
     from qiskit_ibm_runtime.results import QuantumProgramResult
+
+
+_SAMPLES: Final = 1 << 16
 
 
 class _Shape(msgspec.Struct):
@@ -39,6 +44,13 @@ class _PubResult(msgspec.Struct):
 
 
 class _PlainResult(msgspec.Struct):
+    results: list[msgspec.Raw]  # one after the other: a result of many pubs is in memory once
+    metadata: dict[str, Any] = {}
+
+
+class _PlainResultWithNan(msgspec.Struct):
+    """The same of a text with NaN or Infinity in it, which Python writes, and JSON does not know."""
+
     results: list[_PubResult]
     metadata: dict[str, Any] = {}
 
@@ -55,7 +67,8 @@ def read_result(path: str | os.PathLike[str]) -> PrimitiveResult[Any]:
     Raises:
         PayloadError: The file cannot be read, or is not the result of a sampler or an estimator.
     """
-    return decode(_read(path), source=str(path))
+    with _opened(path) as file:
+        return decode(file, source=str(path))
 
 
 def read_executor_result(path: str | os.PathLike[str]) -> QuantumProgramResult:
@@ -71,7 +84,6 @@ def read_executor_result(path: str | os.PathLike[str]) -> QuantumProgramResult:
         PayloadError: The file cannot be read, or is no executor's result, or the installed qiskit-ibm-runtime
             has no executor.
     """
-    data = _read(path)
     try:
         from qiskit_ibm_runtime.decoders.executor.decoder import (  # noqa: PLC0415 - a second and a half
             ExecutorResultDecoder,
@@ -82,27 +94,33 @@ def read_executor_result(path: str | os.PathLike[str]) -> QuantumProgramResult:
             "pip install --upgrade qiskit-ibm-runtime."
         ) from error
     try:
-        return ExecutorResultDecoder.decode(data.decode())
+        with _opened(path) as file:
+            return ExecutorResultDecoder.decode(file.read().decode())
+    except PayloadError:
+        raise
     except Exception as error:  # decoders stumble over a damaged file in every way
         raise PayloadError(f"{path}: this is not an executor's result ({error}).") from error
 
 
-def decode(data: bytes, *, source: str) -> PrimitiveResult[Any]:
-    """Decode the text of a result.
+def decode(file: IO[bytes], *, source: str) -> PrimitiveResult[Any]:
+    """Decode a result.
 
     Args:
-        data: The text.
+        file: Where its text is.
         source: What to call it in errors.
 
     Raises:
-        PayloadError: It is not the result of a sampler or an estimator.
+        PayloadError: It cannot be read, or is not the result of a sampler or an estimator.
     """
     try:
-        shape = msgspec.json.decode(data, type=_Shape)
+        text = file.read()
+        shape = _shape(text)
         if memoryview(shape.results):
-            return _plain(data)
+            return _plain(text)
         if shape.type == "PrimitiveResult":
-            return _encoded(data)
+            string = text.decode()
+            del text, shape  # 100 MB less to hold on to
+            return _encoded(string)
     except Exception as error:  # decoders stumble over a damaged file in every way
         raise PayloadError(f"{source}: this is not a primitive's result ({error}).") from error
     raise PayloadError(
@@ -111,31 +129,57 @@ def decode(data: bytes, *, source: str) -> PrimitiveResult[Any]:
     )
 
 
-def _read(path: str | os.PathLike[str]) -> bytes:
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Open a result."""
     try:
-        return Path(path).read_bytes()
+        file = Path(path).open("rb")  # noqa: SIM115 - below; what is done with it has errors of its own
     except OSError as error:
         raise PayloadError(f"The result {path} cannot be read: {error.strerror}.") from error
+    with file:
+        yield file
 
 
-def _encoded(data: bytes) -> PrimitiveResult[Any]:
+def _shape(text: bytes) -> _Shape:
+    try:
+        return msgspec.json.decode(text, type=_Shape)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        document = json.loads(text)
+        return _Shape(document.get("__type__", ""), msgspec.Raw(b"[]" if "results" in document else b""))
+
+
+def _encoded(text: str) -> PrimitiveResult[Any]:
     """Decode a result of the first shape."""
     from qiskit_ibm_runtime import RuntimeDecoder  # noqa: PLC0415 - a second and a half, and only for this shape
 
-    result: PrimitiveResult[Any] = json.loads(data, cls=RuntimeDecoder)
+    result: PrimitiveResult[Any] = json.loads(text, cls=RuntimeDecoder)
     return result
 
 
-def _plain(data: bytes) -> PrimitiveResult[Any]:
+def _plain(text: bytes) -> PrimitiveResult[Any]:
     """Decode a result of the second shape."""
     from qiskit.primitives import PrimitiveResult, PubResult, SamplerPubResult  # noqa: PLC0415 - likewise
 
-    plain = msgspec.json.decode(data, type=_PlainResult)
     pubs = []
-    for pub in plain.results:
+    found, metadata = _pub_results(text)
+    for pub in found:
         kind = PubResult if "evs" in pub.data else SamplerPubResult
         pubs.append(kind(_data_bin(pub.data), metadata=pub.metadata))
-    return PrimitiveResult(pubs, metadata=plain.metadata)
+    return PrimitiveResult(pubs, metadata=metadata)
+
+
+def _pub_results(text: bytes) -> tuple[Iterator[_PubResult], dict[str, Any]]:
+    """Take apart a result of the second shape."""
+    try:
+        plain = msgspec.json.decode(text, type=_PlainResult)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        same = msgspec.convert(json.loads(text), _PlainResultWithNan)
+        return iter(same.results), same.metadata
+    return (msgspec.json.decode(raw, type=_PubResult) for raw in plain.results), plain.metadata
 
 
 def _data_bin(data: dict[str, Any]) -> DataBin:
@@ -156,6 +200,7 @@ def _data_bin(data: dict[str, Any]) -> DataBin:
 
 def _bit_array(samples: list[Any], num_bits: int) -> BitArray:
     """Build a register's samples; they are nested as the pub's parameter values are, the shots innermost."""
+    import numpy as np  # noqa: PLC0415 - likewise
     from qiskit.primitives import BitArray  # noqa: PLC0415 - likewise
 
     shape, inner = [], samples
@@ -164,5 +209,7 @@ def _bit_array(samples: list[Any], num_bits: int) -> BitArray:
         inner = inner[0]
     for _ in shape:
         samples = list(chain.from_iterable(samples))
-    flat = BitArray.from_samples(samples, num_bits)
-    return BitArray(flat.array.reshape(*shape, len(inner), -1), num_bits)
+    # A part at a time: what Qiskit makes of many samples on the way to their bits is several times as big.
+    parts = (samples[start : start + _SAMPLES] for start in range(0, len(samples), _SAMPLES))
+    flat = np.concatenate([BitArray.from_samples(part, num_bits).array for part in parts])
+    return BitArray(flat.reshape(*shape, len(inner), -1), num_bits)
