@@ -351,7 +351,7 @@ class Work:
             from qpu_slurm.results import decode  # noqa: PLC0415 - only who reads it needs it
 
             with self._text as text:
-                text.flush()
+                text.seek(0)
                 self._result = decode(text, source=f"the result of task {self.execution.task_id}")
             self._text = None
         return self._result
