@@ -2,9 +2,9 @@
 """What a job's steps have asked the quantum service already, on the node's disk.
 
 A QPU's configuration and calibration are half a megabyte that every step of a job would fetch anew. They lie
-in `$TMPDIR/qpu_slurm-UID`, under names made of the job and the QPU. Others write to /tmp, too: the directory
-is used only if it is the user's own, closed to everybody else and no symbolic link, and so are the files.
-What cannot be kept is fetched again; nothing here is an error.
+in `$TMPDIR/qpu_slurm-cache-UID`, under names made of the job and the QPU. Others write to /tmp, too: the
+directory is used only if it is the user's own, closed to everybody else and no symbolic link, and so are the
+files. What cannot be kept is fetched again; nothing here is an error.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class JobCache:
         job = [environ.get(name, "") for name in _JOB]
         digest = hashlib.sha256("\0".join([*job, *about]).encode(errors="replace")).hexdigest()
         self._prefix = digest[:32] if environ.get("SLURM_JOB_ID") else ""
-        self._path = f"{environ.get('TMPDIR') or '/tmp'}/qpu_slurm-{os.geteuid()}"  # noqa: S108 - checked
+        self._path = f"{environ.get('TMPDIR') or '/tmp'}/qpu_slurm-cache-{os.geteuid()}"  # noqa: S108 - checked
 
     def read(self, name: str) -> bytes | None:
         """Return a document; None if it is not there."""

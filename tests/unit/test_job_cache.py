@@ -30,7 +30,7 @@ def cache(environ: dict[str, str]) -> JobCache:
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    return tmp_path / f"qpu_slurm-{os.geteuid()}"
+    return tmp_path / f"qpu_slurm-cache-{os.geteuid()}"
 
 
 def test_a_document_is_there_for_the_jobs_later_steps(cache: JobCache, environ: dict[str, str]) -> None:
