@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import api, figures, memory, runner, tail, throughput, workflow
+from benchmarks import api, broker, figures, memory, reconcile, runner, tail, throughput, workflow
 
 PARTS = {
     "api": api.measure,
@@ -17,6 +17,8 @@ PARTS = {
     "tail": tail.measure,
     "memory": memory.measure,
     "throughput": throughput.measure,
+    "broker": broker.measure,
+    "reconcile": reconcile.measure,
     "workflow": workflow.measure,
 }
 

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 TASKS = 200
 _PAIRS = 5
-_MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory, in a directory of our own
+MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory, in a directory of our own
 
 
 def measure() -> Iterator[Figure]:
     """Compare with the bare requests, one task after the other."""
-    with Step(result_bytes=1000) as step, tempfile.TemporaryDirectory(dir=_MEMORY) as memory:
+    with Step(result_bytes=1000) as step, tempfile.TemporaryDirectory(dir=MEMORY) as memory:
         yield _figure(step, step.directory, "runner.throughput_vs_limit", "one after the other", at_least=0.8)
         yield _figure(
             step,

@@ -45,6 +45,8 @@ static void unset_variables_of_outer_job(void)
 
 void allocator_forget_outer_job(void)
 {
+	static const char *const handed_on[] = {JOB_QPU,	JOB_HOLD,   JOB_API_KEY,    QPU_OPTION,
+						HOLD_OPTION, JOB_QPU_OPTION, JOB_HOLD_OPTION};
 	const char *key = getenv(JOB_API_KEY);
 
 	if (!submits_a_job())
@@ -57,10 +59,8 @@ void allocator_forget_outer_job(void)
 		}
 		unset_variables_of_outer_job();
 	}
-	unsetenv(JOB_QPU);
-	unsetenv(JOB_API_KEY);
-	unsetenv(JOB_OPTION_VARIABLE);
-	unsetenv(OPTION_VARIABLE);
+	for (size_t i = 0; i < sizeof(handed_on) / sizeof(handed_on[0]); i++)
+		unsetenv(handed_on[i]);
 }
 
 /* The first of these QPUs that is used with the user's own key, or NULL. */
@@ -134,14 +134,12 @@ static bool publish(spank_t spank, const char *name, const char *job_name, const
 	return spank_context() != S_CTX_LOCAL || setenv(job_name, value, 1) == 0;
 }
 
-bool allocator_publish(spank_t spank, const struct arguments *arguments, const char *value,
-		       struct problem *why)
+static bool publish_qpu(spank_t spank, const struct arguments *arguments, const char *value,
+			struct problem *why)
 {
 	struct names qpus;
 	bool published;
 
-	if (!submits_a_job())
-		return true;
 	if (!names_parse(&qpus, "--qpu", value, name_is_qpu, NAMES_MAX, why))
 		return false;
 	published = publish(spank, PUBLISHED_QPU, JOB_QPU, value);
@@ -149,4 +147,15 @@ bool allocator_publish(spank_t spank, const struct arguments *arguments, const c
 		published = publish(spank, PUBLISHED_API_KEY, JOB_API_KEY, getenv(USER_API_KEY));
 	names_free(&qpus);
 	return published || problem_set(why, "--qpu: Slurm does not take it into the job");
+}
+
+bool allocator_publish(spank_t spank, const struct arguments *arguments, const char *qpu, const char *hold,
+		       struct problem *why)
+{
+	if (!submits_a_job())
+		return true;
+	if (qpu != NULL && !publish_qpu(spank, arguments, qpu, why))
+		return false;
+	return hold == NULL || publish(spank, PUBLISHED_HOLD, JOB_HOLD, hold) ||
+	       problem_set(why, "--qpu-hold: Slurm does not take it into the job");
 }

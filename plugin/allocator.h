@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What runs in sbatch, salloc and srun, as the user: --qpu is checked, and published with the job. All of
- * it can be left out by whoever writes a client of his own, so nobody may trust it: the hooks check again.
+ * What runs in sbatch, salloc and srun, as the user: the options are checked, and published with the job.
+ * All of it can be left out by whoever writes a client of his own, so nobody may trust it: the hooks check
+ * again.
  */
 #ifndef QPU_SLURM_ALLOCATOR_H
 #define QPU_SLURM_ALLOCATOR_H
@@ -20,8 +21,12 @@ void allocator_forget_outer_job(void);
 /* Check the value of --qpu. Returns false, with the reason, if it cannot be had. */
 bool allocator_check(const struct arguments *arguments, const char *value, struct problem *why);
 
-/* Publish the value of --qpu, checked before, with the job that is about to be submitted. */
-bool allocator_publish(spank_t spank, const struct arguments *arguments, const char *value,
+/*
+ * Publish the options, checked before, with the job that is about to be submitted.
+ *
+ * qpu, hold: the values of --qpu and --qpu-hold; NULL without.
+ */
+bool allocator_publish(spank_t spank, const struct arguments *arguments, const char *qpu, const char *hold,
 		       struct problem *why);
 
 #endif

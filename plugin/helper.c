@@ -38,15 +38,23 @@ static void close_all_from(int first)
 		close(fd);
 }
 
-/* Become the program. slurmstepd has threads: only what is safe in a signal handler is called here. */
+/* Have a file out of the way of the three, should slurmstepd have closed one of them. */
+static int above_stdio(int fd)
+{
+	return fcntl(fd, F_DUPFD, STDERR_FILENO + 1);
+}
+
+/*
+ * Become the program; slurmstepd has threads: only what is safe in a signal handler is called here.
+ *
+ * output: what it writes to; negative: nobody reads it.
+ */
 static _Noreturn void become(const char *const argv[], const char *const envp[], int output)
 {
+	int null = above_stdio(open("/dev/null", O_RDWR));
 	sigset_t none;
-	int null;
 
-	/* Out of the way of the three, should slurmstepd have closed one of them. */
-	output = fcntl(output, F_DUPFD, STDERR_FILENO + 1);
-	null = open("/dev/null", O_RDWR);
+	output = output < 0 ? null : above_stdio(output);
 
 	/* 64 is the number of Linux's signals; those that cannot be set say so, and it does not matter. */
 	for (int number = 1; number <= 64; number++)
@@ -161,6 +169,29 @@ bool helper_run(struct helper_answer *answer, const char *const argv[], const ch
 fail:
 	helper_free(answer);
 	return false;
+}
+
+bool helper_leave(const char *const argv[], const char *const envp[], unsigned int seconds,
+		  struct problem *why)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		/* Its parent ends at once, so that it is nobody's child. */
+		(void)setsid();
+		pid = fork();
+		if (pid != 0)
+			_exit(pid < 0);
+		(void)alarm(seconds);
+		become(argv, envp, -1);
+	}
+	if (pid < 0)
+		return problem_set(why, "it could not be started: %s", strerror(errno));
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return problem_set(why, "waiting for it failed: %s", strerror(errno));
+	return status == 0 || problem_set(why, "it could not be started");
 }
 
 void helper_free(struct helper_answer *answer)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Run a program beside slurmstepd, for a bounded time, and read what it says. */
+/* Run a program beside slurmstepd, for a bounded time, and read what it says, or leave it to itself. */
 #ifndef QPU_SLURM_HELPER_H
 #define QPU_SLURM_HELPER_H
 
@@ -28,6 +28,18 @@ struct helper_answer {
  */
 bool helper_run(struct helper_answer *answer, const char *const argv[], const char *const envp[],
 		int milliseconds, size_t limit, struct problem *why);
+
+/*
+ * Start a program for which nobody waits: what comes after this process's end does not wait for it, either.
+ * It is a process of no family, and gets as little as one of helper_run. When its time is over it is killed.
+ *
+ * argv, envp: as above.
+ * seconds: how long it may take.
+ *
+ * Returns false, with the reason, if there is no process for it. What becomes of it is not told.
+ */
+bool helper_leave(const char *const argv[], const char *const envp[], unsigned int seconds,
+		  struct problem *why);
 
 /* Wipe an answer, since it may hold a credential, and free it. */
 void helper_free(struct helper_answer *answer);

@@ -2,8 +2,8 @@
 /*
  * The SPANK plugin qpu_slurm: what Slurm calls, and where it goes from here.
  *
- *     sbatch, salloc, srun    allocator.c    check --qpu, publish it
- *     slurmstepd              remote.c       set the job's QPU variables
+ *     sbatch, salloc, srun    allocator.c    check --qpu and --qpu-hold, publish them
+ *     slurmstepd              remote.c       set the job's QPU variables, tell when the step has ended
  *     slurmd, its hooks       nothing        (PrologSlurmctld and EpilogSlurmctld do the work: hooks/)
  */
 #include <slurm/slurm.h>
@@ -18,6 +18,7 @@ SPANK_PLUGIN(qpu_slurm, 1)
 
 #include "allocator.h"
 #include "arguments.h"
+#include "hold.h"
 #include "problem.h"
 #include "remote.h"
 
@@ -25,15 +26,16 @@ static struct arguments arguments;
 static bool arguments_fine;
 static struct problem mistake; /* in the arguments, unless they are fine. */
 
-/* The value of --qpu; the last one counts, as with Slurm's own options. */
-static char *qpu;
+enum { QPU, HOLD, OPTIONS };
 
-static int take_option(int tag, const char *value, int remote)
+/* What was written behind each option; the last one counts, as with Slurm's own options. */
+static char *given[OPTIONS];
+
+static int take_option(int option, const char *value, int remote)
 {
 	struct problem why;
 	char *copy;
 
-	(void)tag;
 	if (value == NULL)
 		value = "";
 	/* Where the job runs nothing is checked again: the controller's hooks have decided. */
@@ -42,27 +44,38 @@ static int take_option(int tag, const char *value, int remote)
 			slurm_error("qpu_slurm: plugstack.conf: %s", mistake.text);
 			return -1;
 		}
-		if (!allocator_check(&arguments, value, &why)) {
+		if (!(option == QPU ? allocator_check(&arguments, value, &why) : hold_check(value, &why))) {
 			slurm_error("qpu_slurm: %s", why.text);
 			return -1;
 		}
 	}
 	copy = strdup(value);
 	if (copy == NULL) {
-		slurm_error("qpu_slurm: --qpu: out of memory");
+		slurm_error("qpu_slurm: out of memory");
 		return remote ? 0 : -1;
 	}
-	free(qpu);
-	qpu = copy;
+	free(given[option]);
+	given[option] = copy;
 	return 0;
 }
 
-static struct spank_option option = {
-	.name = (char *)"qpu",
-	.arginfo = (char *)"NAME[,NAME]",
-	.usage = (char *)"hold these quantum processors while the job runs",
-	.has_arg = 1,
-	.cb = take_option,
+static struct spank_option options[OPTIONS] = {
+	[QPU] = {
+		.name = (char *)"qpu",
+		.arginfo = (char *)"NAME[,NAME]",
+		.usage = (char *)"hold these quantum processors while the job runs",
+		.has_arg = 1,
+		.val = QPU,
+		.cb = take_option,
+	},
+	[HOLD] = {
+		.name = (char *)"qpu-hold",
+		.arginfo = (char *)"job|task",
+		.usage = (char *)"hold them as long as the job runs, or only while a task is executed",
+		.has_arg = 1,
+		.val = HOLD,
+		.cb = take_option,
+	},
 };
 
 int slurm_spank_init(spank_t spank, int argc, char *argv[])
@@ -77,9 +90,11 @@ int slurm_spank_init(spank_t spank, int argc, char *argv[])
 		slurm_info("qpu_slurm: plugstack.conf: %s", mistake.text);
 	if (submitting)
 		allocator_forget_outer_job();
-	if (spank_option_register(spank, &option) != ESPANK_SUCCESS) {
-		slurm_info("qpu_slurm: --qpu cannot be registered");
-		return submitting ? -1 : 0;
+	for (int option = 0; option < OPTIONS; option++) {
+		if (spank_option_register(spank, &options[option]) != ESPANK_SUCCESS) {
+			slurm_info("qpu_slurm: --%s cannot be registered", options[option].name);
+			return submitting ? -1 : 0;
+		}
 	}
 	if (!arguments_fine && submitting) {
 		slurm_error("qpu_slurm: plugstack.conf: %s", mistake.text);
@@ -97,12 +112,13 @@ int slurm_spank_init_post_opt(spank_t spank, int argc, char *argv[])
 	switch (spank_context()) {
 	case S_CTX_LOCAL:
 	case S_CTX_ALLOCATOR:
-		if (qpu == NULL || allocator_publish(spank, &arguments, qpu, &why))
+		if (allocator_publish(spank, &arguments, given[QPU], given[HOLD], &why))
 			return 0;
 		slurm_error("qpu_slurm: %s", why.text);
 		return -1;
 	case S_CTX_REMOTE:
-		remote_set_variables(spank, arguments_fine ? &arguments : NULL, &mistake, qpu != NULL);
+		remote_set_variables(spank, arguments_fine ? &arguments : NULL, &mistake,
+				     given[QPU] != NULL);
 		return 0;
 	default:
 		return 0;
@@ -115,5 +131,15 @@ int slurm_spank_task_init(spank_t spank, int argc, char *argv[])
 	(void)argv;
 	if (spank_context() == S_CTX_REMOTE)
 		remote_check_task(spank);
+	return 0;
+}
+
+int slurm_spank_exit(spank_t spank, int argc, char *argv[])
+{
+	(void)spank;
+	(void)argc;
+	(void)argv;
+	if (spank_context() == S_CTX_REMOTE)
+		remote_report_end(&arguments);
 	return 0;
 }

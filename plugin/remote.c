@@ -5,10 +5,12 @@
 #include <slurm/slurm.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "helper.h"
 #include "output.h"
+#include "step.h"
 #include "variables.h"
 
 enum {
@@ -18,7 +20,19 @@ enum {
 	 */
 	HELPER_MILLISECONDS = 8000,
 	HELPER_LIMIT = 64 * 1024,
+	/* For telling that a step has ended. */
+	REPORT_SECONDS = 8,
 };
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define PATH_ONLY "PATH=/usr/bin:/bin"
+#define NUMBER_LENGTH (sizeof("4294967295") - 1)
+#define TIME_LENGTH (sizeof("18446744073709551615.999") - 1)
+
+/* How the helper is told which step this is. */
+static char job[NUMBER_LENGTH + 1];
+static char step_id[sizeof("interactive")]; /* As Slurm writes it; empty if this node does not report it. */
+static bool began;			    /* It was told that it began. */
 
 /* Why this job must not run; empty if it may. Tasks are forks of slurmstepd, so they see it. */
 static struct problem refusal;
@@ -74,6 +88,39 @@ static bool find_key(spank_t spank, char *key, int size)
 	       (!is_set(spank, JOB_RESOURCES) && spank_getenv(spank, USER_API_KEY, key, size) == ESPANK_SUCCESS);
 }
 
+/* Write the time as the helper reads it: seconds, with a fraction. */
+static void write_now(char text[TIME_LENGTH + 1])
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	snprintf(text, TIME_LENGTH + 1, "%ju.%03ld", (uintmax_t)now.tv_sec, now.tv_nsec / 1000000);
+}
+
+/* Find out what the step is called, on its first node: the others would report the same. */
+static void find_step(spank_t spank, char name[STEP_NAME_LENGTH + 1])
+{
+	uint32_t id = SLURM_EXTERN_CONT, node = 1;
+	char **argv = NULL;
+	int argc = 0;
+
+	if (spank_get_item(spank, S_JOB_STEPID, &id) != ESPANK_SUCCESS ||
+	    spank_get_item(spank, S_JOB_NODEID, &node) != ESPANK_SUCCESS || node != 0)
+		return;
+	if (spank_get_item(spank, S_JOB_ARGV, &argc, &argv) != ESPANK_SUCCESS || argv == NULL)
+		argc = 0;
+	step_name(name, argc, argv);
+	if (id == SLURM_BATCH_SCRIPT) {
+		/* What runs is Slurm's copy of the script, which has no name of the user's. */
+		strcpy(step_id, "batch");
+		strcpy(name, "batch");
+	} else if (id == SLURM_INTERACTIVE_STEP) {
+		strcpy(step_id, "interactive");
+	} else {
+		snprintf(step_id, sizeof(step_id), "%" PRIu32, id);
+	}
+}
+
 /* What a user can do nothing about; the log of slurmd has it as well. */
 static void refuse(const char *what, const char *why)
 {
@@ -111,6 +158,7 @@ static void take(spank_t spank, const struct helper_answer *answer, const char *
 		refuse(helper, why.text);
 	} else {
 		set_all(spank, &output);
+		began = step_id[0] != '\0' && output.count > 0;
 	}
 	if (output.dropped > 0)
 		slurm_info("qpu_slurm: %s: %zu variables are none of ours and were left out, such as %s", helper,
@@ -124,11 +172,13 @@ void remote_set_variables(spank_t spank, const struct arguments *arguments, cons
 	char key[sizeof(HELPER_API_KEY "=") + API_KEY_LENGTH] = HELPER_API_KEY "=";
 	char *value = key + strlen(key);
 	const int room = API_KEY_LENGTH + 1;
-	const char *envp[] = {"PATH=/usr/bin:/bin", NULL, NULL};
+	const char *envp[] = {PATH_ONLY, NULL, NULL};
+	/* Of one piece, since it may begin with a hyphen. */
+	char name[sizeof("--name=") + STEP_NAME_LENGTH] = "--name=";
+	char at[TIME_LENGTH + 1];
 	struct helper_answer answer;
 	struct problem why;
 	uint32_t job_id;
-	char job[sizeof("4294967295")];
 
 	if (!may_have_qpu(spank, arguments, option_given))
 		return;
@@ -141,7 +191,12 @@ void remote_set_variables(spank_t spank, const struct arguments *arguments, cons
 		return;
 	}
 	snprintf(job, sizeof(job), "%" PRIu32, job_id);
-	const char *argv[] = {arguments->helper, "--config", arguments->config, "job-env", job, NULL};
+	find_step(spank, name + strlen(name));
+	write_now(at);
+	const char *const report[] = {"--step", step_id, name, "--at", at, NULL};
+	const char *argv[5 + COUNT(report)] = {arguments->helper, "--config", arguments->config, "job-env", job};
+	if (step_id[0] != '\0')
+		memcpy(argv + 5, report, sizeof(report));
 	if (arguments->user_credentials.count > 0 && find_key(spank, value, room)) {
 		envp[1] = key;
 		/* Steps find it there, whatever the helper puts into QISKIT_IBM_TOKEN. */
@@ -170,4 +225,20 @@ void remote_check_task(spank_t spank)
 	 * under `optional` in plugstack.conf as well. The job is FAILED, and the node stays as it is.
 	 */
 	_exit(1);
+}
+
+void remote_report_end(const struct arguments *arguments)
+{
+	const char *const envp[] = {PATH_ONLY, NULL};
+	char at[TIME_LENGTH + 1];
+	struct problem why;
+
+	if (!began)
+		return;
+	write_now(at);
+	const char *const argv[] = {
+		arguments->helper, "--config", arguments->config, "step-end", job, step_id, "--at", at, NULL,
+	};
+	if (!helper_leave(argv, envp, REPORT_SECONDS, &why))
+		slurm_info("qpu_slurm: %s: %s", arguments->helper, why.text);
 }

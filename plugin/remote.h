@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What runs in slurmstepd, on the compute node: the job's QPU variables are asked for, as root, and set for
- * the batch script and every step. Nothing here returns an error: it would cost a node. A job that must not
- * run is ended by its own tasks instead.
+ * the batch script and every step; asking says that the step begins, and when it has ended, that is told as
+ * well. Nothing here returns an error: it would cost a node. A job that must not run is ended by its own tasks
+ * instead.
  */
 #ifndef QPU_SLURM_REMOTE_H
 #define QPU_SLURM_REMOTE_H
@@ -24,5 +25,8 @@ void remote_set_variables(spank_t spank, const struct arguments *arguments, cons
 
 /* In the task, as the user: end it if the job must not run, and say why. */
 void remote_check_task(spank_t spank);
+
+/* Have it told that the step has ended, if it was told that it began. Nobody waits for that. */
+void remote_report_end(const struct arguments *arguments);
 
 #endif

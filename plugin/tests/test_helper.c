@@ -59,11 +59,44 @@ static void run_scripts(void)
 	}
 }
 
+static void wait_a_moment(void)
+{
+	static const struct timespec pause = {.tv_nsec = 10000000};
+
+	nanosleep(&pause, NULL);
+}
+
+/* Killed, a process is only a name until whoever inherits orphans has looked at it. */
+static bool runs(pid_t pid)
+{
+	char path[64], state = 'X';
+	FILE *stat;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	stat = fopen(path, "r");
+	if (stat == NULL)
+		return false;
+	if (fscanf(stat, "%*d (%*[^)]) %c", &state) != 1)
+		state = 'X';
+	fclose(stat);
+	return state != 'Z' && state != 'X';
+}
+
+static void wait_until_gone(pid_t pid)
+{
+	CHECK(pid > 1, "it was there");
+	for (int tries = 0; tries < 2000; tries++) {
+		if (!runs(pid))
+			return;
+		wait_a_moment();
+	}
+	CHECK(false, "it is gone");
+}
+
 static void leave_nothing_behind(void)
 {
 	static const char *const envp[] = {"PATH=/usr/bin:/bin", NULL};
 	static const char *const argv[] = {"/bin/sh", "-c", "sleep 100 >&- & echo $!", NULL};
-	static const struct timespec pause = {.tv_nsec = 10000000};
 	struct helper_answer answer;
 	struct problem why;
 	pid_t child;
@@ -71,24 +104,76 @@ static void leave_nothing_behind(void)
 	CHECK(helper_run(&answer, argv, envp, 20000, LIMIT, &why), why.text);
 	child = (pid_t)atoi(answer.text);
 	helper_free(&answer);
-	CHECK(child > 1, "it started a child");
-	/* Killed, it is only a name until whoever inherits orphans has looked at it. */
-	for (int tries = 0; tries < 500; tries++) {
-		char path[64], state = 'X';
-		FILE *stat;
+	wait_until_gone(child);
+}
 
-		snprintf(path, sizeof(path), "/proc/%d/stat", (int)child);
-		stat = fopen(path, "r");
-		if (stat == NULL)
+/* The program that is left to itself writes into a file what it is; this reads it, once it is whole. */
+static void read_lines(const char *path, char *text, size_t size, int lines)
+{
+	for (int tries = 0; tries < 2000; tries++) {
+		FILE *file = fopen(path, "r");
+		size_t length = file == NULL ? 0 : fread(text, 1, size - 1, file);
+		int found = 0;
+
+		if (file != NULL)
+			fclose(file);
+		text[length] = '\0';
+		for (const char *c = text; *c != '\0'; c++)
+			found += *c == '\n';
+		if (found == lines)
 			return;
-		if (fscanf(stat, "%*d (%*[^)]) %c", &state) != 1)
-			state = 'X';
-		fclose(stat);
-		if (state == 'Z' || state == 'X')
-			return;
-		nanosleep(&pause, NULL);
+		wait_a_moment();
 	}
-	CHECK(false, "the child is gone");
+	CHECK(false, text);
+}
+
+static void leave_to_itself(void)
+{
+	static const char script[] =
+		"read -r pid name state parent group session rest </proc/self/stat\n"
+		"set -- $(ls /proc/self/fd)\n"
+		"{ echo $$ $parent; echo $((session == group)) $# $(pwd)\n"
+		"sed -n 's/^Sig\\(Blk\\|Ign\\):.*\\(.......\\)$/\\2/p' /proc/self/status; } >$FILE\n"
+		"echo unseen; echo unseen >&2; exec sleep 100";
+	static const char *const argv[] = {"/bin/sh", "-c", script, NULL};
+	char name[] = "/tmp/qpu_slurm-XXXXXX", file[64], text[256];
+	const char *envp[] = {"PATH=/usr/bin:/bin", file, NULL};
+	int fd = mkstemp(name), pid, parent, length;
+	struct problem why;
+
+	CHECK(fd >= 0, name);
+	snprintf(file, sizeof(file), "FILE=%s", name);
+	/* It is killed by its own clock: here, nobody waits for it. */
+	CHECK(helper_leave(argv, envp, 3, &why), why.text);
+	read_lines(name, text, sizeof(text), 4);
+	CHECK(sscanf(text, "%d %d\n%n", &pid, &parent, &length) == 2, text);
+	CHECK(parent != (int)getpid(), "it is nobody's child");
+	/* A group of its own in a session of its own, whose leader is gone; three files and one of ls's. */
+	CHECK(strcmp(text + length, "0 4 /\n0000000\n0000000\n") == 0, text);
+	CHECK(kill(pid, 0) == 0, "it runs");
+	wait_until_gone(pid);
+	close(fd);
+	unlink(name);
+}
+
+/* slurmstepd may have closed any of the three. */
+static void run_without_stdio(void)
+{
+	static const char *const envp[] = {"PATH=/usr/bin:/bin", NULL};
+	static const char *const argv[] = {"/bin/sh", "-c", "cat; echo said; echo unseen >&2", NULL};
+	struct helper_answer answer;
+	struct problem why;
+	int saved = dup(STDOUT_FILENO);
+	bool fine;
+
+	close(STDIN_FILENO);
+	close(STDOUT_FILENO);
+	fine = helper_run(&answer, argv, envp, 20000, LIMIT, &why);
+	dup2(saved, STDOUT_FILENO);
+	close(saved);
+	CHECK(fine, why.text);
+	CHECK(strcmp(answer.text, "said\n") == 0, answer.text);
+	helper_free(&answer);
 }
 
 static void say_what_is_missing(void)
@@ -112,6 +197,8 @@ int main(void)
 	signal(SIGPIPE, SIG_IGN);
 	run_scripts();
 	leave_nothing_behind();
+	leave_to_itself();
+	run_without_stdio();
 	say_what_is_missing();
 	return 0;
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -91,7 +92,8 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         metavar="FILE",
         help="the configuration (default: $QPU_SLURM_CONFIG, or /etc/qpu_slurm/config.toml)",
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    # argparse would work out `prog` with what formats help, and import a lot for that.
+    commands = parser.add_subparsers(prog=parser.prog, dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         own = commands.add_parser(name, help=command.summary, description=f"{command.summary}.")
         # Only what is asked for is imported.
@@ -147,25 +149,50 @@ def _log_as_told(config: Config) -> None:
 def _configure_job_env(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Print the QPU variables of a job, one NAME=value a line, or one line `error: sentence`. The SPANK "
-        "plugin runs it when a step starts; the output may hold credentials."
+        "plugin runs it when a step starts; the output may hold credentials. With --step, --name and --at, "
+        "the gateway is told that the step starts."
     )
     parser.add_argument("job_id", type=_job_id, metavar="JOBID", help="the job, or the component")
+    parser.add_argument("--step", type=_step, metavar="STEP", help="the step: batch, interactive or a number")
+    parser.add_argument("--name", help="its program")
+    parser.add_argument("--at", type=_time, metavar="SECONDS", help="when it started, since the epoch")
 
 
 def _run_job_env(arguments: argparse.Namespace) -> int:
-    from qpu_slurm import logs
-    from qpu_slurm.job_env import error_line, job_env
+    from qpu_slurm.job_env import Step, error_line, job_env
 
-    # To stderr, which nobody reads: stdout is the plugin's.
-    logs.configure("error")
+    # Nothing is logged: stdout is the plugin's, and nobody reads stderr.
+    step = None
+    if arguments.step and arguments.name and arguments.at:
+        step = Step(arguments.step, arguments.name, arguments.at)
     try:
         config = _config(arguments)
     except ConfigError as error:
         text = error_line(error)
     else:
-        text = job_env(config, arguments.job_id, os.environ)
+        text = job_env(config, arguments.job_id, os.environ, step=step)
     sys.stdout.write(text)
     sys.stdout.flush()
+    return 0
+
+
+def _configure_step_end(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Tell the gateway that a step of a job has ended. The SPANK plugin runs it, and nobody waits for it."
+    )
+    parser.add_argument("job_id", type=_job_id, metavar="JOBID", help="the job, or the component")
+    parser.add_argument("step", type=_step, metavar="STEP", help="the step: batch, interactive or a number")
+    parser.add_argument(
+        "--at", type=_time, required=True, metavar="SECONDS", help="when it ended, since the epoch"
+    )
+
+
+def _run_step_end(arguments: argparse.Namespace) -> int:
+    from qpu_slurm import logs
+    from qpu_slurm.job_env import step_end
+
+    logs.configure("error")
+    step_end(_config(arguments), arguments.job_id, arguments.step, arguments.at)
     return 0
 
 
@@ -173,6 +200,20 @@ def _job_id(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text[:20]) < 1 << 32):
         raise argparse.ArgumentTypeError(f"{text[:64]!r} is not a job's number")
     return int(text)
+
+
+def _step(text: str) -> str:
+    from qpu_slurm.slurm.job import STEP
+
+    if not STEP.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text[:64]!r} is no step of a job")
+    return text
+
+
+def _time(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text):
+        raise argparse.ArgumentTypeError(f"{text[:64]!r} is no time")
+    return float(text)
 
 
 # What an admin runs.
@@ -350,6 +391,7 @@ COMMANDS = {
     "emulator": Command("Serve an emulated quantum service", _configure_emulator, _run_emulator),
     "hook": Command("What Slurm's hooks run", _configure_hook, _run_hook),
     "job-env": Command("What the SPANK plugin runs: a job's variables", _configure_job_env, _run_job_env),
+    "step-end": Command("What the SPANK plugin runs: a step is over", _configure_step_end, _run_step_end),
 }
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ such programs run in a job unchanged:
 - `QISKIT_IBM_…` are read by `QiskitRuntimeService()`, which knows one service only: that of the job's first
   QPU. `IAM_URL`, `GLOBAL_SEARCH_URL` and `GLOBAL_CATALOG_URL` are set where they are not IBM's public ones.
 
-A job that is only bound to a QPU has no variable for its session at all: QRMI would take an empty one for a
-session that it holds.
+A job that has no session (yet) has no variable for it at all: QRMI would take an empty one for a session that
+it holds. Whether a task may open one says `<qpu>_QRMI_QPU_SLURM_HOLD`; a job that is only bound has neither.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import msgspec
 from qpu_slurm.errors import NoLease, UserMistake
 from qpu_slurm.providers.base import Access
 from qpu_slurm.secret import Secret
+from qpu_slurm.slurm.job import HoldOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -49,18 +50,20 @@ _OF_SERVICE = {
 _OF_QPU = {
     "session_id": "QRMI_JOB_ACQUISITION_TOKEN",
     "task_timeout": "QRMI_JOB_TIMEOUT_SECONDS",
+    "hold": "QRMI_QPU_SLURM_HOLD",
     "backend": "QRMI_QPU_SLURM_BACKEND",
     "search_endpoint": "QRMI_QPU_SLURM_SEARCH_ENDPOINT",
     "catalog_endpoint": "QRMI_QPU_SLURM_CATALOG_ENDPOINT",
 }
-"""The attributes of a `JobQpu` whose variable is `<qpu>_<this>`; set where there is a value. The last three
-are our own: qrmi takes a QPU's name for the backend's."""
+"""The attributes of a `JobQpu` whose variable is `<qpu>_<this>`; set where there is a value. Four are our
+own: qrmi takes a QPU's name for the backend's, and knows of no session that is not there yet."""
 
 _OVERRIDES = {"session_id": "SESSION_ID", "task_timeout": "TIMEOUT_SECONDS"}
 """As `_OF_SERVICE`, for what a user may set to override `_OF_QPU`: qrmi reads these first. Never written."""
 
 _REQUIRED = ("endpoint", "iam_endpoint", "api_key", "instance")
 _NUMBERS = ("max_ttl", "task_timeout")
+_HOLDS = ("job", "task")
 _MAX_DIGITS = 10
 
 _IBM_IAM = "https://iam.cloud.ibm.com"
@@ -87,7 +90,9 @@ class JobQpu(msgspec.Struct, frozen=True, kw_only=True):
         mode: The session's mode: `dedicated` or `batch`.
         max_ttl: Seconds that a session may live at most.
         task_timeout: Seconds of QPU time that one task may take; None leaves it to the service.
-        session_id: The session that the job holds; None when it is only bound to the QPU.
+        hold: From when on the job holds a session: its start (`job`), or its first task (`task`). Either way,
+            a task gets another session where the last one takes no more. None: it opens none.
+        session_id: The session that the job had when the step started; None if it had none.
     """
 
     name: str
@@ -102,34 +107,41 @@ class JobQpu(msgspec.Struct, frozen=True, kw_only=True):
     mode: str = "dedicated"
     max_ttl: int = 28_800
     task_timeout: int | None = None
+    hold: HoldOption | None = None
     session_id: str | None = None
 
     @classmethod
-    def bind(cls, qpu: QpuConfig, *, api_key: Secret, session_id: str | None) -> JobQpu:
-        """Bind a job to a configured QPU; `session_id` is None for a job that holds nothing on it."""
+    def bind(
+        cls,
+        qpu: QpuConfig,
+        *,
+        api_key: Secret,
+        session_id: str | None,
+        hold: HoldOption | None = None,
+    ) -> JobQpu:
+        """Bind a job to a configured QPU; without a session and a hold, it may know what the QPU is like."""
         shared = {
             name: getattr(qpu, name)
             for name in cls.__struct_fields__
-            if name not in {"api_key", "session_id"}
+            if name not in {"api_key", "hold", "session_id"}
         }
-        return cls(**shared, api_key=api_key, session_id=session_id)
+        return cls(**shared, api_key=api_key, hold=hold, session_id=session_id)
 
     def access(self) -> Access:
         """Say how the QPU is reached."""
         return Access(**{name: getattr(self, name) for name in Access.__struct_fields__})
 
-    def session(self) -> str:
-        """Return the session that the job holds.
+    def may_execute(self) -> None:
+        """Make sure that tasks of the job have a session to run in, or may open one.
 
         Raises:
             NoLease: The job is only bound to the QPU.
         """
-        if self.session_id is None:
+        if self.session_id is None and self.hold is None:
             raise NoLease(
                 f"This job may transpile for {self.name}, but holds no session to execute in. "
                 f"Submit it with --qpu={self.name} --gres=qpu:1."
             )
-        return self.session_id
 
 
 def to_environ(qpus: Sequence[JobQpu]) -> dict[str, str]:
@@ -234,6 +246,8 @@ def _read(environ: Mapping[str, str], name: str, type_: str) -> JobQpu:
         variables = [f"{name}_{prefix}{suffix}" for prefix in prefixes if suffix]
         variables += [f"{name}_{_OF_QPU[attribute]}"] if attribute in _OF_QPU else []
         text = _first(environ, variables)
+        if text and attribute == "hold" and text not in _HOLDS:
+            raise UserMistake(f"{variables[0]} is {text[:64]!r}; expected {' or '.join(_HOLDS)}.")
         if text and attribute in _NUMBERS:
             if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
                 raise UserMistake(f"{variables[0]} is {text[:64]!r}; expected a number of seconds.")

@@ -21,8 +21,9 @@ import msgspec
 from qpu_slurm.errors import PayloadError, TaskCancelled, TaskFailed, UserMistake
 from qpu_slurm.providers.base import TaskStatus
 from qpu_slurm.qpu import Qpu
+from qpu_slurm.slurm.job import JOB_TAG
 from qpu_slurm.tasks import overrides, payload
-from qpu_slurm.tasks.execute import JOB_TAG, TASK_TAG, Execution, Observer, new_tags
+from qpu_slurm.tasks.execute import TASK_TAG, Execution, Observer, new_tags
 from qpu_slurm.tasks.output import Output
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def submit(
     final: bool = False,
     on_progress: Callable[[Progress], object] | None = None,
 ) -> Task[PrimitiveResult[Any]] | Task[Path]:
-    """Submit an input to the job's session, and return at once.
+    """Submit an input to the job's session, which is opened if need be, and return at once.
 
     Several that are submitted one after the other run one after the other, in the order of submission.
 
@@ -187,10 +188,8 @@ def submit(
         OutputError: The result cannot be written there.
         UserMistake: A tag is no line of text, or one that only qpu_slurm makes.
     """
-    from qpu_slurm.worker import worker_of  # noqa: PLC0415 - what speaks HTTP, when it is needed
-
     found = qpu if isinstance(qpu, Qpu) else Qpu.of_job(qpu)
-    session_id = found.held_session()
+    worker = found.worker
     for tag in tags:
         if not tag or not tag.isprintable() or tag.strip() != tag or tag.startswith((JOB_TAG, TASK_TAG)):
             raise UserMistake(
@@ -202,12 +201,10 @@ def submit(
             f"{source}: an executor's result is no PrimitiveResult. Give an output, and read it with "
             "qpu_slurm.read_executor_result."
         )
-    worker = worker_of(found.binding)
     work = Work(
         source=source,
         task_input=task_input,
         output=None if output is None else Path(output),
-        session_id=session_id,
         tags=new_tags(os.environ, tags),
         cost=found.binding.task_timeout,
         final=final,
@@ -267,7 +264,6 @@ class Work:
         source: What to call the input.
         task_input: The input.
         output: Where the result goes; None is a file without a name, to be decoded.
-        session_id: The session to run in.
         tags: See `new_tags`.
         cost: Seconds of QPU time that it may take.
         final: Whether to close the session once the task is submitted.
@@ -287,7 +283,6 @@ class Work:
         source: str,
         task_input: Payload,
         output: Path | None,
-        session_id: str,
         tags: tuple[str, ...],
         cost: int | None,
         final: bool,
@@ -295,7 +290,6 @@ class Work:
     ) -> None:
         self.source = source
         self.task_input: Payload | None = task_input
-        self.session_id = session_id
         self.tags = tags
         self.cost = cost
         self.final = final

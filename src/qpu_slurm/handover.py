@@ -5,6 +5,7 @@ Slurm carries it to every node, anybody may read it, and only Slurm's operators 
 which sessions the job holds and what went wrong, and no secret. It is JSON:
 
     {"qpu_slurm": {"sessions": {"ibm_fez": "<session id>", "ibm_torino": null}}}
+    {"qpu_slurm": {"sessions": {"ibm_fez": null}, "hold": {"ibm_fez": "task"}}}
     {"qpu_slurm": {"error": "<one sentence>"}}
     {"qpu_slurm": {"waiting": "<one sentence>"}}
 
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from qpu_slurm.errors import SlurmError
+from qpu_slurm.slurm.job import HoldOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,12 +33,15 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the prolog leaves for a job's steps; one of the three.
 
     Attributes:
-        sessions: The job's QPUs and the sessions that it holds on them; None where it is only bound.
+        sessions: The job's QPUs and the sessions that it holds on them; None where it has none.
+        hold: Of those without a session, how long the job will hold one; those that it is only bound to are
+            not named.
         error: Why the job cannot have what it asked for: it ends with this sentence.
         waiting: Why the job was requeued.
     """
 
     sessions: dict[str, str | None] = {}
+    hold: dict[str, HoldOption] = {}
     error: str = ""
     waiting: str = ""
 
@@ -63,12 +68,18 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             All their sessions, and the first error.
         """
         sessions: dict[str, str | None] = {}
+        hold: dict[str, HoldOption] = {}
         error = ""
         for handover in handovers:
             error = error or handover.error
             for name, session_id in handover.sessions.items():
                 sessions[name] = sessions.get(name) or session_id
-        return cls(sessions=sessions, error=error)
+            hold |= handover.hold
+        return cls(sessions=sessions, hold=hold, error=error)
+
+    def holds(self, name: str) -> HoldOption | None:
+        """Say how long the job holds sessions on one of its QPUs; None if it is only bound to it."""
+        return self.hold.get(name, "job" if self.sessions[name] else None)
 
     def into_comment(self, comment: str) -> str:
         """Return the AdminComment that holds this, and what it held of others."""

@@ -28,7 +28,7 @@ from qpu_slurm.errors import (
     UserMistake,
 )
 from qpu_slurm.handover import Handover
-from qpu_slurm.leases.model import LeaseRequest
+from qpu_slurm.leases.model import Hold, LeaseRequest
 from qpu_slurm.leasing import leasing
 from qpu_slurm.slurm.control import Control
 from qpu_slurm.slurm.job import HookJob, parse_qpu_option
@@ -178,27 +178,33 @@ class _Start:
             names = wanted(self._job.qpu_option, record.gres, self._config)
             if names == Wanted():
                 return 0
-            sessions = self._acquire(names, record)
-            self._hand_over(Handover(sessions=sessions), record)
+            handover = self._acquire(names, record)
+            self._hand_over(handover, record)
         except (UserMistake, Refused) as error:
             return self._refuse(str(error), record)
         except (Unavailable, ConfigError, JournalError, SlurmError) as error:
             return self._postpone(error, record)
-        self._log.info("the job has its QPUs", sessions=sessions)
+        self._log.info("the job has its QPUs", sessions=handover.sessions, hold=handover.hold)
         return 0
 
-    def _acquire(self, names: Wanted, record: JobRecord) -> dict[str, str | None]:
+    def _acquire(self, names: Wanted, record: JobRecord) -> Handover:
         request = LeaseRequest(
             job_id=self._job.leader,
             user_id=self._job.user_id,
             qpus=names.acquire,
             bind=names.bind,
+            hold=Hold(self._job.hold) if self._job.hold else None,
             seconds_left=_UNLIMITED if record.time_left is None else record.time_left,
             api_key=self._job.api_key,
         )
         with leasing(self._config) as broker:
             leases = broker.acquire(request)
-        return {lease.qpu: lease.session_id for lease in leases}
+        return Handover(
+            sessions={lease.qpu: lease.session_id for lease in leases},
+            hold={
+                lease.qpu: "task" for lease in leases if lease.session_id is None and lease.hold is Hold.TASK
+            },
+        )
 
     def _hand_over(self, handover: Handover, record: JobRecord) -> None:
         self._control.set_admin_comment(record.job_id, handover.into_comment(record.admin_comment))

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `qpu-slurm job-env` prints: the variables of a job's steps, for the SPANK plugin.
+"""What the SPANK plugin runs for steps: `qpu-slurm job-env` when one starts, `step-end` when it is over.
 
-It runs as root on the compute node when a step starts. Which sessions the job holds stands in its
-AdminComment, how the QPUs are reached in the node's own configuration; nothing that a user can write is
-trusted. The keys of QPUs behind the gateway are asked for there, by the job's user: for that, the process
+Both run as root on the compute node. job-env prints the step's variables. Which sessions the job holds stands
+in its AdminComment, how the QPUs are reached in the node's own configuration; nothing that a user can write
+is trusted. The keys of QPUs behind the gateway are asked for there, by the job's user: for that, the process
 becomes him, for good. The plugin reads lines `NAME=value`, or one line `error: sentence`, which ends the job.
+
+The same request tells the gateway that the step starts. step-end tells that it is over; nobody waits for it.
 
 A heterogeneous job is one job: whichever component asks gets the QPUs of all.
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from qpu_slurm.config import Config, QpuConfig
+    from qpu_slurm.gateway.client import GatewayBroker
     from qpu_slurm.slurm.job import JobRecord
     from qpu_slurm.slurm.query import Query
 
@@ -42,30 +45,68 @@ _SLURM_SECONDS = 3
 _NOBODYS_GROUP = 65_534
 
 
-def job_env(config: Config, job_id: int, environ: Mapping[str, str], *, query: Query | None = None) -> str:
+class Step(NamedTuple):
+    """A step that starts.
+
+    Attributes:
+        step: Slurm's id of it: `batch`, `interactive` or a number.
+        name: Its program.
+        at: When the plugin saw it, in seconds since the epoch.
+    """
+
+    step: str
+    name: str
+    at: float
+
+
+def job_env(
+    config: Config,
+    job_id: int,
+    environ: Mapping[str, str],
+    *,
+    step: Step | None = None,
+    query: Query | None = None,
+) -> str:
     """Return the lines to print.
 
     Args:
         config: What the admin wrote, on this node.
         job_id: The job; of a heterogeneous job, any component.
         environ: Holds the user's own credential, where the plugin published one.
+        step: What starts; None where somebody else tells.
         query: How Slurm is asked; by default what `config` says.
 
     Returns:
         Nothing for a job that has no QPU.
     """
     deadline = time.monotonic() + _SECONDS
-    slurm = msgspec.structs.replace(config.slurm, timeout=min(config.slurm.timeout, _SLURM_SECONDS))
     try:
-        records = (query or connect(slurm)).components(job_id)
-        if not records:
-            raise SlurmError(f"Slurm does not know job {job_id}.")
-        # What the asking component named comes first.
-        records.sort(key=lambda record: record.job_id != job_id)
-        variables = to_environ(_qpus(config, records, environ, deadline))
+        records = _records(config, job_id, query)
+        variables = to_environ(_qpus(config, records, environ, step, deadline))
     except QpuSlurmError as error:
         return error_line(error)
     return "".join(f"{name}={value}\n" for name, value in variables.items())
+
+
+def step_end(config: Config, job_id: int, step: str, at: float, *, query: Query | None = None) -> None:
+    """Tell the gateway that a step has ended, if it is one that knows of it.
+
+    Args:
+        config: What the admin wrote, on this node.
+        job_id: The job; of a heterogeneous job, any component.
+        step: Slurm's id of the step.
+        at: When it ended, in seconds since the epoch.
+        query: How Slurm is asked; by default what `config` says.
+
+    Raises:
+        SlurmError: Slurm does not answer, or does not know the job.
+        Unavailable: The gateway does not answer.
+    """
+    records = _records(config, job_id, query)
+    qpus = [config.qpus.get(name) for name in _handover(records).sessions]
+    if any(qpu is not None and qpu.credentials == "gateway" for qpu in qpus):
+        gateway = _gateway_as_user(config, records[0])
+        gateway.step_ended(records[0].leader, step, _seconds_since(at))
 
 
 def error_line(error: QpuSlurmError) -> str:
@@ -73,10 +114,27 @@ def error_line(error: QpuSlurmError) -> str:
     return f"error: {' '.join(str(error).split())}\n"
 
 
+def _records(config: Config, job_id: int, query: Query | None) -> list[JobRecord]:
+    """Ask Slurm for all components of a job; what the asking one named comes first."""
+    slurm = msgspec.structs.replace(config.slurm, timeout=min(config.slurm.timeout, _SLURM_SECONDS))
+    records = (query or connect(slurm)).components(job_id)
+    if not records:
+        raise SlurmError(f"Slurm does not know job {job_id}.")
+    return sorted(records, key=lambda record: record.job_id != job_id)
+
+
+def _handover(records: Sequence[JobRecord]) -> Handover:
+    return Handover.merged(Handover.from_comment(record.admin_comment) for record in records)
+
+
 def _qpus(
-    config: Config, records: Sequence[JobRecord], environ: Mapping[str, str], deadline: float
+    config: Config,
+    records: Sequence[JobRecord],
+    environ: Mapping[str, str],
+    step: Step | None,
+    deadline: float,
 ) -> list[JobQpu]:
-    handover = Handover.merged(Handover.from_comment(record.admin_comment) for record in records)
+    handover = _handover(records)
     if handover.error:
         raise UserMistake(handover.error)
     qpus = {name: config.qpu(name) for name in handover.sessions}
@@ -84,12 +142,17 @@ def _qpus(
     # First, since the job's user cannot read the admin's shared keys.
     keys = {name: qpu.key(user_key) for name, qpu in qpus.items() if qpu.credentials != "gateway"}
     if len(keys) < len(qpus):
-        keys |= _keys_from_gateway(config, records[0], deadline)
+        keys |= _keys_from_gateway(config, records[0], step, deadline)
     bound = []
     for name, session_id in handover.sessions.items():
         if name not in keys:
             raise NoLease(f"The gateway has no key for {name}: this job does not hold it any more.")
-        job_qpu = JobQpu.bind(_through_gateway(config, qpus[name]), api_key=keys[name], session_id=session_id)
+        job_qpu = JobQpu.bind(
+            _through_gateway(config, qpus[name]),
+            api_key=keys[name],
+            session_id=session_id,
+            hold=handover.holds(name),
+        )
         # A session that the job's own programs may create lives no longer than the job, either.
         if records[0].time_left is not None:
             max_ttl = max(1, min(qpus[name].max_ttl, records[0].time_left))
@@ -98,13 +161,29 @@ def _qpus(
     return bound
 
 
-def _keys_from_gateway(config: Config, record: JobRecord, deadline: float) -> dict[str, Secret]:
+def _keys_from_gateway(
+    config: Config, record: JobRecord, step: Step | None, deadline: float
+) -> dict[str, Secret]:
+    gateway = _gateway_as_user(config, record)
+    seconds = min(5.0, max(0.5, deadline - time.monotonic()))
+    if step is None:
+        return gateway.keys(record.leader, seconds=seconds)
+    return gateway.step_started(record.leader, step.step, step.name, _seconds_since(step.at), seconds=seconds)
+
+
+def _seconds_since(at: float) -> float:
+    """Return how long ago something was; a clock that was set meanwhile makes no news of it."""
+    return max(0.0, time.time() - at)
+
+
+def _gateway_as_user(config: Config, record: JobRecord) -> GatewayBroker:
+    """Become a job's user, who asks the gateway for himself."""
     # Imported before this process becomes somebody who may not read what is installed; and only if needed.
     from qpu_slurm.gateway.client import GatewayBroker  # noqa: PLC0415
 
     gateway = GatewayBroker(config)
     _become(record.user_id)
-    return gateway.keys(record.leader, seconds=min(5.0, max(0.5, deadline - time.monotonic())))
+    return gateway
 
 
 def _become(user_id: int) -> None:

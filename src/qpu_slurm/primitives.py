@@ -41,7 +41,7 @@ class Session(qiskit_ibm_runtime.Session):  # type: ignore[misc]
         qpu = _qpu_of(backend)
         self._final = final
         self._stays_open = False
-        self._held = qpu.held_session()
+        self._held = qpu.open_session()
         super().__init__(backend if isinstance(backend, IBMBackend) else qpu.backend(), create_new=False)
 
     def _create_session(self, *, create_new: bool | None = True) -> str:  # noqa: ARG002 - as super calls it

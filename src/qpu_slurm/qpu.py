@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from qpu_slurm.environment import JobQpu
     from qpu_slurm.job_cache import JobCache
     from qpu_slurm.primitives import Session
+    from qpu_slurm.worker import Worker
 
 T = TypeVar("T")
 
@@ -70,13 +71,17 @@ class Qpu:
         """The service's id of the session that the job holds; None when it is only bound to the QPU."""
         return self.binding.session_id
 
-    def held_session(self) -> str:
-        """Return the service's id of the session that the job holds, to execute in.
+    def open_session(self) -> str:
+        """Return the service's id of the session that the job's tasks run in; one is opened if need be.
 
         Raises:
             NoLease: The job is only bound to the QPU.
+            ServiceError: None can be opened.
         """
-        return self.binding.session()
+        from qpu_slurm import providers  # noqa: PLC0415 - what speaks HTTP, when it is needed
+        from qpu_slurm.tasks.session import JobSession  # noqa: PLC0415 - likewise
+
+        return JobSession(self.binding, providers.connect(self.binding.access()), self._environ).get()
 
     @cached_property
     def service(self) -> QiskitRuntimeService:
@@ -111,7 +116,7 @@ class Qpu:
         return self.backend().target
 
     def session(self) -> Session:
-        """Return the job's session, as the `mode` of a primitive: `Session(NAME)`.
+        """Return the job's session, as the `mode` of a primitive: `Session(self)`.
 
         Raises:
             NoLease: The job is only bound to the QPU.
@@ -119,6 +124,17 @@ class Qpu:
         from qpu_slurm.primitives import Session  # noqa: PLC0415 - likewise
 
         return Session(self)
+
+    @cached_property
+    def worker(self) -> Worker:
+        """What executes inputs on the QPU, for `submit`.
+
+        Raises:
+            NoLease: The job is only bound to the QPU.
+        """
+        from qpu_slurm.worker import Worker  # noqa: PLC0415 - what speaks HTTP, when it is needed
+
+        return Worker(self.binding, self._environ)
 
     @cached_property
     def _cache(self) -> JobCache:
@@ -151,6 +167,9 @@ def job_qpus(*, environ: Mapping[str, str] | None = None) -> dict[str, Qpu]:
 def _qpus(variables: frozenset[tuple[str, str]]) -> dict[str, Qpu]:
     environ = dict(variables)
     return {name: Qpu(binding, environ) for name, binding in environment.from_environ(environ).items()}
+
+
+os.register_at_fork(after_in_child=_qpus.cache_clear)  # a child has none of its parent's threads
 
 
 def choose(qpus: Mapping[str, T], name: str | None) -> T:

@@ -11,16 +11,17 @@ import gc
 import os
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Final, NoReturn, cast
-
-if TYPE_CHECKING:
-    from types import ModuleType
+from types import ModuleType
+from typing import Final, NoReturn, cast
 
 _MANY_OBJECTS: Final = 100_000
 """Looking for garbage every 700 objects, as Python does, finds none while modules are loaded."""
 
-_WAITED_FOR: Final = ("hook", "job-env")
+_WAITED_FOR: Final = ("hook", "job-env", "step-end")
 """The commands of `qpu-slurm` that Slurm runs."""
+
+_LOGS: Final = "hook"
+"""The one of them that logs."""
 
 
 def task_runner() -> NoReturn:
@@ -36,8 +37,10 @@ def qpu_slurm() -> int:
     hurry = any(command in sys.argv for command in _WAITED_FOR)
     if hurry:
         _hurry()
-        # Tracebacks in colour, and rich with them, are for terminals.
-        _load("structlog", without="rich")
+        if _LOGS in sys.argv:
+            _Later.take_place_of("asyncio")  # structlog has methods for those who use it
+            # Tracebacks in colour, and rich with them, are for terminals.
+            _load("structlog", without="rich")
     from qpu_slurm.cli import main  # noqa: PLC0415 - likewise
 
     code = main()
@@ -62,6 +65,23 @@ def _load(name: str, *, without: str) -> None:
         import_module(name)
     finally:
         del sys.modules[without]
+
+
+class _Later(ModuleType):
+    """A module that is loaded when something of it is used, and not when it is imported.
+
+    Python's own LazyLoader loads it at the import as well, up to Python 3.11.
+    """
+
+    @classmethod
+    def take_place_of(cls, name: str) -> None:
+        """Stand for a module that nobody has imported yet."""
+        sys.modules.setdefault(name, cls(name))
+
+    def __getattr__(self, name: str) -> object:
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(import_module(self.__name__), name)
 
 
 def _leave(code: int) -> NoReturn:

@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import atexit
-import hashlib
 import logging
-import os
 import queue
 import threading
 import time
@@ -15,33 +13,19 @@ from typing import TYPE_CHECKING, Final
 from qpu_slurm import providers
 from qpu_slurm.errors import ServiceError
 from qpu_slurm.tasks.calibration import Calibration
+from qpu_slurm.tasks.session import JobSession
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Future
 
     from qpu_slurm.environment import JobQpu
     from qpu_slurm.execution import Work
-    from qpu_slurm.providers.base import Provider
 
 GRACE: Final = 10.0
 """Seconds that a program that ends, or has been asked to, waits until its tasks are cancelled."""
 
 _log = logging.getLogger(__name__)
-
-
-_workers: Final[dict[tuple[str, ...], Worker]] = {}
-os.register_at_fork(after_in_child=_workers.clear)  # a child has none of its parent's threads
-
-
-def worker_of(qpu: JobQpu) -> Worker:
-    """Return the worker of a QPU: the same one for the same QPU and credential."""
-    digest = hashlib.sha256(qpu.api_key.reveal().encode()).hexdigest()
-    key = (qpu.type, qpu.endpoint, qpu.iam_endpoint, qpu.instance, qpu.backend, digest)
-    if key not in _workers:
-        provider = providers.connect(qpu.access())
-        _workers[key] = Worker(provider, Calibration(provider, qpu.backend))
-    return _workers[key]
 
 
 class Worker:
@@ -50,13 +34,17 @@ class Worker:
     What others want of it comes through a queue; it alone asks the service.
 
     Args:
-        provider: The QPU's service.
-        calibration: The QPU's calibration.
+        qpu: The job's QPU.
+        environ: The step's environment.
+
+    Raises:
+        NoLease: The job is only bound to the QPU.
     """
 
-    def __init__(self, provider: Provider, calibration: Calibration) -> None:
-        self.provider = provider
-        self._calibration = calibration
+    def __init__(self, qpu: JobQpu, environ: Mapping[str, str]) -> None:
+        self.provider = providers.connect(qpu.access())
+        self._session = JobSession(qpu, self.provider, environ)
+        self._calibration = Calibration(self.provider, qpu.backend)
         self._orders: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._works: set[Work] = set()
         self._flying: list[Work] = []
@@ -134,8 +122,8 @@ class Worker:
             return
         try:
             with work.execution:
-                task_id = work.execution.submit(
-                    work.task_input, session_id=work.session_id, tags=work.tags, cost=work.cost
+                session_id = self._session.submit(
+                    work.execution, work.task_input, tags=work.tags, cost=work.cost
                 )
                 if work.task_input.transpiled_for is not None:
                     self._calibration.compare(work.source, work.task_input.transpiled_for)
@@ -143,10 +131,10 @@ class Worker:
             work.end(error)
             return
         work.task_input = None
-        work.submitted.set_result(task_id)
+        work.submitted.set_result(work.execution.task_id or "")
         self._flying.append(work)
         if work.final:
-            self._close_session(work.session_id)
+            self._close_session(session_id)
 
     def _close_session(self, session_id: str) -> None:
         """Have the service close the session when its tasks are over; the job's end would do that, too."""

@@ -12,10 +12,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import msgspec
 import requests
+from msgspec import structs
 
 from qpu_slurm import config, environment
 from qpu_slurm.environment import JobQpu
@@ -24,7 +25,7 @@ from qpu_slurm.gateway.command import READY
 from qpu_slurm.gateway.keys import JobKeys
 from qpu_slurm.leases.broker import Broker
 from qpu_slurm.leases.journal import Journal
-from qpu_slurm.leases.model import Lease, LeaseRequest, LeaseState
+from qpu_slurm.leases.model import Hold, Lease, LeaseRequest, LeaseState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +37,8 @@ SECONDS = 30
 PROGRAM = Path(sys.executable).with_name("qpu-slurm")
 
 USER = 1000
+
+HOLDS: dict[Hold, Literal["job", "task"] | None] = {Hold.JOB: "job", Hold.TASK: "task", Hold.NONE: None}
 
 GRANT = "urn:ibm:params:oauth:grant-type:apikey"
 
@@ -203,6 +206,11 @@ class Site:
     def bind(self, qpu: str = "ibm_fez", *, job_id: int = 0, user_id: int = USER) -> Lease:
         return self.broker.acquire(self.request(bind=qpu, job_id=job_id, user_id=user_id))[0]
 
+    def later(self, qpu: str = "ibm_fez", *, job_id: int = 0, seconds: int = 900) -> Lease:
+        """Grant a lease whose session the job's first task opens."""
+        wanted = self.request(qpu, job_id=job_id)
+        return self.broker.acquire(structs.replace(wanted, hold=Hold.TASK, seconds_left=seconds))[0]
+
     def request(self, *qpus: str, bind: str = "", job_id: int = 0, user_id: int = USER) -> LeaseRequest:
         return LeaseRequest(
             job_id=job_id or next(self._numbers),
@@ -239,6 +247,9 @@ class Job:
         self.site = site
         self.lease = lease
         self.key = site.key(lease)
+        # Another's for each lease, as a node's is for each job that it knows.
+        self.temporary = site.directory / f"tmp-{lease.id}"
+        self.temporary.mkdir(exist_ok=True)
         self.http = requests.Session()
         self._token()
 
@@ -279,10 +290,12 @@ class Job:
             catalog_endpoint=f"{self.site.url}/catalog",
         )
         key = JobKeys.beside(self.site.config.journal).key(self.lease)
+        hold = HOLDS[self.lease.hold]
         variables = environment.to_environ(
-            [JobQpu.bind(behind, api_key=key, session_id=self.lease.session_id)]
+            [JobQpu.bind(behind, api_key=key, session_id=self.lease.session_id, hold=hold)]
         )
-        return {"PATH": os.defpath, "SLURM_JOB_ID": str(self.lease.job_id), **variables}
+        own = {"SLURM_JOB_ID": str(self.lease.job_id), "TMPDIR": str(self.temporary)}
+        return {"PATH": os.defpath, **own, **variables}
 
     def send(self, method: str, path: str, **arguments: Any) -> requests.Response:  # noqa: ANN401 - as requests
         return self.http.request(method, f"{self.site.url}/api/v1{path}", timeout=SECONDS, **arguments)

@@ -143,7 +143,8 @@ def test_a_task_that_was_left_behind_is_found_again(slow_many: Step) -> None:
     step = slow_many
     killed = step.start("ibm_fez", "--jobs", "1", "--output-dir", "out", "a.json")
     step.wait_until_it_runs()
-    step.emulator.wait_for(lambda _: (step.directory / "out" / "a.json.task").exists())
+    record = step.directory / "out" / "a.json.task"
+    step.emulator.wait_for(lambda _: record.exists() and record.stat().st_size)
     killed.kill()
     killed.communicate(timeout=60)
     process = step.start("ibm_fez", "--output-dir", "out", "a.json")

@@ -15,7 +15,7 @@ from qpu_slurm.providers.base import QpuStatus, Session, SessionState
 from qpu_slurm.secret import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     from qpu_slurm.providers.base import Access, Provider
@@ -34,6 +34,8 @@ class Service:
 
     def __init__(self) -> None:
         self.sessions: dict[str, Session] = {}
+        # What the tasks of a session are tagged with.
+        self.tags: dict[str, str] = {}
         self.calls: list[str] = []
         self.ttls: list[int] = []
         self.keys: list[str] = []
@@ -104,6 +106,11 @@ class OneQpu:
     def cancel_session(self, session_id: str) -> None:
         self.call("cancel", lambda: self.service.close(session_id))
 
+    def sessions_of_tasks(self, tag: str, *, since: datetime | None = None) -> Iterator[str]:
+        found = [session_id for session_id, other in self.service.tags.items() if other == tag]
+        assert since is not None
+        return iter(self.call("tags", lambda: found[::-1]))
+
     def unclaimed_sessions(self, since: datetime, *, known: Collection[str] = ()) -> list[Session]:
         return self.call(
             "look",
@@ -113,6 +120,7 @@ class OneQpu:
                 if session.backend == self.backend
                 and session.accepting_tasks
                 and session.id not in known
+                and session.id not in self.service.tags
                 and session.created_at is not None
                 and session.created_at >= since
             ],

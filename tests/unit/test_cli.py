@@ -85,6 +85,14 @@ def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str])
         ["job-env", "٣"],  # a digit, but not one of ours
         ["job-env", "4294967296"],
         ["job-env", "9" * 10_000],
+        ["job-env", "7", "--step", "extern"],
+        ["job-env", "7", "--at", "now"],
+        ["step-end", "7"],
+        ["step-end", "7", "0"],
+        ["step-end", "7", "../leases", "--at", "0"],
+        ["step-end", "7", "0\n", "--at", "0"],
+        ["step-end", "7", "0", "--at", "-1"],
+        ["step-end", "7", "0", "--at", "nan"],
         ["release", "all"],
         ["leases", "0"],
     ],
@@ -126,6 +134,11 @@ def test_a_step_is_told_of_a_slurm_that_is_not_there(
     out = capsys.readouterr().out
     assert out.startswith("error: ")
     assert "squeue" in out
+
+
+def test_an_end_that_cannot_be_told_is_an_error(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--config", config, "step-end", "7", "0", "--at", "1700000000.123") == 1
+    assert "squeue" in capsys.readouterr().err
 
 
 def test_plugstack_prints_the_line_that_fits(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,7 @@ job_qpus = st.builds(
     mode=st.sampled_from(["dedicated", "batch"]),
     max_ttl=numbers,
     task_timeout=st.none() | numbers,
+    hold=st.sampled_from([None, "job", "task"]),
     session_id=st.none() | texts,
 )
 
@@ -100,7 +101,18 @@ def test_a_qpu_that_is_only_bound_has_no_variable_for_a_session() -> None:
     environ = to_environ([job_qpu()])
     assert not [name for name in environ if "SESSION_ID" in name or "ACQUISITION_TOKEN" in name]
     with pytest.raises(NoLease, match="holds no session"):
-        from_environ(environ)["ibm_fez"].session()
+        from_environ(environ)["ibm_fez"].may_execute()
+
+
+def test_a_qpu_whose_session_is_opened_later_says_so() -> None:
+    environ = to_environ([job_qpu(hold="task")])
+    assert environ["ibm_fez_QRMI_QPU_SLURM_HOLD"] == "task"
+    assert not [name for name in environ if "SESSION_ID" in name or "ACQUISITION_TOKEN" in name]
+    qpu = from_environ(environ)["ibm_fez"]
+    qpu.may_execute()
+    assert (qpu.hold, qpu.session_id) == ("task", None)
+    with pytest.raises(UserMistake, match="expected job or task"):
+        from_environ(environ | {"ibm_fez_QRMI_QPU_SLURM_HOLD": "always"})
 
 
 def test_qiskit_gets_the_first_qpus_service() -> None:
@@ -174,7 +186,8 @@ def test_upstreams_variables(type_: str) -> None:
         job_qpu(name="alt_marrakesh", backend="alt_marrakesh", type=type_, session_id="s-1")
     )
     assert qpu.access().endpoint == "https://quantum.cloud.ibm.com/api/v1"
-    assert qpu.session() == "s-1"
+    qpu.may_execute()
+    assert qpu.hold is None  # no epilog of ours would end what a task opens
 
 
 def test_names_before_qrmi_0_20() -> None:

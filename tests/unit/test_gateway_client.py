@@ -108,6 +108,18 @@ def test_each_request_is_signed_by_a_credential_of_its_own(broker: GatewayBroker
     ]
 
 
+def test_a_step_is_told_of_with_what_is_worth_telling(broker: GatewayBroker, port: int) -> None:
+    path, body = "/qpu-slurm/v1/jobs/7/steps", b'{"step":"0","name":"result.py","seconds_ago":60.0}'
+    with serving(port, None, (200, b'{"ibm_fez": "key"}'), None, (200, b"null")) as server:
+        assert broker.step_started(7, "0", "result.py", 4711).keys() == {"ibm_fez"}
+        broker.step_ended(7, "0", 0.25)
+    signed = [bytes.fromhex(signature) for _, _, signature in server.seen]
+    assert signed == [
+        *[messages.binding("POST", path, body)] * 2,
+        *[messages.binding("DELETE", f"{path}/0?ago=0.250")] * 2,
+    ]
+
+
 def test_one_that_is_just_started_again_is_waited_for(broker: GatewayBroker, port: int) -> None:
     asked = threading.Thread(target=lambda: answers.append(broker.keys(7)))
     answers: list[object] = []
@@ -165,8 +177,12 @@ def test_proxies_and_netrc_have_no_say(
 
 
 def test_an_authority_that_is_not_there_is_the_admins_mistake(tmp_path: Path, port: int) -> None:
-    gateway = GatewayConfig(url=f"https://127.0.0.1:{port}", ca=tmp_path / "ca.pem")
+    authority = tmp_path / "ca.pem"
+    gateway = GatewayConfig(url=f"https://127.0.0.1:{port}", ca=authority)
     config = Config(path=Path("config.toml"), gateway=gateway, qpus={})
+    with pytest.raises(ConfigError, match=r"ca\.pem"):
+        GatewayBroker(config).keys(7)
+    authority.write_text("no certificate\n")
     with pytest.raises(ConfigError, match=r"ca\.pem"):
         GatewayBroker(config).keys(7)
     with pytest.raises(ConfigError, match=r"no \[gateway\] table"):

@@ -97,6 +97,8 @@ def test_paths_hold_whatever_a_reason_says() -> None:
         == "/qpu-slurm/v1/jobs/7/leases?reason=a%20b%26c%3Dd%2Fe%3F%C3%BC"
     )
     assert messages.job_keys_path(7) == "/qpu-slurm/v1/jobs/7/keys"
+    assert messages.job_steps_path(7) == "/qpu-slurm/v1/jobs/7/steps"
+    assert messages.step_end_path(7, "batch", 1.23456) == "/qpu-slurm/v1/jobs/7/steps/batch?ago=1.235"
 
 
 @pytest.mark.parametrize("address", ["path", "abstract"])

@@ -91,7 +91,9 @@ def test_whatever_is_asked_only_known_qpus_are_meant(option: str | None, gres: s
 
 
 def job(restarts: int, job_id: int = 16) -> HookJob:
-    return HookJob(job_id=job_id, leader=job_id, user_id=1, restarts=restarts, qpu_option=None, api_key=None)
+    return HookJob(
+        job_id=job_id, leader=job_id, user_id=1, restarts=restarts, qpu_option=None, hold=None, api_key=None
+    )
 
 
 def test_the_delay_doubles_up_to_a_limit() -> None:

@@ -3,12 +3,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from qpu_slurm import logs
 from qpu_slurm.errors import SlurmError, UserMistake
 from qpu_slurm.slurm.job import MAX_QPUS, QPU_NAME, Gres, HookJob, parse_gres, parse_qpu_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 QPU_NAMES = st.from_regex(QPU_NAME, fullmatch=True)
 HOOK = {"SLURM_JOB_ID": "17", "SLURM_JOB_UID": "1000"}
@@ -123,9 +129,33 @@ def test_a_hooks_environment(
     assert job.api_key is None
 
 
+@pytest.mark.parametrize("hold", ["job", "task"])
+def test_how_long_a_session_is_open_is_the_users_choice(hold: str) -> None:
+    assert HookJob.from_environ(HOOK | {"SPANK_QPU_SLURM_HOLD": hold}).hold == hold
+
+
+@given(st.text().filter(lambda value: value not in {"job", "task"}))
+@example("Task")
+@example("task\n")
+@example("job,task")
+@example("\udcff")
+@example("task" * 250_000)
+def test_what_no_plugin_of_ours_published_is_no_choice(value: str) -> None:
+    assert HookJob.from_environ(HOOK | {"SPANK_QPU_SLURM_HOLD": value}).hold is None
+
+
+@pytest.mark.parametrize("value", ["", "Task", "\udcff\n", "task" * 250_000])
+def test_such_a_choice_is_a_line_in_the_log_of_a_bounded_length(value: str, tmp_path: Path) -> None:
+    logs.configure("warning", tmp_path / "log")
+    HookJob.from_environ(HOOK | {"SPANK_QPU_SLURM_HOLD": value})
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert len(lines) == (1 if value else 0)
+    assert all('"job_id":17' in line and len(line) < 400 for line in lines)
+
+
 def test_what_a_plain_job_lacks_has_a_default_and_the_key_does_not_show() -> None:
     job = HookJob.from_environ(HOOK | {"SPANK_QPU_SLURM_API_KEY": "made-up-key"})
-    assert (job.leader, job.restarts, job.qpu_option) == (17, 0, None)
+    assert (job.leader, job.restarts, job.qpu_option, job.hold) == (17, 0, None, None)
     assert job.api_key is not None
     assert job.api_key.reveal() == "made-up-key"
     assert "made-up-key" not in repr(job)

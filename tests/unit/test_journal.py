@@ -254,7 +254,7 @@ def test_a_journal_that_cannot_be_used_is_refused_in_words(
 def test_a_writer_waits_for_another_but_not_for_ever_and_readers_do_not_wait(path: Path) -> None:
     with Journal(path, patience=0.2) as journal, Journal(path) as other:
         held = hold(journal)
-        with other._transaction():  # noqa: SLF001 - a process that is in the middle of a change
+        with other._database.transaction():  # noqa: SLF001 - a process that is in the middle of a change
             assert journal.leases() == [held]
             with pytest.raises(JournalError, match="locked"):
                 journal.end(7, "over")
@@ -394,8 +394,8 @@ def test_a_journal_of_an_older_release_is_brought_up_to_date(path: Path) -> None
         key = journal.api_key(3)
         assert key is not None
         assert key.reveal() == KEY
-        assert len(journal._db.execute("SELECT * FROM events").fetchall()) == 1  # noqa: SLF001 - as it is there
-        assert journal._db.execute("PRAGMA foreign_key_check").fetchall() == []  # noqa: SLF001 - likewise
+        assert len(journal._database._db.execute("SELECT * FROM events").fetchall()) == 1  # noqa: SLF001 - as it is there
+        assert journal._database._db.execute("PRAGMA foreign_key_check").fetchall() == []  # noqa: SLF001 - likewise
         bound = journal.bind(job_id=5, user_id=1000, qpu="ibm_fez")
         assert (bound.id, bound.state) == (5, LeaseState.BOUND)
     with Journal(path) as journal:

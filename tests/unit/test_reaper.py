@@ -182,7 +182,7 @@ def test_an_intent_whose_process_died_is_resolved(
     # Its process may be at work yet,
     assert reaper.run().reaped == ()
     # and is not any more.
-    journal._db.execute(  # noqa: SLF001 - time passes
+    journal._database._db.execute(  # noqa: SLF001 - time passes
         "UPDATE leases SET created_at = '2026-01-01T00:00:00.000000Z' WHERE id = ?", (intent.id,)
     )
     (reaped,) = reaper.run().reaped
@@ -204,7 +204,7 @@ def test_two_reapers_at_once_end_each_session_once(
 
 
 def test_ten_thousand_leases_are_looked_through(reaper: Reaper, journal: Journal, slurm: Slurm) -> None:
-    with journal._transaction() as db:  # noqa: SLF001 - ten thousand by themselves take a minute to write
+    with journal._database.transaction() as db:  # noqa: SLF001 - ten thousand by themselves take a minute to write
         db.executemany(
             "INSERT INTO leases (job_id, user_id, qpu, state, session_id, created_at)"
             " VALUES (?, 1000, 'ibm_fez', 'held', 's', '2026-01-01T00:00:00.000000Z')",

@@ -32,7 +32,7 @@ def test_the_installed_commands_are_these(command: str) -> None:
     [
         ("task_runner", ["--version"], ["typing_extensions", "structlog", "rich"]),
         ("qpu_slurm", ["hook", "--help"], ["typing_extensions", "rich"]),
-        ("qpu_slurm", ["job-env", "--help"], ["typing_extensions", "rich"]),
+        ("qpu_slurm", ["job-env", "--help"], ["typing_extensions", "structlog", "rich"]),
     ],
 )
 def test_what_is_waited_for_does_without_what_it_can_do_without(
@@ -51,6 +51,24 @@ def test_what_is_waited_for_does_without_what_it_can_do_without(
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_what_the_hooks_log_with_needs_no_asyncio_and_finds_it() -> None:
+    done = python(
+        "import sys\n"
+        "sys.argv = ['x', 'hook', '--help']\n"
+        "from qpu_slurm import start\n"
+        "try:\n"
+        "    start.qpu_slurm()\n"
+        "except SystemExit:\n"
+        "    print('asyncio.base_events' in sys.modules)\n"
+        "    import asyncio, asyncio.queues, structlog.stdlib\n"
+        "    print(asyncio.run(asyncio.sleep(0, 'awake')), asyncio.queues.Queue.__name__)\n"
+        "    print(structlog.stdlib.asyncio.get_running_loop is asyncio.get_running_loop)\n"
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-3:] == ["False", "awake Queue", "True"]
 
 
 @pytest.mark.parametrize("stdout", ["None", "open(1, 'w', closefd=False)"])

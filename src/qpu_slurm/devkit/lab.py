@@ -50,6 +50,7 @@ class Lab:
         emulator: The service; by default one with a premium account, ended with the lab.
         qpus: The QPUs' names, as users and the service call them.
         top: Further lines at the top of config.toml.
+        defaults: Further keys of config.toml's [defaults].
         tables: Further tables of config.toml.
         nodes: The cluster's nodes.
         settings: Further settings of slurm.conf.
@@ -73,6 +74,7 @@ class Lab:
         emulator: Emulator | None = None,
         qpus: Sequence[str] = ("ibm_fez", "ibm_torino"),
         top: str = "",
+        defaults: Mapping[str, str] | None = None,
         tables: str = "",
         nodes: Sequence[Node] = SEED_LAYOUT,
         settings: Mapping[str, str] | None = None,
@@ -88,6 +90,7 @@ class Lab:
         self.cluster = Cluster(nodes, settings=settings, keep_directory=keep_directory)
         self._qpus = tuple(qpus)
         self._top = top
+        self._defaults = dict(defaults or {})
         self._tables = tables
         self._directory = self.cluster.directory / "qpu_slurm"
         self.config = self._directory / "config.toml"
@@ -237,6 +240,7 @@ class Lab:
             "catalog_endpoint": environ["GLOBAL_CATALOG_URL"],
             "instance": self.account.crn,
             "credentials": self.credentials,
+            **self._defaults,
         }
         if key is not None:
             defaults["key_file"] = str(key)

@@ -4,16 +4,22 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiohttp import web
+
+from qpu_slurm.errors import NoLease, Refused
+
+if TYPE_CHECKING:
+    from qpu_slurm.errors import QpuSlurmError
 
 _MORE_INFO = "https://quantum.cloud.ibm.com/docs/errors"
 
 _CODE = 1200
 """The service's number for `not authorized`."""
 
+_BAD_GATEWAY = 502
 _FAILED = 1000
 """What the gateway cannot do, the service has no number for."""
 
@@ -100,6 +106,21 @@ def too_large(limit: int) -> ApiError:
     return ApiError(
         413, f"The body is larger than {limit} bytes.", "Send less, or ask the admin for a larger max_body."
     )
+
+
+def session_closed() -> ApiError:
+    """Refuse to have a session take tasks again, in the service's words."""
+    return ApiError(400, "Session has been closed.", "Start a new session.", code=1217)
+
+
+def of_error(error: QpuSlurmError) -> ApiError:
+    """Say what the broker could not do."""
+    if isinstance(error, NoLease):
+        return unauthorized(str(error))
+    if isinstance(error, Refused):
+        status, code = error.status or _BAD_GATEWAY, error.code or _FAILED
+        return ApiError(status, error.message, error.advice, code=code, kind="upstream")
+    return unavailable(str(error))
 
 
 def unavailable(why: str) -> ApiError:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NoReturn
 import structlog
 from aiohttp import web
 
-from qpu_slurm.errors import JournalError
+from qpu_slurm.errors import JournalError, QpuSlurmError
 from qpu_slurm.gateway import messages
-from qpu_slurm.gateway.answers import ApiError, Cut, unavailable
+from qpu_slurm.gateway.answers import ApiError, Cut, of_error, unavailable
 from qpu_slurm.gateway.gateway import GATEWAY, Gateway
 from qpu_slurm.gateway.routes import backends, cloud, control, sessions, tasks, watch
 
@@ -142,5 +142,7 @@ def _told(request: web.Request, error: Exception) -> ApiError:
     if isinstance(error, JournalError):
         _log.error("the journal cannot be used", why=str(error))
         return unavailable("The gateway cannot read its journal now.")
+    if isinstance(error, QpuSlurmError):
+        return of_error(error)
     _log.error("a request could not be answered", path=request.path, exc_info=error)
     return ApiError(500, "Internal error.", "See the gateway's log.", kind="internal")

@@ -7,11 +7,12 @@ ends; that is one look into a local file.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from qpu_slurm.gateway.answers import forbidden, unauthorized
 from qpu_slurm.gateway.tokens import BadToken
-from qpu_slurm.leases.model import LeaseState
+from qpu_slurm.leases.model import Hold, LeaseState
 
 if TYPE_CHECKING:
     from qpu_slurm.config import Config, QpuConfig
@@ -20,29 +21,45 @@ if TYPE_CHECKING:
     from qpu_slurm.leases.journal import Journal
     from qpu_slurm.leases.model import Lease
 
-OPEN = frozenset({LeaseState.HELD, LeaseState.BOUND})
-"""The states of a lease whose key opens something."""
+_LATELY = timedelta(minutes=1)
+
+OPEN = frozenset({LeaseState.HELD, LeaseState.BOUND, LeaseState.ACQUIRING})
+"""The states of a lease whose key opens something: while another session is opened, the last one's tasks."""
 
 
 class Holder(NamedTuple):
-    """A lease, and the QPU that it is on."""
+    """A lease, the QPU that it is on, and the sessions that it has and had, the newest last."""
 
     lease: Lease
     qpu: QpuConfig
+    sessions: tuple[str, ...]
 
-    def session(self) -> str:
-        """Return the session that the lease holds.
+    def may_execute(self) -> None:
+        """Make sure that the lease is one that gets sessions.
 
         Raises:
-            ApiError: It holds none.
+            ApiError: It does not.
         """
-        if self.lease.session_id is None:
+        if self.lease.hold is Hold.NONE:
             raise forbidden(
                 f"This job is only bound to {self.qpu.name}: it may read what the QPU is like, and holds no "
                 "session.",
                 f"Submit it with --qpu={self.qpu.name} --gres=qpu:1.",
             )
-        return self.lease.session_id
+
+    def newest(self) -> str:
+        """Return the session that the lease has, or had last.
+
+        Raises:
+            ApiError: It had none yet, or gets none.
+        """
+        self.may_execute()
+        if not self.sessions:
+            raise forbidden(
+                f"This job holds no session on {self.qpu.name} yet.",
+                "Open one: task_runner, QRMI's acquire and Qiskit's Session(backend) do.",
+            )
+        return self.sessions[-1]
 
 
 class Holders:
@@ -104,14 +121,26 @@ class Holders:
         for lease in self._journal.leases(job_id=job_id):
             qpu = self._config.qpus.get(lease.qpu)
             if lease.state in OPEN and qpu is not None and qpu.credentials == "gateway":
-                found.append(Holder(lease, qpu))
+                found.append(self._holder(lease))
         return found
+
+    def of_late(self, job_id: int) -> Lease | None:
+        """Return the newest lease of a job, unless it has been over for a while: steps end after it."""
+        leases = self._journal.leases(job_id=job_id, over=True)
+        if not leases or (leases[-1].ended_at or _now()) < _now() - _LATELY:
+            return None
+        return leases[-1]
 
     def _holder(self, lease: Lease) -> Holder:
         qpu = self._config.qpus.get(lease.qpu)
         if lease.state not in OPEN or qpu is None or qpu.credentials != "gateway":
             raise _over(lease)
-        return Holder(lease, qpu)
+        sessions = self._journal.history.sessions(lease.id)
+        return Holder(lease, qpu, tuple(session.session_id for session in sessions))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _over(lease: Lease) -> Exception:

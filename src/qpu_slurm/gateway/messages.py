@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the gateway and those who ask it say to each other, beside the quantum service's own API.
 
-Three requests, JSON both ways, each signed with MUNGE:
+Five requests, JSON both ways, each signed with MUNGE:
 
-    POST   /qpu-slurm/v1/leases                     LeaseRequest -> [Lease]
-    DELETE /qpu-slurm/v1/jobs/{job}/leases?reason=  -> [Lease]
-    GET    /qpu-slurm/v1/jobs/{job}/keys            -> {QPU: job key}
+    POST   /qpu-slurm/v1/leases                         LeaseRequest -> [Lease]
+    DELETE /qpu-slurm/v1/jobs/{job}/leases?reason=      -> [Lease]
+    POST   /qpu-slurm/v1/jobs/{job}/steps               StepStart -> {QPU: job key}
+    GET    /qpu-slurm/v1/jobs/{job}/keys                -> {QPU: job key}
+    DELETE /qpu-slurm/v1/jobs/{job}/steps/{step}?ago=   StepEnd -> null
 
-The first two are for SlurmUser and root; the third is for the job's user as well. What went wrong is an
-`ErrorAnswer`.
+The first two are for SlurmUser and root; the others are for the job's user as well. A step's first node asks
+for the keys as it tells that the step starts; the step's other nodes have nothing to tell. What went wrong is
+an `ErrorAnswer`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -34,6 +37,7 @@ from qpu_slurm.errors import (
 )
 from qpu_slurm.leases.model import Lease
 from qpu_slurm.secret import Secret
+from qpu_slurm.slurm.job import STEP, STEP_NAME
 
 PREFIX = "/qpu-slurm/v1"
 """Where the gateway's own requests are; everything else is the quantum service's API."""
@@ -46,10 +50,40 @@ SCHEME = "MUNGE"
 T = TypeVar("T")
 
 Keys = dict[str, str]
-"""What GET keys answers: a job key for each QPU that the job holds or is bound to."""
+"""A job key for each QPU that the job holds or is bound to."""
 
 Leases = tuple[Lease, ...]
-"""What the other two answer."""
+"""What was acquired or released."""
+
+MAX_AGO = 60.0
+"""Seconds after which a step's start or end is not worth telling any more."""
+
+Ago = Annotated[float, msgspec.Meta(ge=0, le=MAX_AGO)]
+"""How many seconds ago something happened: the clocks of nodes and gateway differ."""
+
+
+class StepStart(msgspec.Struct, frozen=True, kw_only=True):
+    """A step of a job starts.
+
+    Attributes:
+        step: Slurm's id of it.
+        name: Its program.
+        seconds_ago: When it started.
+    """
+
+    step: Annotated[str, msgspec.Meta(pattern=rf"\A(?:{STEP.pattern})\Z")]
+    name: Annotated[str, msgspec.Meta(pattern=rf"\A(?:{STEP_NAME.pattern})\Z")]
+    seconds_ago: Ago
+
+
+class StepEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """A step of a job has ended; this is a query, not a body.
+
+    Attributes:
+        ago: When, in seconds before now.
+    """
+
+    ago: Ago
 
 
 class ErrorAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +106,16 @@ def job_leases_path(job_id: int, reason: str) -> str:
 def job_keys_path(job_id: int) -> str:
     """Return the path of a job's keys."""
     return f"{PREFIX}/jobs/{job_id}/keys"
+
+
+def job_steps_path(job_id: int) -> str:
+    """Return the path of a job's steps, to which those that start are added."""
+    return f"{PREFIX}/jobs/{job_id}/steps"
+
+
+def step_end_path(job_id: int, step: str, ago: float) -> str:
+    """Return the path, with its query, that says that a step ended `ago` seconds ago."""
+    return f"{job_steps_path(job_id)}/{step}?{urlencode({'ago': f'{ago:.3f}'})}"
 
 
 def binding(method: str, path: str, body: bytes = b"") -> bytes:

@@ -34,7 +34,8 @@ from qpu_slurm.errors import (
     UserMistake,
 )
 from qpu_slurm.leases.files import locked
-from qpu_slurm.leases.model import LeaseState
+from qpu_slurm.leases.model import Hold, LeaseState
+from qpu_slurm.leases.strays import opened_by_steps
 from qpu_slurm.providers.base import SessionState
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ class Broker:
     def acquire(self, request: LeaseRequest) -> tuple[Lease, ...]:
         """Open a session on every QPU that a job asks for, or on none, and bind it to others.
 
+        Where the job holds a session only from its first task on, the lease has none yet: see `open_session`.
+
         What the job holds already is returned as it is, so asking twice (a hook that is run again, two
         components of one job) opens nothing twice.
 
@@ -102,7 +105,8 @@ class Broker:
             request: Who asks, for what.
 
         Returns:
-            The leases, each HELD, in the request's order; then those that it is only bound to.
+            The leases, each HELD (or BOUND, to open a session later), in the request's order; then those that
+            it is only bound to.
 
         Raises:
             UserMistake: There is no such QPU, the user's key is missing, or the job was ended meanwhile.
@@ -127,6 +131,31 @@ class Broker:
                     self._journal.end_one(lease.id, f"The job could not have all of its QPUs. {error}")
                     self._try_to_end(lease, time.monotonic() + _GIVE_BACK_TIMEOUT)
                 raise
+
+    def open_session(self, lease_id: int) -> Lease:
+        """Return a lease with a session that takes tasks: the one that it has, or one that is opened for it.
+
+        So a job's first task gets one where nothing is held before, and a later task where the last session
+        takes no more. Those who ask at the same time get the same one.
+
+        Args:
+            lease_id: The lease; its job has it already.
+
+        Returns:
+            The lease: HELD.
+
+        Raises:
+            NoLease: The lease is only bound to the QPU, or over.
+            Refused: The service will not open a session for this account.
+            Unavailable: The service is away, for now.
+            JournalError: The journal cannot be written.
+        """
+        deadline = time.monotonic() + self._config.outage.acquire_timeout
+        lease = self._journal.lease(lease_id)
+        qpu = self._config.qpu(lease.qpu)
+        provider = self._connect(qpu.access(self._journal.api_key(lease_id)), deadline=deadline)
+        with self._locked([qpu], deadline):
+            return self._reopen(self._journal.lease(lease_id), _Target(qpu, provider))
 
     def release(self, job_id: int, reason: str) -> tuple[Lease, ...]:
         """End every session that a job holds, and whatever waits in it.
@@ -178,6 +207,8 @@ class Broker:
         return tuple(
             lease
             if lease is not None and lease.state is LeaseState.HELD
+            else self._open_later(target, request, taken)
+            if _hold(target.qpu, request) is Hold.TASK
             else self._open(target, request, lease, taken)
             for target, lease in zip(targets, found, strict=True)
         )
@@ -206,24 +237,40 @@ class Broker:
             _log.warning("session adopted", job_id=lease.job_id, qpu=lease.qpu, session_id=session.id)
             lease = self._hold(lease, session, target, self._ttl(target.qpu, request), adopted=True)
             taken.append(lease)
-            return lease
-        return lease if lease.state is LeaseState.HELD else None
+        return None if lease.state.final else lease
+
+    def _open_later(self, target: _Target, request: LeaseRequest, taken: list[Lease]) -> Lease:
+        """Grant a lease whose session the job's first task opens."""
+        lease = self._journal.bind(
+            job_id=request.job_id,
+            user_id=request.user_id,
+            qpu=target.qpu.name,
+            hold=Hold.TASK,
+            job_ends_at=_from_now(request.seconds_left),
+            api_key=request.api_key if target.qpu.credentials == "user" else None,
+        )
+        taken.append(lease)
+        return lease
 
     def _open(
         self, target: _Target, request: LeaseRequest, intent: Lease | None, taken: list[Lease]
     ) -> Lease:
         ttl = self._ttl(target.qpu, request)
+        longest = ttl + self._config.outage.acquire_timeout
         if intent is None:
-            longest = ttl + self._config.outage.acquire_timeout
             intent = self._journal.intend(
                 job_id=request.job_id,
                 user_id=request.user_id,
                 qpu=target.qpu.name,
                 expires_at=_from_now(longest),
+                job_ends_at=_from_now(request.seconds_left),
                 api_key=request.api_key if target.qpu.credentials == "user" else None,
             )
+        elif intent.state is LeaseState.BOUND:
+            # Another component of the job is content with a session later.
+            intent = self._journal.begin_session(intent.id, _from_now(longest))
         try:
-            session = target.provider.open_session(ttl, known=self._journal.known_sessions(intent.created_at))
+            lease = self._create(intent, target, ttl)
         except AnswerLost as error:
             # There may be a session: what is left of the intent has to be looked for, and ended.
             self._journal.end_one(intent.id, str(error))
@@ -231,8 +278,14 @@ class Broker:
         except ServiceError as error:
             self._journal.finish(intent.id, LeaseState.FAILED, str(error))
             raise
-        lease = self._hold(intent, session, target, ttl)
         taken.append(lease)
+        return lease
+
+    def _create(self, intent: Lease, target: _Target, ttl: int) -> Lease:
+        """Open the session of an intent, and record it."""
+        known = self._journal.known_sessions(intent.intended_at or intent.created_at)
+        session = target.provider.open_session(ttl, known=known)
+        lease = self._hold(intent, session, target, ttl)
         _log.info("session opened", job_id=lease.job_id, qpu=lease.qpu, session_id=session.id, max_ttl=ttl)
         return lease
 
@@ -274,6 +327,42 @@ class Broker:
             return False
         return session.accepting_tasks and session.state is not SessionState.CLOSED
 
+    # A session for a lease that the job has already; under the lock.
+
+    def _reopen(self, lease: Lease, target: _Target) -> Lease:
+        if lease.state is LeaseState.HELD:
+            if self._usable(lease, target.provider):
+                return lease
+            session_id = lease.session_id or ""
+            lease = self._journal.part(lease.id, session_id, "The service had closed the session.")
+        ttl = self._ttl_of(lease, target.qpu)
+        if lease.state is LeaseState.ACQUIRING:
+            session = self._lost_session(lease, target.provider)
+            if session is not None:
+                _log.warning("session adopted", job_id=lease.job_id, qpu=lease.qpu, session_id=session.id)
+                return self._hold(lease, session, target, ttl, adopted=True)
+        else:
+            longest = ttl + self._config.outage.acquire_timeout
+            lease = self._journal.begin_session(lease.id, _from_now(longest))
+        if lease.state is not LeaseState.ACQUIRING:
+            raise NoLease(f"Job {lease.job_id} has no lease on {lease.qpu} to open a session with.")
+        try:
+            return self._create(lease, target, ttl)
+        except AnswerLost:
+            raise  # There may be a session: whoever asks next, or ends the lease, looks for it.
+        except ServiceError as error:
+            self._journal.give_up_session(lease.id, str(error))
+            raise
+
+    @staticmethod
+    def _ttl_of(lease: Lease, qpu: QpuConfig) -> int:
+        """Return the seconds that a session may live that is opened while the job runs."""
+        if lease.job_ends_at is None:
+            return qpu.max_ttl
+        left = int((lease.job_ends_at - datetime.now(UTC)).total_seconds())
+        # A job that runs beyond its end was given more time since.
+        return min(left, qpu.max_ttl) if left > 0 else qpu.max_ttl
+
     # Release.
 
     def _try_to_end(self, lease: Lease, deadline: float) -> Lease:
@@ -283,12 +372,15 @@ class Broker:
         log = _log.bind(job_id=lease.job_id, qpu=lease.qpu, session_id=lease.session_id)
         try:
             qpu = self._config.qpu(lease.qpu)
+            if self._held_nothing(lease, qpu):
+                return self._journal.finish(lease.id, LeaseState.RELEASED)
             provider = self._connect(qpu.access(self._journal.api_key(lease.id)), deadline=deadline)
-            # Without a session's id, its opener may be at work yet: it holds the lock.
-            with nullcontext() if lease.session_id else self._locked([qpu], deadline):
+            # While a session is intended, its opener may be at work yet: it holds the lock.
+            with self._locked([qpu], deadline) if lease.intended_at else nullcontext():
                 lease = self._end(self._journal.lease(lease.id), provider)
         except (ServiceError, ConfigError, UserMistake) as error:
-            if lease.expires_at is not None and lease.expires_at < datetime.now(UTC):
+            expires_at = lease.expires_at or lease.job_ends_at
+            if expires_at is not None and expires_at < datetime.now(UTC):
                 log.warning("session not ended, but its time to live is over", why=str(error))
                 return self._journal.finish(lease.id, LeaseState.RELEASED)
             log.warning("session not ended", why=str(error))
@@ -297,17 +389,31 @@ class Broker:
         return lease
 
     def _end(self, lease: Lease, provider: Provider) -> Lease:
-        """End a lease that is RELEASING; under the lock if its session is not known."""
+        """End a lease that is RELEASING; under the lock if a session is intended."""
         if lease.state.final:
             return lease
-        session_id = lease.session_id
-        if session_id is None and (session := self._lost_session(lease, provider)) is not None:
-            session_id = session.id
-            self._journal.hold(lease.id, session_id, lease.expires_at or _from_now(0), adopted=True)
-        if session_id is not None:
+        if lease.session_id is None and (session := self._lost_session(lease, provider)) is not None:
+            self._journal.hold(lease.id, session.id, lease.expires_at or _from_now(0), adopted=True)
+        if self._config.qpu(lease.qpu).credentials != "gateway":
+            for session_id in opened_by_steps(lease, provider, self._journal):
+                self._journal.found(lease.id, session_id)
+        for session_id in self._unended(lease):
             with suppress(NotFound):
                 provider.cancel_session(session_id)
         return self._journal.finish(lease.id, LeaseState.RELEASED)
+
+    def _unended(self, lease: Lease) -> list[str]:
+        """List a lease's sessions in which something may wait or run, those that take no more among them.
+
+        Of those that were accounted for, the service has told that they are over.
+        """
+        sessions = self._journal.history.sessions(lease.id)
+        return [session.session_id for session in sessions if session.locked_seconds is None]
+
+    def _held_nothing(self, lease: Lease, qpu: QpuConfig) -> bool:
+        """Tell whether a lease never had a session, nor can have: without the gateway, steps open them."""
+        intended = lease.session_id or lease.intended_at or qpu.credentials != "gateway"
+        return not intended and not self._unended(lease)
 
     # Both.
 
@@ -317,14 +423,16 @@ class Broker:
         Ours is the first that the account got after the intent, since creations are serialised. A later
         one, if it is nobody's here, is somebody's who works on the account without Slurm: left alone.
         """
-        age = (datetime.now(UTC) - lease.created_at).total_seconds()
+        since = lease.intended_at
+        if since is None:
+            return None
+        age = (datetime.now(UTC) - since).total_seconds()
         young = age < self._config.outage.acquire_timeout + self._settle
         until = time.monotonic() + (self._settle if young else 0)
         while True:
-            known = self._journal.known_sessions(lease.created_at)
-            found = provider.unclaimed_sessions(lease.created_at, known=known)
+            found = provider.unclaimed_sessions(since, known=self._journal.known_sessions(since))
             if found:
-                return min(found, key=lambda session: session.created_at or lease.created_at)
+                return min(found, key=lambda session: session.created_at or since)
             if time.monotonic() >= until:
                 return None
             time.sleep(_LOOK_AGAIN)
@@ -350,6 +458,11 @@ class Broker:
         account = f"{qpu.endpoint} {qpu.instance} {qpu.backend}"
         digest = hashlib.sha256(account.encode()).hexdigest()[:16]
         return self._journal.path.with_name(f"{self._journal.path.name}.{digest}.lock")
+
+
+def _hold(qpu: QpuConfig, request: LeaseRequest) -> Hold:
+    """Tell how long a job wants to hold sessions on a QPU."""
+    return request.hold or Hold(qpu.hold)
 
 
 def _from_now(seconds: float) -> datetime:

@@ -16,7 +16,7 @@ class LeaseState(StrEnum):
 
     ACQUIRING is the intent, written before the provider is asked; HELD has its session; RELEASING is the
     intent to end it; RELEASED and FAILED are final. BOUND holds nothing at the provider: the job may read
-    what the QPU is like, until the lease is RELEASED.
+    what the QPU is like, and open a session if its `Hold` says so, until the lease is RELEASED.
     """
 
     ACQUIRING = "acquiring"
@@ -32,6 +32,18 @@ class LeaseState(StrEnum):
         return self in {LeaseState.RELEASED, LeaseState.FAILED}
 
 
+class Hold(StrEnum):
+    """How long a lease holds a session.
+
+    JOB: from the job's start on; TASK: from the first task on. Either way it ends with the job, or with the
+    last task if that says so (`task_runner --final`), and a later task opens another. NONE: never.
+    """
+
+    JOB = "job"
+    TASK = "task"
+    NONE = "none"
+
+
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """One job's hold on one QPU.
 
@@ -41,8 +53,15 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
         user_id: The job's user.
         qpu: The QPU, as users name it.
         state: See `LeaseState`.
-        session_id: The provider's session, once there is one.
-        created_at: When the intent was written.
+        hold: See `Hold`.
+        run: Which run of the job: Slurm uses an id again, for a requeued job and after a crash.
+        account: Slurm's account of the job; empty where Slurm has none.
+        submitted_at: When the job was submitted, or requeued.
+        job_ends_at: When the job's time limit is over, as far as was known when it started: no session that
+            is opened for it lives longer.
+        session_id: The provider's session, while there is one.
+        intended_at: Since when there may be a session that is not recorded; None if that cannot be.
+        created_at: When the lease was written down first.
         acquired_at: When the session was recorded.
         expires_at: When the session ends by itself, at the latest.
         ended_at: When it was released or failed.
@@ -54,12 +73,23 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     user_id: int
     qpu: str
     state: LeaseState
+    hold: Hold = Hold.JOB
+    run: str = ""
+    account: str = ""
+    submitted_at: datetime | None = None
+    job_ends_at: datetime | None = None
     session_id: str | None
+    intended_at: datetime | None = None
     created_at: datetime
     acquired_at: datetime | None
     expires_at: datetime | None
     ended_at: datetime | None
     reason: str
+
+    @property
+    def granted(self) -> bool:
+        """Whether the job has been given it, with or without a session: it is the job's until that ends."""
+        return self.hold is not Hold.JOB or self.acquired_at is not None
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,8 +98,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         time: When it was written down.
         lease_id: Which lease.
-        what: `intent`, `held`, `adopted`, `bound`, `renewed`, `releasing`, `postponed`, `released` or
-            `failed`.
+        what: `intent`, `held`, `adopted`, `bound`, `renewed`, `parted`, `releasing`, `postponed`, `released`
+            or `failed`.
         detail: The session's id, or why.
     """
 
@@ -87,7 +117,11 @@ class LeaseRequest(msgspec.Struct, frozen=True, kw_only=True):
         user_id: The job's user.
         qpus: The names of the QPUs to open a session on, each once.
         bind: Likewise, of those whose configuration the job wants to know, and no more.
+        hold: How long sessions are held; None is what the admin chose for each QPU.
         seconds_left: What is left of the job's time limit.
+        run: Which run of the job it is.
+        account: Slurm's account of the job.
+        submitted_at: When the job was submitted, or requeued.
         api_key: The user's own credential, where the plugin published one.
     """
 
@@ -95,5 +129,9 @@ class LeaseRequest(msgspec.Struct, frozen=True, kw_only=True):
     user_id: int
     qpus: tuple[str, ...]
     bind: tuple[str, ...] = ()
+    hold: Hold | None = None
     seconds_left: int
+    run: str = ""
+    account: str = ""
+    submitted_at: datetime | None = None
     api_key: Secret | None = None

@@ -154,7 +154,7 @@ class Reaper:
             why = "The job's number is another user's job's now."
         elif job.state in _OVER or (job.state == _COMPLETING and lease.id in self._completing):
             why = f"The job does not run: it is {job.state}."
-        elif lease.state is LeaseState.ACQUIRING and age > self._longest_acquire:
+        elif lease.state is LeaseState.ACQUIRING and not lease.granted and age > self._longest_acquire:
             why = "Whoever was opening the session died."
         else:
             why = ""

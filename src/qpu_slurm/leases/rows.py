@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import msgspec
 
@@ -14,21 +14,54 @@ from qpu_slurm.leases.model import Lease
 if TYPE_CHECKING:
     import sqlite3
 
+    from qpu_slurm.secret import Secret
+
 
 def begin_end(db: sqlite3.Connection, lease_id: int, reason: str) -> Lease:
     """Write down the intent to end a lease that gives its job something."""
     changed = db.execute(
-        "UPDATE leases SET state = 'releasing', reason = ? WHERE id = ? AND state IN ('acquiring', 'held')",
+        "UPDATE leases SET state = 'releasing', reason = ? WHERE id = ?"
+        " AND (state IN ('acquiring', 'held') OR (state = 'bound' AND hold <> 'none'))",
         (reason, lease_id),
     )
     # Of what is only bound, there is nothing to be ended anywhere else.
     ended = db.execute(
-        "UPDATE leases SET state = 'released', reason = ?, ended_at = ? WHERE id = ? AND state = 'bound'",
+        "UPDATE leases SET state = 'released', reason = ?, ended_at = ?"
+        " WHERE id = ? AND state = 'bound' AND hold = 'none'",
         (reason, now(), lease_id),
     )
     if changed.rowcount or ended.rowcount:
         log(db, lease_id, "releasing" if changed.rowcount else "released", reason)
     return one(db, lease_id)
+
+
+def insert(db: sqlite3.Connection, **values: str | int | None) -> int:
+    """Write a lease; return its number."""
+    names = ", ".join(values)
+    marks = ", ".join("?" * len(values))
+    # The names are this package's own.
+    cursor = db.execute(f"INSERT INTO leases ({names}) VALUES ({marks})", tuple(values.values()))  # noqa: S608
+    return cursor.lastrowid or 0
+
+
+def keep_key(db: sqlite3.Connection, lease_id: int, api_key: Secret | None) -> None:
+    """Keep a user's own credential until the lease is over."""
+    if api_key is not None:
+        db.execute("INSERT INTO credentials VALUES (?, ?)", (lease_id, api_key.reveal()))
+
+
+def add_session(db: sqlite3.Connection, lease_id: int, session_id: str) -> bool:
+    """Write down a session of a lease; return whether it was not known before."""
+    added = db.execute(
+        "INSERT OR IGNORE INTO sessions (session_id, lease_id, opened_at) VALUES (?, ?, ?)",
+        (session_id, lease_id, now()),
+    )
+    return bool(added.rowcount)
+
+
+def end_sessions(db: sqlite3.Connection, lease_id: int) -> None:
+    """Write down that the sessions of a lease take no more tasks."""
+    db.execute("UPDATE sessions SET ended_at = ? WHERE lease_id = ? AND ended_at IS NULL", (now(), lease_id))
 
 
 def log(db: sqlite3.Connection, lease_id: int, what: str, detail: str) -> None:
@@ -57,6 +90,10 @@ def now() -> str:
     return text(datetime.now(UTC))
 
 
-def text(time_: datetime) -> str:
+@overload
+def text(time_: datetime) -> str: ...
+@overload
+def text(time_: None) -> None: ...
+def text(time_: datetime | None) -> str | None:
     """Write a time so that texts sort as times do."""
-    return time_.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return None if time_ is None else time_.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

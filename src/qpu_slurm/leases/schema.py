@@ -100,4 +100,79 @@ SCHEMA: tuple[tuple[str, ...], ...] = (
             SELECT * FROM leases WHERE state IN ('acquiring', 'held', 'bound', 'releasing')
         """,
     ),
+    # Which run of a job a lease belongs to, how long it holds a session, what its sessions were used for, and
+    # which QPUs an admin has closed.
+    (
+        "ALTER TABLE leases ADD COLUMN run TEXT NOT NULL DEFAULT ''",
+        """
+        ALTER TABLE leases ADD COLUMN hold TEXT NOT NULL DEFAULT 'job'
+            CHECK (hold IN ('job', 'task', 'none'))
+        """,
+        "UPDATE leases SET hold = 'none' WHERE state = 'bound'",
+        "ALTER TABLE leases ADD COLUMN account TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE leases ADD COLUMN submitted_at TEXT",
+        # When the job's time limit is over, as far as was known when it started.
+        "ALTER TABLE leases ADD COLUMN job_ends_at TEXT",
+        # When a session was about to be created that is not recorded yet; NULL if there is none.
+        "ALTER TABLE leases ADD COLUMN intended_at TEXT",
+        """
+        UPDATE leases SET intended_at = created_at
+            WHERE session_id IS NULL AND state IN ('acquiring', 'releasing')
+        """,
+        "DROP VIEW open_leases",
+        """
+        CREATE VIEW open_leases AS
+            SELECT * FROM leases WHERE state IN ('acquiring', 'held', 'bound', 'releasing')
+        """,
+        # All that a lease ever had; `leases.session_id` is the one that it has now.
+        """
+        CREATE TABLE sessions (
+            session_id       TEXT PRIMARY KEY,
+            lease_id         INTEGER NOT NULL REFERENCES leases (id) ON DELETE CASCADE,
+            opened_at        TEXT NOT NULL,
+            ended_at         TEXT,
+            -- NULL until the service has told.
+            locked_seconds   REAL,
+            executed_seconds REAL
+        )
+        """,
+        "CREATE INDEX sessions_of_a_lease ON sessions (lease_id)",
+        "CREATE INDEX sessions_by_end ON sessions (ended_at)",
+        """
+        INSERT OR IGNORE INTO sessions (session_id, lease_id, opened_at, ended_at)
+            SELECT session_id, id, ifnull(acquired_at, created_at), ended_at FROM leases
+            WHERE session_id IS NOT NULL
+        """,
+        """
+        CREATE TABLE tasks (
+            task_id    TEXT PRIMARY KEY,
+            session_id TEXT NOT NULL REFERENCES sessions (session_id) ON DELETE CASCADE,
+            status     TEXT NOT NULL,
+            created_at TEXT,
+            started_at TEXT,
+            ended_at   TEXT,
+            seconds    REAL NOT NULL DEFAULT 0
+        )
+        """,
+        "CREATE INDEX tasks_of_a_session ON tasks (session_id)",
+        """
+        CREATE TABLE steps (
+            job_id     INTEGER NOT NULL,
+            run        TEXT NOT NULL,
+            step       TEXT NOT NULL,
+            name       TEXT NOT NULL,
+            started_at TEXT NOT NULL,
+            ended_at   TEXT,
+            PRIMARY KEY (job_id, run, step)
+        )
+        """,
+        """
+        CREATE TABLE closed_qpus (
+            qpu       TEXT PRIMARY KEY,
+            reason    TEXT NOT NULL,
+            user_id   INTEGER NOT NULL,
+            closed_at TEXT NOT NULL
+        )
+        """,
+    ),
 )

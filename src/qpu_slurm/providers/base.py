@@ -68,6 +68,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         state: See `SessionState`.
         accepting_tasks: False once it was closed, even while a last task still runs.
         created_at: When the service made it, if it says so.
+        ends_at: When its time to live is over, at the latest, if the service says so.
     """
 
     id: str
@@ -75,6 +76,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     state: SessionState
     accepting_tasks: bool
     created_at: datetime | None = None
+    ends_at: datetime | None = None
 
 
 class TaskStatus(StrEnum):
@@ -159,6 +161,14 @@ class Provider(Protocol):
 
         These are the account's sessions on this QPU that are not closed, came after `since`, hold no
         task and are not `known`.
+        """
+
+    def sessions_of_tasks(self, tag: str, *, since: datetime | None = None) -> Iterator[str]:
+        """List the sessions of the tasks that have a tag, each once, that of the newest task first.
+
+        Args:
+            tag: What their submitter wrote on them.
+            since: Pass over tasks that came before (by our clock).
         """
 
     def submit(

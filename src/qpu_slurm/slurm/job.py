@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
@@ -20,8 +21,26 @@ QPU_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 MAX_QPUS = 16
 """How many QPUs one option may name; the plugin (plugin/names.h) holds to the same."""
 
+JOB_TAG = "slurm-job:"
+"""What a task is tagged with at the quantum service; the job's id follows (the leader's, of several)."""
+
 MAX_ADMIN_COMMENT = 4000
 """How many bytes of a job's AdminComment we write and read."""
+
+STEP = re.compile("batch|interactive|[0-9]{1,10}")
+"""Slurm's id of a step."""
+
+STEP_NAME = re.compile("[A-Za-z0-9._+-]{1,64}")
+"""What a step is called; the plugin (plugin/step.h) holds to the same."""
+
+HoldOption: TypeAlias = Literal["job", "task"]
+"""The values of `--qpu-hold`: how long a session is open; the plugin (plugin/hold.c) knows the same."""
+
+_HOLDS: dict[str, HoldOption] = {"job": "job", "task": "task"}
+_LONGEST_SHOWN = 64
+
+# Not structlog, which takes its time: what a QPU may be called is asked by every command.
+_log = logging.getLogger(__name__)
 
 
 def parse_qpu_option(value: str) -> tuple[str, ...]:
@@ -114,6 +133,7 @@ class HookJob(msgspec.Struct, frozen=True, kw_only=True):
         user_id: Whose it is.
         restarts: How often it was requeued.
         qpu_option: The value of `--qpu` as published by the plugin, unread; None without one.
+        hold: The value of `--qpu-hold`; None where the user said nothing, or nothing that makes sense.
         api_key: The user's own credential, where the plugin published one.
     """
 
@@ -122,6 +142,7 @@ class HookJob(msgspec.Struct, frozen=True, kw_only=True):
     user_id: int
     restarts: int
     qpu_option: str | None
+    hold: HoldOption | None = None
     api_key: Secret | None
 
     @classmethod
@@ -147,5 +168,15 @@ class HookJob(msgspec.Struct, frozen=True, kw_only=True):
             user_id=number("SLURM_JOB_UID"),
             restarts=number("SLURM_JOB_RESTART_COUNT", "0"),
             qpu_option=environ.get("SPANK_QPU_SLURM_QPU") or None,
+            hold=_read_hold(environ.get("SPANK_QPU_SLURM_HOLD", ""), job_id),
             api_key=Secret(key) if key else None,
         )
+
+
+def _read_hold(value: str, job_id: int) -> HoldOption | None:
+    """Read what the plugin published: it lets nothing else through, but a user's own client may."""
+    hold = _HOLDS.get(value)
+    if hold is None and value:
+        fields = {"job_id": job_id, "value": value[:_LONGEST_SHOWN]}
+        _log.warning("the value of --qpu-hold is left out", extra={"fields": fields})
+    return hold

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from qpu_slurm.slurm.job import JOB_TAG
 from qpu_slurm.tasks import exits
-from qpu_slurm.tasks.execute import JOB_TAG, TASK_TAG
+from qpu_slurm.tasks.execute import TASK_TAG
 from qpu_slurm.tasks.voice import Voice
 
 if TYPE_CHECKING:

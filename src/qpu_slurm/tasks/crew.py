@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from qpu_slurm.errors import OutputError, QpuSlurmError, ServiceError
+from qpu_slurm.errors import NotFound, OutputError, QpuSlurmError, ServiceError
 from qpu_slurm.tasks.exits import Exit
 from qpu_slurm.tasks.signals import Stopped
 from qpu_slurm.tasks.summary import ALREADY_DONE, NOT_EXECUTED, TaskSummary
@@ -103,27 +104,27 @@ class Crew:
     def _is_hopeless(self, error: BaseException, task_id: str | None) -> bool:
         """Tell whether what happened to one will happen to all."""
         if isinstance(error, ServiceError):
-            try:
-                return not self._bench.provider.session(self._bench.session_id).accepting_tasks
-            except ServiceError:
-                return True
+            return not self._bench.session.may_go_on()
         if isinstance(error, OutputError):
             return task_id is not None  # the disk is full: not after one more task
         return not isinstance(error, QpuSlurmError)
 
     def _close_session(self) -> None:
         """Have the service close the session when its tasks are over; the job's end would do that, too."""
-        tasks = self._summary.tasks
-        if not any(task.task_id for task in tasks):
+        tasks = [task for task in self._summary.tasks if task.task_id]
+        if not tasks:
             return  # nothing was submitted, by a mistake that may be mended
-        session_id = self._bench.session_id
+        voice = self._bench.voice
         try:
-            self._bench.provider.close_session(session_id)
-        except ServiceError as error:
-            self._bench.voice.error(f"warning: the session stays open until the job ends: {error}")
-        else:
+            # The last task may be in another one than the job has by now, if an earlier call submitted it.
+            last = tasks[-1].session_id if tasks[-1].exit_reason != ALREADY_DONE else None
+            for session_id in dict.fromkeys(filter(None, (last, self._bench.session.current()))):
+                with suppress(NotFound):
+                    self._bench.provider.close_session(session_id)
+                voice.say(f"session {session_id} takes no more tasks, and closes when it has none")
             self._summary.session_closing = True
-            self._bench.voice.say(f"session {session_id} takes no more tasks, and closes when it has none")
+        except ServiceError as error:
+            voice.error(f"warning: the session stays open until the job ends: {error}")
 
     def _abandon(self, stop: Stopped) -> None:
         """Cancel what is with the service, as long as there is time."""

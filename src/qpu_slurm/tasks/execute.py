@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from qpu_slurm.errors import ServiceError, TimedOut, Unavailable
 from qpu_slurm.providers.base import Task, TaskStatus
+from qpu_slurm.slurm.job import JOB_TAG
 from qpu_slurm.tasks import times
 
 if TYPE_CHECKING:
@@ -29,9 +30,8 @@ PATIENCE: Final = 300.0
 
 LOG_LINES: Final = 20
 
-JOB_TAG: Final = "slurm-job:"
 TASK_TAG: Final = "qpu-slurm-task:"
-"""What our own tags begin with."""
+"""What the tag that is a task's own begins with."""
 
 FIRST_POSITION: Final = 2.0
 """Seconds of waiting after which a task's place in the queue is asked for, if somebody wants to know."""
@@ -77,8 +77,14 @@ class Observer:
 
     wants_position = False
 
+    def session_opened(self, session_id: str, instead_of: str | None) -> None:
+        """Take note of a session that was opened for the task: the first, or one instead of another."""
+
     def submitting(self) -> None:
         """Take note that from now on, the service may have a task."""
+
+    def refused(self, session_id: str) -> None:
+        """Take note that the service has no task, since the session takes no more: another one is sought."""
 
     def submitted(self, task_id: str) -> None:
         """Take note that the service has the task."""
@@ -118,6 +124,7 @@ class Execution:
         timeout: Seconds from the submission (or `restart_clock`) within which the task has to be over.
 
     Attributes:
+        observer: Who wants to know.
         task_id: The service's id of it.
         task: Its state as it was last seen.
         polls: How often it was asked for without being over.
@@ -129,7 +136,7 @@ class Execution:
         self, provider: Provider, observer: Observer | None = None, *, timeout: float | None = None
     ) -> None:
         self._provider = provider
-        self._observer = observer or Observer()
+        self.observer = observer or Observer()
         self._timeout = timeout
         self.task_id: str | None = None
         self.task: Task | None = None
@@ -159,18 +166,18 @@ class Execution:
             Refused: The service does not take it.
             Unavailable: The service did not answer, and has no task with these tags.
         """
-        self._observer.submitting()
+        self.observer.submitting()
         task_id = self._provider.submit(
             payload.program_id, payload.parameters, session_id=session_id, tags=tags, cost=cost
         )
         self._take(task_id)
-        self._observer.submitted(task_id)
+        self.observer.submitted(task_id)
         return task_id
 
     def adopt(self, task_id: str) -> None:
         """Go on with a task that was submitted before; its time is counted from now."""
         self._take(task_id)
-        self._observer.adopted(task_id)
+        self.observer.adopted(task_id)
 
     def wait(self) -> Task:
         """Wait until the task is over.
@@ -182,7 +189,7 @@ class Execution:
             As `poll` does.
         """
         while (task := self.poll()) is None:
-            self._observer.sleep(max(self.due - time.monotonic(), 0))
+            self.observer.sleep(max(self.due - time.monotonic(), 0))
         return task
 
     def poll(self) -> Task | None:
@@ -201,7 +208,7 @@ class Execution:
         except Unavailable as error:
             if time.monotonic() - self._answered > PATIENCE:
                 raise
-            self._observer.unreachable(error)
+            self.observer.unreachable(error)
         else:
             self._see(task)
             if task.status.final:
@@ -247,9 +254,9 @@ class Execution:
         """
         if self.task_id is None or self.leave or (self.task and self.task.status.final):
             return
-        self._observer.cancelling(self.task_id)
+        self.observer.cancelling(self.task_id)
         self._provider.cancel_task(self.task_id)
-        self._observer.cancelled(self.task_id)
+        self.observer.cancelled(self.task_id)
 
     def __enter__(self) -> Self:
         return self
@@ -271,7 +278,7 @@ class Execution:
         self.due = self._since = self._answered = time.monotonic()
         if self._timeout is not None:
             self._give_up = self._since + self._timeout
-        if self._observer.wants_position:
+        if self.observer.wants_position:
             self._ask_position = self._since + FIRST_POSITION
 
     def _see(self, task: Task) -> None:
@@ -280,7 +287,7 @@ class Execution:
         if self.task is None or task.status is not self.task.status:
             self.task = task
             self._since = self._answered
-            self._observer.changed(task)
+            self.observer.changed(task)
         if task.status is TaskStatus.QUEUED and self._answered >= self._ask_position:
             try:
                 position = times.read(self._provider.metrics(task.id)).position
@@ -293,7 +300,7 @@ class Execution:
             self._ask_position = self._answered + max(least, part * (self._answered - self._since))
             if position != self._position:
                 self._position = position
-                self._observer.moved(position)
+                self.observer.moved(position)
 
     def _id(self) -> str:
         if self.task_id is None:

@@ -6,6 +6,7 @@ there), and what speaks HTTP only once the input is known to be good.
 
     arguments   the command line
     crew, work  all inputs of a call; one input's way
+    session     which session it is in: the job's, or one that is opened
     execute     the task: submitted, waited for, cancelled (the Python API's, too)
     payload, overrides, output, record   what is read, changed, written, remembered
     voice, line                          what people read
@@ -79,6 +80,7 @@ def _run(options: Options, environ: Mapping[str, str], voice: Voice, signals: En
         voice.close()
         if place is not None:
             summary.end(code, message)
+            summary.name_session()
             try:
                 place.write([summary.text()])
             except OutputError as error:
@@ -103,7 +105,7 @@ def _execute(
         from qpu_slurm.tasks.dry_run import dry_run  # noqa: PLC0415 - seldom
 
         return dry_run(bench, summary)
-    qpu.session()
+    qpu.may_execute()
     if options.records:
         _make_directories(options)
     return Crew(bench, summary).run()

@@ -30,6 +30,7 @@ class TaskSummary(msgspec.Struct, kw_only=True):
         message: What went wrong, in one sentence; empty if nothing did.
         program_id: `sampler`, `estimator` or `executor`.
         task_id: The service's id; None if nothing was submitted.
+        session_id: The session that the task is in.
         tags: The task's.
         submitted_at: When this call submitted it, by the clock of the node.
         total_seconds: From the submission to the result in its place, or to the end in another way.
@@ -45,6 +46,7 @@ class TaskSummary(msgspec.Struct, kw_only=True):
     message: str = ""
     program_id: str | None = None
     task_id: str | None = None
+    session_id: str | None = None
     tags: tuple[str, ...] = ()
     submitted_at: datetime | None = None
     total_seconds: float | None = None
@@ -138,7 +140,7 @@ class Summary(msgspec.Struct, kw_only=True):
         version: Of this form; another key is no other version.
         qpu: As in `--qpu`.
         backend: The service's name of it.
-        session_id: The session that the tasks ran in.
+        session_id: The session that the last task ran in; without a task, the one that the job has.
         slurm_job_id: The job's.
         exit_code: task_runner's.
         exit_reason: `Exit.reason`.
@@ -163,6 +165,11 @@ class Summary(msgspec.Struct, kw_only=True):
     def end(self, code: Exit, message: str = "") -> None:
         """Write down how the call ended."""
         self.exit_code, self.exit_reason, self.message = int(code), code.reason, message
+
+    def name_session(self) -> None:
+        """Write down the session, if a task has shown which one it is."""
+        sessions = [task.session_id for task in self.tasks if task.session_id]
+        self.session_id = sessions[-1] if sessions else self.session_id
 
     def text(self) -> bytes:
         """Write it as JSON."""

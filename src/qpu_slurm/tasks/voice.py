@@ -105,7 +105,9 @@ class Voice:
         while self._line and self._next_tick < end:
             time.sleep(max(self._next_tick - time.monotonic(), 0))
             self.refresh()
-        time.sleep(max(end - time.monotonic(), 0))
+        left = end - time.monotonic()
+        if left > 0:  # sleeping for no time at all takes some
+            time.sleep(left)
 
     def refresh(self) -> None:
         """Write the line anew."""
@@ -182,6 +184,15 @@ class TaskVoice(Observer):
                 self.error(line)
         if not isinstance(error, QpuSlurmError):
             self._voice.trace(error)
+
+    def session_opened(self, session_id: str, instead_of: str | None) -> None:
+        """Say that there is another session than the job had."""
+        why = f", since {instead_of} takes no more tasks" if instead_of else ""
+        self.say(f"opened session {session_id}{why}")
+
+    def refused(self, session_id: str) -> None:  # noqa: ARG002 - it is named when another one is opened
+        """Keep in mind that there is no task yet."""
+        self.fate = _NOTHING
 
     def submitting(self) -> None:
         """Keep in mind that there may be a task."""

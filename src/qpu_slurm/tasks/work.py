@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from qpu_slurm import providers
-from qpu_slurm.errors import NotFound, ServiceError
+from qpu_slurm.errors import Refused, ServiceError
 from qpu_slurm.providers.base import TaskStatus
 from qpu_slurm.tasks import overrides, payload, times
 from qpu_slurm.tasks.arguments import STDIO
@@ -22,6 +22,7 @@ from qpu_slurm.tasks.execute import Execution, new_tags
 from qpu_slurm.tasks.exits import Exit, exit_of
 from qpu_slurm.tasks.output import Output
 from qpu_slurm.tasks.record import Record
+from qpu_slurm.tasks.session import JobSession
 from qpu_slurm.tasks.summary import ALREADY_DONE, TaskSummary
 
 if TYPE_CHECKING:
@@ -61,9 +62,9 @@ class Bench:
         self.signals = signals
 
     @cached_property
-    def session_id(self) -> str:
-        """The session that the job holds."""
-        return self.qpu.session()
+    def session(self) -> JobSession:
+        """The session that the job's tasks run in."""
+        return JobSession(self.qpu, self.provider, self.environ)
 
     @cached_property
     def provider(self) -> Provider:
@@ -169,12 +170,12 @@ class Work:
             digest = overrides.fingerprint(task_input, bench.qpu.name)
             known = Record.read(self._place, digest)
             if known and known.proves(self._place):
-                self.summary.task_id = known.task_id
+                self.summary.task_id, self.summary.session_id = known.task_id, known.session_id
                 self.voice.fate = ""
                 self.voice.say(f"done before, by task {known.task_id}")
                 self._end(Exit.COMPLETED, reason=ALREADY_DONE)
                 return
-            self._record = Record(input_sha256=digest, task_id="", session_id=bench.session_id)
+            self._record = Record(input_sha256=digest, task_id="", session_id="")
         # Whether the result can be written is found out before anything is submitted.
         self._output = self._stack.enter_context(Output(self._place))
         execution = Execution(bench.provider, self.voice, timeout=options.timeout)
@@ -183,6 +184,7 @@ class Work:
         if known and self._goes_on(known):
             self._record = known
             execution.adopt(known.task_id)
+            self.summary.session_id = known.session_id
         else:
             self._submit(execution, task_input)
         self.summary.task_id = execution.task_id
@@ -196,21 +198,20 @@ class Work:
         self._begun_at = time.monotonic()
         # A signal between a request and its answer would leave a task behind whose id nobody knows.
         with bench.signals.held():
-            task_id = execution.submit(
-                task_input, session_id=bench.session_id, tags=tags, cost=bench.qpu.task_timeout
-            )
+            session_id = bench.session.submit(execution, task_input, tags=tags, cost=bench.qpu.task_timeout)
         self.summary.tags, self.summary.submitted_at = tags, datetime.now(UTC)
+        self.summary.session_id = session_id
         if self._record is not None:
-            self._record.task_id = task_id
+            self._record.task_id, self._record.session_id = execution.task_id or "", session_id
         self._write_record("submitted")
-        bench.voice.debug(f"backend {bench.qpu.backend}, session {bench.session_id}, tags {' '.join(tags)}")
+        bench.voice.debug(f"backend {bench.qpu.backend}, session {session_id}, tags {' '.join(tags)}")
 
     def _goes_on(self, known: Record) -> bool:
         """Tell whether a task that was submitted before may still bring a result."""
         try:
             status = self._bench.provider.task(known.task_id).status
-        except NotFound:
-            return False
+        except Refused:
+            return False  # it is gone, or was another job's, or another run's behind the gateway
         return status is TaskStatus.COMPLETED or not status.final
 
     def _take(self, task: Task) -> None:

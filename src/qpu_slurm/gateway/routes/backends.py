@@ -10,7 +10,7 @@ from aiohttp import web
 
 from qpu_slurm.gateway.answers import json_answer
 from qpu_slurm.gateway.gateway import GATEWAY
-from qpu_slurm.gateway.routes.common import client_headers, held, query_of, read_as, relay, same
+from qpu_slurm.gateway.routes.common import client_headers, held, own, query_of, read_as, relay
 
 if TYPE_CHECKING:
     from qpu_slurm.gateway.holders import Holder
@@ -43,7 +43,7 @@ async def list_backends(request: web.Request, holder: Holder) -> web.StreamRespo
 async def describe(request: web.Request, holder: Holder) -> web.StreamResponse:
     """Describe the QPU."""
     name, what = request.match_info["name"], request.match_info["what"]
-    same("backend", name, holder.qpu.backend)
+    own("backend", name, holder.qpu.backend)
     upstream = request.app[GATEWAY].upstream(holder.qpu.name)
     query, headers = query_of(request), client_headers(request)
     async with upstream.send("GET", "backends", name, what, query=query, headers=headers) as answer:

@@ -209,11 +209,11 @@ def passed_on(answer: aiohttp.ClientResponse, body: bytes) -> ApiError:
     )
 
 
-def same(what: str, asked: str, own: str) -> None:
+def own(what: str, asked: str, *owned: str) -> None:
     """Make sure that a job asks for what is its own.
 
     Raises:
-        ApiError: It does not.
+        ApiError: It does not; it is told the last of what is.
     """
-    if asked != own:
-        raise forbidden(f"The {what} {asked[:64]!r} is not this job's; its own is {own!r}.")
+    if asked not in owned:
+        raise forbidden(f"The {what} {asked[:64]!r} is not this job's; its own is {owned[-1]!r}.")

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -10,18 +12,21 @@ import structlog
 from aiohttp import web
 
 from qpu_slurm import munge
-from qpu_slurm.errors import QpuSlurmError, Refused, UserMistake
+from qpu_slurm.errors import JournalError, QpuSlurmError, Refused, UserMistake
 from qpu_slurm.gateway import messages
 from qpu_slurm.gateway.answers import ApiError
 from qpu_slurm.gateway.gateway import GATEWAY
+from qpu_slurm.gateway.messages import StepEnd, StepStart
 from qpu_slurm.gateway.routes.common import small_body
 from qpu_slurm.gateway.usage import account_for
 from qpu_slurm.leases.model import LeaseRequest
+from qpu_slurm.slurm.job import STEP
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from qpu_slurm.gateway.gateway import Gateway
+    from qpu_slurm.leases.model import Lease
 
     Answer = Callable[[web.Request, Gateway, bytes, int], Awaitable[object]]
 
@@ -62,11 +67,7 @@ def signed(handler: Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
 async def acquire(_: web.Request, gateway: Gateway, body: bytes, uid: int) -> object:
     """Open the sessions of a job that is about to start."""
     _need_slurm(gateway, uid)
-    try:
-        wanted = messages.decode(body, LeaseRequest)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise UserMistake(f"The gateway does not understand what is asked for: {error}.") from None
-    return await gateway.apart(gateway.broker.acquire, wanted)
+    return await gateway.apart(gateway.broker.acquire, _read(body, LeaseRequest))
 
 
 @ROUTES.delete(f"{_JOB}/leases")
@@ -84,11 +85,59 @@ async def release(request: web.Request, gateway: Gateway, _: bytes, uid: int) ->
 @signed
 async def keys(request: web.Request, gateway: Gateway, _: bytes, uid: int) -> object:
     """Give a job's keys to its user, or to Slurm."""
+    return _keys(gateway, _job(request), uid)
+
+
+@ROUTES.post(f"{_JOB}/steps")
+@signed
+async def step_started(request: web.Request, gateway: Gateway, body: bytes, uid: int) -> object:
+    """Write down that a step starts, and give it its job's keys."""
+    start = _read(body, StepStart)
     job_id = _job(request)
+    keys = _keys(gateway, job_id, uid)
+    if keys:
+        write = gateway.journal.history.step_started
+        _later(gateway, partial(write, job_id, start.step, start.name, _time(start.seconds_ago)))
+    return keys
+
+
+@ROUTES.delete(f"{_JOB}/steps/{{step:{STEP.pattern}}}")
+@signed
+async def step_ended(request: web.Request, gateway: Gateway, _: bytes, uid: int) -> object:
+    """Write down that a step has ended."""
+    try:
+        end = msgspec.convert(dict(request.query), StepEnd, strict=False)
+    except msgspec.ValidationError as error:
+        raise UserMistake(f"The gateway does not understand when the step has ended: {error}.") from None
+    job_id = _job(request)
+    lease = gateway.holders.of_late(job_id)
+    if lease is not None:
+        _need_user(gateway, job_id, uid, lease)
+        write = gateway.journal.history.step_ended
+        _later(gateway, partial(write, job_id, request.match_info["step"], _time(end.ago)))
+    return None
+
+
+def _keys(gateway: Gateway, job_id: int, uid: int) -> messages.Keys:
     holders = gateway.holders.of_job(job_id)
-    if uid not in gateway.trusted and any(holder.lease.user_id != uid for holder in holders):
-        raise Refused(f"Job {job_id} is not a job of user {uid}.")
+    _need_user(gateway, job_id, uid, *(holder.lease for holder in holders))
     return {holder.qpu.name: gateway.keys.key(holder.lease).reveal() for holder in holders}
+
+
+def _time(seconds_ago: float) -> datetime:
+    return datetime.now(UTC) - timedelta(seconds=seconds_ago)
+
+
+def _later(gateway: Gateway, write: Callable[[], None]) -> None:
+    """Write something down for which no step waits: a journal that is busy or broken fails none."""
+
+    async def written() -> None:
+        try:
+            await gateway.apart(write)
+        except JournalError as error:
+            _log.warning("a step is not in the journal", why=str(error))
+
+    gateway.later(written())
 
 
 async def _caller(request: web.Request, gateway: Gateway, body: bytes) -> int:
@@ -109,9 +158,21 @@ async def _caller(request: web.Request, gateway: Gateway, body: bytes) -> int:
     return caller.uid
 
 
+def _read(body: bytes, type_: type[T]) -> T:
+    try:
+        return messages.decode(body, type_)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UserMistake(f"The gateway does not understand what is asked for: {error}.") from None
+
+
 def _need_slurm(gateway: Gateway, uid: int) -> None:
     if uid not in gateway.trusted:
         raise Refused(f"Only Slurm's own user and root may do this; user {uid} may not.")
+
+
+def _need_user(gateway: Gateway, job_id: int, uid: int, *leases: Lease) -> None:
+    if uid not in gateway.trusted and any(lease.user_id != uid for lease in leases):
+        raise Refused(f"Job {job_id} is not a job of user {uid}.")
 
 
 def _job(request: web.Request) -> int:

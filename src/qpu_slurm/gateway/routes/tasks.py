@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiohttp import web
 
-from qpu_slurm.gateway.answers import ApiError, Cut, forbidden, json_answer, too_large
+from qpu_slurm.gateway.answers import ApiError, Cut, forbidden, invalid, json_answer, too_large
 from qpu_slurm.gateway.gateway import GATEWAY
 from qpu_slurm.gateway.routes.common import (
     SMALL,
@@ -25,10 +25,11 @@ from qpu_slurm.gateway.routes.common import (
 from qpu_slurm.gateway.submission import Submission
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from qpu_slurm.gateway.gateway import Gateway
     from qpu_slurm.gateway.holders import Holder
+    from qpu_slurm.gateway.upstream import Query, Upstream
 
 ROUTES = web.RouteTableDef()
 
@@ -53,9 +54,20 @@ _FILTERS = frozenset(
 )
 
 
+_PAGE = 200
+_MOST = 10_000
+"""How many tasks a listing may reach back to, where it has to be joined here."""
+
+
 class _Task(msgspec.Struct):
     id: str
     session_id: str | None = None
+    created: str = ""
+
+
+class _Listing(msgspec.Struct):
+    jobs: list[msgspec.Raw]
+    count: int = 0
 
 
 class _Tags(msgspec.Struct):
@@ -93,7 +105,7 @@ async def submit(request: web.Request, holder: Holder) -> web.StreamResponse:
             raise submission.refusal from None
         raise
     if answer.status in range(200, 300):
-        _learn(gateway, holder, document)
+        _learn(gateway, holder, submission.session_id, document)
         gateway.metrics.tasks.labels(holder.qpu.name).inc()
         gateway.metrics.input_bytes.labels(holder.qpu.name).inc(submission.size)
     passed = {
@@ -105,14 +117,16 @@ async def submit(request: web.Request, holder: Holder) -> web.StreamResponse:
 @ROUTES.get("/jobs")
 @held
 async def list_tasks(request: web.Request, holder: Holder) -> web.StreamResponse:
-    """List the tasks of the lease's session."""
-    if holder.lease.session_id is None:
-        return json_answer({"jobs": [], "count": 0, "limit": 0, "offset": 0})
-    gateway = request.app[GATEWAY]
+    """List the tasks of the lease's sessions."""
+    asked = set(request.query.getall("session_id", []))
+    sessions = [session_id for session_id in holder.sessions if asked <= {session_id}]
+    upstream = request.app[GATEWAY].upstream(holder.qpu.name)
     query = [(name, value) for name, value in query_of(request) if name in _FILTERS]
-    query.append(("session_id", holder.lease.session_id))
     headers = client_headers(request)
-    async with gateway.upstream(holder.qpu.name).send("GET", "jobs", query=query, headers=headers) as answer:
+    if len(sessions) != 1:
+        return json_answer(await _tasks_of(upstream, sessions, query, headers))
+    query.append(("session_id", sessions[0]))
+    async with upstream.send("GET", "jobs", query=query, headers=headers) as answer:
         return await relay(request, answer)
 
 
@@ -166,27 +180,60 @@ async def _checked(
     yield held_back
 
 
+async def _tasks_of(
+    upstream: Upstream, sessions: Sequence[str], query: Query, headers: Mapping[str, str]
+) -> dict[str, object]:
+    """List the tasks of several sessions, which the service lists one by one, as if they were one."""
+    limit, offset = _number(query, "limit", _PAGE), _number(query, "offset", 0)
+    rest = [(name, value) for name, value in query if name not in {"limit", "offset", "skip"}]
+    found: list[msgspec.Raw] = []
+    count = 0
+    for session_id in sessions:
+        page = [*rest, ("session_id", session_id), ("limit", str(offset + limit))]
+        own = {**headers, "Accept-Encoding": "identity"}
+        async with upstream.send("GET", "jobs", query=page, headers=own) as answer:
+            listing = await read_as(answer, _Listing)
+        found += listing.jobs
+        count += listing.count
+    ascending = dict(query).get("sort", "").upper() == "ASC"
+    found.sort(key=lambda task: msgspec.json.decode(task, type=_Task).created, reverse=not ascending)
+    return {"jobs": found[offset : offset + limit], "count": count, "limit": limit, "offset": offset}
+
+
+def _number(query: Query, name: str, default: int) -> int:
+    """Read a number of the query.
+
+    Raises:
+        ApiError: It is none, or too large.
+    """
+    text = dict(query).get(name, str(default))
+    if not (text.isascii() and text.isdigit() and int(text[:10]) <= _MOST):
+        raise invalid(f"{name} is no number from 0 to {_MOST}")
+    return int(text)
+
+
 async def _owned(gateway: Gateway, holder: Holder, task_id: str) -> None:
-    """Make sure that a task is the job's: that it is in the lease's session.
+    """Make sure that a task is the job's: that it is in one of the lease's sessions.
 
     Raises:
         ApiError: It is not, or there is none.
     """
-    own, qpu = holder.session(), holder.qpu.name
+    holder.newest()
+    qpu = holder.qpu.name
     session_id = gateway.tasks.session(qpu, task_id)
     if session_id is None:
         query = [("exclude_params", "true")]
         async with gateway.upstream(qpu).send("GET", "jobs", task_id, query=query) as answer:
             session_id = (await read_as(answer, _Task)).session_id or ""
         gateway.tasks.learn(qpu, task_id, session_id)
-    if session_id != own:
+    if session_id not in holder.sessions:
         raise forbidden(f"The task {task_id!r} is not this job's.")
 
 
-def _learn(gateway: Gateway, holder: Holder, document: bytes) -> None:
+def _learn(gateway: Gateway, holder: Holder, session_id: str, document: bytes) -> None:
     """Remember a task that was submitted, so that nobody has to ask whose it is."""
     try:
         task_id = msgspec.json.decode(document, type=_Task).id
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return
-    gateway.tasks.learn(holder.qpu.name, task_id, holder.session())
+    gateway.tasks.learn(holder.qpu.name, task_id, session_id)

@@ -9,15 +9,16 @@ in one of the API's versions are optional here.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
+from urllib3.exceptions import HTTPError
 
 from qpu_slurm.errors import NotFound, Refused, ServiceError, Unavailable
 
 if TYPE_CHECKING:
-    import requests
+    from urllib3 import BaseHTTPResponse
 
 MAX_BYTES = 16 << 20
 """More than any answer has that is not a result."""
@@ -56,6 +57,7 @@ class SessionDocument(msgspec.Struct):
     state: str = ""
     accepting_jobs: bool | None = None
     started_at: str | None = None
+    max_ttl: float | None = None
 
 
 class Workload(msgspec.Struct):
@@ -121,11 +123,11 @@ class _Errors(msgspec.Struct):
     errorMessage: str | None = None  # noqa: N815 - IAM's name
 
 
-def read(response: requests.Response) -> bytes:
+def read(response: BaseHTTPResponse) -> bytes:
     """Read an answer's body.
 
     Raises:
-        requests.RequestException: The connection broke.
+        urllib3.exceptions.HTTPError: The connection broke.
         msgspec.DecodeError: It is larger than any answer should be.
     """
     body = read_some(response, MAX_BYTES + 1)
@@ -134,28 +136,33 @@ def read(response: requests.Response) -> bytes:
     return body
 
 
-def read_some(response: requests.Response, limit: int) -> bytes:
+def read_some(response: BaseHTTPResponse, limit: int) -> bytes:
     """Read an answer's first bytes, `limit` of them at most.
 
     Raises:
-        requests.RequestException: The connection broke.
+        urllib3.exceptions.HTTPError: The connection broke.
     """
     body = bytearray()
-    for piece in response.iter_content(_CHUNK):
+    for piece in response.stream(_CHUNK, decode_content=True):
         body += piece
         if len(body) >= limit:
             break
     return bytes(body[:limit])
 
 
-def error_of(response: requests.Response) -> ServiceError:
-    """Make an error of an answer that is none, in the service's words where it gave any."""
-    status = response.status_code
+def error_of(response: BaseHTTPResponse, what: str) -> ServiceError:
+    """Make an error of an answer that is none, in the service's words where it gave any.
+
+    Args:
+        response: The answer.
+        what: The request.
+    """
+    status = response.status
     try:
         errors = msgspec.json.decode(read(response), type=_Errors)
         first = errors.errors[0] if errors.errors else _Error(errors.errorCode, errors.errorMessage)
-    except (msgspec.DecodeError, UnicodeDecodeError, OSError):
-        # No JSON, or a connection that broke (requests' errors are OSErrors): the status has to do.
+    except (msgspec.DecodeError, UnicodeDecodeError, HTTPError):
+        # No JSON, or a connection that broke: the status has to do.
         first = _Error()
     kind: type[ServiceError] = Refused
     if status == 404 and first.message:  # noqa: PLR2004 - Not Found, as the service says it, not some proxy
@@ -163,8 +170,7 @@ def error_of(response: requests.Response) -> ServiceError:
     elif status in _TOO_EARLY_OR_MANY or status >= 500:  # noqa: PLR2004 - the server's own fault
         kind = Unavailable
     return kind(
-        quote(first.message or "")
-        or f"{response.request.method} {response.request.path_url} was answered with {status}.",
+        quote(first.message or "") or f"{what} was answered with {status}.",
         status=status,
         code=_number(first.code),
         advice=quote(first.solution or ""),
@@ -184,6 +190,14 @@ def time_of(text: str | None) -> datetime | None:
     except ValueError:
         return None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def later(time: datetime | None, seconds: float | None) -> datetime | None:
+    """Add seconds to a time; None where there is none, or no end."""
+    try:
+        return None if time is None or seconds is None else time + timedelta(seconds=seconds)
+    except (OverflowError, ValueError):
+        return None
 
 
 def _number(code: int | str | None) -> int | None:

@@ -11,36 +11,44 @@
 urllib3's own retries know neither a deadline over several tries nor what to look up, so they are off; its
 reading of Retry-After is used. Between two tries there is a pause that doubles, with jitter, or what the
 service asks for.
+
+What requests would add to urllib3 is none of what is needed here, and takes as long again: at the start of
+every hook and of every task_runner, and with each request. What is in the environment is heeded as it does.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
+import os
 import random
 import ssl
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from urllib.parse import urlencode
 
 import msgspec
-import requests
-from requests.auth import AuthBase
-from urllib3.exceptions import InvalidHeader, MaxRetryError, NewConnectionError
-from urllib3.util import Retry
+from urllib3 import PoolManager, ProxyManager
+from urllib3 import exceptions as errors
+from urllib3.util import Retry, Timeout
 
 from qpu_slurm import __version__
 from qpu_slurm.errors import AnswerLost, Refused, ServiceError, Unavailable
 from qpu_slurm.providers.ibm.answers import error_of, quote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
+    from urllib3 import BaseHTTPResponse
+
+    from qpu_slurm.providers.base import Pieces
     from qpu_slurm.secret import Secret
 
-    Body = bytes | Iterable[bytes]
+    Body = bytes | Pieces
 
 T = TypeVar("T")
 
@@ -48,6 +56,9 @@ CLIENT = f"qpu_slurm/{__version__}"
 
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 10.0
+
+_CONNECTIONS = 10
+"""How many are kept, where threads share a provider."""
 
 _SUCCESS = range(200, 300)
 _UNAUTHORIZED = 401
@@ -111,6 +122,11 @@ class Http:
         patience: How long is waited.
         credential: What requests are authorized by; None for none.
         deadline: When everything gives up at the latest, on the monotonic clock.
+        beside: Another one: where both go to the same server, they share connections.
+
+    Attributes:
+        server: The base's scheme, nothing, and the host with its port.
+        pool: The connections.
     """
 
     def __init__(
@@ -121,20 +137,24 @@ class Http:
         patience: Patience,
         credential: Credential | None = None,
         deadline: float | None = None,
+        beside: Http | None = None,
     ) -> None:
         self._base = base.rstrip("/")
         self._patience = patience
         self._credential = credential
         self._deadline = deadline
-        self._session = requests.Session()
-        self._session.headers.update({"User-Agent": CLIENT, **headers})
+        self.server = self._base.split("/", 3)[:3]
+        self.pool: PoolManager = (
+            beside.pool if beside is not None and beside.server == self.server else _pool(self._base)
+        )
+        self._headers = {"User-Agent": CLIENT, "Accept-Encoding": "gzip, deflate", **headers}
         self._skew = timedelta()
 
     def call(
         self,
         method: str,
         path: str,
-        take: Callable[[requests.Response], T],
+        take: Callable[[BaseHTTPResponse], T],
         *,
         params: Mapping[str, str | list[str]] | None = None,
         body: Body | None = None,
@@ -147,10 +167,10 @@ class Http:
         Args:
             method: The HTTP method.
             path: The path, its parts quoted.
-            take: Reads the answer (its body is streamed). It may raise as requests and msgspec do: the
+            take: Reads the answer (its body is streamed). It may raise as urllib3 and msgspec do: the
                 answer then counts as lost.
             params: The URL's query.
-            body: What to send: JSON, or what the session's headers say.
+            body: What to send: JSON, or what the headers say.
             once: Whether it must take effect no more than once.
             give_up: When to give up, if that is earlier than otherwise.
             read: Seconds to wait for the answer, if that is not what `Patience` says.
@@ -172,16 +192,16 @@ class Http:
             asked_pause = None
             try:
                 response = self._send(request, token, give_up)
-                if response.status_code in _SUCCESS:
+                if response.status in _SUCCESS:
                     return _taken(response, take)
-                with response:
-                    if response.status_code == _UNAUTHORIZED and token and self._credential and not renewed:
+                with finished(response):
+                    if response.status == _UNAUTHORIZED and token and self._credential and not renewed:
                         renewed = True
                         self._credential.renew(token)
                         continue
                     asked_pause = _asked_pause(response)
-                    error = error_of(response)
-            except (requests.RequestException, msgspec.DecodeError, UnicodeDecodeError) as broken:
+                    error = error_of(response, what)
+            except (errors.HTTPError, msgspec.DecodeError, ValueError) as broken:
                 error = _error_of_exception(what, broken)
             if not isinstance(error, Unavailable):
                 raise error
@@ -209,42 +229,51 @@ class Http:
         """Return a time of our clock as the service's shows it, as far as its answers have told."""
         return local + self._skew
 
-    def _send(self, request: _Request, token: Secret | None, give_up: float) -> requests.Response:
+    def _send(self, request: _Request, token: Secret | None, give_up: float) -> BaseHTTPResponse:
         left = max(give_up - time.monotonic(), 0.01)
-        response = self._session.request(
+        headers = dict(self._headers)
+        if token:
+            headers["Authorization"] = f"Bearer {token.reveal()}"
+        if request.body is not None:
+            headers["Content-Length"] = str(len(request.body))
+        query = f"?{urlencode(request.params, doseq=True)}" if request.params else ""
+        response = self.pool.urlopen(
             request.method,
-            self._base + request.path,
-            params=request.params,
-            data=request.body,
-            auth=_Bearer(token),
-            timeout=(min(self._patience.connect, left), min(request.read or self._patience.read, left)),
-            stream=True,
-            allow_redirects=False,
+            self._base + request.path + query,
+            body=request.body,
+            headers=headers,
+            timeout=Timeout(
+                connect=min(self._patience.connect, left),
+                read=min(request.read or self._patience.read, left),
+            ),
+            preload_content=False,
+            retries=False,
+            redirect=False,
         )
-        if self._session.trust_env:
-            # Proxies and certificates are looked up in the environment once, and not with every request.
-            found = self._session.merge_environment_settings(self._base, {}, None, None, None)
-            self._session.proxies, self._session.verify = found["proxies"], found["verify"]
-            self._session.trust_env = False
         self._note_clock(response)
         return response
 
-    def _note_clock(self, response: requests.Response) -> None:
+    def _note_clock(self, response: BaseHTTPResponse) -> None:
         """Learn how far the service's clock is ahead of ours; to a second, which is what it tells."""
         with suppress(KeyError, ValueError, TypeError):
             self._skew = parsedate_to_datetime(response.headers["Date"]).astimezone(UTC) - datetime.now(UTC)
 
 
-class _Bearer(AuthBase):
-    """Authorizes a request; without a token, keeps requests from looking for one in ~/.netrc."""
+def _pool(base: str) -> PoolManager:
+    """Return what keeps connections: to a proxy, where the environment names one for this service."""
+    settings: dict[str, Any] = {"maxsize": _CONNECTIONS}
+    if base.startswith("https:"):
+        # Only now: it takes longer than its use.
+        from certifi import where  # noqa: PLC0415
 
-    def __init__(self, token: Secret | None) -> None:
-        self._token = token
+        authorities = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or where()
+        settings["ca_cert_dir" if Path(authorities).is_dir() else "ca_certs"] = authorities
+    if any(name.lower().endswith("_proxy") for name in os.environ):
+        from requests.utils import get_environ_proxies, select_proxy  # noqa: PLC0415 - likewise
 
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._token:
-            request.headers["Authorization"] = f"Bearer {self._token.reveal()}"
-        return request
+        if proxy := select_proxy(base, get_environ_proxies(base)):
+            return ProxyManager(proxy, **settings)
+    return PoolManager(**settings)
 
 
 def unavailable(error: ServiceError) -> Unavailable:
@@ -258,48 +287,63 @@ def backoff(attempt: int) -> float:
     return longest * random.uniform(0.5, 1)  # noqa: S311 - jitter, no secret
 
 
-def _taken(response: requests.Response, take: Callable[[requests.Response], T]) -> T:
+def _taken(response: BaseHTTPResponse, take: Callable[[BaseHTTPResponse], T]) -> T:
     """Return what is made of an answer, which is then done with, unless it is what is taken."""
+    taken = None
     try:
         taken = take(response)
-    except BaseException:
-        response.close()
-        raise
-    if taken is not response:
-        response.close()
+    finally:
+        if taken is not response:
+            _finish(response)
     return taken
 
 
-def _asked_pause(response: requests.Response) -> float | None:
+@contextmanager
+def finished(response: BaseHTTPResponse) -> Iterator[None]:
+    """Be done with an answer after the block."""
+    try:
+        yield
+    finally:
+        _finish(response)
+
+
+def _finish(response: BaseHTTPResponse) -> None:
+    """Give an answer's connection back; close it if there is more to come, which nobody wants."""
+    if response.closed:
+        response.release_conn()
+    else:
+        response.close()
+
+
+def _asked_pause(response: BaseHTTPResponse) -> float | None:
     """Return the seconds that the service asks us to wait, if it does."""
-    with suppress(KeyError, InvalidHeader, ValueError, OverflowError):
+    with suppress(KeyError, errors.InvalidHeader, ValueError, OverflowError):
         return float(_retry_after.parse_retry_after(response.headers["Retry-After"]))
     return None
 
 
 def _error_of_exception(what: str, error: Exception) -> ServiceError:
-    """Make an error of what requests or msgspec raised: was the request sent, and may it be sent again?"""
+    """Make an error of what urllib3 or msgspec raised: was the request sent, and may it be sent again?"""
     reason = _reason(error)
     if isinstance(reason, ssl.SSLCertVerificationError):
         return Refused(
             f"No secure connection for {what}: {quote(str(reason))}.",
             advice="Look at the endpoint in the configuration, and at the certificates of this machine.",
         )
-    unsent = requests.ConnectTimeout | requests.exceptions.ProxyError
-    if isinstance(error, unsent) or isinstance(reason, NewConnectionError):
+    if isinstance(error, errors.ConnectTimeoutError | errors.NewConnectionError | errors.ProxyError):
         return Unavailable(f"The service cannot be reached for {what}: {_short(reason)}.")
-    lost = requests.Timeout | requests.ConnectionError | requests.exceptions.ChunkedEncodingError
-    if isinstance(error, lost | requests.exceptions.ContentDecodingError):
+    lost = errors.TimeoutError | errors.ProtocolError | errors.SSLError | errors.DecodeError
+    if isinstance(error, lost):
         return AnswerLost(f"The answer to {what} was lost: {_short(reason)}.")
-    if isinstance(error, requests.RequestException):
-        return Refused(f"{what} cannot be sent: {quote(str(error))}.")
-    return AnswerLost(f"The answer to {what} makes no sense: {quote(str(error))}.")
+    if isinstance(error, msgspec.DecodeError | UnicodeDecodeError):
+        return AnswerLost(f"The answer to {what} makes no sense: {quote(str(error))}.")
+    return Refused(f"{what} cannot be sent: {quote(str(error))}.")
 
 
 def _reason(error: BaseException) -> BaseException:
-    """Return what is at the bottom of an exception that requests wrapped around urllib3's."""
+    """Return what is at the bottom of an exception that urllib3 wrapped around the system's."""
     while True:
-        inner = error.reason if isinstance(error, MaxRetryError) else (error.args or (None,))[-1]
+        inner = error.__cause__ or (error.args or (None,))[-1]
         if not isinstance(inner, BaseException):
             return error
         error = inner

@@ -15,7 +15,7 @@ from qpu_slurm.providers.ibm import answers
 from qpu_slurm.secret import Secret
 
 if TYPE_CHECKING:
-    import requests
+    from urllib3 import BaseHTTPResponse
 
     from qpu_slurm.providers.ibm.http import Http
 
@@ -81,5 +81,5 @@ class IamToken:
         return _Token(Secret(answer.access_token), asked + lifetime * (1 - _LAST_PART))
 
 
-def _take(response: requests.Response) -> answers.Token:
+def _take(response: BaseHTTPResponse) -> answers.Token:
     return msgspec.json.decode(answers.read(response), type=answers.Token)

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
 
 import msgspec
-import requests
+from urllib3.exceptions import HTTPError
 
 from qpu_slurm.errors import NotFound, Refused, ServiceError, Unavailable
 from qpu_slurm.providers.base import QpuStatus, Session, SessionState, Task, TaskStatus
 from qpu_slurm.providers.ibm import answers
-from qpu_slurm.providers.ibm.http import CLIENT, Http, Patience, backoff
+from qpu_slurm.providers.ibm.http import CLIENT, Http, Patience, backoff, finished
 from qpu_slurm.providers.ibm.iam import IamToken
 from qpu_slurm.providers.ibm.once import once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
+
+    from urllib3 import BaseHTTPResponse
 
     from qpu_slurm.providers.base import Access, Pieces
 
@@ -40,6 +42,8 @@ _PAGES = 20
 _STALLS = 2
 _CLOCK_STEP = timedelta(seconds=2)
 """The service tells its time to a second, and so do listings."""
+_CLOCK_DOUBT = timedelta(minutes=5)
+"""How far its clock may be from ours, before its first answer has told."""
 
 _STATUSES = {
     "queued": TaskStatus.QUEUED,
@@ -87,6 +91,7 @@ class QuantumComputeService:
             patience=self._patience,
             credential=IamToken(iam, access.api_key),
             deadline=deadline,
+            beside=iam,  # a gateway is both
         )
 
     def status(self) -> QpuStatus:
@@ -168,6 +173,22 @@ class QuantumComputeService:
                 found.append(msgspec.structs.replace(session, created_at=created))
         return found
 
+    def sessions_of_tasks(self, tag: str, *, since: datetime | None = None) -> Iterator[str]:
+        """List the sessions of the tasks that have a tag; see the protocol."""
+        seen = set()
+        query: dict[str, str | list[str]] = {"exclude_params": "true", "tags": [tag], "limit": str(_PAGE)}
+        if since is not None:
+            query["created_after"] = (self._http.service_time(since) - _CLOCK_DOUBT).isoformat()
+        for page in range(_PAGES):
+            query["offset"] = str(page * _PAGE)
+            jobs = self._http.call("GET", "/jobs", _json(answers.Jobs), params=query).jobs
+            for job in jobs:
+                if job.session_id and job.session_id not in seen and tag in (job.tags or [tag]):
+                    seen.add(job.session_id)
+                    yield job.session_id
+            if len(jobs) < _PAGE:
+                return
+
     # Tasks.
 
     def submit(
@@ -222,11 +243,11 @@ class QuantumComputeService:
             response = self._http.call("GET", path, _keep)
             before = delivered
             try:
-                with response:
-                    for piece in _skip(response.iter_content(_PIECE), delivered):
+                with finished(response):
+                    for piece in _skip(response.stream(_PIECE, decode_content=True), delivered):
                         delivered += len(piece)
                         yield piece
-            except requests.RequestException as error:
+            except HTTPError as error:
                 stalled = 0 if delivered > before else stalled + 1
                 if stalled > _STALLS:
                     why = f"after {delivered} bytes: {answers.quote(str(error))}"
@@ -268,12 +289,14 @@ class QuantumComputeService:
         state = SessionState(document.state) if document.state in _STATES else SessionState.OPEN
         closed = state is SessionState.CLOSED
         accepting = not closed if document.accepting_jobs is None else document.accepting_jobs
+        created_at = answers.time_of(document.started_at)
         return Session(
             id=document.id,
             backend=document.backend_name or self._access.backend,
             state=state,
             accepting_tasks=accepting and not closed,
-            created_at=answers.time_of(document.started_at),
+            created_at=created_at,
+            ends_at=answers.later(created_at, document.max_ttl),
         )
 
     def _end(self, session_id: str, method: str, path: str, body: bytes | None) -> None:
@@ -358,14 +381,14 @@ def _part(text: str) -> str:
     return quote(text, safe="") if text not in {".", ".."} else quote(text).replace(".", "%2E")
 
 
-def _json(type_: type[T]) -> Callable[[requests.Response], T]:
+def _json(type_: type[T]) -> Callable[[BaseHTTPResponse], T]:
     """Return what reads an answer as JSON of a type."""
     return lambda response: msgspec.json.decode(answers.read(response), type=type_)
 
 
-def _keep(response: requests.Response) -> requests.Response:
+def _keep(response: BaseHTTPResponse) -> BaseHTTPResponse:
     """Leave an answer to be read bit by bit; one without content counts as lost, and is asked for again."""
-    if response.status_code == _NO_CONTENT:
+    if response.status == _NO_CONTENT:
         raise msgspec.DecodeError("it has no content")
     return response
 

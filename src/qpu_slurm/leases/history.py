@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happened in leases: sessions and what they were used for, tasks, the job's steps.
+
+What an admin accounts for and what `qpu-slurm timeline` draws. Sessions are written by `Journal`, as they are
+opened and ended; what they were used for is written here, once the service has told.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from qpu_slurm.leases import rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from qpu_slurm.leases.database import Database
+
+
+class SessionUse(msgspec.Struct, frozen=True, kw_only=True):
+    """A session that a lease has, or had.
+
+    Attributes:
+        session_id: The service's id of it.
+        lease_id: Whose it is.
+        opened_at: When it was recorded.
+        ended_at: Since when it takes no more tasks; None while it does.
+        locked_seconds: How long it was active, which is what is paid for; None until the service has told.
+        executed_seconds: How long its tasks ran on the QPU; likewise.
+    """
+
+    session_id: str
+    lease_id: int
+    opened_at: datetime
+    ended_at: datetime | None
+    locked_seconds: float | None
+    executed_seconds: float | None
+
+
+class TaskUse(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that ran in a session, as the service tells once the session is over.
+
+    Attributes:
+        task_id: The service's id of it.
+        session_id: The session.
+        status: What became of it, in `TaskStatus`'s words.
+        created_at: When the service took it.
+        started_at: When it began to run; None if it never did, or the service does not say.
+        ended_at: When it was over; likewise.
+        seconds: How long it ran on the QPU.
+    """
+
+    task_id: str
+    session_id: str
+    status: str
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    seconds: float = 0.0
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """A step of a job, as the SPANK plugin reports it.
+
+    Attributes:
+        job_id: The job; of a heterogeneous job, the leader.
+        run: Which run of the job.
+        step: Slurm's id of it: `batch`, `interactive` or a number.
+        name: The program.
+        started_at: When it began.
+        ended_at: When it ended; None while it runs, or if nobody has told.
+    """
+
+    job_id: int
+    run: str
+    step: str
+    name: str
+    started_at: datetime
+    ended_at: datetime | None
+
+
+class History:
+    """The part of the journal that says what happened. All of it may raise `JournalError`.
+
+    Args:
+        database: The journal's file.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def sessions(self, lease_id: int) -> list[SessionUse]:
+        """Read the sessions that a lease has or had, the oldest first."""
+        query = "SELECT * FROM sessions WHERE lease_id = ? ORDER BY opened_at"
+        with self._database.reading() as db:
+            return [msgspec.convert(dict(row), SessionUse) for row in db.execute(query, (lease_id,))]
+
+    def unaccounted(self) -> list[SessionUse]:
+        """Read the sessions that have ended and of which the service has not told what they were used for."""
+        query = (
+            "SELECT * FROM sessions WHERE ended_at IS NOT NULL AND locked_seconds IS NULL ORDER BY ended_at"
+        )
+        with self._database.reading() as db:
+            return [msgspec.convert(dict(row), SessionUse) for row in db.execute(query)]
+
+    def account(self, session_id: str, *, locked: float, executed: float, tasks: Iterable[TaskUse]) -> None:
+        """Write down what a session was used for.
+
+        Args:
+            session_id: The session.
+            locked: Seconds that it was active.
+            executed: Seconds that its tasks ran.
+            tasks: Them.
+        """
+        with self._database.transaction() as db:
+            db.execute(
+                "UPDATE sessions SET locked_seconds = ?, executed_seconds = ? WHERE session_id = ?",
+                (locked, executed, session_id),
+            )
+            db.executemany(
+                "INSERT OR REPLACE INTO tasks (task_id, session_id, status, created_at, started_at, ended_at,"
+                " seconds) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        task.task_id,
+                        session_id,
+                        task.status,
+                        rows.text(task.created_at),
+                        rows.text(task.started_at),
+                        rows.text(task.ended_at),
+                        task.seconds,
+                    )
+                    for task in tasks
+                ],
+            )
+
+    def tasks(self, session_id: str) -> list[TaskUse]:
+        """Read the tasks that ran in a session, the oldest first."""
+        query = "SELECT * FROM tasks WHERE session_id = ? ORDER BY created_at, task_id"
+        with self._database.reading() as db:
+            return [msgspec.convert(dict(row), TaskUse) for row in db.execute(query, (session_id,))]
+
+    def step_started(self, job_id: int, step: str, name: str, started_at: datetime) -> None:
+        """Write down that a step of a job's newest run has begun; nothing for a job without a lease.
+
+        Args:
+            job_id: The job; of a heterogeneous job, the leader.
+            step: Slurm's id of the step.
+            name: The program.
+            started_at: When it began. Told twice, the first time counts.
+        """
+        with self._database.transaction() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO steps (job_id, run, step, name, started_at)"
+                " SELECT job_id, run, ?, ?, ? FROM leases WHERE job_id = ? ORDER BY id DESC LIMIT 1",
+                (step, name, rows.text(started_at), job_id),
+            )
+
+    def step_ended(self, job_id: int, step: str, ended_at: datetime) -> None:
+        """Write down that a step of a job's newest run has ended; nothing if nobody told that it began."""
+        with self._database.transaction() as db:
+            db.execute(
+                "UPDATE steps SET ended_at = ? WHERE job_id = ? AND step = ? AND ended_at IS NULL AND run ="
+                " (SELECT run FROM leases WHERE job_id = ? ORDER BY id DESC LIMIT 1)",
+                (rows.text(ended_at), job_id, step, job_id),
+            )
+
+    def steps(self, job_id: int, run: str) -> list[Step]:
+        """Read the steps of one run of a job, the oldest first."""
+        query = "SELECT * FROM steps WHERE job_id = ? AND run = ? ORDER BY started_at"
+        with self._database.reading() as db:
+            return [msgspec.convert(dict(row), Step) for row in db.execute(query, (job_id, run))]

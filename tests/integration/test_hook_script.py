@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the hook scripts hand on of the environment that Slurm gives them, in which users have written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from qpu_slurm.slurm.job import HookJob
+
+PLUGIN = Path(__file__).parents[2] / "plugin"
+
+HOOK = {
+    "SLURM_JOB_ID": b"17",
+    "SLURM_HET_JOB_ID": b"16",
+    "SLURM_JOB_UID": b"1000",
+    "SLURM_JOB_PARTITION": b"normal",
+    "SLURM_JOB_RESTART_COUNT": b"2",
+    "SPANK_QPU_SLURM_QPU": b"ibm_fez",
+    "SPANK_QPU_SLURM_HOLD": b"task",
+    "SPANK_QPU_SLURM_API_KEY": b"made-up-key",
+}
+
+LONGEST = 131_071
+"""How many bytes Linux gives one variable, name and all: Slurm itself cannot hand a longer one to a hook."""
+
+HOSTILE = {
+    "nothing": b"",
+    "no text": b"\xff\xfe\x80",
+    "a shell's": b"$(touch pwned)`touch pwned`';touch pwned;\"\\",
+    "options": b"--help -n %s\\n",
+    "blanks": b"  a\tb  ",
+    "lines": b"job\nSLURM_JOB_UID=0\n",
+}
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """Build the prolog as an admin does, around a command that writes down what it is started with."""
+    command = tmp_path / "qpu-slurm"
+    command.write_text(
+        f"#!/bin/sh\ncat /proc/$$/environ >{tmp_path}/environ\necho $* >{tmp_path}/arguments\n"
+    )
+    command.chmod(0o755)
+    built = tmp_path / "build" / "prolog.sh"
+    subprocess.run(
+        [
+            "/usr/bin/make",
+            "--silent",
+            f"BUILD={built.parent}",
+            f"QPU_SLURM={command}",
+            "CONFIG=/etc/c.toml",
+            str(built),
+        ],
+        cwd=PLUGIN,
+        check=True,
+        timeout=60,
+    )
+    return built
+
+
+def run(script: Path, environ: dict[str, bytes]) -> dict[str, bytes]:
+    """Run the hook; return the environment that qpu-slurm was started with, none if it was not."""
+    done = subprocess.run(
+        [script], env=environ, capture_output=True, cwd=script.parent, check=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == (b"", b"")
+    seen = script.parents[1] / "environ"
+    if not seen.exists():
+        return {}
+    entries = seen.read_bytes().rstrip(b"\0").split(b"\0")
+    return {os.fsdecode(name): value for name, _, value in (entry.partition(b"=") for entry in entries)}
+
+
+def test_qpu_slurm_starts_with_what_it_reads_and_no_more(script: Path) -> None:
+    forged = {"PYTHONPATH": b"/tmp", "SPANK_LD_PRELOAD": b"x", "BASH_ENV": b"/x", "ENV": b"/x"}
+    seen = run(script, HOOK | forged)
+    assert seen.items() >= HOOK.items()
+    assert seen.keys() - HOOK.keys() <= {"PATH", "LC_ALL", "PWD", "OLDPWD", "_", "SHLVL"}
+    assert (script.parents[1] / "arguments").read_text() == "--config /etc/c.toml hook prolog\n"
+
+
+@pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("name", ["SPANK_QPU_SLURM_HOLD", "SPANK_QPU_SLURM_QPU", "SPANK_QPU_SLURM_API_KEY"])
+def test_what_users_write_arrives_as_it_is_and_is_not_run(script: Path, name: str, value: bytes) -> None:
+    partition = {"SLURM_JOB_PARTITION": b"quantum"}  # in which a job may go without --qpu
+    seen = run(script, HOOK | partition | {name: value})
+    # A key has no line ends: it comes as one line, through a pipe.
+    expected = value.split(b"\n")[0] if name.endswith("KEY") else value
+    assert seen.items() >= (HOOK | partition | {name: expected}).items()
+    assert not list(script.parent.glob("pwned"))
+    environ = {key: os.fsdecode(text) for key, text in seen.items()}
+    assert HookJob.from_environ(environ).hold in {"task", None}
+
+
+@pytest.mark.parametrize("name", ["SPANK_QPU_SLURM_HOLD", "SPANK_QPU_SLURM_QPU", "SPANK_QPU_SLURM_API_KEY"])
+def test_the_longest_value_does_not_stop_a_hook(script: Path, name: str) -> None:
+    value = b"x" * (LONGEST - len(name) - 1)
+    assert run(script, HOOK | {name: value})[name] == value
+
+
+def test_a_job_without_a_qpu_does_not_start_python(script: Path) -> None:
+    assert run(script, HOOK | {"SPANK_QPU_SLURM_QPU": b""}) == {}
