@@ -54,9 +54,10 @@ except qpu_slurm.QpuSlurmError as error:
 """
 
 
-@pytest.fixture
-def job(site: Site) -> Iterator[Job]:
-    with site.job(site.acquire()) as job:
+@pytest.fixture(params=["job", "task"])
+def job(site: Site, request: pytest.FixtureRequest) -> Iterator[Job]:
+    """Return a job that holds its session from its start on, or from its first task on."""
+    with site.job(site.acquire() if request.param == "job" else site.later()) as job:
         yield job
 
 
@@ -80,7 +81,8 @@ def test_a_program_of_all_kinds(job: Job, tmp_path: Path) -> None:
         "Closed",
     ]
     assert done.stderr == ""
-    assert [task.session_id for task in job.site.emulator.tasks()] == [job.session_id] * 4
+    (session,) = job.site.emulator.sessions()
+    assert [task.session_id for task in job.site.emulator.tasks()] == [session.id] * 4
     assert all(f"slurm-job:{job.lease.job_id}" in task.tags for task in job.site.emulator.tasks()[1:])
 
 
