@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # make demo        run the main job on a throw-away cluster with an emulated quantum service
+# make lab         open a shell on such a cluster, to follow docs/tutorial.md
 # make test        check and test everything (lint, unit, integration, cluster)
 # make test-unit   the tests that take seconds and need neither network nor Slurm
+# make fuzz        look for inputs that break the plugin, for SECONDS (30) each; needs clang
 # make bench       measure, side by side with upstream (ARGS=--docs: write docs/performance.md, too)
 # make bench-gateway  measure what the gateway adds to a request
+# make figures     draw docs/tutorial.md's figures anew, from real runs
 # make lock        resolve pyproject.toml's dependencies into requirements.lock
 # make clean       remove what was built
 
 VENV := $(shell tools/setup --venv)
 PYTEST := $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
-.PHONY: demo bench bench-gateway test lint test-unit test-integration test-cluster test-plugin setup lock clean help
+.PHONY: demo lab figures bench bench-gateway test lint test-unit test-integration test-cluster test-plugin fuzz setup lock clean help
 .NOTPARALLEL:
 
 help:
@@ -22,6 +25,12 @@ setup:
 
 demo: setup
 	@$(VENV)/bin/qpu-slurm demo
+
+lab: setup
+	@$(VENV)/bin/qpu-slurm demo --shell
+
+figures: setup
+	$(VENV)/bin/qpu-slurm demo --task-seconds 7.5 --figures docs/images
 
 bench: setup
 	$(VENV)/bin/python -m benchmarks $(ARGS)
@@ -38,6 +47,9 @@ lint: setup
 
 test-plugin: setup
 	$(MAKE) --no-print-directory -C plugin check
+
+fuzz:
+	@$(MAKE) --no-print-directory -C plugin fuzz
 
 test-unit: setup
 	$(PYTEST) tests/unit

@@ -12,7 +12,10 @@
 /* Tell whether a text is made of these characters, and not empty. */
 bool text_is_made_of(const char *text, const char *characters);
 
-/* Replace control characters by `?`, in place: what users wrote must not drive a terminal or forge a log. */
+/*
+ * Replace control characters, and what is no UTF-8, by `?`, in place: what users wrote must not drive a
+ * terminal or forge a log.
+ */
 void text_make_printable(char *text);
 
 #endif

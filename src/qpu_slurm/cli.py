@@ -10,6 +10,7 @@ import argparse
 import os
 import re
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +19,7 @@ from qpu_slurm.errors import ConfigError, QpuSlurmError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import ModuleType
 
     from qpu_slurm.config import Config
 
@@ -35,6 +37,9 @@ examples:
   qpu-slurm leases 4711 --all --json   all that job 4711 ever held, for a program
   qpu-slurm release 4711               end what job 4711 holds, by hand
   qpu-slurm reap                       end what jobs left that are over
+  qpu-slurm report --by user,qpu --since 30d
+                                       what the QPUs were used for, by whom
+  qpu-slurm timeline 4711              when job 4711 ran, and locked the QPU
   qpu-slurm demo                       a job on a throw-away cluster with an emulated QPU
 """
 
@@ -294,6 +299,7 @@ def _configure_reap(parser: argparse.ArgumentParser) -> None:
 
 def _run_reap(arguments: argparse.Namespace) -> int:
     from qpu_slurm import listing
+    from qpu_slurm.leases.accountant import Accountant
     from qpu_slurm.leases.broker import Broker
     from qpu_slurm.leases.journal import Journal
     from qpu_slurm.leases.reaper import Reaper
@@ -303,6 +309,8 @@ def _run_reap(arguments: argparse.Namespace) -> int:
     _log_as_told(config)
     with Journal(config.journal) as journal:
         report = Reaper(config, Broker(config, journal), journal, connect(config.slurm)).run()
+        if config.gateway is None:  # which does it by itself
+            Accountant(config, journal).run()
     print(listing.report_as_json(report) if arguments.json else listing.report_as_text(report))
     return 0 if report.complete else 1
 
@@ -378,6 +386,21 @@ def _run_demo(arguments: argparse.Namespace) -> int:
     return demo.run(arguments)
 
 
+def _of(room: str, summary: str) -> Command:
+    """Return the command of a room that has a module for it."""
+
+    def command() -> ModuleType:
+        return import_module(f"qpu_slurm.{room}.command")
+
+    def run(arguments: argparse.Namespace) -> int:
+        from qpu_slurm import logs
+
+        logs.configure("error")
+        return int(command().run(_config(arguments), arguments))
+
+    return Command(summary, lambda parser: command().add_arguments(parser), run)
+
+
 COMMANDS = {
     "check": Command(
         "Tell what is wrong with the installation, and what to do", _configure_check, _run_check
@@ -385,6 +408,8 @@ COMMANDS = {
     "leases": Command("Show who holds which QPU", _configure_leases, _run_leases),
     "release": Command("End what a job holds, by hand", _configure_release, _run_release),
     "reap": Command("End what jobs left that are over", _configure_reap, _run_reap),
+    "report": _of("report", "Sum up what the QPUs were used for"),
+    "timeline": _of("timeline", "Draw when jobs ran and when they locked a QPU"),
     "gateway": Command("Serve QPUs to jobs that hold no credential", _configure_gateway, _run_gateway),
     "plugstack": Command("Print the line for plugstack.conf", _configure_plugstack, _run_plugstack),
     "demo": Command("Run the example jobs on a throw-away cluster", _configure_demo, _run_demo),

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the prolog leaves for a job's steps: a few words in the job's AdminComment.
+"""What the prolog leaves for a job's steps, and for Slurm's record: a few words in its AdminComment.
 
 Slurm carries it to every node, anybody may read it, and only Slurm's operators may write it. So it says
 which sessions the job holds and what went wrong, and no secret. It is JSON:
 
     {"qpu_slurm": {"sessions": {"ibm_fez": "<session id>", "ibm_torino": null}}}
     {"qpu_slurm": {"sessions": {"ibm_fez": null}, "hold": {"ibm_fez": "task"}}}
+    {"qpu_slurm": {"sessions": …, "usage": {"ibm_fez": {"locked": 2.5, "executed": 2.0}}}}
     {"qpu_slurm": {"error": "<one sentence>"}}
     {"qpu_slurm": {"waiting": "<one sentence>"}}
 
@@ -29,6 +30,13 @@ _KEY = "qpu_slurm"
 _SENTENCE_LENGTH = 500
 
 
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job has used of a QPU, in seconds: `locked` is what is paid for, `executed` what ran."""
+
+    locked: float
+    executed: float
+
+
 class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the prolog leaves for a job's steps; one of the three.
 
@@ -36,12 +44,15 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         sessions: The job's QPUs and the sessions that it holds on them; None where it has none.
         hold: Of those without a session, how long the job will hold one; those that it is only bound to are
             not named.
+        usage: What its sessions that are over were used for: added by the gateway while the job still runs,
+            since Slurm takes no comment for a job that has ended.
         error: Why the job cannot have what it asked for: it ends with this sentence.
         waiting: Why the job was requeued.
     """
 
     sessions: dict[str, str | None] = {}
     hold: dict[str, HoldOption] = {}
+    usage: dict[str, Usage] = {}
     error: str = ""
     waiting: str = ""
 

@@ -135,11 +135,19 @@ def epilog(config: Config, environ: Mapping[str, str], *, query: Query | None = 
         job = HookJob.from_environ(environ)
         log = _log.bind(job_id=job.job_id, leader=job.leader)
         with _bounded(60 + _SLURM_CALLS * config.slurm.timeout):
-            if job.leader != job.job_id and _started(job.leader, query or connect(config.slurm)):
-                log.info("a component ended, the job goes on")
+            record = _record(job.leader, query or connect(config.slurm))
+            if record is not None and (record.state in STARTED or record.user_id != job.user_id):
+                # A component ended; or this hook comes late, and the number is a later run's by now.
+                log.info("the job goes on, or runs anew", state=record.state)
                 return 0
             with leasing(config) as broker:
-                leases = broker.release(job.leader, "The job ended.")
+                leases = broker.release(
+                    job.leader,
+                    "The job ended.",
+                    run=record.run if record else "",
+                    # Until a job's own epilogs are done, it is COMPLETING: this is its next run.
+                    others=record is not None and record.state == "PENDING",
+                )
             log.info("released", leases={lease.qpu: lease.state for lease in leases})
             return 0
     except Unavailable as error:
@@ -150,14 +158,13 @@ def epilog(config: Config, environ: Mapping[str, str], *, query: Query | None = 
         return 1
 
 
-def _started(job_id: int, query: Query) -> bool:
-    """Ask whether a job has its nodes; a Slurm that does not answer counts as no."""
+def _record(job_id: int, query: Query) -> JobRecord | None:
+    """Look up a job; a Slurm that does not answer counts as one that does not know it."""
     try:
-        record = query.job(job_id)
+        return query.job(job_id)
     except SlurmError as error:
         _log.warning("Slurm was asked in vain", job_id=job_id, why=str(error))
-        return False
-    return record is not None and record.state in STARTED
+        return None
 
 
 class _Start:
@@ -171,14 +178,15 @@ class _Start:
         self._log = _log.bind(job_id=job.job_id, leader=job.leader, user_id=job.user_id)
 
     def run(self) -> int:
-        record = self._query.job(self._job.job_id)
-        if record is None:
+        components = {record.job_id: record for record in self._query.components(self._job.leader)}
+        record, leader = components.get(self._job.job_id), components.get(self._job.leader)
+        if record is None or leader is None:
             raise SlurmError(f"Slurm does not know job {self._job.job_id}.")
         try:
             names = wanted(self._job.qpu_option, record.gres, self._config)
             if names == Wanted():
                 return 0
-            handover = self._acquire(names, record)
+            handover = self._acquire(names, record, leader)
             self._hand_over(handover, record)
         except (UserMistake, Refused) as error:
             return self._refuse(str(error), record)
@@ -187,7 +195,7 @@ class _Start:
         self._log.info("the job has its QPUs", sessions=handover.sessions, hold=handover.hold)
         return 0
 
-    def _acquire(self, names: Wanted, record: JobRecord) -> Handover:
+    def _acquire(self, names: Wanted, record: JobRecord, leader: JobRecord) -> Handover:
         request = LeaseRequest(
             job_id=self._job.leader,
             user_id=self._job.user_id,
@@ -195,6 +203,9 @@ class _Start:
             bind=names.bind,
             hold=Hold(self._job.hold) if self._job.hold else None,
             seconds_left=_UNLIMITED if record.time_left is None else record.time_left,
+            run=leader.run,
+            account=leader.account,
+            submitted_at=leader.submitted_at,
             api_key=self._job.api_key,
         )
         with leasing(self._config) as broker:
@@ -225,7 +236,7 @@ class _Start:
             return self._refuse(str(error), record)
         if self._job.restarts >= tries:
             return self._refuse(f"{error} This was given up after {tries} new starts.", record)
-        if not _started(self._job.job_id, self._query):
+        if not self._still_starts():
             # Cancelled, or requeued for another component; `scontrol requeue` would revive it.
             self._log.info("the job is not starting any more", why=str(error))
             return 0
@@ -234,11 +245,15 @@ class _Start:
         try:
             self._control.requeue(self._job.leader, delay)
         except SlurmError as failure:
-            if not _started(self._job.job_id, self._query):
+            if not self._still_starts():
                 return 0
             return self._refuse(f"{error} The job could not be requeued: {failure}", record)
         self._log.warning("the job is requeued", why=str(error), delay=delay, restarts=self._job.restarts)
         return 0
+
+    def _still_starts(self) -> bool:
+        record = _record(self._job.job_id, self._query)
+        return record is not None and record.state in STARTED
 
 
 def requeue_delay(outage: OutageConfig, job: HookJob) -> int:

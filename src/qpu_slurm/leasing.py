@@ -19,7 +19,7 @@ class Leasing(Protocol):
     def acquire(self, request: LeaseRequest) -> tuple[Lease, ...]:
         """See `Broker.acquire`."""
 
-    def release(self, job_id: int, reason: str) -> tuple[Lease, ...]:
+    def release(self, job_id: int, reason: str, *, run: str = "", others: bool = False) -> tuple[Lease, ...]:
         """See `Broker.release`."""
 
 

@@ -49,7 +49,7 @@ def as_table(leases: Sequence[Lease], journal: Journal) -> str:
         until = lease.ended_at or lease.expires_at
         row = (
             str(lease.job_id),
-            _user(lease.user_id),
+            user_name(lease.user_id),
             lease.qpu,
             lease.state,
             lease.session_id or "-",
@@ -61,9 +61,14 @@ def as_table(leases: Sequence[Lease], journal: Journal) -> str:
         table.add_row(*map(Text, row), style=_COLOURS.get(lease.state, ""))
     if not leases:
         return "No leases."
+    return printed(table)
+
+
+def printed(table: Table) -> str:
+    """Draw a table for standard output."""
     console = Console()
     if not console.is_terminal:
-        # A program that reads the table wants each lease on one line.
+        # A program that reads the table wants each row on one line.
         console = Console(width=max(_WIDTH, console.measure(table).maximum), file=StringIO())
     with console.capture() as capture:
         console.print(table)
@@ -86,7 +91,7 @@ def report_as_json(report: Report) -> str:
 def report_as_text(report: Report) -> str:
     """Say what the reaper found, a line for each lease that was to be ended."""
     lines = [
-        f"job {reaped.lease.job_id} ({_user(reaped.lease.user_id)}), {reaped.lease.qpu}: "
+        f"job {reaped.lease.job_id} ({user_name(reaped.lease.user_id)}), {reaped.lease.qpu}: "
         + (f"not released yet: {reaped.trouble}" if reaped.trouble else reaped.lease.state)
         + f" ({reaped.why.rstrip('.')})"
         for reaped in report.reaped
@@ -107,7 +112,8 @@ def _reason(lease: Lease, journal: Journal) -> str:
     return f"not released yet: {last.detail}" if last.what == "postponed" else lease.reason
 
 
-def _user(user_id: int) -> str:
+def user_name(user_id: int) -> str:
+    """Return a user's name; his number if this machine does not know him."""
     try:
         return pwd.getpwuid(user_id).pw_name
     except KeyError:

@@ -14,6 +14,7 @@ import pytest
 
 from qpu_slurm.devkit.cluster import Cluster
 from qpu_slurm.devkit.lab import Lab
+from tests.cluster.stage import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +66,25 @@ def lab(shared_lab: Lab) -> Iterator[Lab]:
     shared_lab.emulator.reset()
     yield shared_lab
     check_nothing_left(shared_lab)
+
+
+@pytest.fixture(scope="module")
+def shared_stage() -> Iterator[Stage]:
+    """One cluster with the plugin alone, for a module."""
+    cluster = Cluster()
+    stage = Stage(cluster)
+    stage.set()
+    with cluster:
+        yield stage
+
+
+@pytest.fixture
+def stage(shared_stage: Stage) -> Iterator[Stage]:
+    """Return the stage; whatever a test does, no node is lost."""
+    yield shared_stage
+    shared_stage.answer(None)
+    shared_stage.unhang()
+    shared_stage.cluster.wait_until_idle()
 
 
 def check_nothing_left(lab: Lab) -> None:

@@ -8,7 +8,9 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import psutil
@@ -137,6 +139,44 @@ def test_another_user_gets_nothing_of_it(lab: Lab, gone: Path) -> None:
     gone.touch()
     assert lab.wait(first) == "COMPLETED"
     assert (lab.cluster.home() / "out.json").read_text() == result
+
+
+def steps(lab: Lab, job: int) -> dict[str, tuple[str, float]]:
+    """Read the steps of a job that have ended: what each was called, and how many seconds it took."""
+    took = "(julianday(ended_at) - julianday(started_at)) * 86400"
+    query = f"SELECT step, name, {took} FROM steps WHERE job_id = ? AND ended_at IS NOT NULL"  # noqa: S608
+    with closing(sqlite3.connect(f"file:{lab.journal}?mode=ro", uri=True)) as journal:
+        return {step: (name, seconds) for step, name, seconds in journal.execute(query, (job,))}
+
+
+def test_the_journal_knows_the_jobs_steps(lab: Lab) -> None:
+    job = lab.submit(
+        "#!/bin/sh\n#SBATCH --qpu=ibm_fez\n#SBATCH hetjob\n#SBATCH --partition=quantum\n"
+        "srun --het-group=0 sleep 0.5\nsrun --het-group=1 python everything.py >answers\n"
+    )
+    assert lab.wait(job) == "COMPLETED", lab.cluster.output(job)
+    lab.emulator.wait_for(lambda _: len(steps(lab, job)) == 3)
+    seen = steps(lab, job)
+    assert {step: name for step, (name, _) in seen.items()} == {
+        "batch": "batch",
+        "0": "sleep",
+        "1": "everything.py",
+    }
+    # No more than a clock's tick may be lost between the two.
+    assert seen["0"][1] > 0.49
+    assert seen["batch"][1] > seen["0"][1] + seen["1"][1]
+
+
+def test_a_gateway_that_is_away_at_a_steps_end_holds_up_nothing(lab: Lab, gone: Path) -> None:
+    assert lab.gateway is not None
+    job = lab.submit(SLEEPER)
+    wait_until_ready(lab, job)
+    lab.gateway.stop()
+    gone.touch()
+
+    assert lab.wait(job) == "COMPLETED"
+    lab.cluster.wait_until_idle()
+    lab.gateway.start()
 
 
 def test_a_key_is_worthless_when_the_job_is_over(lab: Lab) -> None:

@@ -8,6 +8,7 @@ import os
 import pwd
 import signal
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -65,8 +66,13 @@ def _job(query: Query, job_id: int, state: str | None = None) -> JobRecord:
 
 
 def test_a_batch_job(cluster: Cluster, query: Query) -> None:
-    job_id = cluster.submit(["--time=10", "--partition=quantum", "--gres=qpu:1", "--wrap=sleep 60"])
+    before = datetime.now(UTC).replace(microsecond=0)
+    job_id = cluster.submit(
+        ["--time=10", "--partition=quantum", "--gres=qpu:1", "--account=physics", "--wrap=sleep 60"]
+    )
     job = _job(query, job_id, "RUNNING")
+    assert job.submitted_at is not None
+    assert before <= job.submitted_at <= datetime.now(UTC)
     assert job.time_left is not None
     assert 580 < job.time_left <= 600
     assert job == JobRecord(
@@ -77,6 +83,8 @@ def test_a_batch_job(cluster: Cluster, query: Query) -> None:
         batch=True,
         gres=(Gres("qpu", None, 1),),
         time_left=job.time_left,
+        submitted_at=job.submitted_at,
+        account="physics",
         admin_comment="",
     )
     assert job.leader == job_id
@@ -92,6 +100,28 @@ def test_the_components_of_a_heterogeneous_job(cluster: Cluster, query: Query) -
     assert {job.job_id for job in query.jobs()} >= {leader, leader + 1}
     for job_id in (leader, leader + 1):
         assert [job.job_id for job in query.components(job_id)] == [leader, leader + 1]
+
+
+def test_why_a_job_waits(cluster: Cluster, query: Query) -> None:
+    assert _job(query, cluster.submit(["--begin=now+1hour", "--wrap=true"])).reason == "BeginTime"
+    assert _job(query, cluster.submit(["--hold", "--wrap=true"])).reason == "JobHeldUser"
+
+
+def test_a_run_is_the_same_until_the_job_is_requeued(
+    cluster: Cluster, query: Query, control: Control
+) -> None:
+    job_id = cluster.submit(["--requeue", "--time=10", "--wrap=sleep 60"])
+    first = _job(query, job_id, "RUNNING").run
+    time.sleep(1)
+    for change in (["suspend"], ["resume"], ["update", "TimeLimit=5"]):
+        done = cluster.run(
+            ["scontrol", change[0], f"JobId={job_id}" if change[1:] else str(job_id), *change[1:]],
+            user=cluster.slurm_user,
+        )
+        assert done.returncode == 0, done.stderr
+        assert _job(query, job_id).run == first
+    control.requeue(job_id, 1)
+    assert int(_job(query, job_id, "PENDING").run) > int(first)
 
 
 def test_the_tasks_of_an_array(cluster: Cluster, query: Query) -> None:

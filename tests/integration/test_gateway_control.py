@@ -15,7 +15,7 @@ import requests
 
 from qpu_slurm import munge
 from qpu_slurm.devkit.emulator import Fault
-from qpu_slurm.errors import Refused, Unavailable, UserMistake
+from qpu_slurm.errors import NotFound, Refused, Unavailable, UserMistake
 from qpu_slurm.gateway import messages
 from qpu_slurm.leases.model import LeaseState
 from tests.integration.gateway_site import SECONDS, Munge
@@ -97,6 +97,19 @@ def test_a_step_gets_a_key_for_each_qpu_behind_the_gateway(site: Site) -> None:
     assert site.hooks().keys(900) == {}
 
 
+def test_a_jobs_history_is_what_the_journal_has(site: Site) -> None:
+    lease = site.acquire(job_id=900)
+    site.journal.history.step_started(900, "0", "python", lease.created_at)
+    site.release(lease)
+    past = site.hooks().history(900)
+    assert (past.job_id, past.slurm) == (900, None)
+    assert past.users == {lease.user_id}
+    assert list(past.leases) == site.journal.history.leases(900)
+    assert [(step.step, step.name) for step in past.steps] == [("0", "python")]
+    with pytest.raises(NotFound, match="Neither the journal nor Slurm knows job 901"):
+        site.hooks().history(901)
+
+
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
@@ -131,6 +144,7 @@ def test_another_user_can_do_nothing(site: Site, emulator: Emulator, uid: int) -
     body = messages.encode(site.request("ibm_fez", user_id=uid))
     requests_: Sequence[tuple[str, str, bytes, str]] = (
         ("GET", messages.job_keys_path(job), b"", f"Job {job} is not a job of user {uid}."),
+        ("GET", messages.job_history_path(job), b"", f"Job {job} is not a job of user {uid}."),
         ("DELETE", messages.job_leases_path(job, "x"), b"", f"user {uid} may not"),
         ("POST", messages.LEASES_PATH, body, f"user {uid} may not"),
     )

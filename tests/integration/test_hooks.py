@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -47,6 +48,9 @@ name = "ibm_fez"
 name = "ibm_torino"
 """
 
+FIRST_RUN = datetime(2026, 11, 5, 8, 30, 59, tzinfo=UTC)
+NEXT_RUN = FIRST_RUN + timedelta(seconds=1)
+
 AWAY = Fault(method="POST", path="/sessions", status=503, times=None)
 
 
@@ -65,6 +69,7 @@ class Slurm:
             "state": "CONFIGURING",
             "batch": True,
             "time_left": 600,
+            "submitted_at": FIRST_RUN,
             "admin_comment": "",
         }
         self.records[job_id] = msgspec.convert(
@@ -133,7 +138,9 @@ class Controller:
         environ = self.environ(job_id, qpu, leader, restarts)
         return prolog(self.config, environ, query=self.slurm, control=cast("Control", self.slurm))
 
-    def epilog(self, job_id: int, leader: int = 0) -> int:
+    def epilog(self, job_id: int, leader: int = 0, state: str = "COMPLETING") -> int:
+        if job_id in self.slurm.records:
+            self.slurm.records[job_id] = msgspec.structs.replace(self.slurm.records[job_id], state=state)
         return epilog(self.config, self.environ(job_id, leader=leader), query=self.slurm)
 
     def handed_over(self, job_id: int) -> Handover:
@@ -251,16 +258,48 @@ def test_a_het_job_has_one_session_for_all_components_until_its_leader_ends(cont
     assert controller.open_sessions() == {}
 
 
-@pytest.mark.parametrize("leader", ["COMPLETING", "CANCELLED", "PENDING", None])
+@pytest.mark.parametrize(
+    ("leader", "submitted_at"),
+    [
+        ("COMPLETING", FIRST_RUN),
+        ("CANCELLED", FIRST_RUN),
+        # The whole job was requeued, and the leader's epilog was done first.
+        ("PENDING", NEXT_RUN),
+        (None, FIRST_RUN),
+    ],
+)
 def test_a_component_ends_what_a_leader_that_is_over_cannot(
-    controller: Controller, leader: str | None
+    controller: Controller, leader: str | None, submitted_at: datetime
 ) -> None:
-    controller.slurm.add(8, het_job_id=7)
+    # The components of a job may have been submitted a second apart.
+    controller.slurm.add(8, het_job_id=7, submitted_at=NEXT_RUN)
+    controller.slurm.add(7, het_job_id=7)
     controller.prolog(8, "ibm_fez", leader=7)
+    assert len(controller.open_sessions()) == 1
+    del controller.slurm.records[7]
     if leader:
-        controller.slurm.add(7, het_job_id=7, state=leader)
+        controller.slurm.add(7, het_job_id=7, state=leader, submitted_at=submitted_at)
     assert controller.epilog(8, leader=7) == 0
     assert controller.open_sessions() == {}
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "PENDING", "COMPLETED"])
+def test_an_epilog_that_comes_late_ends_nothing_of_the_next_run(controller: Controller, state: str) -> None:
+    controller.slurm.add(7)
+    controller.prolog(7, "ibm_fez")
+    [first] = controller.leases()
+    controller.slurm.add(7, submitted_at=NEXT_RUN)
+    controller.prolog(7, "ibm_fez")
+    # What the last run had is gone already, and the epilog of that run comes only now.
+    assert {lease.id: lease.state for lease in controller.leases()}[first.id] is LeaseState.RELEASED
+    before = controller.open_sessions()
+    assert before.keys() == {"ibm_fez"}
+    if state == "COMPLETED":
+        # The number went to somebody else.
+        controller.slurm.add(7, submitted_at=NEXT_RUN, user_id=4711, state="RUNNING")
+        state = "RUNNING"
+    assert controller.epilog(7, state=state) == 0
+    assert controller.open_sessions() == before
 
 
 MISTAKES = {
@@ -352,6 +391,7 @@ def test_an_outage_that_lasts_is_given_up_on(controller: Controller) -> None:
 
 def test_a_component_requeues_the_whole_job(controller: Controller) -> None:
     controller.emulator.inject(AWAY)
+    controller.slurm.add(16, het_job_id=16)
     controller.slurm.add(17, het_job_id=16)
     assert controller.prolog(17, "ibm_fez", leader=16) == 0
     assert controller.slurm.said == [("requeue", 16, 60)]

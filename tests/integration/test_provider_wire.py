@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import pytest
 
@@ -206,3 +206,69 @@ def test_a_state_that_is_not_known_is_told() -> None:
     document = answer(b'{"id": "t", "status": "Dreaming"}')
     with Script(answer(TOKEN), document) as script, pytest.raises(ServiceError, match="Dreaming"):
         service_of(script).task("t")
+
+
+# What a version of the service may leave out.
+
+ALL_OF_A_SESSION = (
+    '{"id": "s", "state": "closed", "elapsed_time": 2.5, "timestamps": ['
+    '{"status": "open", "timestamp": "2026-11-24T12:00:00Z"},'
+    '{"status": "active", "timestamp": "2026-11-24T12:00:01.5"},'
+    '{"status": "closed", "timestamp": "2026-11-24T12:00:04Z"}]}'
+)
+ALL_OF_ITS_TASKS = (
+    '{"jobs": [{"id": "t", "status": "Completed", "created": "2026-11-24T12:00:01Z",'
+    ' "usage": {"seconds": 2}, "ended": "2026-11-24T12:00:03Z"}]}'
+)
+
+
+class Told(NamedTuple):
+    """What the service says of a session, its tasks and one task's times, and what we read there."""
+
+    session: str
+    tasks: str
+    metrics: bytes
+    locked: float | None
+    active: list[float]
+    ran: tuple[str | None, float, float | None]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        Told(
+            ALL_OF_A_SESSION,
+            ALL_OF_ITS_TASKS,
+            answer(b'{"timestamps": {"running": "2026-11-24T12:00:01Z", "finished": null}}'),
+            locked=2.5,
+            active=[2.5],
+            ran=("completed", 2.0, 2.0),
+        ),
+        Told(
+            '{"id": "s", "state": "closed", "elapsed_time": null, "timestamps": null}',
+            '{"jobs": [{"id": "t", "status": "Dreaming", "usage": null}]}',
+            answer(b'{"errors": [{"code": 1291, "message": "No metrics."}]}', status="404 Not Found"),
+            locked=None,
+            active=[],
+            ran=(None, 0.0, None),
+        ),
+        Told(
+            '{"id": "s", "state": "closed", "elapsed_time": -1, "timestamps": [{"status": "active"}, {}]}',
+            '{"jobs": [{"id": "t", "usage": {}}]}',
+            answer(b"{}"),
+            locked=0.0,
+            active=[],
+            ran=(None, 0.0, None),
+        ),
+    ],
+    ids=["all that there is", "nothing", "little"],
+)
+def test_usage_is_what_the_service_says_and_no_more(told: Told) -> None:
+    answers = answer(told.session.encode()), answer(told.tasks.encode()), told.metrics
+    with Script(answer(TOKEN), *answers) as script:
+        usage = service_of(script).usage("s")
+    assert usage.locked_seconds == told.locked
+    assert [(end - begin).total_seconds() for begin, end in usage.active] == told.active
+    [task] = usage.tasks
+    took = (task.ended_at - task.started_at).total_seconds() if task.started_at and task.ended_at else None
+    assert (task.status, task.seconds, took) == told.ran

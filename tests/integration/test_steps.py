@@ -92,6 +92,14 @@ def test_what_was_long_ago_was_a_minute_ago(site: Site) -> None:
     assert is_about(steps(site, lease)["0"].started_at, messages.MAX_AGO)
 
 
+def test_nobody_fills_the_journal_with_steps(site: Site) -> None:
+    lease = site.acquire()
+    for step in ("40000", "4294967295", "39999"):
+        assert site.hooks().step_started(lease.job_id, step, "x", 0).keys() == {"ibm_fez"}
+    wait_for(lambda: bool(steps(site, lease)))
+    assert steps(site, lease).keys() == {"39999"}
+
+
 def test_a_step_may_end_after_its_jobs_lease(site: Site) -> None:
     soon, late = site.acquire(), site.acquire("torino")
     for lease in (soon, late):
@@ -162,6 +170,7 @@ BODIES = {
     "no JSON": b"{",
     "no text": b"\xff",
     "incomplete": b'{"step": "0", "name": "x"}',
+    "the same number in another way": b'{"step": "00", "name": "x", "seconds_ago": 0}',
     "another step": b'{"step": "extern", "name": "x", "seconds_ago": 0}',
     "a line more": b'{"step": "0\\n", "name": "x", "seconds_ago": 0}',
     "a shell's name": b'{"step": "0", "name": "$(id)", "seconds_ago": 0}',

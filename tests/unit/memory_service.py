@@ -11,7 +11,7 @@ import msgspec
 from qpu_slurm.config import Config, OutageConfig, QpuConfig
 from qpu_slurm.errors import NotFound
 from qpu_slurm.leases.model import LeaseRequest
-from qpu_slurm.providers.base import QpuStatus, Session, SessionState
+from qpu_slurm.providers.base import QpuStatus, Session, SessionState, SessionUsage
 from qpu_slurm.secret import Secret
 
 if TYPE_CHECKING:
@@ -111,6 +111,11 @@ class OneQpu:
         assert since is not None
         return iter(self.call("tags", lambda: found[::-1]))
 
+    def usage(self, session_id: str) -> SessionUsage:
+        return self.call(
+            "usage", lambda: SessionUsage(state=self.service.sessions[session_id].state, locked_seconds=0.0)
+        )
+
     def unclaimed_sessions(self, since: datetime, *, known: Collection[str] = ()) -> list[Session]:
         return self.call(
             "look",
@@ -177,5 +182,7 @@ def configure(directory: Path) -> Config:
     )
 
 
-def request(*qpus: str, job_id: int = 7, seconds: int = 1800, key: Secret | None = KEY) -> LeaseRequest:
-    return LeaseRequest(job_id=job_id, user_id=1000, qpus=qpus, seconds_left=seconds, api_key=key)
+def request(
+    *qpus: str, job_id: int = 7, seconds: int = 1800, key: Secret | None = KEY, run: str = ""
+) -> LeaseRequest:
+    return LeaseRequest(job_id=job_id, user_id=1000, qpus=qpus, seconds_left=seconds, run=run, api_key=key)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qpu_slurm.errors import JournalError
+from qpu_slurm.leases.history import Lock, TaskUse
 from qpu_slurm.leases.journal import Journal
 from qpu_slurm.leases.model import LeaseState
 from qpu_slurm.leases.schema import SCHEMA
@@ -400,3 +401,68 @@ def test_a_journal_of_an_older_release_is_brought_up_to_date(path: Path) -> None
         assert (bound.id, bound.state) == (5, LeaseState.BOUND)
     with Journal(path) as journal:
         assert [lease.id for lease in journal.leases()] == [3, 5]
+
+
+# What sessions were used for.
+
+
+def ended(journal: Journal, session_id: str = "s-1", job_id: int = 7) -> Lease:
+    lease = journal.hold(intend(journal, job_id=job_id).id, session_id, later())
+    return journal.finish(lease.id, LeaseState.RELEASED)
+
+
+def test_a_session_is_to_be_accounted_for_from_its_end_until_the_service_has_told(journal: Journal) -> None:
+    held = journal.hold(intend(journal).id, "s-1", later())
+    assert journal.history.unaccounted() == []
+    journal.finish(held.id, LeaseState.RELEASED)
+    [session] = journal.history.unaccounted()
+    assert (session.session_id, session.locked_seconds, session.unknown) == ("s-1", None, "")
+    assert journal.history.unaccounted(held.id) == [session]
+    assert journal.history.unaccounted(held.id + 1) == []
+
+    task = TaskUse(task_id="t-1", session_id="s-1", status="completed", created_at=later(), seconds=2.0)
+    lock = Lock(session_id="s-1", began_at=later(1), ended_at=later(4))
+    for _ in range(2):  # told twice, it is the same
+        journal.history.account("s-1", locked=3.0, executed=2.0, tasks=[task], locks=[lock])
+    assert journal.history.unaccounted() == []
+    [session] = journal.history.sessions(held.id)
+    assert (session.locked_seconds, session.executed_seconds) == (3.0, 2.0)
+    assert journal.history.tasks("s-1") == [task]
+    assert journal.history.locks("s-1") == [lock]
+
+
+def test_what_was_given_up_on_stays_unknown_unless_somebody_tells(journal: Journal) -> None:
+    lease = ended(journal)
+    journal.history.give_up("s-1", "The service is silent.")
+    assert journal.history.unaccounted() == []
+    [session] = journal.history.sessions(lease.id)
+    assert (session.locked_seconds, session.unknown) == (None, "The service is silent.")
+
+    journal.history.account("s-1", locked=3.0, executed=2.0, tasks=[])
+    journal.history.give_up("s-1", "Too late.")
+    [session] = journal.history.sessions(lease.id)
+    assert (session.locked_seconds, session.unknown) == (3.0, "")
+
+
+def test_uses_are_those_of_a_period(journal: Journal) -> None:
+    ended(journal)
+    ended(journal, "s-2", job_id=8)
+    journal.history.give_up("s-2", "The service is silent.")
+    first, second = journal.history.uses(later(-60), later(60))
+    assert (first.job_id, first.given_up, first.locked_seconds, first.tasks) == (7, False, None, 0)
+    assert (second.job_id, second.given_up) == (8, True)
+    assert journal.history.uses(first.opened_at, second.opened_at) == [first]
+    assert journal.history.uses(later(1), later(60)) == []
+
+
+def test_a_history_is_that_of_a_jobs_newest_run(journal: Journal) -> None:
+    ended(journal)
+    again = ended(journal, "s-2")
+    # Without a run's name they are one run.
+    assert [past.lease.id for past in journal.history.leases(7)] == [again.id - 1, again.id]
+    [past] = journal.history.leases(7)[1:]
+    assert [session.session.session_id for session in past.sessions] == ["s-2"]
+
+    newest = journal.intend(job_id=7, user_id=1000, qpu="ibm_fez", expires_at=later(), run="2")
+    assert [past.lease for past in journal.history.leases(7)] == [newest]
+    assert journal.history.leases(8) == []

@@ -340,8 +340,8 @@ def test_jobs_that_want_the_same_qpus_in_another_order_do_not_wait_for_each_othe
 # What a job is only bound to.
 
 
-def bind(*names: str, job_id: int = 7) -> LeaseRequest:
-    return msgspec.structs.replace(request(job_id=job_id), bind=names)
+def bind(*names: str, job_id: int = 7, run: str = "") -> LeaseRequest:
+    return msgspec.structs.replace(request(job_id=job_id, run=run), bind=names)
 
 
 def test_binding_asks_nobody_and_needs_no_key(broker: Broker, journal: Journal, service: Service) -> None:

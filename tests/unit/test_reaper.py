@@ -35,7 +35,13 @@ class Slurm:
         self.records: dict[int, JobRecord] = {}
         self.asked: Callable[[], object] = lambda: None
 
-    def add(self, job_id: int, state: str = "RUNNING", user_id: int = 1000) -> None:
+    def add(
+        self,
+        job_id: int,
+        state: str = "RUNNING",
+        user_id: int = 1000,
+        submitted_at: datetime | None = None,
+    ) -> None:
         self.records[job_id] = JobRecord(
             job_id=job_id,
             het_job_id=None,
@@ -44,6 +50,7 @@ class Slurm:
             batch=True,
             gres=(),
             time_left=60,
+            submitted_at=submitted_at,
             admin_comment="",
         )
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
+SUBMITTED = datetime(2026, 11, 24, 23, 33, 19, tzinfo=UTC)
 PLAIN = {
     "JobID": "7",
     "HetJobID": "N/A",
@@ -29,6 +31,10 @@ PLAIN = {
     "State": "RUNNING",
     "BatchFlag": "1",
     "TimeLeft": "59:59",
+    "SubmitTime": "1795563199",
+    "Account": "physics",
+    "Reason": "None",
+    "Licenses": "(null)",
     "tres-per-node": "N/A",
     "admin_comment": "(null)",
 }
@@ -51,9 +57,31 @@ def test_a_job() -> None:
             batch=True,
             gres=(Gres("qpu", "ibm_fez", 1),),
             time_left=3599,
+            submitted_at=SUBMITTED,
+            account="physics",
             admin_comment='{"a": 1}',
         )
     ]
+
+
+@pytest.mark.parametrize(
+    ("printed", "names"),
+    [
+        ("ibm_fez", ("ibm_fez",)),
+        ("ibm_fez:1,ibm-torino:2", ("ibm_fez", "ibm-torino")),
+        ("ibm_fez@server:1|ibm_fez*2; ,", ("ibm_fez",)),
+        (",".join(["ibm_fez:1"] * 101), ("ibm_fez",)),
+        ("(null)", ()),
+    ],
+)
+def test_licenses(printed: str, names: tuple[str, ...]) -> None:
+    (job,) = parse(_printed(Licenses=printed))
+    assert job.licenses == names
+
+
+def test_a_run_of_a_job_is_known_by_when_it_was_submitted() -> None:
+    first, again = parse(_printed() + _printed(SubmitTime="1795563200"))
+    assert (first.run, again.run) == ("1795563199", "1795563200")
 
 
 def test_a_component_and_a_job_without_a_script() -> None:
@@ -97,6 +125,8 @@ def test_a_gres_that_was_cut_off_is_not_guessed_at() -> None:
         _printed(JobID="x"),
         _printed(UserID=""),
         _printed(TimeLeft="soon"),
+        # What a squeue prints that takes no account of SLURM_TIME_FORMAT.
+        _printed(SubmitTime="2026-11-24T23:33:19"),
     ],
 )
 def test_anything_else_is_an_error(printed: bytes) -> None:
@@ -150,8 +180,12 @@ def test_a_job_as_pyslurm_documents_it(gres_per_node: dict[str, int], gres: tupl
         state="RUNNING",
         is_batch_job=True,
         gres_per_node=gres_per_node,
+        licenses=["ibm_fez:1", "matlab@server:2"],
         time_limit=10,
         run_time=90,
+        submit_time=1795563199,
+        account=None,
+        state_reason="Licenses",
         admin_comment=None,
     )
     assert record(job) == JobRecord(
@@ -161,7 +195,10 @@ def test_a_job_as_pyslurm_documents_it(gres_per_node: dict[str, int], gres: tupl
         state="RUNNING",
         batch=True,
         gres=gres,
+        licenses=("ibm_fez", "matlab"),
         time_left=510,
+        submitted_at=SUBMITTED,
+        reason="Licenses",
         admin_comment="",
     )
 
@@ -175,8 +212,12 @@ def test_pyslurm_finds_all_components_by_any() -> None:
             state="RUNNING",
             is_batch_job=True,
             gres_per_node={},
+            licenses=[],
             time_limit=None,
             run_time=0,
+            submit_time=1795563199,
+            account="physics",
+            state_reason="None",
             admin_comment=None,
         )
         for number, leader in ((9, 7), (8, 7), (7, 7), (10, 0))

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from rich.console import Console
-from rich.table import Table
 
+from qpu_slurm import config, history
+from qpu_slurm.devkit import shell
 from qpu_slurm.devkit.emulator import Emulator, EventKind
 from qpu_slurm.devkit.lab import Credentials, Lab
 from qpu_slurm.errors import QpuSlurmError
+from qpu_slurm.leases.journal import Journal
+from qpu_slurm.timeline import chart, picture, text
 
 if TYPE_CHECKING:
     import argparse
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 0.25
 _LONGEST_SECONDS = 180.0
+_TOLD_SECONDS = 15.0
 
 _MILESTONES = {
     EventKind.SESSION_OPENED: "session opened",
@@ -59,45 +63,10 @@ class Workflow(NamedTuple):
 WORKFLOWS = {
     "hetjob": Workflow("One heterogeneous job", ("sbatch", "--parsable", "job_split_hetjob.sh")),
     "split": Workflow("Three chained jobs", ("bash", "submit.sh")),
+    "hold": Workflow(
+        "One job that holds the QPU for its task alone", ("sbatch", "--parsable", "job_split_hold.sh")
+    ),
 }
-
-
-class Run(NamedTuple):
-    """One workflow as it went.
-
-    Attributes:
-        workflow: Which one.
-        submitted: When its first job was submitted, in seconds since the epoch.
-        ended: When its last job was over.
-        events: What happened at the quantum service meanwhile.
-    """
-
-    workflow: Workflow
-    submitted: float
-    ended: float
-    events: list[Event]
-
-    def after(self, kind: EventKind) -> float | None:
-        """Return the seconds from the submission until something first happened."""
-        return next((event.time - self.submitted for event in self.events if event.kind is kind), None)
-
-    def locked(self) -> float:
-        """Return the seconds that the QPU was locked: a session was active."""
-        freed = {EventKind.SESSION_INACTIVE, EventKind.SESSION_CLOSED}
-        return self._between({EventKind.SESSION_ACTIVE}, freed)
-
-    def executing(self) -> float:
-        """Return the seconds that a task ran on it."""
-        return self._between({EventKind.TASK_RUNNING}, {EventKind.TASK_DONE})
-
-    def _between(self, begins: set[EventKind], ends: set[EventKind]) -> float:
-        total, since = 0.0, None
-        for event in self.events:
-            if event.kind in begins and since is None:
-                since = event.time
-            elif event.kind in ends and since is not None:
-                total, since = total + event.time - since, None
-        return total
 
 
 class DemoError(QpuSlurmError):
@@ -127,6 +96,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=get_args(Credentials),
         default="gateway",
         help="whose key opens the sessions, as in config.toml (default: gateway)",
+    )
+    parser.add_argument(
+        "--figures", type=Path, metavar="DIR", help="draw each workflow, too: DIR/WORKFLOW.svg"
+    )
+    parser.add_argument(
+        "--shell", action="store_true", help="run nothing: open a shell as a user of the cluster instead"
     )
     parser.add_argument("--keep", action="store_true", help="leave the cluster's directory, to look at logs")
 
@@ -186,19 +161,37 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
         console.print(f"QPUs {', '.join(emulator.backends)}.")
         console.print(_KEYS[arguments.credentials].format(gateway=lab.gateway and lab.gateway.url))
         lab.put(checkout / "contrib" / "seed")
-        runs = []
-        for name in dict.fromkeys(arguments.workflows or WORKFLOWS):
-            status.update(f"waiting for the jobs: {WORKFLOWS[name].title}")
-            runs.append(_Jobs(lab, WORKFLOWS[name], console).run())
+        if arguments.shell:
+            status.stop()
+            shell.run(lab, console)
+        else:
+            runs = {}
+            for name in dict.fromkeys(arguments.workflows or WORKFLOWS):
+                status.update(f"waiting for the jobs: {WORKFLOWS[name].title}")
+                jobs = _Jobs(lab, WORKFLOWS[name], console).run()
+                runs[name] = _timeline(lab, jobs, WORKFLOWS[name].title)
+            console.print()
+            print(text.draw(list(runs.values())))  # noqa: T201 - it knows the terminal
+            if arguments.figures:
+                for name, workflow in runs.items():
+                    picture.draw([workflow], [arguments.figures / f"{name}.svg"])
         status.update("taking everything down")
         sessions = [session.id for session in emulator.sessions() if session.state != "closed"]
         drained = [node for node, state in lab.cluster.node_states().items() if "drain" in state]
-    console.print()
-    console.print(_table(runs))
     console.print(f"Sessions left open: {len(sessions)}. Nodes drained: {len(drained)}.")
     console.print("The cluster and the emulator are gone.")
     if arguments.keep:
         console.print(f"The cluster's files are in {lab.cluster.directory}.")
+
+
+def _timeline(lab: Lab, jobs: Sequence[int], title: str) -> chart.Workflow:
+    """Lay out what is known of jobs that are over, once the service has told what they used."""
+    with Journal(lab.journal) as journal:
+        deadline = time.monotonic() + _TOLD_SECONDS
+        while journal.history.unaccounted() and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
+        slurm = config.load(lab.config).slurm
+        return chart.workflow([history.read(journal, slurm, job) for job in jobs], title)
 
 
 class _Jobs:
@@ -213,8 +206,8 @@ class _Jobs:
         self._states: dict[str, str] = {}
         self._events: list[Event] = []
 
-    def run(self) -> Run:
-        """Submit them, tell what happens, and wait until all are over."""
+    def run(self) -> list[int]:
+        """Submit them, tell what happens, wait until all are over, and return their ids."""
         command = self._workflow.command
         self._console.print(f"\n[bold]{self._workflow.title}[/bold]: {' '.join(command)}")
         submission = self._lab.run(command)
@@ -226,7 +219,6 @@ class _Jobs:
             if time.time() > self._submitted + _LONGEST_SECONDS:
                 raise DemoError(f"The jobs are not over after {_LONGEST_SECONDS:g} s.")
             time.sleep(_LOOK_SECONDS)
-        ended = time.time()
         for job in jobs:
             if output := self._lab.cluster.output(job).strip():
                 self._console.print(
@@ -234,7 +226,7 @@ class _Jobs:
                 )
         if set(self._states.values()) != {"COMPLETED"}:
             raise DemoError(f"A job did not complete. What the hooks logged:\n{self._lab.hook_log}")
-        return Run(self._workflow, self._submitted, ended, self._events)
+        return jobs
 
     def _alive(self, jobs: Sequence[int]) -> bool:
         """Look at the jobs and at the service, tell what is new, and return whether a job is not over."""
@@ -258,17 +250,3 @@ class _Jobs:
 
 
 _ALIVE = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED"}
-
-
-def _table(runs: Sequence[Run]) -> Table:
-    table = Table("seconds since the submission", title="When the QPU was held")
-    for run in runs:
-        table.add_column(run.workflow.title, justify="right")
-    shown = {kind: text for kind, text in _MILESTONES.items() if kind is not EventKind.SESSION_INACTIVE}
-    for kind, text in shown.items():
-        times = [run.after(kind) for run in runs]
-        table.add_row(text, *("-" if at is None else f"{at:.1f}" for at in times))
-    table.add_row("last job over", *(f"{run.ended - run.submitted:.1f}" for run in runs), end_section=True)
-    table.add_row("QPU locked, in all", *(f"{run.locked():.1f}" for run in runs))
-    table.add_row("of which executing", *(f"{run.executing():.1f}" for run in runs))
-    return table

@@ -61,6 +61,7 @@ class Lab:
         emulator: The quantum service.
         account: The account that the QPUs belong to.
         config: The path of config.toml, which hooks and nodes read.
+        bin: Where our commands are.
         gateway: The gateway, with a configuration of its own: nobody else can read the key; None without.
         environ: What a user exports before he submits: a PATH with our commands, and his own API key
             where that is needed.
@@ -96,17 +97,17 @@ class Lab:
         self.config = self._directory / "config.toml"
         self._private = self._directory / "journal"
         # Not resolved: what is linked to lies outside of the virtual environment.
-        self._bin = Path(sys.executable).parent
+        self.bin = Path(sys.executable).parent
         self.environ = {
-            "PATH": f"{self._bin}:{self.cluster.bin}:/usr/local/bin:/usr/bin:/bin",
-            "QPU_SLURM_VENV": str(self._bin.parent),
+            "PATH": f"{self.bin}:{self.cluster.bin}:/usr/local/bin:/usr/bin:/bin",
+            "QPU_SLURM_VENV": str(self.bin.parent),
         }
         if credentials == "user":
             self.environ["QISKIT_IBM_TOKEN"] = self.account.api_key
         self.gateway: Gateway | None = None
         if credentials == "gateway":
             url = f"http://127.0.0.1:{free_port()}"
-            self.gateway = Gateway(self.cluster, self._bin / "qpu-slurm", self.gateway_config, url)
+            self.gateway = Gateway(self.cluster, self.bin / "qpu-slurm", self.gateway_config, url)
 
     @property
     def journal(self) -> Path:
@@ -152,7 +153,7 @@ class Lab:
             config: Which configuration; by default the controller's, not the gateway's.
         """
         return self.cluster.run(
-            [str(self._bin / "qpu-slurm"), "--config", str(config or self.config), *arguments],
+            [str(self.bin / "qpu-slurm"), "--config", str(config or self.config), *arguments],
             user=self.cluster.slurm_user,
         )
 
@@ -203,7 +204,7 @@ class Lab:
                 "install",
                 f"PLUGINDIR={libexec}",
                 f"HOOKDIR={libexec}",
-                f"QPU_SLURM={self._bin / 'qpu-slurm'}",
+                f"QPU_SLURM={self.bin / 'qpu-slurm'}",
                 f"CONFIG={self.config}",
                 f"GRES_PARTITIONS={GRES_PARTITION}",
             ]
@@ -213,7 +214,7 @@ class Lab:
             "EpilogSlurmctld": str(libexec / "epilog.sh"),
         }
         plugin = str(libexec / "qpu_slurm.so")
-        line = [str(self._bin / "qpu-slurm"), "--config", str(self.config), "plugstack", "--plugin", plugin]
+        line = [str(self.bin / "qpu-slurm"), "--config", str(self.config), "plugstack", "--plugin", plugin]
         self.cluster.plugstack += _output_of(line).splitlines()
 
     def _write_configs(self) -> None:

@@ -14,7 +14,7 @@ from qpu_slurm.errors import JournalError, QpuSlurmError
 from qpu_slurm.gateway import messages
 from qpu_slurm.gateway.answers import ApiError, Cut, of_error, unavailable
 from qpu_slurm.gateway.gateway import GATEWAY, Gateway
-from qpu_slurm.gateway.routes import backends, cloud, control, sessions, tasks, watch
+from qpu_slurm.gateway.routes import backends, cloud, control, history, sessions, tasks, watch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,7 +40,8 @@ def build(gateway: Gateway) -> web.Application:
     app[GATEWAY] = gateway
     app.router.add_routes(cloud.ROUTES)
     app.router.add_routes(watch.ROUTES)
-    app.router.add_routes(_below(messages.PREFIX, control.ROUTES))
+    for routes in (control.ROUTES, history.ROUTES):
+        app.router.add_routes(_below(messages.PREFIX, routes))
     for prefix in API_PREFIXES:
         for routes in (backends.ROUTES, sessions.ROUTES, tasks.ROUTES):
             app.router.add_routes(_below(prefix, routes))

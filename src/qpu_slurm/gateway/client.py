@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
     from qpu_slurm.config import Config
+    from qpu_slurm.history import JobHistory
     from qpu_slurm.leases.model import Lease, LeaseRequest
 
 T = TypeVar("T")
@@ -34,6 +35,7 @@ _CONNECT_SECONDS = 3.0
 _RELEASE_SECONDS = 5.0
 _KEYS_SECONDS = 5.0
 _STEP_END_SECONDS = 4.0
+_HISTORY_SECONDS = 30.0
 _GIVE_BACK_SECONDS = 15.0
 """How much longer than its `acquire_timeout` an acquire may take: what it gives back takes time as well."""
 
@@ -83,7 +85,7 @@ class GatewayBroker:
             patience=_PATIENCE,
         )
 
-    def release(self, job_id: int, reason: str) -> tuple[Lease, ...]:
+    def release(self, job_id: int, reason: str, *, run: str = "", others: bool = False) -> tuple[Lease, ...]:
         """Have the gateway's broker release; see `Broker.release`.
 
         A gateway that is away is not waited for: its reaper finds the job that is gone when it is back.
@@ -91,7 +93,7 @@ class GatewayBroker:
         Raises:
             Unavailable: It is away, or takes longer than a hook should.
         """
-        path = messages.job_leases_path(job_id, reason)
+        path = messages.job_leases_path(job_id, reason, run, others=others)
         return self._ask("DELETE", path, messages.Leases, _RELEASE_SECONDS)
 
     def keys(self, job_id: int, *, seconds: float = _KEYS_SECONDS) -> dict[str, Secret]:
@@ -136,6 +138,22 @@ class GatewayBroker:
         """
         path = messages.step_end_path(job_id, step, min(ago, messages.MAX_AGO))
         self._ask("DELETE", path, type(None), _STEP_END_SECONDS, patience=_PATIENCE)
+
+    def history(self, job_id: int) -> JobHistory:
+        """Ask what is known of a job of this process's user.
+
+        Args:
+            job_id: The job; of a heterogeneous job, the leader.
+
+        Raises:
+            NotFound: Nothing is.
+            Refused: It is another user's.
+        """
+        # Here, since hooks and steps have no use for it.
+        from qpu_slurm.history import JobHistory  # noqa: PLC0415
+
+        path = messages.job_history_path(job_id)
+        return self._ask("GET", path, JobHistory, _HISTORY_SECONDS, patience=_PATIENCE)
 
     def _ask(
         self,

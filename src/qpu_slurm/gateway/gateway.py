@@ -53,6 +53,7 @@ class Gateway:
         metrics: What is counted.
         tasks: The sessions of the tasks seen lately, by QPU and task.
         busy: How many requests of a lease are under way.
+        ended: Set when sessions have ended, for who accounts for them.
         trusted: Who may acquire and release.
 
     Raises:
@@ -67,6 +68,7 @@ class Gateway:
         self.settings = config.gateway
         self.tasks = KnownTasks()
         self.busy: Counter[int] = Counter()
+        self.ended = asyncio.Event()
         self._exit = ExitStack()
         with ExitStack() as on_failure:
             self.journal = on_failure.enter_context(Journal(config.journal))

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the gateway and those who ask it say to each other, beside the quantum service's own API.
 
-Five requests, JSON both ways, each signed with MUNGE:
+Six requests, JSON both ways, each signed with MUNGE:
 
     POST   /qpu-slurm/v1/leases                         LeaseRequest -> [Lease]
-    DELETE /qpu-slurm/v1/jobs/{job}/leases?reason=      -> [Lease]
+    DELETE /qpu-slurm/v1/jobs/{job}/leases?reason=&run=&others=  -> [Lease]
     POST   /qpu-slurm/v1/jobs/{job}/steps               StepStart -> {QPU: job key}
     GET    /qpu-slurm/v1/jobs/{job}/keys                -> {QPU: job key}
     DELETE /qpu-slurm/v1/jobs/{job}/steps/{step}?ago=   StepEnd -> null
+    GET    /qpu-slurm/v1/jobs/{job}/history             -> JobHistory
 
 The first two are for SlurmUser and root; the others are for the job's user as well. A step's first node asks
 for the keys as it tells that the step starts; the step's other nodes have nothing to tell. What went wrong is
@@ -98,9 +99,11 @@ class ErrorAnswer(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
 
 
-def job_leases_path(job_id: int, reason: str) -> str:
-    """Return the path, with its query, that ends what a job holds."""
-    return f"{PREFIX}/jobs/{job_id}/leases?{urlencode({'reason': reason}, quote_via=quote)}"
+def job_leases_path(job_id: int, reason: str, run: str = "", *, others: bool = False) -> str:
+    """Return the path, with its query, that ends what a job, or some of its runs, holds."""
+    query = {"reason": reason, "run": run, "others": "yes" if others else ""}
+    query = {name: value for name, value in query.items() if value}
+    return f"{PREFIX}/jobs/{job_id}/leases?{urlencode(query, quote_via=quote)}"
 
 
 def job_keys_path(job_id: int) -> str:
@@ -116,6 +119,11 @@ def job_steps_path(job_id: int) -> str:
 def step_end_path(job_id: int, step: str, ago: float) -> str:
     """Return the path, with its query, that says that a step ended `ago` seconds ago."""
     return f"{job_steps_path(job_id)}/{step}?{urlencode({'ago': f'{ago:.3f}'})}"
+
+
+def job_history_path(job_id: int) -> str:
+    """Return the path of what is known of a job."""
+    return f"{PREFIX}/jobs/{job_id}/history"
 
 
 def binding(method: str, path: str, body: bytes = b"") -> bytes:

@@ -19,7 +19,7 @@ from qpu_slurm.gateway.app import build
 from qpu_slurm.gateway.gateway import Gateway
 from qpu_slurm.gateway.notify import notify, watchdog_seconds
 from qpu_slurm.gateway.routes.common import SMALL
-from qpu_slurm.gateway.usage import account_for
+from qpu_slurm.gateway.usage import keep_account
 from qpu_slurm.leases.reaper import Reaper
 from qpu_slurm.slurm.query import connect
 
@@ -75,7 +75,7 @@ async def serve(config: Config, *, stop: asyncio.Event, announce: Callable[[str]
         except OSError as error:
             raise ConfigError(f"[gateway] listen: {settings.listen}: {error.strerror or error}.") from None
         stack.callback(listener.close)
-        for chore in (_reap(gateway), _live()):
+        for chore in (_reap(gateway), keep_account(gateway), _live()):
             stack.push_async_callback(_end, asyncio.create_task(chore))
         _on_hangup(settings, certificate)
         url = _url(listener, certificate)
@@ -122,11 +122,10 @@ async def _reap(gateway: Gateway) -> None:
         except Exception:  # noqa: BLE001 - it has to try again, whatever it was
             _log.exception("the reaper failed")
         else:
-            leases = [reaped.lease for reaped in report.reaped]
-            for lease in leases:
-                if lease.state.final:
-                    gateway.metrics.reaped.labels(lease.qpu).inc()
-            account_for(gateway, leases)
+            for reaped in report.reaped:
+                if reaped.lease.state.final:
+                    gateway.metrics.reaped.labels(reaped.lease.qpu).inc()
+                    gateway.ended.set()
         await asyncio.sleep(gateway.settings.reap_every)
 
 

@@ -1,98 +1,81 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a session that ended has used, as the service tells; for the metrics, and for nothing else."""
+"""What sessions that ended were used for: asked for in the background, for the journal, metrics and Slurm."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 import structlog
 
-from qpu_slurm.gateway.answers import ApiError, Cut
-from qpu_slurm.gateway.routes.common import read_as
-from qpu_slurm.leases.model import LeaseState
+from qpu_slurm.errors import QpuSlurmError, SlurmError
+from qpu_slurm.handover import Handover, Usage
+from qpu_slurm.leases.accountant import Accountant
+from qpu_slurm.slurm.control import Control
+from qpu_slurm.slurm.query import connect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from qpu_slurm.gateway.gateway import Gateway
-    from qpu_slurm.leases.model import Lease
+    from qpu_slurm.leases.accountant import Used
 
-_PAUSES = (0.0, 2.0, 10.0, 30.0, 120.0, 600.0)
-"""Seconds between two looks: a session that is closed ends when the task that runs in it does."""
+_LOOK_SECONDS = 2.0
+"""How often the journal is asked for sessions that ended without a release, such as by their last task."""
 
-_NOT_FOUND = 404
-_PAGE = 200
-_PAGES = 50
+_RUNNING = "RUNNING"
 
 _log = structlog.get_logger(__name__)
 
 
-class _Session(msgspec.Struct):
-    state: str
-    elapsed_time: float | None = None
-
-
-class _Usage(msgspec.Struct):
-    seconds: float = 0.0
-
-
-class _Task(msgspec.Struct):
-    usage: _Usage = msgspec.field(default_factory=_Usage)
-
-
-class _Tasks(msgspec.Struct):
-    jobs: list[_Task]
-
-
-def account_for(gateway: Gateway, leases: Iterable[Lease]) -> None:
-    """Count what sessions have used, once they have ended; later, and if the service tells."""
-    for lease in leases:
-        qpu = gateway.config.qpus.get(lease.qpu)
-        if lease.session_id and lease.state is LeaseState.RELEASED and qpu and qpu.credentials == "gateway":
-            gateway.later(_count(gateway, lease.qpu, lease.session_id))
-
-
-async def _count(gateway: Gateway, qpu: str, session_id: str) -> None:
-    for pause in _PAUSES:
-        await asyncio.sleep(pause)
+async def keep_account(gateway: Gateway) -> NoReturn:
+    """Account for sessions as they end, beginning with those that ended while no gateway was there."""
+    accountant = Accountant(gateway.config, gateway.journal)
+    while True:
+        gateway.ended.clear()
         try:
-            session = await _session(gateway, qpu, session_id)
-            if session.state != "closed":
-                continue
-            executed = await _executed(gateway, qpu, session_id)
-        except (ApiError, Cut) as error:
-            _log.info("usage not known", qpu=qpu, session_id=session_id, why=str(error))
-            if isinstance(error, ApiError) and error.status == _NOT_FOUND:
-                return
-            continue
-        locked = max(session.elapsed_time or 0.0, 0.0)
-        gateway.metrics.locked_seconds.labels(qpu).inc(locked)
-        gateway.metrics.qpu_seconds.labels(qpu).inc(executed)
-        gateway.metrics.idle_seconds.labels(qpu).inc(max(locked - executed, 0.0))
-        _log.info("session used", qpu=qpu, session_id=session_id, locked=locked, executed=executed)
+            found = await gateway.apart(accountant.run)
+            for used in found:
+                _count(gateway, used)
+            for used in found:
+                await gateway.apart(_tell_slurm, gateway, used)
+        except QpuSlurmError as error:
+            _log.error("the accountant failed", why=str(error))
+        except Exception:  # noqa: BLE001 - it has to try again, whatever it was
+            _log.exception("the accountant failed")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await gateway.ended.wait()
+
+
+def _count(gateway: Gateway, used: Used) -> None:
+    metrics, qpu = gateway.metrics, used.lease.qpu
+    metrics.locked_seconds.labels(qpu).inc(used.locked_seconds)
+    metrics.qpu_seconds.labels(qpu).inc(used.executed_seconds)
+    metrics.idle_seconds.labels(qpu).inc(max(used.locked_seconds - used.executed_seconds, 0.0))
+
+
+def _tell_slurm(gateway: Gateway, used: Used) -> None:
+    """Write what a job has used into Slurm's record of it, while that can be written: as long as it runs."""
+    lease = used.lease
+    if lease.state.final:
         return
-
-
-async def _session(gateway: Gateway, qpu: str, session_id: str) -> _Session:
-    async with gateway.upstream(qpu).send("GET", "sessions", session_id) as answer:
-        return await read_as(answer, _Session)
-
-
-async def _executed(gateway: Gateway, qpu: str, session_id: str) -> float:
-    """Add up what the tasks of a session took."""
-    total = 0.0
-    for page in range(_PAGES):
-        query = [
-            ("exclude_params", "true"),
-            ("session_id", session_id),
-            ("limit", str(_PAGE)),
-            ("offset", str(page * _PAGE)),
-        ]
-        async with gateway.upstream(qpu).send("GET", "jobs", query=query) as answer:
-            tasks = (await read_as(answer, _Tasks)).jobs
-        total += sum(max(task.usage.seconds, 0.0) for task in tasks)
-        if len(tasks) < _PAGE:
-            break
-    return total
+    sessions = [
+        session
+        for session in gateway.journal.history.sessions(lease.id)
+        if session.locked_seconds is not None
+    ]
+    usage = Usage(
+        locked=round(sum(session.locked_seconds or 0.0 for session in sessions), 3),
+        executed=round(sum(session.executed_seconds or 0.0 for session in sessions), 3),
+    )
+    slurm = gateway.config.slurm
+    try:
+        job = connect(slurm).job(lease.job_id)
+        if job is None or job.state != _RUNNING:
+            return
+        left = Handover.from_comment(job.admin_comment)
+        left = msgspec.structs.replace(left, usage={**left.usage, lease.qpu: usage})
+        Control(slurm).set_admin_comment(job.job_id, left.into_comment(job.admin_comment))
+    except SlurmError as error:
+        _log.info("Slurm's record has no usage", job_id=lease.job_id, why=str(error))

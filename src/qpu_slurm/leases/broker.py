@@ -33,6 +33,7 @@ from qpu_slurm.errors import (
     Unavailable,
     UserMistake,
 )
+from qpu_slurm.leases.accountant import account_at_release
 from qpu_slurm.leases.files import locked
 from qpu_slurm.leases.model import Hold, LeaseState
 from qpu_slurm.leases.strays import opened_by_steps
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from qpu_slurm.providers.base import Access, Provider, Session
 
 _GIVE_BACK_TIMEOUT = 10.0
+_ACCOUNT_TIMEOUT = 5.0
 _LOOK_AGAIN = 0.5
 
 _log = structlog.get_logger(__name__)
@@ -122,6 +124,11 @@ class Broker:
             targets.append(_Target(qpu, self._connect(qpu.access(request.api_key), deadline=deadline)))
         for name in request.bind:
             self._config.qpu(name)
+        # Before any lock: what cannot be ended now is in nobody's way but that of the same QPU.
+        for lease in self._journal.end(
+            request.job_id, "The job was started anew.", run=request.run, others=True
+        ):
+            self._try_to_end(lease, deadline)
         taken: list[Lease] = []
         with self._locked([target.qpu for target in targets], deadline):
             try:
@@ -157,7 +164,7 @@ class Broker:
         with self._locked([qpu], deadline):
             return self._reopen(self._journal.lease(lease_id), _Target(qpu, provider))
 
-    def release(self, job_id: int, reason: str) -> tuple[Lease, ...]:
+    def release(self, job_id: int, reason: str, *, run: str = "", others: bool = False) -> tuple[Lease, ...]:
         """End every session that a job holds, and whatever waits in it.
 
         Returns in time. What cannot be ended until then stays RELEASING, for a later call.
@@ -165,6 +172,8 @@ class Broker:
         Args:
             job_id: The job; of a heterogeneous job, the leader.
             reason: What ended it.
+            run: Which run of the job has ended; empty is all of them.
+            others: Rather end what all runs hold but this one.
 
         Returns:
             The job's leases that were not over yet: RELEASED, or RELEASING.
@@ -173,7 +182,8 @@ class Broker:
             JournalError: The journal cannot be written; nothing was released.
         """
         deadline = time.monotonic() + self._release_timeout
-        return tuple(self._try_to_end(lease, deadline) for lease in self._journal.end(job_id, reason))
+        leases = self._journal.end(job_id, reason, run=run, others=others)
+        return tuple(self._try_to_end(lease, deadline) for lease in leases)
 
     def end(self, lease_id: int, reason: str, *, unless_after: int | None = None) -> Lease:
         """End one lease.
@@ -247,6 +257,9 @@ class Broker:
             qpu=target.qpu.name,
             hold=Hold.TASK,
             job_ends_at=_from_now(request.seconds_left),
+            run=request.run,
+            account=request.account,
+            submitted_at=request.submitted_at,
             api_key=request.api_key if target.qpu.credentials == "user" else None,
         )
         taken.append(lease)
@@ -264,6 +277,9 @@ class Broker:
                 qpu=target.qpu.name,
                 expires_at=_from_now(longest),
                 job_ends_at=_from_now(request.seconds_left),
+                run=request.run,
+                account=request.account,
+                submitted_at=request.submitted_at,
                 api_key=request.api_key if target.qpu.credentials == "user" else None,
             )
         elif intent.state is LeaseState.BOUND:
@@ -311,7 +327,14 @@ class Broker:
 
     def _bind(self, request: LeaseRequest) -> Iterator[Lease]:
         for name in request.bind:
-            yield self._journal.bind(job_id=request.job_id, user_id=request.user_id, qpu=name)
+            yield self._journal.bind(
+                job_id=request.job_id,
+                user_id=request.user_id,
+                qpu=name,
+                run=request.run,
+                account=request.account,
+                submitted_at=request.submitted_at,
+            )
 
     @staticmethod
     def _ttl(qpu: QpuConfig, request: LeaseRequest) -> int:
@@ -374,10 +397,15 @@ class Broker:
             qpu = self._config.qpu(lease.qpu)
             if self._held_nothing(lease, qpu):
                 return self._journal.finish(lease.id, LeaseState.RELEASED)
-            provider = self._connect(qpu.access(self._journal.api_key(lease.id)), deadline=deadline)
+            access = qpu.access(self._journal.api_key(lease.id))
+            provider = self._connect(access, deadline=deadline)
             # While a session is intended, its opener may be at work yet: it holds the lock.
             with self._locked([qpu], deadline) if lease.intended_at else nullcontext():
                 lease = self._end(self._journal.lease(lease.id), provider)
+            if qpu.credentials != "gateway":
+                # The gateway's sessions are accounted for in the background; of others, only we have the key.
+                soon = min(deadline, time.monotonic() + _ACCOUNT_TIMEOUT)
+                account_at_release(self._journal, lease, self._connect(access, deadline=soon))
         except (ServiceError, ConfigError, UserMistake) as error:
             expires_at = lease.expires_at or lease.job_ends_at
             if expires_at is not None and expires_at < datetime.now(UTC):

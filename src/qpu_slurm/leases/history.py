@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from qpu_slurm.leases import rows
+from qpu_slurm.leases.model import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,6 +31,7 @@ class SessionUse(msgspec.Struct, frozen=True, kw_only=True):
         ended_at: Since when it takes no more tasks; None while it does.
         locked_seconds: How long it was active, which is what is paid for; None until the service has told.
         executed_seconds: How long its tasks ran on the QPU; likewise.
+        unknown: Why the service will never tell; empty while it may, and when it has.
     """
 
     session_id: str
@@ -38,6 +40,21 @@ class SessionUse(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: datetime | None
     locked_seconds: float | None
     executed_seconds: float | None
+    unknown: str = ""
+
+
+class Lock(msgspec.Struct, frozen=True, kw_only=True):
+    """A time in which a session had the QPU for itself, by the service's clock.
+
+    Attributes:
+        session_id: The session.
+        began_at: Since when: its first task began, or the first one after a pause.
+        ended_at: Until when.
+    """
+
+    session_id: str
+    began_at: datetime
+    ended_at: datetime
 
 
 class TaskUse(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +99,49 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: datetime | None
 
 
+class SessionHistory(msgspec.Struct, frozen=True, kw_only=True):
+    """A session, when it had the QPU for itself, and its tasks."""
+
+    session: SessionUse
+    locks: tuple[Lock, ...]
+    tasks: tuple[TaskUse, ...]
+
+
+class LeaseHistory(msgspec.Struct, frozen=True, kw_only=True):
+    """A lease and all sessions that it has or had."""
+
+    lease: Lease
+    sessions: tuple[SessionHistory, ...]
+
+
+class Use(msgspec.Struct, frozen=True, kw_only=True):
+    """What one session was used for, by whom.
+
+    Attributes:
+        job_id: The job; of a heterogeneous job, the leader.
+        run: Which run of the job.
+        user_id: The job's user.
+        account: Slurm's account of the job; empty where Slurm has none.
+        qpu: The QPU, as users name it.
+        opened_at: When the session was recorded.
+        locked_seconds: As in `SessionUse`.
+        executed_seconds: Likewise.
+        given_up: Whether nobody will ever tell.
+        tasks: How many tasks ran in it, as far as the service has told.
+    """
+
+    job_id: int
+    run: str
+    user_id: int
+    account: str
+    qpu: str
+    opened_at: datetime
+    locked_seconds: float | None
+    executed_seconds: float | None
+    given_up: bool
+    tasks: int
+
+
 class History:
     """The part of the journal that says what happened. All of it may raise `JournalError`.
 
@@ -98,15 +158,51 @@ class History:
         with self._database.reading() as db:
             return [msgspec.convert(dict(row), SessionUse) for row in db.execute(query, (lease_id,))]
 
-    def unaccounted(self) -> list[SessionUse]:
-        """Read the sessions that have ended and of which the service has not told what they were used for."""
+    def leases(self, job_id: int) -> list[LeaseHistory]:
+        """Read what the newest run of a job holds or held, the oldest first."""
         query = (
-            "SELECT * FROM sessions WHERE ended_at IS NOT NULL AND locked_seconds IS NULL ORDER BY ended_at"
+            "SELECT * FROM leases WHERE job_id = ? AND run ="
+            " (SELECT run FROM leases WHERE job_id = ? ORDER BY id DESC LIMIT 1) ORDER BY id"
         )
         with self._database.reading() as db:
-            return [msgspec.convert(dict(row), SessionUse) for row in db.execute(query)]
+            found = [rows.lease_of(row) for row in db.execute(query, (job_id, job_id))]
+        return [
+            LeaseHistory(
+                lease=lease,
+                sessions=tuple(
+                    SessionHistory(
+                        session=session,
+                        locks=tuple(self.locks(session.session_id)),
+                        tasks=tuple(self.tasks(session.session_id)),
+                    )
+                    for session in self.sessions(lease.id)
+                ),
+            )
+            for lease in found
+        ]
 
-    def account(self, session_id: str, *, locked: float, executed: float, tasks: Iterable[TaskUse]) -> None:
+    def unaccounted(self, lease_id: int | None = None) -> list[SessionUse]:
+        """Read the sessions that have ended and of which the service may yet tell what they were used for.
+
+        Args:
+            lease_id: Only this lease's; None reads everybody's.
+        """
+        query = (
+            "SELECT * FROM sessions WHERE ended_at IS NOT NULL AND locked_seconds IS NULL AND unknown = ''"
+            " AND ifnull(?, lease_id) = lease_id ORDER BY ended_at"
+        )
+        with self._database.reading() as db:
+            return [msgspec.convert(dict(row), SessionUse) for row in db.execute(query, (lease_id,))]
+
+    def account(
+        self,
+        session_id: str,
+        *,
+        locked: float,
+        executed: float,
+        tasks: Iterable[TaskUse],
+        locks: Iterable[Lock] = (),
+    ) -> None:
         """Write down what a session was used for.
 
         Args:
@@ -114,10 +210,12 @@ class History:
             locked: Seconds that it was active.
             executed: Seconds that its tasks ran.
             tasks: Them.
+            locks: When it was active, as far as the service says.
         """
         with self._database.transaction() as db:
             db.execute(
-                "UPDATE sessions SET locked_seconds = ?, executed_seconds = ? WHERE session_id = ?",
+                "UPDATE sessions SET locked_seconds = ?, executed_seconds = ?, unknown = ''"
+                " WHERE session_id = ?",
                 (locked, executed, session_id),
             )
             db.executemany(
@@ -136,6 +234,43 @@ class History:
                     for task in tasks
                 ],
             )
+            db.executemany(
+                "INSERT OR REPLACE INTO locks (session_id, began_at, ended_at) VALUES (?, ?, ?)",
+                [(session_id, rows.text(lock.began_at), rows.text(lock.ended_at)) for lock in locks],
+            )
+
+    def give_up(self, session_id: str, why: str) -> None:
+        """Write down that nobody will tell what a session was used for; nothing if somebody has."""
+        with self._database.transaction() as db:
+            db.execute(
+                "UPDATE sessions SET unknown = ? WHERE session_id = ? AND locked_seconds IS NULL",
+                (why, session_id),
+            )
+
+    def locks(self, session_id: str) -> list[Lock]:
+        """Read when a session had the QPU for itself, the oldest first."""
+        query = "SELECT * FROM locks WHERE session_id = ? ORDER BY began_at"
+        with self._database.reading() as db:
+            return [msgspec.convert(dict(row), Lock) for row in db.execute(query, (session_id,))]
+
+    def uses(self, since: datetime, until: datetime) -> list[Use]:
+        """Read what every session that was opened in a period was used for, the oldest first.
+
+        Args:
+            since: The period's begin.
+            until: Its end; what was opened then is not in it.
+        """
+        query = (
+            "SELECT job_id, run, user_id, account, qpu, opened_at, locked_seconds, executed_seconds,"
+            " unknown <> '' AS given_up,"
+            " (SELECT count(*) FROM tasks WHERE tasks.session_id = sessions.session_id) AS tasks"
+            " FROM sessions JOIN leases ON leases.id = sessions.lease_id"
+            " WHERE opened_at >= ? AND opened_at < ? ORDER BY opened_at"
+        )
+        with self._database.reading() as db:
+            found = db.execute(query, (rows.text(since), rows.text(until)))
+            # SQLite knows no booleans.
+            return [msgspec.convert(dict(row), Use, strict=False) for row in found]
 
     def tasks(self, session_id: str) -> list[TaskUse]:
         """Read the tasks that ran in a session, the oldest first."""

@@ -268,15 +268,24 @@ class Journal:
             if rows.add_session(db, lease_id, session_id):
                 rows.log(db, lease_id, "adopted", session_id)
 
-    def end(self, job_id: int, reason: str) -> list[Lease]:
-        """Write down the intent to end everything that a job holds.
+    def end(self, job_id: int, reason: str, *, run: str = "", others: bool = False) -> list[Lease]:
+        """Write down the intent to end what a job holds.
+
+        Args:
+            job_id: The job; of a heterogeneous job, the leader.
+            reason: What ended it.
+            run: Which run of the job has ended; empty is all of them.
+            others: Rather what all runs hold but this one.
 
         Returns:
-            The job's leases that are RELEASING now; those that were BOUND are RELEASED.
+            The leases, RELEASING now; those that held nothing are RELEASED.
         """
         with self._database.transaction() as db:
-            query = "SELECT id FROM open_leases WHERE job_id = ? ORDER BY id"
-            return [rows.begin_end(db, row["id"], reason) for row in db.execute(query, (job_id,)).fetchall()]
+            return [
+                rows.begin_end(db, lease.id, reason)
+                for lease in rows.open_leases(db, job_id)
+                if lease.is_of(run) is not others
+            ]
 
     def end_one(self, lease_id: int, reason: str, *, unless_after: int | None = None) -> Lease:
         """Write down the intent to end one lease.

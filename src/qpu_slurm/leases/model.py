@@ -91,6 +91,10 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the job has been given it, with or without a session: it is the job's until that ends."""
         return self.hold is not Hold.JOB or self.acquired_at is not None
 
+    def is_of(self, run: str) -> bool:
+        """Tell whether it is of this run of its job; where one of the two is not known, it is."""
+        return not (run and self.run) or self.run == run
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Something that happened to a lease.

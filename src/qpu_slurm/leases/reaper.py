@@ -152,6 +152,8 @@ class Reaper:
             why = "Slurm does not know the job any more."
         elif job.user_id != lease.user_id:
             why = "The job's number is another user's job's now."
+        elif not lease.is_of(job.run):
+            why = "The job was started anew."
         elif job.state in _OVER or (job.state == _COMPLETING and lease.id in self._completing):
             why = f"The job does not run: it is {job.state}."
         elif lease.state is LeaseState.ACQUIRING and not lease.granted and age > self._longest_acquire:

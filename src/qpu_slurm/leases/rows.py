@@ -80,6 +80,12 @@ def one(db: sqlite3.Connection, lease_id: int) -> Lease:
     return lease_of(row)
 
 
+def open_leases(db: sqlite3.Connection, job_id: int) -> list[Lease]:
+    """Read what a job has that is not over."""
+    query = "SELECT * FROM open_leases WHERE job_id = ? ORDER BY id"
+    return [lease_of(row) for row in db.execute(query, (job_id,))]
+
+
 def lease_of(row: sqlite3.Row) -> Lease:
     """Make a lease of its row."""
     return msgspec.convert(dict(row), Lease)

@@ -133,11 +133,18 @@ SCHEMA: tuple[tuple[str, ...], ...] = (
             ended_at         TEXT,
             -- NULL until the service has told.
             locked_seconds   REAL,
-            executed_seconds REAL
+            executed_seconds REAL,
+            -- Why the service was given up on: then both stay NULL for ever.
+            unknown          TEXT NOT NULL DEFAULT ''
         )
         """,
         "CREATE INDEX sessions_of_a_lease ON sessions (lease_id)",
+        "CREATE INDEX sessions_by_begin ON sessions (opened_at)",
         "CREATE INDEX sessions_by_end ON sessions (ended_at)",
+        """
+        CREATE INDEX sessions_to_account_for ON sessions (ended_at)
+            WHERE locked_seconds IS NULL AND unknown = ''
+        """,
         """
         INSERT OR IGNORE INTO sessions (session_id, lease_id, opened_at, ended_at)
             SELECT session_id, id, ifnull(acquired_at, created_at), ended_at FROM leases
@@ -155,6 +162,15 @@ SCHEMA: tuple[tuple[str, ...], ...] = (
         )
         """,
         "CREATE INDEX tasks_of_a_session ON tasks (session_id)",
+        # When a session had the QPU for itself, as far as the service says.
+        """
+        CREATE TABLE locks (
+            session_id TEXT NOT NULL REFERENCES sessions (session_id) ON DELETE CASCADE,
+            began_at   TEXT NOT NULL,
+            ended_at   TEXT NOT NULL,
+            PRIMARY KEY (session_id, began_at)
+        )
+        """,
         """
         CREATE TABLE steps (
             job_id     INTEGER NOT NULL,

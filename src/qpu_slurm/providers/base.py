@@ -114,6 +114,47 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
 
 
+class TaskUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """A task of a session, as it went; what the service does not say is None.
+
+    Attributes:
+        id: The service's id.
+        status: See `TaskStatus`; None for a state that we do not know.
+        seconds: How long it ran on the QPU.
+        created_at: When the service took it.
+        started_at: When it began to run.
+        ended_at: When it was over.
+    """
+
+    id: str
+    status: TaskStatus | None
+    seconds: float
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+class SessionUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a session was used for so far.
+
+    Attributes:
+        state: See `SessionState`; what follows is complete once that is CLOSED.
+        locked_seconds: How long it was active, which is what is paid for; None if the service does not say.
+        active: When it was, each time with its begin and its end, as far as the service says.
+        tasks: What ran in it, the oldest first.
+    """
+
+    state: SessionState
+    locked_seconds: float | None
+    active: tuple[tuple[datetime, datetime], ...] = ()
+    tasks: tuple[TaskUsage, ...] = ()
+
+    @property
+    def executed_seconds(self) -> float:
+        """How long its tasks ran on the QPU."""
+        return sum(task.seconds for task in self.tasks)
+
+
 class Pieces(Protocol):
     """A text in pieces, that can be gone through again: what is as big as 100 MB need not be in memory."""
 
@@ -150,6 +191,9 @@ class Provider(Protocol):
     def session(self, session_id: str) -> Session:
         """Read a session."""
 
+    def usage(self, session_id: str) -> SessionUsage:
+        """Read what a session was used for, and its tasks' times, as far as the service tells."""
+
     def close_session(self, session_id: str) -> None:
         """Let the session finish the tasks that it has, and take no more. Closed already is fine."""
 
@@ -164,7 +208,7 @@ class Provider(Protocol):
         """
 
     def sessions_of_tasks(self, tag: str, *, since: datetime | None = None) -> Iterator[str]:
-        """List the sessions of the tasks that have a tag, each once, that of the newest task first.
+        """List the sessions on this QPU of the tasks that have a tag, each once, the newest task's first.
 
         Args:
             tag: What their submitter wrote on them.

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from qpu_slurm.errors import SlurmError
 from qpu_slurm.slurm._commands import Commands, UnknownJob
-from qpu_slurm.slurm.job import MAX_ADMIN_COMMENT, JobRecord, parse_gres
+from qpu_slurm.slurm.job import MAX_ADMIN_COMMENT, JobRecord, parse_gres, parse_licenses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,10 @@ FIELDS = {
     "State": 20,
     "BatchFlag": 4,
     "TimeLeft": 20,
+    "SubmitTime": 20,
+    "Account": 100,
+    "Reason": 40,
+    "Licenses": 1000,
     "tres-per-node": 1000,
     "admin_comment": MAX_ADMIN_COMMENT,
 }
@@ -96,11 +101,11 @@ def _job(record: bytes) -> JobRecord:
     for name, width in FIELDS.items():
         values[name] = record[start : start + width].decode(errors="replace").rstrip()
         start += width
-    gres = values["tres-per-node"]
-    if len(gres.encode()) >= FIELDS["tres-per-node"]:
-        # It was cut: what is left of its last part may mean something else than the whole did.
-        gres = gres.rpartition(",")[0]
-    comment = values["admin_comment"]
+    for name in ("tres-per-node", "Licenses"):
+        if len(values[name].encode()) >= FIELDS[name]:
+            # It was cut: what is left of its last part may mean something else than the whole did.
+            values[name] = values[name].rpartition(",")[0]
+    given = {name: "" if value == "(null)" else value for name, value in values.items()}
     return JobRecord(
         job_id=_number(values["JobID"]),
         # N/A for a job that is no component.
@@ -108,9 +113,13 @@ def _job(record: bytes) -> JobRecord:
         user_id=_number(values["UserID"]),
         state=values["State"],
         batch=values["BatchFlag"] == "1",
-        gres=parse_gres(gres),
+        gres=parse_gres(values["tres-per-node"]),
+        licenses=parse_licenses(given["Licenses"]),
         time_left=parse_time_left(values["TimeLeft"]),
-        admin_comment="" if comment == "(null)" else comment,
+        submitted_at=datetime.fromtimestamp(_number(values["SubmitTime"]), UTC),
+        account=given["Account"],
+        reason=values["Reason"],
+        admin_comment=given["admin_comment"],
     )
 
 

@@ -28,7 +28,13 @@ class Commands:
     def __init__(self, config: SlurmConfig) -> None:
         self._config = config
         # Nothing of ours: a hook has no PATH, and SQUEUE_* or SCONTROL_* would change what they answer.
-        self._environ = {"LC_ALL": "C", "SLURM_CONF": str(config.conf)}
+        # Times come as seconds since the epoch, which no time zone and no change of clocks makes ambiguous.
+        self._environ = {
+            "LC_ALL": "C",
+            "TZ": "UTC",
+            "SLURM_TIME_FORMAT": "%s",
+            "SLURM_CONF": str(config.conf),
+        }
 
     def run(self, program: str, *arguments: str) -> bytes:
         """Run one command and return what it printed.

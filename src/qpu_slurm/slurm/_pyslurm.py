@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from qpu_slurm.errors import SlurmError
-from qpu_slurm.slurm.job import JobRecord, parse_gres
+from qpu_slurm.slurm.job import JobRecord, parse_gres, parse_licenses
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -80,7 +81,11 @@ def record(job: Any) -> JobRecord:  # noqa: ANN401 - pyslurm.Job, which has no t
         state=job.state,
         batch=job.is_batch_job,
         gres=parse_gres(gres),
+        licenses=parse_licenses(",".join(job.licenses)),
         # Minutes, and None without a limit.
         time_left=None if job.time_limit is None else max(0, job.time_limit * 60 - job.run_time),
+        submitted_at=datetime.fromtimestamp(job.submit_time, UTC),
+        account=job.account or "",
+        reason=job.state_reason or "None",
         admin_comment=job.admin_comment or "",
     )

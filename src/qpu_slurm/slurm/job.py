@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import re
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
@@ -27,7 +28,7 @@ JOB_TAG = "slurm-job:"
 MAX_ADMIN_COMMENT = 4000
 """How many bytes of a job's AdminComment we write and read."""
 
-STEP = re.compile("batch|interactive|[0-9]{1,10}")
+STEP = re.compile("batch|interactive|0|[1-9][0-9]{0,9}")
 """Slurm's id of a step."""
 
 STEP_NAME = re.compile("[A-Za-z0-9._+-]{1,64}")
@@ -92,6 +93,12 @@ def parse_gres(value: str) -> tuple[Gres, ...]:
     return tuple(found)
 
 
+def parse_licenses(value: str) -> tuple[str, ...]:
+    """Read the names in a job's licenses, such as `ibm_fez,matlab@server:2`."""
+    names = (re.split("[:*@]", part, maxsplit=1)[0].strip() for part in re.split("[,;|]", value))
+    return tuple(dict.fromkeys(filter(None, names)))
+
+
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Slurm's own record of a job (of a heterogeneous job: of one component).
 
@@ -102,7 +109,11 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         state: Slurm's long name of its state, such as `RUNNING`.
         batch: Whether it has a script, and so can be requeued.
         gres: What it asked for, per node.
+        licenses: The names of the licenses that it asked for.
         time_left: Seconds until its time limit; None where it has none.
+        submitted_at: When it was submitted, or requeued.
+        account: Slurm's account of it; empty where Slurm has none.
+        reason: Why it waits, in Slurm's word, such as `Licenses`; `None` if it does not.
         admin_comment: What the hooks wrote for the job's steps; users cannot.
     """
 
@@ -112,13 +123,28 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     batch: bool
     gres: tuple[Gres, ...]
+    licenses: tuple[str, ...] = ()
     time_left: int | None
+    submitted_at: datetime | None = None
+    account: str = ""
+    reason: str = "None"
     admin_comment: str
 
     @property
     def leader(self) -> int:
         """The id that leases are recorded under: the het job's leader, or the job itself."""
         return self.het_job_id or self.job_id
+
+    @property
+    def run(self) -> str:
+        """Which run of the job this is, since Slurm uses an id again; see `Lease.run`.
+
+        It is the second in which the job was submitted: no other job of the id can have it. Slurm sets it
+        anew as it requeues a job, once the last run's epilogs are done, and at no other time; so all hooks of
+        a run see the same. (A count of restarts would be no help: it is one more already in the epilogs.) Of
+        a heterogeneous job the leader's counts: the components' may be a second apart.
+        """
+        return "" if self.submitted_at is None else str(round(self.submitted_at.timestamp()))
 
 
 class HookJob(msgspec.Struct, frozen=True, kw_only=True):

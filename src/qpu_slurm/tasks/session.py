@@ -9,6 +9,7 @@ end of the job ends them all.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time
@@ -17,7 +18,7 @@ from pathlib import Path
 from stat import S_ISDIR
 from typing import TYPE_CHECKING, Final
 
-from qpu_slurm.errors import NotFound, Refused, ServiceError
+from qpu_slurm.errors import Refused, ServiceError
 from qpu_slurm.leases.files import locked, open_private
 from qpu_slurm.slurm.job import JOB_TAG
 from qpu_slurm.tasks.execute import Observer
@@ -35,6 +36,9 @@ _TURN: Final = 90.0
 
 _LONGEST_LIFE: Final = 28_800
 """Seconds after which a note is worth nothing: no session lives longer."""
+
+_RUN: Final = ("SLURM_CLUSTER_NAME", "SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_JOB_START_TIME")
+"""What tells one run of one job; older Slurms do not set all of them."""
 
 _ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 
@@ -58,7 +62,7 @@ class JobSession:
         self._job_id = environ.get("SLURM_JOB_ID", "")
         self._ends_at = environ.get("SLURM_JOB_END_TIME", "")
         directory = Path(environ.get("TMPDIR") or "/tmp") / f"qpu_slurm-{os.geteuid()}"  # noqa: S108 - checked
-        self._note = _Note(directory, f"{self._job_id}.{qpu.name}" if self._job_id.isalnum() else "")
+        self._note = _Note(directory, _name(qpu, environ) if self._job_id else "")
         self._session_id: str | None = None
 
     def current(self) -> str | None:
@@ -132,8 +136,8 @@ class JobSession:
     def _takes_tasks(self, session_id: str) -> bool:
         try:
             return self._provider.session(session_id).accepting_tasks
-        except NotFound:
-            return False
+        except Refused:
+            return False  # it is not there any more, or not ours
 
     def _open(self, instead_of: str | None, observer: Observer) -> str:
         """Return a session other than one that takes no more tasks: another step's, or a new one."""
@@ -162,6 +166,14 @@ class JobSession:
         left = int(self._ends_at) - int(time.time()) if self._ends_at.isdigit() else longest
         # A job that runs beyond its end was given more time since.
         return min(left, longest) if left > 0 else longest
+
+
+def _name(qpu: JobQpu, environ: Mapping[str, str]) -> str:
+    """Name a QPU of this run of this job, as far as that can be told from others: Slurm uses an id again."""
+    run = [environ.get(name, "") for name in _RUN]
+    # The gateway's key is another for each lease; what the job began with is another for each run.
+    own = [qpu.name, qpu.endpoint, qpu.instance, qpu.api_key.reveal(), qpu.session_id or ""]
+    return hashlib.sha256("\0".join(run + own).encode()).hexdigest()[:32]
 
 
 class _Note:

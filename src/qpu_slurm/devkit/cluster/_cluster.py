@@ -13,7 +13,7 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from qpu_slurm.devkit.cluster import _configuration, _keeper, _programs
 from qpu_slurm.devkit.cluster._daemons import Daemons
@@ -228,9 +228,6 @@ class Cluster:
             env: Further variables.
             stdin: As `subprocess.Popen` takes it.
         """
-        name = user or self.users[0]
-        account = pwd.getpwnam(name)
-        home = str(self.home(name)) if name in self.users else account.pw_dir
         process = subprocess.Popen(
             argv,
             stdin=stdin,
@@ -238,30 +235,19 @@ class Cluster:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            cwd=home if name in self.users else "/",
-            env={
-                "HOME": home,
-                "LANG": "C.UTF-8",
-                "LOGNAME": name,
-                "PATH": f"{self.bin}:/usr/local/bin:/usr/bin:/bin",
-                "SHELL": "/bin/sh",
-                "SLURM_CONF": str(self.conf),
-                # What jobs leave behind goes with the cluster.
-                **({"TMPDIR": home} if name in self.users else {}),
-                "USER": name,
-                _keeper.MARK: str(self.directory),
-                **(env or {}),
-            },
             start_new_session=True,
-            # Only root may become somebody else.
-            user=account.pw_uid if self._as_root else None,
-            group=account.pw_gid if self._as_root else None,
-            extra_groups=[] if self._as_root else None,
+            **self._place(user, env),
         )
         # Those that nobody has taken leave of, by `with` or `communicate`: `stop` does it.
         self._clients = [client for client in self._clients if client.stdout and not client.stdout.closed]
         self._clients.append(process)
         return process
+
+    def call(
+        self, argv: Sequence[str], *, user: str | None = None, env: Mapping[str, str] | None = None
+    ) -> int:
+        """Run a program as `popen` does, on this process's own terminal; return its exit code."""
+        return subprocess.run(argv, check=False, **self._place(user, env)).returncode
 
     def run(
         self,
@@ -372,6 +358,32 @@ class Cluster:
         if self._daemons is None:
             raise SlurmError("The cluster is not started.")
         return self._daemons
+
+    def _place(self, user: str | None, env: Mapping[str, str] | None) -> dict[str, Any]:
+        """Say as whom, where and in which environment a user's program is run, in Popen's words."""
+        name = user or self.users[0]
+        account = pwd.getpwnam(name)
+        home = str(self.home(name)) if name in self.users else account.pw_dir
+        return {
+            "cwd": home if name in self.users else "/",
+            "env": {
+                "HOME": home,
+                "LANG": "C.UTF-8",
+                "LOGNAME": name,
+                "PATH": f"{self.bin}:/usr/local/bin:/usr/bin:/bin",
+                "SHELL": "/bin/sh",
+                "SLURM_CONF": str(self.conf),
+                # What jobs leave behind goes with the cluster.
+                **({"TMPDIR": home} if name in self.users else {}),
+                "USER": name,
+                _keeper.MARK: str(self.directory),
+                **(env or {}),
+            },
+            # Only root may become somebody else.
+            "user": account.pw_uid if self._as_root else None,
+            "group": account.pw_gid if self._as_root else None,
+            "extra_groups": [] if self._as_root else None,
+        }
 
     def _all_idle(self) -> bool:
         states = self.node_states()

@@ -18,7 +18,6 @@ from qpu_slurm.gateway.answers import ApiError
 from qpu_slurm.gateway.gateway import GATEWAY
 from qpu_slurm.gateway.messages import StepEnd, StepStart
 from qpu_slurm.gateway.routes.common import small_body
-from qpu_slurm.gateway.usage import account_for
 from qpu_slurm.leases.model import LeaseRequest
 from qpu_slurm.slurm.job import STEP
 
@@ -37,6 +36,10 @@ ROUTES = web.RouteTableDef()
 _JOB = "/jobs/{job:[0-9]{1,10}}"
 _UNAUTHORIZED = 401
 _TOO_LONG = 256
+
+_MAX_STEPS = 40_000
+"""How many steps of a job are written down; Slurm's own limit, unless an admin raises it (MaxStepCount). A
+user who makes steps up himself would fill the journal."""
 
 _log = structlog.get_logger(__name__)
 
@@ -76,8 +79,9 @@ async def release(request: web.Request, gateway: Gateway, _: bytes, uid: int) ->
     """End what a job holds."""
     _need_slurm(gateway, uid)
     reason = request.query.get("reason", "")[:_TOO_LONG]
-    leases = await gateway.apart(gateway.broker.release, _job(request), reason)
-    account_for(gateway, leases)
+    run, others = request.query.get("run", "")[:_TOO_LONG], bool(request.query.get("others"))
+    leases = await gateway.apart(gateway.broker.release, _job(request), reason, run=run, others=others)
+    gateway.ended.set()
     return leases
 
 
@@ -95,7 +99,7 @@ async def step_started(request: web.Request, gateway: Gateway, body: bytes, uid:
     start = _read(body, StepStart)
     job_id = _job(request)
     keys = _keys(gateway, job_id, uid)
-    if keys:
+    if keys and (not start.step.isdigit() or int(start.step) < _MAX_STEPS):
         write = gateway.journal.history.step_started
         _later(gateway, partial(write, job_id, start.step, start.name, _time(start.seconds_ago)))
     return keys

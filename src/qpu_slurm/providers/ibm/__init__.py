@@ -2,6 +2,7 @@
 """The IBM Quantum Compute Service (before: Qiskit Runtime), over its REST API.
 
     service.py  what a provider can do, in the service's words
+    usage.py    what a session was used for
     answers.py  the answers' shapes, and what is made of errors
     iam.py      the token that an API key is turned into
     http.py     requests that are repeated as long as that is safe and somebody waits

@@ -10,21 +10,35 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 from urllib3.exceptions import HTTPError
 
 from qpu_slurm.errors import NotFound, Refused, ServiceError, Unavailable
+from qpu_slurm.providers.base import TaskStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from urllib3 import BaseHTTPResponse
+
+T = TypeVar("T")
 
 MAX_BYTES = 16 << 20
 """More than any answer has that is not a result."""
 
 _CHUNK = 1 << 16
 _QUOTED = 400
+
+_STATUSES = {
+    "queued": TaskStatus.QUEUED,
+    "running": TaskStatus.RUNNING,
+    "completed": TaskStatus.COMPLETED,
+    "failed": TaskStatus.FAILED,
+    "cancelled": TaskStatus.CANCELLED,
+    "cancelled - ran too long": TaskStatus.CANCELLED,
+}
 
 _TOO_EARLY_OR_MANY = (408, 425, 429)
 """Statuses below 500 that say: later."""
@@ -58,6 +72,20 @@ class SessionDocument(msgspec.Struct):
     accepting_jobs: bool | None = None
     started_at: str | None = None
     max_ttl: float | None = None
+
+
+class StateChange(msgspec.Struct):
+    """When a session came into a state; an item of `timestamps`."""
+
+    status: str = ""
+    timestamp: str | None = None
+
+
+class UsedSession(SessionDocument):
+    """GET /sessions/{id}, with what it was used for; `elapsed_time` is how long it was active."""
+
+    elapsed_time: float | None = None
+    timestamps: list[StateChange] | None = None
 
 
 class Workload(msgspec.Struct):
@@ -109,6 +137,39 @@ class Jobs(msgspec.Struct):
     jobs: list[Job]
 
 
+class Usage(msgspec.Struct):
+    """What a job has used of the QPU, in an item of GET /jobs."""
+
+    seconds: float | None = None
+
+
+class UsedJob(Job):
+    """An item of GET /jobs, with what it has used; `ended` may be missing."""
+
+    ended: str | None = None
+    usage: Usage | None = None
+
+
+class UsedJobs(msgspec.Struct):
+    """GET /jobs, likewise."""
+
+    jobs: list[UsedJob]
+
+
+class Timestamps(msgspec.Struct):
+    """A job's times."""
+
+    created: str | None = None
+    running: str | None = None
+    finished: str | None = None
+
+
+class JobMetrics(msgspec.Struct):
+    """GET /jobs/{id}/metrics, as far as it tells times."""
+
+    timestamps: Timestamps | None = None
+
+
 class _Error(msgspec.Struct):
     code: int | str | None = None
     message: str | None = None
@@ -121,6 +182,11 @@ class _Errors(msgspec.Struct):
     errors: list[_Error] = []
     errorCode: str | None = None  # noqa: N815 - IAM's name
     errorMessage: str | None = None  # noqa: N815 - IAM's name
+
+
+def reading(type_: type[T]) -> Callable[[BaseHTTPResponse], T]:
+    """Return what reads an answer as JSON of a type."""
+    return lambda response: msgspec.json.decode(read(response), type=type_)
 
 
 def read(response: BaseHTTPResponse) -> bytes:
@@ -181,6 +247,11 @@ def quote(text: str) -> str:
     """Make one line of a text that the service sent, with no control character in it, and not too long."""
     line = re.sub(r"\s+", " ", "".join(c if c.isprintable() else " " for c in text[: 4 * _QUOTED])).strip()
     return line if len(line) <= _QUOTED else f"{line[:_QUOTED]}…"
+
+
+def status_of(job: Job) -> TaskStatus | None:
+    """Read what has become of a job; None for a state that we do not know."""
+    return _STATUSES.get((job.state.status or job.status).lower())
 
 
 def time_of(text: str | None) -> datetime | None:

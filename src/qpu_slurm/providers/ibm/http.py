@@ -29,6 +29,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from urllib.parse import quote as quote_url
 from urllib.parse import urlencode
 
 import msgspec
@@ -274,6 +275,11 @@ def _pool(base: str) -> PoolManager:
         if proxy := select_proxy(base, get_environ_proxies(base)):
             return ProxyManager(proxy, **settings)
     return PoolManager(**settings)
+
+
+def part(text: str) -> str:
+    """Quote a part of a path."""
+    return quote_url(text, safe="") if text not in {".", ".."} else quote_url(text).replace(".", "%2E")
 
 
 def unavailable(error: ServiceError) -> Unavailable:

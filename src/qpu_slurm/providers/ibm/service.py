@@ -7,27 +7,25 @@ import logging
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qs, quote, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from urllib3.exceptions import HTTPError
 
 from qpu_slurm.errors import NotFound, Refused, ServiceError, Unavailable
 from qpu_slurm.providers.base import QpuStatus, Session, SessionState, Task, TaskStatus
-from qpu_slurm.providers.ibm import answers
-from qpu_slurm.providers.ibm.http import CLIENT, Http, Patience, backoff, finished
+from qpu_slurm.providers.ibm import answers, usage
+from qpu_slurm.providers.ibm.http import CLIENT, Http, Patience, backoff, finished, part
 from qpu_slurm.providers.ibm.iam import IamToken
 from qpu_slurm.providers.ibm.once import once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from urllib3 import BaseHTTPResponse
 
-    from qpu_slurm.providers.base import Access, Pieces
-
-T = TypeVar("T")
+    from qpu_slurm.providers.base import Access, Pieces, SessionUsage
 
 API_VERSION = "2026-04-15"
 """The API's version that these requests and answers belong to; qiskit-ibm-runtime 0.51 asks for it, too."""
@@ -45,14 +43,6 @@ _CLOCK_STEP = timedelta(seconds=2)
 _CLOCK_DOUBT = timedelta(minutes=5)
 """How far its clock may be from ours, before its first answer has told."""
 
-_STATUSES = {
-    "queued": TaskStatus.QUEUED,
-    "running": TaskStatus.RUNNING,
-    "completed": TaskStatus.COMPLETED,
-    "failed": TaskStatus.FAILED,
-    "cancelled": TaskStatus.CANCELLED,
-    "cancelled - ran too long": TaskStatus.CANCELLED,
-}
 _STATES = tuple(SessionState)
 _OVER = ("completed", "canceled", "cancelled", "failed")
 
@@ -96,19 +86,19 @@ class QuantumComputeService:
 
     def status(self) -> QpuStatus:
         """Ask whether the QPU takes tasks."""
-        path = f"/backends/{_part(self._access.backend)}/status"
-        answer = self._http.call("GET", path, _json(answers.BackendStatus))
+        path = f"/backends/{part(self._access.backend)}/status"
+        answer = self._http.call("GET", path, answers.reading(answers.BackendStatus))
         online = answer.state and answer.status.lower() in {"active", "online"}
         reason = "" if online else answers.quote(answer.message or answer.status or "not operational")
         return QpuStatus(online=online, reason=reason, queue_length=max(answer.length_queue, 0))
 
     def configuration(self) -> bytes:
         """Read what the QPU can do, as JSON text in the service's words."""
-        return self._http.call("GET", f"/backends/{_part(self._access.backend)}/configuration", answers.read)
+        return self._http.call("GET", f"/backends/{part(self._access.backend)}/configuration", answers.read)
 
     def properties(self) -> bytes:
         """Read how well the QPU does it, by its last calibration, as JSON text in the service's words."""
-        return self._http.call("GET", f"/backends/{_part(self._access.backend)}/properties", answers.read)
+        return self._http.call("GET", f"/backends/{part(self._access.backend)}/properties", answers.read)
 
     # Sessions.
 
@@ -126,7 +116,7 @@ class QuantumComputeService:
             document = self._http.call(
                 "POST",
                 "/sessions",
-                _json(answers.SessionDocument),
+                answers.reading(answers.SessionDocument),
                 body=msgspec.json.encode(body),
                 once=True,
                 give_up=give_up,
@@ -142,16 +132,20 @@ class QuantumComputeService:
 
     def session(self, session_id: str) -> Session:
         """Read a session."""
-        path = f"/sessions/{_part(session_id)}"
-        return self._session(self._http.call("GET", path, _json(answers.SessionDocument)))
+        path = f"/sessions/{part(session_id)}"
+        return self._session(self._http.call("GET", path, answers.reading(answers.SessionDocument)))
+
+    def usage(self, session_id: str) -> SessionUsage:
+        """Read what a session was used for; see the protocol."""
+        return usage.read(self._http, session_id)
 
     def close_session(self, session_id: str) -> None:
         """Let the session finish the tasks that it has, and take no more. Closed already is fine."""
-        self._end(session_id, "PATCH", f"/sessions/{_part(session_id)}", b'{"accepting_jobs": false}')
+        self._end(session_id, "PATCH", f"/sessions/{part(session_id)}", b'{"accepting_jobs": false}')
 
     def cancel_session(self, session_id: str) -> None:
         """End the session and whatever waits or runs in it. Ended already is fine."""
-        self._end(session_id, "DELETE", f"/sessions/{_part(session_id)}/close", None)
+        self._end(session_id, "DELETE", f"/sessions/{part(session_id)}/close", None)
         # The service fails what waits in the session, and lets what runs go on: the QPU would stay locked.
         for task in self._tasks(session_id=session_id, pending=True, limit=_PAGE):
             with suppress(NotFound):
@@ -176,12 +170,17 @@ class QuantumComputeService:
     def sessions_of_tasks(self, tag: str, *, since: datetime | None = None) -> Iterator[str]:
         """List the sessions of the tasks that have a tag; see the protocol."""
         seen = set()
-        query: dict[str, str | list[str]] = {"exclude_params": "true", "tags": [tag], "limit": str(_PAGE)}
+        query: dict[str, str | list[str]] = {
+            "exclude_params": "true",
+            "backend": self._access.backend,
+            "tags": [tag],
+            "limit": str(_PAGE),
+        }
         if since is not None:
             query["created_after"] = (self._http.service_time(since) - _CLOCK_DOUBT).isoformat()
         for page in range(_PAGES):
             query["offset"] = str(page * _PAGE)
-            jobs = self._http.call("GET", "/jobs", _json(answers.Jobs), params=query).jobs
+            jobs = self._http.call("GET", "/jobs", answers.reading(answers.Jobs), params=query).jobs
             for job in jobs:
                 if job.session_id and job.session_id not in seen and tag in (job.tags or [tag]):
                     seen.add(job.session_id)
@@ -215,7 +214,7 @@ class QuantumComputeService:
             answer = self._http.call(
                 "POST",
                 "/jobs",
-                _json(answers.Job),
+                answers.reading(answers.Job),
                 body=body,
                 once=True,
                 give_up=give_up,
@@ -232,12 +231,14 @@ class QuantumComputeService:
 
     def task(self, task_id: str) -> Task:
         """Read a task's state."""
-        path = f"/jobs/{_part(task_id)}"
-        return _task(self._http.call("GET", path, _json(answers.Job), params={"exclude_params": "true"}))
+        path = f"/jobs/{part(task_id)}"
+        return _task(
+            self._http.call("GET", path, answers.reading(answers.Job), params={"exclude_params": "true"})
+        )
 
     def result(self, task_id: str) -> Iterator[bytes]:
         """Read a completed task's result text, in pieces; one that breaks off is taken up where it did."""
-        path = f"/jobs/{_part(task_id)}/results"
+        path = f"/jobs/{part(task_id)}/results"
         delivered = stalled = 0
         while True:
             response = self._http.call("GET", path, _keep)
@@ -261,19 +262,19 @@ class QuantumComputeService:
 
     def logs(self, task_id: str) -> str:
         """Read what the service logged of a task."""
-        path = f"/jobs/{_part(task_id)}/logs"
+        path = f"/jobs/{part(task_id)}/logs"
         return self._http.call("GET", path, lambda answer: answers.read_some(answer, _LOG_BYTES)).decode(
             errors="replace"
         )
 
     def metrics(self, task_id: str) -> dict[str, Any]:
         """Read a task's times and usage, as the service gives them."""
-        return self._http.call("GET", f"/jobs/{_part(task_id)}/metrics", _json(dict[str, Any]))
+        return self._http.call("GET", f"/jobs/{part(task_id)}/metrics", answers.reading(dict[str, Any]))
 
     def cancel_task(self, task_id: str) -> None:
         """Cancel a task. One that is over already is fine."""
         try:
-            self._http.call("POST", f"/jobs/{_part(task_id)}/cancel", answers.read)
+            self._http.call("POST", f"/jobs/{part(task_id)}/cancel", answers.read)
         except Refused as error:
             if (
                 isinstance(error, NotFound)
@@ -319,7 +320,7 @@ class QuantumComputeService:
             "limit": str(_PAGE),
         }
         for _ in range(_PAGES):
-            page = self._http.call("GET", "/workloads", _json(answers.Workloads), params=params)
+            page = self._http.call("GET", "/workloads", answers.reading(answers.Workloads), params=params)
             # The first answer tells the service's clock, if none has before.
             first = self._http.service_time(since) - _CLOCK_STEP
             for workload in page.workloads:
@@ -345,7 +346,7 @@ class QuantumComputeService:
         }
         if pending:
             params["pending"] = "true"
-        jobs = self._http.call("GET", "/jobs", _json(answers.Jobs), params=params).jobs
+        jobs = self._http.call("GET", "/jobs", answers.reading(answers.Jobs), params=params).jobs
         return [job for job in jobs if set(tags) <= set(job.tags or tags)]
 
 
@@ -376,16 +377,6 @@ class _Spliced:
         yield b"}"
 
 
-def _part(text: str) -> str:
-    """Quote a part of a path."""
-    return quote(text, safe="") if text not in {".", ".."} else quote(text).replace(".", "%2E")
-
-
-def _json(type_: type[T]) -> Callable[[BaseHTTPResponse], T]:
-    """Return what reads an answer as JSON of a type."""
-    return lambda response: msgspec.json.decode(answers.read(response), type=type_)
-
-
 def _keep(response: BaseHTTPResponse) -> BaseHTTPResponse:
     """Leave an answer to be read bit by bit; one without content counts as lost, and is asked for again."""
     if response.status == _NO_CONTENT:
@@ -395,7 +386,7 @@ def _keep(response: BaseHTTPResponse) -> BaseHTTPResponse:
 
 def _task(job: answers.Job) -> Task:
     text = job.state.status or job.status
-    status = _STATUSES.get(text.lower())
+    status = answers.status_of(job)
     if status is None:
         raise ServiceError(f"Task {job.id} is in a state that is not known: {answers.quote(text)!r}.")
     said = " ".join(filter(None, (job.state.reason, job.state.reason_solution)))

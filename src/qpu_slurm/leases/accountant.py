@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The accountant: asks the service what a session was used for, once that is over, and writes it down.
+
+What is not written down yet stands in the journal, so nothing is forgotten when a process ends: the next
+look takes it up. The service may not tell at once (a session that is closed ends when its last task does), or
+not at all; after a day that is written down instead: what the session was used for is unknown.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from qpu_slurm import providers
+from qpu_slurm.errors import ConfigError, JournalError, NotFound, QpuSlurmError, ServiceError, UserMistake
+from qpu_slurm.leases.history import Lock, TaskUse
+from qpu_slurm.leases.model import Lease
+from qpu_slurm.providers.base import SessionState
+
+if TYPE_CHECKING:
+    from qpu_slurm.config import Config
+    from qpu_slurm.leases.broker import Connect
+    from qpu_slurm.leases.history import SessionUse
+    from qpu_slurm.leases.journal import Journal
+    from qpu_slurm.providers.base import Provider, SessionUsage
+
+_PAUSES = (0.0, 1.0, 2.0, 10.0, 30.0, 120.0, 600.0)
+"""Seconds after which a session is asked for again; the last one for as long as it may take."""
+
+_TIMEOUT = 30.0
+"""Seconds that one session's questions may take."""
+
+_BUDGET = 30.0
+"""Seconds after which a look asks for no further session: the next one does."""
+
+_UNKNOWN = "unknown"
+"""A task's status that we have no word for."""
+
+_FORGOTTEN = "Only the user's own key could tell, and it was forgotten as the lease ended."
+
+_log = structlog.get_logger(__name__)
+
+
+class Used(msgspec.Struct, frozen=True, kw_only=True):
+    """A session whose usage was written down.
+
+    Attributes:
+        lease: Whose it is.
+        session_id: The session.
+        locked_seconds: How long it had the QPU for itself.
+        executed_seconds: How long its tasks ran.
+    """
+
+    lease: Lease
+    session_id: str
+    locked_seconds: float
+    executed_seconds: float
+
+
+class Accountant:
+    """Writes down what sessions were used for. One of them looks at a time.
+
+    Args:
+        config: What the admin wrote.
+        journal: Knows the sessions.
+        connect: How a QPU's provider is had.
+        give_up: Seconds after a session's end in which the service has to tell what it was used for.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        journal: Journal,
+        connect: Connect = providers.connect,
+        *,
+        give_up: float = 86_400.0,
+    ) -> None:
+        self._config = config
+        self._journal = journal
+        self._connect = connect
+        self._longest = give_up
+        self._tries: Counter[str] = Counter()
+        self._not_before: dict[str, float] = {}
+
+    def run(self) -> list[Used]:
+        """Look once: ask for every session that has ended, if it is time to ask for it again.
+
+        Returns:
+            Those of which the service has told.
+
+        Raises:
+            JournalError: The journal cannot be read or written.
+        """
+        sessions = self._journal.history.unaccounted()
+        for forgotten in self._not_before.keys() - {session.session_id for session in sessions}:
+            del self._not_before[forgotten], self._tries[forgotten]
+        until = time.monotonic() + _BUDGET
+        found = []
+        for session in sessions:
+            now = time.monotonic()
+            if now >= until:
+                break
+            if now >= self._not_before.get(session.session_id, now) and (used := self._ask(session)):
+                found.append(used)
+        return found
+
+    def _ask(self, session: SessionUse) -> Used | None:
+        lease = self._journal.lease(session.lease_id)
+        try:
+            qpu, user_key = self._config.qpu(lease.qpu), self._journal.api_key(lease.id)
+            if qpu.credentials == "user" and user_key is None:
+                raise UserMistake(_FORGOTTEN)  # noqa: TRY301 - the same as what the configuration raises
+            access = qpu.access(user_key)
+            provider = self._connect(access, deadline=time.monotonic() + _TIMEOUT)
+            return account(self._journal, lease, session.session_id, provider)
+        except (UserMistake, NotFound) as error:
+            # For good: the configuration has no such QPU any more, or the service no such session.
+            self._give_up(session, str(error))
+        except (ServiceError, ConfigError, NotYet) as error:
+            age = (datetime.now(UTC) - (session.ended_at or session.opened_at)).total_seconds()
+            if age > self._longest:
+                self._give_up(session, str(error))
+            else:
+                self._put_off(session, str(error))
+        return None
+
+    def _give_up(self, session: SessionUse, why: str) -> None:
+        _log.warning("usage unknown", session_id=session.session_id, why=why)
+        self._journal.history.give_up(session.session_id, why)
+
+    def _put_off(self, session: SessionUse, why: str) -> None:
+        _log.info("usage not known yet", session_id=session.session_id, why=why)
+        self._tries[session.session_id] += 1
+        pause = _PAUSES[min(self._tries[session.session_id], len(_PAUSES) - 1)]
+        self._not_before[session.session_id] = time.monotonic() + pause
+
+
+class NotYet(QpuSlurmError):
+    """The service has not told yet what a session was used for."""
+
+
+def account(journal: Journal, lease: Lease, session_id: str, provider: Provider) -> Used:
+    """Ask what a session was used for, and write it down.
+
+    Args:
+        journal: Knows the session.
+        lease: Whose it is.
+        session_id: The session.
+        provider: Its service.
+
+    Raises:
+        NotYet: It is not over, or the service does not say.
+        ServiceError: The service could not be asked.
+        JournalError: The journal cannot be written.
+    """
+    usage = provider.usage(session_id)
+    if usage.state is not SessionState.CLOSED:
+        raise NotYet(f"The session is {usage.state} still.")
+    if usage.locked_seconds is None:
+        raise NotYet("The service does not say how long the session was active.")
+    locked, executed = usage.locked_seconds, usage.executed_seconds
+    tasks, locks = _tasks(session_id, usage), _locks(session_id, usage)
+    journal.history.account(session_id, locked=locked, executed=executed, tasks=tasks, locks=locks)
+    _log.info("session used", qpu=lease.qpu, session_id=session_id, locked=locked, executed=executed)
+    return Used(lease=lease, session_id=session_id, locked_seconds=locked, executed_seconds=executed)
+
+
+def account_at_release(journal: Journal, lease: Lease, provider: Provider) -> None:
+    """Account for the sessions of a lease that was just ended, if the service tells at once.
+
+    Whoever ended it has the user's key, which nobody has later.
+
+    Args:
+        journal: Knows the sessions.
+        lease: The lease.
+        provider: Its service, which gives up soon.
+    """
+    try:
+        for session in journal.history.unaccounted(lease.id):
+            account(journal, lease, session.session_id, provider)
+    except (ServiceError, NotYet, JournalError) as error:
+        _log.info("usage not known yet", job_id=lease.job_id, qpu=lease.qpu, why=str(error))
+
+
+def _tasks(session_id: str, usage: SessionUsage) -> list[TaskUse]:
+    return [
+        TaskUse(
+            task_id=task.id,
+            session_id=session_id,
+            status=task.status or _UNKNOWN,
+            created_at=task.created_at,
+            started_at=task.started_at,
+            ended_at=task.ended_at,
+            seconds=task.seconds,
+        )
+        for task in usage.tasks
+    ]
+
+
+def _locks(session_id: str, usage: SessionUsage) -> list[Lock]:
+    return [Lock(session_id=session_id, began_at=begin, ended_at=end) for begin, end in usage.active]

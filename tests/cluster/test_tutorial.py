@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""docs/tutorial.md, typed into the shell that `make lab` opens."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.cluster.conftest import CHECKOUT
+
+QPU_SLURM = Path(sys.executable).with_name("qpu-slurm")
+
+TUTORIAL = CHECKOUT / "docs" / "tutorial.md"
+
+_LAB = "make lab\n"
+_DONE = "-- block {} is done --"
+
+
+def blocks() -> list[str]:
+    """Return what the tutorial has its reader type into the shell, in order."""
+    found: list[str] = re.findall(r"^```sh\n(.*?)^```", TUTORIAL.read_text(), re.MULTILINE | re.DOTALL)
+    assert found[0] == _LAB
+    return found[1:]
+
+
+def test_every_command_of_the_tutorial_works() -> None:
+    typed = "".join(f"{block}echo '{_DONE.format(number)}'\n" for number, block in enumerate(blocks()))
+    done = subprocess.run(
+        [QPU_SLURM, "demo", "--shell", "--task-seconds=1", f"--checkout={CHECKOUT}"],
+        input=f"set -euo pipefail\n{typed}",
+        env={**os.environ, "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+    for number, block in enumerate(blocks()):
+        assert _DONE.format(number) in done.stdout, (block, done.stdout)
+
+    results = re.findall(r"register meas: {(.*)}", done.stdout)
+    assert len(results) == 3
+    assert all(set(re.findall(r"'([01]+)'", counts)) == {"00000", "11111"} for counts in results)
+    for label in ("One heterogeneous job", "Three chained jobs", "Held for its task"):
+        assert f"\n{label}\n" in done.stdout
+    locked = re.findall(r"QPU locked ([\d.]+) s: executing ([\d.]+) s", done.stdout)
+    assert {executing for _, executing in locked} == {"1.0"}
+    assert "Sessions left open: 0. Nodes drained: 0." in done.stdout
+
+
+def test_the_tutorial_shows_figures_that_are_there() -> None:
+    figures = re.findall(r"!\[.*?\]\((images/.*?)\)", TUTORIAL.read_text())
+    assert len(figures) == 3
+    for figure in figures:
+        assert "<svg" in (TUTORIAL.parent / figure).read_text()[:2000]
