@@ -377,6 +377,8 @@ class Cluster:
                 "PATH": f"{self.bin}:/usr/local/bin:/usr/bin:/bin",
                 "SHELL": "/bin/sh",
                 "SLURM_CONF": str(self.conf),
+                # What jobs leave behind goes with the cluster.
+                **({"TMPDIR": home} if name in self.users else {}),
                 "USER": name,
                 _keeper.MARK: str(self.directory),
                 **(env or {}),

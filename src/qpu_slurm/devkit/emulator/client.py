@@ -21,6 +21,7 @@ from qpu_slurm.devkit.emulator.settings import Account
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
     from types import TracebackType
 
     from requests import Response
@@ -194,6 +195,10 @@ class Emulator:
     def set_backend(self, name: str, status: str = "active", message: str = "") -> None:
         """Put a QPU into maintenance (`paused` or `offline`), or back to work (`active`)."""
         self._send("PUT", f"backends/{name}", {"status": status, "message": message})
+
+    def calibrate(self, name: str, at: datetime) -> None:
+        """Calibrate a QPU anew: its properties are those of before, but for their date."""
+        self._send("POST", f"backends/{name}/calibrate", {"at": at.isoformat()})
 
     def close_session(self, session_id: str, reason: str = "Session was closed by the service.") -> None:
         """Close a session as the service does of its own accord: what waits in it fails."""

@@ -96,6 +96,10 @@ class QuantumComputeService:
         """Read what the QPU can do, as JSON text in the service's words."""
         return self._http.call("GET", f"/backends/{part(self._access.backend)}/configuration", answers.read)
 
+    def properties(self) -> bytes:
+        """Read how well the QPU does it, by its last calibration, as JSON text in the service's words."""
+        return self._http.call("GET", f"/backends/{part(self._access.backend)}/properties", answers.read)
+
     # Sessions.
 
     def open_session(self, max_ttl: int, *, known: Collection[str] = ()) -> Session:

@@ -29,6 +29,12 @@ class BackendUpdate(msgspec.Struct, forbid_unknown_fields=True):
     message: str = ""
 
 
+class Calibration(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /emulator/backends/{name}/calibrate`."""
+
+    at: str
+
+
 class Closing(msgspec.Struct, forbid_unknown_fields=True):
     """The body of `POST /emulator/sessions/{id}/close`."""
 
@@ -101,6 +107,14 @@ async def set_backend(request: web.Request) -> web.Response:
     qpu = request.app[SERVICE].qpu(request.match_info["name"])
     qpu.backend.set_status(update.status, update.message)
     qpu.proceed()
+    return _done()
+
+
+@ROUTES.post("/backends/{name}/calibrate")
+async def calibrate(request: web.Request) -> web.Response:
+    """Say when a QPU was calibrated last."""
+    at = (await body(request, Calibration)).at
+    request.app[SERVICE].qpu(request.match_info["name"]).backend.calibrate(at)
     return _done()
 
 
