@@ -3,6 +3,8 @@
 # make demo        run the main job on a throw-away cluster with an emulated quantum service
 # make test        check and test everything (lint, unit, integration, cluster)
 # make test-unit   the tests that take seconds and need neither network nor Slurm
+# make reliability  play every scenario of faults on a real cluster, and write docs/reliability.md
+# make soak SEED=1 JOBS=300  random jobs and random faults, for as long as that takes
 # make bench       measure, side by side with upstream (ARGS=--docs: write docs/performance.md, too)
 # make bench-gateway  measure what the gateway adds to a request
 # make lock        resolve pyproject.toml's dependencies into requirements.lock
@@ -11,7 +13,7 @@
 VENV := $(shell tools/setup --venv)
 PYTEST := $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
-.PHONY: demo bench bench-gateway test lint test-unit test-integration test-cluster test-plugin setup lock clean help
+.PHONY: demo reliability soak bench bench-gateway test lint test-unit test-integration test-cluster test-plugin setup lock clean help
 .NOTPARALLEL:
 
 help:
@@ -47,6 +49,13 @@ test-integration: setup
 
 test-cluster: setup
 	$(PYTEST) tests/cluster
+
+reliability: setup
+	$(PYTEST) tests/cluster/matrix
+	$(VENV)/bin/python -m tests.cluster.matrix.document
+
+soak: setup
+	SEED=$(SEED) JOBS=$(or $(JOBS),300) $(PYTEST) -s tests/cluster/test_soak.py
 
 lock:
 	$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \

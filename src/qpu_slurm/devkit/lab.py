@@ -53,6 +53,8 @@ class Lab:
         tables: Further tables of config.toml.
         nodes: The cluster's nodes.
         settings: Further settings of slurm.conf.
+        private: SlurmUser's own directory, for the journal and the logs of hooks and gateway: on a disk that
+            may be full, say. By default below the cluster's.
         keep_directory: Leave the directory there, to look at logs.
 
     Attributes:
@@ -76,6 +78,7 @@ class Lab:
         tables: str = "",
         nodes: Sequence[Node] = SEED_LAYOUT,
         settings: Mapping[str, str] | None = None,
+        private: Path | None = None,
         keep_directory: bool = False,
     ) -> None:
         self.checkout = checkout
@@ -91,7 +94,7 @@ class Lab:
         self._tables = tables
         self._directory = self.cluster.directory / "qpu_slurm"
         self.config = self._directory / "config.toml"
-        self._private = self._directory / "journal"
+        self._private = private or self._directory / "journal"
         # Not resolved: what is linked to lies outside of the virtual environment.
         self._bin = Path(sys.executable).parent
         self.environ = {
@@ -189,7 +192,7 @@ class Lab:
         libexec = self._directory / "libexec"
         self._directory.mkdir(mode=0o755)
         self.cluster.directory.chmod(0o755)
-        self._private.mkdir(mode=0o700)
+        self._private.mkdir(mode=0o700, exist_ok=True)
         self._give(self._private, self.cluster.slurm_user)
         self._write_configs()
         _output_of(

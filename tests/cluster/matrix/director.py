@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -23,9 +22,6 @@ AT_ONCE = 24
 """How many scenarios are played beside each other."""
 
 _LOOK = 0.2
-_NUDGE = 20.0
-"""Seconds that a requeued job may wait yet: Slurm makes two minutes of a start time that has passed, which is
-nothing that a test should wait for."""
 
 
 class Verdict(msgspec.Struct, kw_only=True):
@@ -76,11 +72,11 @@ def _play(stage: Stage, plays: Sequence[Play], storm: Storm | None) -> Sequence[
             playing.append(waiting.pop(0))
             playing[-1].begin()
         view = stage.look()
-        _nudge(stage, playing)
+        stage.nudge()
         if any(play.over for play in playing):
             stage.read_journal()
         playing = [play for play in playing if not play.step(view)]
-        if storm is not None and not waiting and all(play.at_its_moment or play.problem for play in playing):
+        if storm is not None and playing and not waiting and all(play.at_its_moment for play in playing):
             for what in storm.does:
                 what.do(playing[0])
             for play in playing:
@@ -88,15 +84,6 @@ def _play(stage: Stage, plays: Sequence[Play], storm: Storm | None) -> Sequence[
             storm = None
         time.sleep(max(0.0, _LOOK - (time.monotonic() - began)))
     return plays
-
-
-def _nudge(stage: Stage, plays: Sequence[Play]) -> None:
-    for play in plays:
-        for job in play.jobs:
-            if job.state == "PENDING" and job.reason == "BeginTime" and job.starts != "N/A":
-                starts = datetime.fromisoformat(job.starts).timestamp()  # the cluster's clock is ours
-                if starts - time.time() > _NUDGE:
-                    stage.admin("scontrol", "update", f"JobId={job.id}", "StartTime=now+1")
 
 
 def _judge(stage: Stage, plays: Sequence[Play]) -> dict[str, Verdict]:

@@ -13,6 +13,8 @@ import psutil
 from tests.cluster.matrix.scenario import Event, What, When
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.cluster.matrix.play import Play
 
 # Moments
@@ -74,16 +76,21 @@ def command(*words: str, text: str = "") -> What:
     """Its user types something; `{job}` stands for its (first) job."""
 
     def do(play: Play) -> None:
-        play.also(*(word.replace("{job}", str(play.jobs[0].id)) for word in words))
+        play.also(*_about(play, words))
 
     return What(text or " ".join(words).replace("{job}", "ID"), do)
+
+
+def _about(play: Play, words: Sequence[str]) -> list[str]:
+    job = str(play.jobs[0].id) if play.jobs else "its job"
+    return [word.replace("{job}", job) for word in words]
 
 
 def admin(*words: str) -> What:
     """The admin types something; `{job}` stands for its (first) job."""
 
     def do(play: Play) -> None:
-        play.stage.admin(*(word.replace("{job}", str(play.jobs[0].id)) for word in words))
+        play.stage.admin(*_about(play, words))
 
     return What(f"the admin's {' '.join(words).replace('{job}', 'ID')}", do)
 

@@ -115,7 +115,8 @@ class Play:
         self.shown |= dict.fromkeys(f"{job.state} {job.reason}" for job in self.jobs)
         self.comments |= dict.fromkeys(job.admin_comment for job in self.jobs)
         if time.monotonic() - self._began > LONGEST:
-            self.problem = f"it did not end; next: {self._left[0] if self._left else 'its end'}; {self.jobs}"
+            moment = [] if self.struck else [self.scenario.struck]
+            self.problem = f"it did not end; what was to come: {[*moment, *self._left]}; {self.jobs}"
             return True
         if not self.struck:
             return False
@@ -166,7 +167,7 @@ class Play:
         """Whether all that was submitted has ended."""
         return (
             self._client is None
-            and (bool(self.jobs) or bool(self.exit_code))
+            and (bool(self.jobs) or bool(self.exit_code) or not self.scenario.ends)
             and all(OVER.fullmatch(job.state) for job in self.jobs)
         )
 

@@ -90,7 +90,8 @@ class Scenario:
         storm: What happens to the whole cluster.
         struck: When that happens, as far as this job is concerned.
         happens: What happens to the job, one after the other (and after the storm).
-        ends: The states in which its jobs end, in the order of their submission, or the only one.
+        ends: The states in which its jobs end, in the order of their submission, or the only one; empty if
+            Slurm does not know it any more.
         told: What the user must have been told: a regular expression.
         sessions: How many sessions are opened for it in all: any of these, where that is left to chance.
         backend: The QPU, as the service calls it; empty for any.
@@ -112,6 +113,11 @@ class Scenario:
     second: str = ""
     plan: Plan = "premium"
     keys: Keys = "gateway"
+
+    @property
+    def name(self) -> str:
+        """What the test and the row are known by."""
+        return f"{self.way}: {self.story}" if self.story else self.way
 
     @property
     def story(self) -> str:

@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import ExitStack, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -26,6 +27,7 @@ from qpu_slurm.devkit.emulator import Account, Emulator, Fault, SessionRecord
 from qpu_slurm.devkit.lab import Lab
 from qpu_slurm.errors import SlurmError
 from tests.cluster.conftest import CHECKOUT
+from tests.cluster.matrix.disk import small_disk
 from tests.cluster.matrix.play import Job, Lease
 
 if TYPE_CHECKING:
@@ -70,6 +72,9 @@ INPUT = {
 _FIELDS = "JobID:12,State:20,Reason:40,StartTime:24,RestartCnt:6,Name:40,admin_comment:900"
 """What squeue is to show of a job: none of these has a blank in it but the last."""
 
+_NUDGE = 20.0
+"""Seconds that a requeued job may wait yet; no test waits for longer."""
+
 _LEASES_SECONDS = 1.0
 _REST_SECONDS = 40.0
 
@@ -95,6 +100,7 @@ class Stage:
         qpus: Each scenario's QPU.
         view: What was seen last.
         leases: What the journal held last, by QPU.
+        private: Where the journal is: on a disk of its own.
     """
 
     def __init__(self, keys: Keys, scenarios: Sequence[Scenario]) -> None:
@@ -106,6 +112,7 @@ class Stage:
         }
         self.view = View({}, {}, ())
         self.leases: dict[str, list[Lease]] = {}
+        self.private = Path()
         self._keys = keys
         self._exit = ExitStack()
         self._emulator = Emulator(
@@ -123,6 +130,9 @@ class Stage:
                 on_failure.enter_context(tempfile.TemporaryDirectory(prefix="qpu_slurm-matrix-"))
             )
             self._directory.chmod(0o755)
+            self.private = self._directory / "private"
+            self.private.mkdir(mode=0o700)
+            on_failure.enter_context(small_disk(self.private))
             on_failure.enter_context(self._emulator)
             self.lab = Lab(
                 CHECKOUT,
@@ -131,6 +141,7 @@ class Stage:
                 qpus=(),
                 tables=OUTAGE + "".join(self._table(scenario) for scenario in self.qpus),
                 nodes=(*NODES, *self._typed_gres()),
+                private=self.private,
                 settings={"SlurmdTimeout": "10", "PrologEpilogTimeout": str(HOOK_TIMEOUT)},
             )
             on_failure.enter_context(self.lab)
@@ -212,13 +223,17 @@ class Stage:
         for fault in left:
             self.lab.emulator.inject(fault)
 
-    def hook(self, kind: str, jobs: Sequence[Job]) -> psutil.Process | None:
-        """Find the process of a hook of one of some jobs."""
-        ids = {str(job.id) for job in jobs}
+    def hook(self, kind: str, jobs: Sequence[Job] | None = None) -> psutil.Process | None:
+        """Find the process of a hook of this cluster, of one of some jobs or of any."""
+        known = [job for found in self.view.jobs.values() for job in found] if jobs is None else jobs
+        ids = {str(job.id) for job in known}
         for process in psutil.process_iter():
             try:
                 words = process.cmdline()
-                if words[-2:] == ["hook", kind] and process.environ().get("SLURM_JOB_ID") in ids:
+                if (
+                    words[-4:] == ["--config", str(self.lab.config), "hook", kind]
+                    and process.environ().get("SLURM_JOB_ID") in ids
+                ):
                     return process
             except psutil.Error:
                 continue
@@ -258,6 +273,15 @@ class Stage:
         except requests.RequestException:
             pass
         return self.view
+
+    def nudge(self) -> None:
+        """Have jobs start that Slurm makes wait for two minutes, which it does after a prolog has failed."""
+        for jobs in self.view.jobs.values():
+            for job in jobs:
+                if job.state == "PENDING" and job.reason == "BeginTime" and job.starts != "N/A":
+                    starts = datetime.fromisoformat(job.starts).timestamp()  # the cluster's clock is ours
+                    if starts - time.time() > _NUDGE:
+                        self.admin("scontrol", "update", f"JobId={job.id}", "StartTime=now+1")
 
     def settle(self) -> None:
         """Wait until the cluster is at rest, as far as it will be, and look at everything once more."""

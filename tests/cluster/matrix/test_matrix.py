@@ -19,14 +19,12 @@ if TYPE_CHECKING:
 @pytest.mark.timeout(1200)  # the first one plays them all
 @pytest.mark.parametrize(
     ("verdict_of", "scenario"),
-    [
-        pytest.param(one.keys, one, id=f"{one.way}: {one.story}" if one.story else one.way)
-        for group in GROUPS.values()
-        for one in group
-    ],
+    [pytest.param(one.keys, one, id=one.name) for group in GROUPS.values() for one in group],
     indirect=["verdict_of"],
 )
-def test_whatever_happens(verdict_of: Callable[[Scenario], Verdict], scenario: Scenario) -> None:
+def test_whatever_happens(
+    verdict_of: Callable[[Scenario], Verdict], scenario: Scenario, passed: Callable[[Scenario, Verdict], None]
+) -> None:
     verdict = verdict_of(scenario)
 
     assert verdict.problem == "", verdict.heard
@@ -36,3 +34,4 @@ def test_whatever_happens(verdict_of: Callable[[Scenario], Verdict], scenario: S
     assert verdict.leases_lost == 0
     assert verdict.told, f"nobody said {scenario.told!r}:\n{verdict.heard}"
     assert verdict.sessions_opened in scenario.sessions
+    passed(scenario, verdict)
