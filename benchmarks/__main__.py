@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import api, broker, figures, memory, reconcile, runner, tail, throughput, workflow
+from benchmarks import api, broker, figures, hooks, memory, reconcile, runner, tail, throughput, workflow
 
 PARTS = {
     "api": api.measure,
@@ -19,6 +19,7 @@ PARTS = {
     "throughput": throughput.measure,
     "broker": broker.measure,
     "reconcile": reconcile.measure,
+    "hooks": hooks.measure,
     "workflow": workflow.measure,
 }
 

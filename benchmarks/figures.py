@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-_PACKAGES = ("qpu_slurm", "qrmi", "qiskit-ibm-runtime", "qiskit", "requests", "msgspec")
+_PACKAGES = ("qpu_slurm", "qrmi", "qiskit-ibm-runtime", "qiskit", "urllib3", "msgspec")
 
 
 _INTRODUCTION = """\
 # Performance
 
 Written by `make bench ARGS=--docs`, which measures all of this in one run: on one emulator, side by side
-with upstream's programs from PyPI and with the bare sequence of HTTP requests (benchmarks/limit.py). A ratio
-is the median of pairs. Where an aim is not met, the notes say why. Speed is measured here, and asserted in no
-test.
+with upstream's programs from PyPI and with the bare sequence of HTTP requests (benchmarks/limit.py), which
+are sent with the same library, urllib3. A ratio is the median of pairs. Where an aim is not met, the notes
+say why. Speed is measured here, and asserted in no test.
 """
 
 

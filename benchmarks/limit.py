@@ -2,9 +2,12 @@
 """The bare requests: what nothing that works can do without.
 
     python limit.py NAME INPUT OUTPUT [INPUT OUTPUT]...
+    python limit.py acquire URL KEY CRN QPU SECONDS
+    python limit.py release URL KEY CRN SESSION
 
-A token, and for each input: submit, look until it is over, fetch the result, write it. Nothing is checked,
-repeated, cancelled or said, so nobody should use it. It is the limit that task_runner is compared with.
+A token, and for each input: submit, look until it is over, fetch the result, write it; for a session: look
+whether the QPU is there, open one, print its id; or close it, and look that nothing is left in it. Nothing is
+checked, repeated, cancelled or said, so nobody should use it. It is the limit that ours is compared with.
 """
 
 from __future__ import annotations
@@ -26,14 +29,33 @@ _PAUSE = 0.02
 _TIMEOUT = 60
 
 
-def main(name: str, *paths: str) -> None:
+def acquire(url: str, key: str, crn: str, qpu: str, seconds: str) -> str:
+    """Open a session; return its id."""
+    with _http() as http:
+        headers = _authorized(http, url, key, crn)
+        http.request("GET", f"{url}/api/v1/backends/{qpu}/status", headers=headers)
+        body = {"mode": "dedicated", "backend": qpu, "instance": crn, "max_ttl": int(seconds)}
+        answer = http.request("POST", f"{url}/api/v1/sessions", body=json.dumps(body), headers=headers)
+        return str(json.loads(answer.data)["id"])
+
+
+def release(url: str, key: str, crn: str, session: str) -> None:
+    """Close a session."""
+    with _http() as http:
+        headers = _authorized(http, url, key, crn)
+        http.request("DELETE", f"{url}/api/v1/sessions/{session}/close", headers=headers)
+        query = f"exclude_params=true&session_id={session}&limit=50&pending=true"
+        http.request("GET", f"{url}/api/v1/jobs?{query}", headers=headers)
+
+
+def execute(name: str, *paths: str) -> None:
     """Execute inputs, one after the other."""
     environ = {
         key: os.environ[f"{name}_QRMI_IBM_QCS_{key}"]
         for key in ("ENDPOINT", "IAM_ENDPOINT", "IAM_APIKEY", "SERVICE_CRN")
     }
-    http = PoolManager(timeout=Timeout(_TIMEOUT), retries=False)
-    headers = authorized(http, environ["IAM_ENDPOINT"], environ["IAM_APIKEY"], environ["SERVICE_CRN"])
+    http = _http()
+    headers = _authorized(http, environ["IAM_ENDPOINT"], environ["IAM_APIKEY"], environ["SERVICE_CRN"])
     jobs = f"{environ['ENDPOINT']}/jobs"
     for source, destination in zip(paths[::2], paths[1::2], strict=True):
         given = json.loads(Path(source).read_bytes())
@@ -50,7 +72,11 @@ def main(name: str, *paths: str) -> None:
         Path(destination).write_bytes(http.request("GET", f"{task}/results", headers=headers).data)
 
 
-def authorized(http: PoolManager, iam: str, key: str, crn: str) -> dict[str, str]:
+def _http() -> PoolManager:
+    return PoolManager(timeout=Timeout(_TIMEOUT), retries=False)
+
+
+def _authorized(http: PoolManager, iam: str, key: str, crn: str) -> dict[str, str]:
     """Get a token, and return the headers that every request has."""
     grant = {"grant_type": "urn:ibm:params:oauth:grant-type:apikey", "apikey": key}
     form = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -64,4 +90,10 @@ def _status(answer: BaseHTTPResponse) -> str:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    _, what, *arguments = sys.argv
+    if what == "acquire":
+        print(acquire(*arguments))  # noqa: T201 - its output
+    elif what == "release":
+        release(*arguments)
+    else:
+        execute(what, *arguments)

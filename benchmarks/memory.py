@@ -37,7 +37,7 @@ def measure() -> Iterator[Figure]:
                 "cpu_seconds": ours.cpu_seconds,
                 "small_input_mib": small.rss_mib,
             },
-            note=f"{small.rss_mib:.0f} MiB with a small input: Python, requests and msgspec.",
+            note=f"{small.rss_mib:.0f} MiB with a small input: Python, urllib3 and msgspec.",
         )
         yield Figure(
             key="runner.rss_100mb_vs_upstream",

@@ -120,8 +120,8 @@ def measure() -> Iterator[Figure]:
             "service_seconds": rounded(service),
         },
         note=(
-            f"With nothing to end it is {idle[number]:.2f} s, {slurm[number]:.2f} s of them to read what squeue "
-            f"prints. Each lease that is ended takes {each * 1e3:.1f} ms; if all jobs were over at once, that "
+            f"With nothing to end it is {idle[number]:.2f} s, {slurm[number]:.2f} s of them to read squeue. "
+            f"Each lease that is ended takes {each * 1e3:.1f} ms; if all jobs were over at once, that "
             f"would be {each * LEASES:.0f} s."
         ),
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TASKS = 200
-_PAIRS = 5
+_PAIRS = 9
 MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory, in a directory of our own
 
 

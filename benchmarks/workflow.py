@@ -5,17 +5,24 @@ Three ways, in turn: one heterogeneous job whose task_runner says `--final`; the
 which holds the session from the job's start to its end; and upstream's three chained jobs. The programs are
 the same in all (contrib/seed), the task runners are each project's own.
 
+Then the same on a busy cluster: another user's jobs keep all CPU nodes busy, and some of them always wait.
+There, each of upstream's three jobs is submitted when the one before is over. This cluster serves who comes
+first; elsewhere priority grows with age, and a job that depends on another begins to age when it may run. So
+this is what happens there to chained jobs.
+
 Upstream's plugin acquires and releases in Slurm's own hooks. Here the batch script does, with qrmi's own
 functions, as its first and its last act: what upstream's hooks cost is not counted.
 """
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from threading import Event, Thread
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from benchmarks import processes
 from benchmarks.figures import Figure
@@ -31,6 +38,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _ROUNDS = 5
+_BUSY_ROUNDS = 3
+_WAITING = 6
+"""How many of the other user's jobs wait at any time."""
+
+_LOAD_SECONDS = (2.0, 6.0)
+"""How long each takes; a node each."""
+
+_SEED = 1
 _TASK_SECONDS = 2.0
 _LONGEST_SECONDS = 120
 _CHECKOUT = Path(__file__).parents[1]
@@ -82,8 +97,14 @@ _NOTE_HETJOB = (
     "differs by a second from run to run."
 )
 _NOTE_SPLIT = (
-    "The aim is “well below 1.0”. This cluster is idle: what is saved is the start of two jobs, and on a "
-    "busy one what these wait in the queue."
+    "The aim is “well below 1.0”. This cluster is idle: what is saved is the start of two jobs. What these "
+    "wait in the queue of a busy one shows below."
+)
+
+
+_NOTE_BUSY = (
+    f"{_WAITING} jobs of another user wait at any time, and each takes a node for {_LOAD_SECONDS[0]:g} to "
+    f"{_LOAD_SECONDS[1]:g} s. Of three jobs, each is submitted when the one before is over."
 )
 
 
@@ -106,6 +127,9 @@ def measure() -> Iterator[Figure]:
     final = _Way("--final", lambda lab: [lab.submit(["final.sh"])], [])
     hetjob = _Way("upstream, one job", lambda lab: [lab.submit(["upstream_hetjob.sh"])], [])
     split = _Way("upstream, three jobs", _submit_split, [])
+    final_busy = final._replace(runs=[])
+    hetjob_busy = hetjob._replace(runs=[])
+    split_busy = _Way("upstream, three jobs", _submit_one_by_one, [])
     # Only the component that asks for the gres opens a session: transpiling holds nothing.
     emulator = Emulator(_TASK_SECONDS)
     with emulator, Lab(_CHECKOUT, credentials="user", emulator=emulator, top='acquire_on = "gres"') as lab:
@@ -117,6 +141,12 @@ def measure() -> Iterator[Figure]:
             for way in ways:
                 way.runs.append(_run(lab, way))
             ways.rotate()
+        with _Load(lab):
+            ways = deque((final_busy, hetjob_busy, split_busy))
+            for _ in range(_BUSY_ROUNDS):
+                for way in ways:
+                    way.runs.append(_run(lab, way, busy=True))
+                ways.rotate()
     for key, way, at_most, note in (
         ("lock.ratio_final", final, 1.02, "The session closes as its last task ends."),
         ("lock.ratio_upstream", hetjob, None, "The session lives until the job ends: result.py is in it."),
@@ -133,15 +163,18 @@ def measure() -> Iterator[Figure]:
             },
             note=note,
         )
-    for key, way, at_most, note in (
-        ("makespan.final_vs_hetjob", hetjob, 1.0, _NOTE_HETJOB),
-        ("makespan.final_vs_split", split, 0.8, _NOTE_SPLIT),
+    for key, mine, way, at_most, note in (
+        ("makespan.final_vs_hetjob", final, hetjob, 1.0, _NOTE_HETJOB),
+        ("makespan.final_vs_split", final, split, 0.8, _NOTE_SPLIT),
+        ("makespan.busy_final_vs_hetjob", final_busy, hetjob_busy, None, _NOTE_BUSY),
+        ("makespan.busy_final_vs_split", final_busy, split_busy, None, _NOTE_BUSY),
     ):
-        found = processes.Pairs(final.seconds(), way.seconds())
+        found = processes.Pairs(mine.seconds(), way.seconds())
         ours, theirs = found.medians
         yield Figure(
             key=key,
-            what=f"submission to the end of the last job, against {way.title}",
+            what=f"submission to the end of the last job{', on a busy cluster' * (mine is final_busy)}, "
+            f"against {way.title}",
             value=found.ratio,
             at_most=at_most,
             details={"seconds": rounded(found.one), "upstream_seconds": rounded(found.other)},
@@ -178,7 +211,49 @@ def _submit_split(lab: Lab) -> list[int]:
     return jobs
 
 
-def _run(lab: Lab, way: _Way) -> Run:
+def _submit_one_by_one(lab: Lab) -> list[int]:
+    jobs: list[int] = []
+    for name in _SPLIT:
+        if jobs:
+            lab.wait(jobs[-1], _LONGEST_SECONDS)
+        jobs.append(lab.submit([name]))
+    return jobs
+
+
+class _Load:
+    """Another user's jobs: they keep all CPU nodes busy, and some always wait."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._seconds = random.Random(_SEED)  # noqa: S311 - the same load each time
+        self._over = Event()
+        self._thread = Thread(target=self._keep_up)
+
+    def __enter__(self) -> Self:
+        self._top_up()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._lab.cluster.cancel_jobs()
+
+    def _keep_up(self) -> None:
+        while not self._over.wait(0.2):
+            self._top_up()
+
+    def _top_up(self) -> None:
+        cluster = self._lab.cluster
+        waiting = cluster.run(["squeue", "--noheader", "--states=pending", "--name=load"]).stdout
+        for _ in range(_WAITING - len(waiting.splitlines())):
+            seconds = self._seconds.uniform(*_LOAD_SECONDS)
+            script = f"#!/bin/sh\nsleep {seconds:.1f}\n"
+            options = ["--job-name=load", "--partition=normal", "--cpus-per-task=4", "--output=/dev/null"]
+            cluster.run(["sbatch", *options], user=cluster.users[-1], stdin=script)
+
+
+def _run(lab: Lab, way: _Way, *, busy: bool = False) -> Run:
     """Run the workflow once."""
     before = len(lab.emulator.events())
     submitted = time.time()
@@ -190,5 +265,6 @@ def _run(lab: Lab, way: _Way) -> Run:
     if "11111" not in lab.cluster.output(jobs[-1]):
         raise RuntimeError(f"{way.title}: no counts:\n{lab.cluster.output(jobs[-1])}")
     lab.emulator.wait_for(lambda emulator: all(session.state == "closed" for session in emulator.sessions()))
-    lab.cluster.wait_until_idle()
+    if not busy:
+        lab.cluster.wait_until_idle()
     return Run(Workflow(way.title, ()), submitted, ended, lab.emulator.events()[before:])

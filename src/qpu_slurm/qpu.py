@@ -103,7 +103,7 @@ class Qpu:
         from qpu_slurm.tasks.session import JobSession  # noqa: PLC0415 - likewise
 
         session = JobSession(self._binding, providers.connect(self._binding.access()), os.environ)
-        return Session.from_id(session.get(), service=self.service)
+        return Session.from_id(session.usable(), service=self.service)
 
     def __repr__(self) -> str:
         return f"Qpu({self.name!r}, session_id={self.session_id!r})"

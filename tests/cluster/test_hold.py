@@ -158,7 +158,7 @@ def admins_lab() -> Iterator[Lab]:
 
 
 def test_the_admin_may_choose_it_for_all(admins_lab: Lab) -> None:
-    job = admins_lab.submit(["job_split_hetjob.sh"])
+    job = admins_lab.submit(["job_split_hetjob.sh"], env={"TMPDIR": str(admins_lab.cluster.home())})
     assert admins_lab.wait(job) == "COMPLETED", admins_lab.cluster.output(job)
 
     assert kinds(admins_lab)[:2] == [EventKind.SESSION_OPENED, EventKind.TASK_QUEUED]

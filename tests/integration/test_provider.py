@@ -221,6 +221,37 @@ def test_unclaimed_sessions_are_looked_for_on_every_page(emulator: Emulator, pro
     assert sum(request.path == "/workloads" for request in emulator.requests()) == 2
 
 
+def test_sessions_are_found_by_their_tasks(emulator: Emulator, provider: Provider, bell: str) -> None:
+    other = connect(access_to(emulator, backend="ibm_torino"))
+    before = datetime.now(UTC)
+    first, second, third = (provider.open_session(600).id for _ in range(3))
+    elsewhere = other.open_session(600).id
+    other.submit("sampler", parameters(bell), session_id=elsewhere, tags=("slurm-job:7", "one"))
+    emulator.set_backend("ibm_fez", "paused")
+    for session_id, tag in ((first, "7"), (second, "7"), (first, "7"), (third, "77"), (second, "7")):
+        tags = (f"slurm-job:{tag}", "one")
+        provider.submit("sampler", parameters(bell), session_id=session_id, tags=tags)
+    assert list(provider.sessions_of_tasks("slurm-job:7")) == [second, first]
+    assert list(provider.sessions_of_tasks("slurm-job:7", since=before)) == [second, first]
+    assert list(provider.sessions_of_tasks("slurm-job:8")) == []
+    # Job numbers come again.
+    assert not list(provider.sessions_of_tasks("slurm-job:7", since=before + timedelta(hours=1)))
+
+
+def test_sessions_are_found_by_their_tasks_on_every_page(provider: Provider) -> None:
+    first, second = (provider.open_session(600).id for _ in range(2))
+    for session_id in (first, *[second] * 60):
+        provider.submit("sampler", b'{"pubs": [["?"]]}', session_id=session_id, tags=("mine",))
+    assert list(provider.sessions_of_tasks("mine")) == [second, first]
+
+
+def test_a_session_tells_when_it_ends(provider: Provider) -> None:
+    session = provider.session(provider.open_session(600).id)
+    assert session.ends_at is not None
+    assert session.created_at is not None
+    assert session.ends_at - session.created_at == timedelta(seconds=600)
+
+
 def test_a_token_that_is_refused_is_renewed(emulator: Emulator, provider: Provider) -> None:
     provider.status()
     emulator.advance(7200)  # its clock only: to us the token is valid, to the service it is not

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qpu_slurm.devkit.emulator import Fault
+from qpu_slurm.environment import find
 from qpu_slurm.leases.model import LeaseState
 from qpu_slurm.tasks.exits import Exit
+from qpu_slurm.tasks.session import JobSession
 from tests.integration.steps import TASK_RUNNER, Step, sampler_input
 from tests.integration.test_gateway_clients import run
 
@@ -56,6 +58,12 @@ def sessions(step: Step) -> list[SessionRecord]:
 def where(step: Step) -> list[str | None]:
     """Name the sessions of the tasks, in their order."""
     return [task.session_id for task in step.tasks()]
+
+
+def the_note(temporary: Path) -> Path:
+    """Find what a step has left for others."""
+    (note,) = (path for path in temporary.glob("qpu_slurm-*/*") if path.suffix != ".lock")
+    return note
 
 
 def test_a_session_is_opened_for_the_first_task_and_used_by_the_next(later: Step) -> None:
@@ -232,6 +240,17 @@ def test_a_refusal_is_not_asked_again_and_again(later: Step, fault: Fault, code:
     assert [request.path for request in asked if request.path == fault.path] == [fault.path]
 
 
+def test_steps_that_each_have_a_last_task_are_not_in_each_others_way(step: Step, temporary: Path) -> None:
+    environ = step.variables(session_id=step.session_id, hold="job") | {"TMPDIR": str(temporary)}
+    step.emulator.close_session(step.session_id)
+    other = JobSession(find(environ), step.provider, environ)
+    assert other.get() == step.session_id
+    assert step.run("--final", "ibm_fez", step.input, step.output, environ=environ).returncode == 0
+
+    # The session that it has opened instead was closed at once; so the note of it is of no use, either.
+    assert other.usable() == sessions(step)[2].id
+
+
 def test_a_session_that_takes_nothing_is_replaced_once(step: Step, temporary: Path) -> None:
     step.emulator.close_session(step.session_id)
     environ = step.variables(session_id=step.session_id, hold="job") | {"TMPDIR": str(temporary)}
@@ -273,7 +292,7 @@ def test_final_without_anything_to_do_closes_what_the_job_has(later: Step) -> No
 @pytest.mark.parametrize("content", ["../../x", "", "\x00", "s" * 200])
 def test_a_note_that_makes_no_sense_is_passed_over(later: Step, temporary: Path, content: str) -> None:
     later.run("ibm_fez", later.input, later.output)
-    (note,) = temporary.glob("qpu_slurm-*/42.ibm_fez")
+    note = the_note(temporary)
     note.write_text(content)
 
     assert later.run("ibm_fez", later.input, later.output).returncode == 0
@@ -283,7 +302,7 @@ def test_a_note_that_makes_no_sense_is_passed_over(later: Step, temporary: Path,
 
 def test_a_directory_that_others_may_write_to_is_not_used(later: Step, temporary: Path) -> None:
     later.run("ibm_fez", later.input, later.output)
-    (note,) = temporary.glob("qpu_slurm-*/42.ibm_fez")
+    note = the_note(temporary)
     note.write_text("somebody-elses")
     note.parent.chmod(0o777)
 
@@ -291,6 +310,29 @@ def test_a_directory_that_others_may_write_to_is_not_used(later: Step, temporary
 
     assert where(later) == [sessions(later)[0].id] * 2
     assert note.read_text() == "somebody-elses"
+
+
+@pytest.mark.parametrize("changed", ["SLURM_RESTART_COUNT", "SLURM_JOB_START_TIME", "SLURM_CLUSTER_NAME"])
+def test_another_run_of_the_job_has_a_note_of_its_own(later: Step, temporary: Path, changed: str) -> None:
+    later.run("ibm_fez", later.input, later.output)
+    the_note(temporary).write_text("of-the-first-run")
+
+    later.run("ibm_fez", later.input, later.output, environ=later.environ | {changed: "1"})
+
+    assert where(later) == [sessions(later)[0].id] * 2
+    assert len(list(temporary.glob("qpu_slurm-*/*"))) == 4
+
+
+def test_who_submits_by_other_means_gets_a_session_that_takes_tasks(step: Step, temporary: Path) -> None:
+    environ = step.variables(session_id=step.session_id, hold="job") | {"TMPDIR": str(temporary)}
+    session = JobSession(find(environ), step.provider, environ)
+    assert session.usable() == step.session_id
+    step.emulator.close_session(step.session_id)
+    another = session.usable()
+
+    assert another == session.usable() == session.get() == sessions(step)[1].id
+    # Another step, which has asked nobody yet, knows of it.
+    assert JobSession(find(environ), step.provider, environ).get() == another
 
 
 # Through the gateway.
@@ -358,3 +400,30 @@ def test_what_an_earlier_run_of_the_job_submitted_is_submitted_anew(
 
     assert done.returncode == 0, done.stderr
     assert [task.status for task in site.emulator.tasks()][1:] == ["Completed"]
+
+
+def test_a_note_of_a_job_that_had_the_same_number_is_none(site: Site, tmp_path: Path) -> None:
+    with site.job(site.later(job_id=900)) as first:
+        assert execute(first, tmp_path, "in.json", "out.json").returncode == 0
+    site.release(first.lease)
+    with site.job(site.later(job_id=900)) as second:
+        second.temporary = first.temporary
+        done = execute(second, tmp_path, "in.json", "out.json")
+
+    assert done.returncode == 0, done.stderr
+    assert len(site.emulator.sessions()) == 2
+
+
+def test_a_note_of_a_session_that_is_not_the_jobs_is_passed_over(
+    site: Site, job: Job, tmp_path: Path
+) -> None:
+    assert execute(job, tmp_path, "in.json", "out.json").returncode == 0
+    with site.job(site.acquire()) as other:
+        the_note(job.temporary).write_text(other.session_id)
+
+        done = execute(job, tmp_path, "in.json", "out.json")
+
+    assert done.returncode == 0, done.stderr
+    first, theirs = site.emulator.sessions()
+    assert theirs.id == other.session_id
+    assert [task.session_id for task in site.emulator.tasks()] == [first.id] * 2

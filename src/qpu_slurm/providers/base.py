@@ -205,7 +205,7 @@ class Provider(Protocol):
         """
 
     def sessions_of_tasks(self, tag: str, *, since: datetime | None = None) -> Iterator[str]:
-        """List the sessions of the tasks that have a tag, each once, that of the newest task first.
+        """List the sessions on this QPU of the tasks that have a tag, each once, the newest task's first.
 
         Args:
             tag: What their submitter wrote on them.

@@ -173,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_duration,
         help="cancel a task that is not over by then, such as 90s, 30m or 1h30m after its submission",
     )
-    add("--final", action="store_true", help="these are the session's last tasks: it closes when they end")
+    add("--final", action="store_true", help="these are the last tasks: their session closes when they end")
     add("--dry-run", action="store_true", help="check the inputs against the QPU, and submit nothing")
     add("--json", metavar="FILE", help="write a summary for programs; - is standard output")
     loudness = parser.add_mutually_exclusive_group()

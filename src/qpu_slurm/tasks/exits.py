@@ -42,7 +42,7 @@ exit codes:
   0   completed: the result is written
   1   the task failed on the QPU
   2   bad input or usage: nothing was submitted
-  3   refused: the job holds no such QPU, its session is closed, or the service denies access
+  3   refused: the job has no such QPU, or the service denies access, a session, or the task
   4   the service is not available
   5   the output cannot be written
   6   cancelled, by a signal or on the service's side

@@ -9,6 +9,7 @@ end of the job ends them all.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time
@@ -17,7 +18,7 @@ from pathlib import Path
 from stat import S_ISDIR
 from typing import TYPE_CHECKING, Final
 
-from qpu_slurm.errors import NotFound, Refused, ServiceError
+from qpu_slurm.errors import Refused, ServiceError
 from qpu_slurm.leases.files import locked, open_private
 from qpu_slurm.slurm.job import JOB_TAG
 from qpu_slurm.tasks.execute import Observer
@@ -35,6 +36,9 @@ _TURN: Final = 90.0
 
 _LONGEST_LIFE: Final = 28_800
 """Seconds after which a note is worth nothing: no session lives longer."""
+
+_RUN: Final = ("SLURM_CLUSTER_NAME", "SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_JOB_START_TIME")
+"""What tells one run of one job; older Slurms do not set all of them."""
 
 _ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 
@@ -58,7 +62,7 @@ class JobSession:
         self._job_id = environ.get("SLURM_JOB_ID", "")
         self._ends_at = environ.get("SLURM_JOB_END_TIME", "")
         directory = Path(environ.get("TMPDIR") or "/tmp") / f"qpu_slurm-{os.geteuid()}"  # noqa: S108 - checked
-        self._note = _Note(directory, f"{self._job_id}.{qpu.name}" if self._job_id.isalnum() else "")
+        self._note = _Note(directory, _name(qpu, environ) if self._job_id else "")
         self._session_id: str | None = None
 
     def current(self) -> str | None:
@@ -83,6 +87,22 @@ class JobSession:
         """
         self._session_id = self._known() or self._open(None, observer or Observer())
         return self._session_id
+
+    def usable(self, observer: Observer | None = None) -> str:
+        """Return a session that takes tasks now: the service is asked.
+
+        It is for who cannot submit once more where one turns out to be over, such as Qiskit's own primitives.
+
+        Args:
+            observer: As for `get`.
+
+        Raises:
+            As `get` does.
+        """
+        session_id = self.get(observer)
+        if self._qpu.hold is None or self._takes_tasks(session_id):
+            return session_id
+        return self._replace(session_id, observer or Observer())
 
     def submit(
         self, execution: Execution, payload: Payload, *, tags: tuple[str, ...], cost: int | None = None
@@ -109,8 +129,7 @@ class JobSession:
             if self._qpu.hold is None or self._takes_tasks(first):
                 raise
             execution.observer.refused(first)
-            self._session_id = None
-            self._session_id = session_id = self._open(first, execution.observer)
+            session_id = self._replace(first, execution.observer)
             if session_id == first:
                 raise refusal from None
             execution.submit(payload, session_id=session_id, tags=tags, cost=cost)
@@ -132,14 +151,20 @@ class JobSession:
     def _takes_tasks(self, session_id: str) -> bool:
         try:
             return self._provider.session(session_id).accepting_tasks
-        except NotFound:
-            return False
+        except Refused:
+            return False  # it is not there any more, or not ours
+
+    def _replace(self, session_id: str, observer: Observer) -> str:
+        """Have another session than one that takes no more tasks."""
+        self._session_id = None
+        self._session_id = self._open(session_id, observer)
+        return self._session_id
 
     def _open(self, instead_of: str | None, observer: Observer) -> str:
         """Return a session other than one that takes no more tasks: another step's, or a new one."""
         with self._note.turn():
             session_id = self._note.read()
-            if session_id is None or session_id == instead_of:
+            if session_id is None or session_id == instead_of or not self._takes_tasks(session_id):
                 session_id = self._of_other_steps(instead_of)
             if session_id is None:
                 session_id = self._provider.open_session(self._max_ttl()).id
@@ -162,6 +187,14 @@ class JobSession:
         left = int(self._ends_at) - int(time.time()) if self._ends_at.isdigit() else longest
         # A job that runs beyond its end was given more time since.
         return min(left, longest) if left > 0 else longest
+
+
+def _name(qpu: JobQpu, environ: Mapping[str, str]) -> str:
+    """Name a QPU of this run of this job, as far as that can be told from others: Slurm uses an id again."""
+    run = [environ.get(name, "") for name in _RUN]
+    # The gateway's key is another for each lease; what the job began with is another for each run.
+    own = [qpu.name, qpu.endpoint, qpu.instance, qpu.api_key.reveal(), qpu.session_id or ""]
+    return hashlib.sha256("\0".join(run + own).encode()).hexdigest()[:32]
 
 
 class _Note:

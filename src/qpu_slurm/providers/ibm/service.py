@@ -166,7 +166,12 @@ class QuantumComputeService:
     def sessions_of_tasks(self, tag: str, *, since: datetime | None = None) -> Iterator[str]:
         """List the sessions of the tasks that have a tag; see the protocol."""
         seen = set()
-        query: dict[str, str | list[str]] = {"exclude_params": "true", "tags": [tag], "limit": str(_PAGE)}
+        query: dict[str, str | list[str]] = {
+            "exclude_params": "true",
+            "backend": self._access.backend,
+            "tags": [tag],
+            "limit": str(_PAGE),
+        }
         if since is not None:
             query["created_after"] = (self._http.service_time(since) - _CLOCK_DOUBT).isoformat()
         for page in range(_PAGES):

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What hooks and plugin cost those who use no QPU.
+
+Throw-away clusters run at once and take turns: the same batch of small jobs on one, then on the other. One
+has our hooks in slurm.conf and the plugin in plugstack.conf, one has neither, and one has hooks that are
+/bin/true: what Slurm itself takes for having any.
+
+And what the hooks take for a job with a QPU, from their start to their end: run as slurm.conf names them, by
+SlurmUser, for a job that is there, behind the gateway; beside a process that sends the bare requests.
+"""
+
+from __future__ import annotations
+
+import pwd
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks import limit
+from benchmarks.figures import Figure
+from benchmarks.processes import Pairs, rounded
+from benchmarks.step import QPU
+from qpu_slurm.devkit.cluster import Cluster
+from qpu_slurm.devkit.lab import Lab
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_JOBS = 100
+_SRUNS = 10
+_ROUNDS = 5
+_LONGEST_SECONDS = 60
+_CHECKOUT = Path(__file__).parents[1]
+_EMPTY = {"PrologSlurmctld": "/bin/true", "EpilogSlurmctld": "/bin/true"}
+
+_BATCH = """\
+for number in $(seq {count}); do sbatch --quiet --output=/dev/null --wrap=true >/dev/null; done
+while [ -n "$(squeue --noheader)" ]; do sleep 0.01; done
+"""
+"""A job is in the queue until its EpilogSlurmctld is over."""
+
+_UNTIL_IT_RUNS = 'until [ -n "$(squeue --noheader --states=running)" ]; do sleep 0.05; done'
+
+_HOOK_ROUNDS = 11
+_DOES = {"prolog": "acquire", "epilog": "release"}
+_NOTE_HOOK = {
+    "prolog": "Ours asks Slurm what the job is, and writes the session into its AdminComment.",
+    "epilog": "",
+}
+
+_SRUN = "for number in $(seq {count}); do srun --quiet true; done\n"
+
+_NOTE = "{ours:.1f} a second against {other:.1f}: {more:+.1f} ms a job. "
+_NOTE_SRUN = (
+    "With any PrologSlurmctld, an srun that makes its own allocation asks every 0.1 s whether it is over: "
+    "see the next row. Steps of a job that runs do not, and sbatch does not."
+)
+
+
+def measure() -> Iterator[Figure]:
+    """Run batches of small jobs with hooks, without, and with hooks that do nothing."""
+    with ExitStack() as stack:
+        ours = stack.enter_context(Lab(_CHECKOUT, credentials="user")).cluster
+        plain = stack.enter_context(Cluster())
+        empty = stack.enter_context(Cluster(settings=_EMPTY))
+        batches = _take_turns((ours, plain, empty), _BATCH, _JOBS)
+        yield _figure(
+            "cost.throughput_with_hooks",
+            f"jobs without a QPU a second, {_JOBS} `sbatch --wrap=true`: hooks and plugin against neither",
+            Pairs(batches[0], batches[1]),
+            _JOBS,
+            at_least=0.95,
+        )
+        yield _figure(
+            "cost.throughput_vs_empty_hooks",
+            "the same, against hooks that are /bin/true",
+            Pairs(batches[0], batches[2]),
+            _JOBS,
+        )
+        sruns = _take_turns((ours, plain, empty), _SRUN, _SRUNS)
+        yield _figure(
+            "cost.srun_with_hooks",
+            f"the same, {_SRUNS} times `srun true`, one after the other",
+            Pairs(sruns[0], sruns[1]),
+            _SRUNS,
+            note=_NOTE_SRUN,
+        )
+        yield _figure(
+            "cost.srun_vs_empty_hooks",
+            "the same, against hooks that are /bin/true",
+            Pairs(sruns[0], sruns[2]),
+            _SRUNS,
+        )
+
+        lab = stack.enter_context(Lab(_CHECKOUT, credentials="gateway"))
+        for hook, found in _hooks(lab).items():
+            mine, bare = found.medians
+            yield Figure(
+                key=f"{_DOES[hook]}.hook_vs_limit",
+                what=f"{hook} of a job with a QPU, through the gateway, against a process with bare requests",
+                value=found.ratio,
+                details={"seconds": rounded(found.one), "limit_seconds": rounded(found.other)},
+                note=f"{mine:.3f} s against {bare:.3f} s. {_NOTE_HOOK[hook]}",
+            )
+
+
+def _hooks(lab: Lab) -> dict[str, Pairs]:
+    """Run the hooks of a job, again and again."""
+    job = lab.submit("#!/bin/sh\nsleep 600\n")
+    _sh(lab.cluster, _UNTIL_IT_RUNS)
+    environ = {
+        "SLURM_JOB_ID": str(job),
+        "SLURM_JOB_UID": str(pwd.getpwnam(lab.cluster.users[0]).pw_uid),
+        "SLURM_JOB_PARTITION": "normal",
+        "SPANK_QPU_SLURM_QPU": QPU,
+    }
+    way = (lab.emulator.url, lab.account.api_key, lab.account.crn)
+    found = {hook: Pairs([], []) for hook in _DOES}
+    for number in range(_HOOK_ROUNDS + 1):
+        session = ""
+        for hook, pairs in found.items():
+            begin = time.perf_counter()
+            script = lab.cluster.settings[f"{hook.capitalize()}Slurmctld"]
+            done = lab.cluster.run([script], user=lab.cluster.slurm_user, env=environ)
+            between = time.perf_counter()
+            rest = (QPU, "3600") if hook == "prolog" else (session,)
+            bare = subprocess.run(
+                [sys.executable, limit.__file__, _DOES[hook], *way, *rest],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=_LONGEST_SECONDS,
+            )
+            end = time.perf_counter()
+            session = bare.stdout.strip()
+            if done.returncode or len(lab.emulator.sessions()) != 2 * (number + 1):
+                raise RuntimeError(f"the {hook} did not do its work: {done.stderr}\n{lab.hook_log}")
+            if number:
+                pairs.one.append(between - begin)
+                pairs.other.append(end - between)
+    return found
+
+
+def _take_turns(clusters: Sequence[Cluster], text: str, count: int) -> list[list[float]]:
+    """Measure each cluster in turn, after a first time of each that does not count."""
+    taken: list[list[float]] = [[] for _ in clusters]
+    for number in range(_ROUNDS + 1):
+        for cluster, seconds in zip(clusters, taken, strict=True):
+            begin = time.perf_counter()
+            _sh(cluster, text.format(count=count))
+            if number:
+                seconds.append(time.perf_counter() - begin)
+            cluster.wait_until_idle(_LONGEST_SECONDS)
+    return taken
+
+
+def _sh(cluster: Cluster, text: str) -> None:
+    done = cluster.run(["/bin/sh", "-ec", text], timeout=_LONGEST_SECONDS)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+
+
+def _figure(
+    key: str, what: str, found: Pairs, count: int, *, at_least: float | None = None, note: str = ""
+) -> Figure:
+    ours, other = found.medians
+    said = _NOTE.format(ours=count / ours, other=count / other, more=(ours - other) / count * 1e3)
+    return Figure(
+        key=key,
+        what=what,
+        value=1 / found.ratio,
+        at_least=at_least,
+        details={"seconds": rounded(found.one), "other_seconds": rounded(found.other)},
+        note=(said + note).rstrip(),
+    )
