@@ -14,6 +14,7 @@
         ├── Refused            it said no: asking again will not help
         │   └── NotFound       what was asked for is not there
         └── Unavailable        asking again later may help
+            ├── MustWait       the QPU is closed, in maintenance, or in use by as many jobs as may
             └── AnswerLost     a request may have taken effect, and its answer never came
 
 A message says what is wrong, then what to do about it: `str(error)` is the sentence that a user or an
@@ -97,6 +98,10 @@ class NotFound(Refused):
 
 class Unavailable(ServiceError):
     """The service could not be reached or is not able to serve; asking again later may help."""
+
+
+class MustWait(Unavailable):
+    """The QPU itself is not to be had now, while everything works: waiting helps, however long it takes."""
 
 
 class AnswerLost(Unavailable):

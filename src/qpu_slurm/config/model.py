@@ -221,6 +221,11 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         if not self.backend:
             msgspec.structs.force_setattr(self, "backend", self.name)
 
+    @property
+    def limit(self) -> int | None:
+        """How many jobs may have it at once; None is any number."""
+        return 1 if self.exclusive else self.max_leases
+
     def key(self, user_key: Secret | None = None) -> Secret:
         """Return the key that this QPU's sessions are opened with.
 

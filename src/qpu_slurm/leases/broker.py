@@ -23,24 +23,30 @@ import structlog
 from qpu_slurm.errors import (
     AnswerLost,
     JournalError,
+    MustWait,
     NoLease,
     NotFound,
     QpuSlurmError,
     ServiceError,
-    Unavailable,
 )
 from qpu_slurm.leases.endings import Endings, from_now
 from qpu_slurm.leases.model import Hold, LeaseState
 from qpu_slurm.providers.base import SessionState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from qpu_slurm.config import QpuConfig
     from qpu_slurm.leases.model import Lease, LeaseRequest
     from qpu_slurm.providers.base import Provider, Session
 
 _GIVE_BACK_TIMEOUT = 10.0
+
+_LOOK_AGAIN = 0.5
+_NAMED = 4
+
+_TURN = 5.0
+"""Seconds to wait for a QPU that has as many jobs as may."""
 
 _log = structlog.get_logger(__name__)
 
@@ -81,7 +87,8 @@ class Broker(Endings):
         Raises:
             UserMistake: There is no such QPU, the user's key is missing, or the job was ended meanwhile.
             Refused: The service will not open a session for this account.
-            Unavailable: The QPU or the service is away, for now.
+            MustWait: The QPU is closed, away, or in use by as many jobs as may.
+            Unavailable: The service is away, for now.
             ConfigError: The admin's key cannot be read.
             JournalError: The journal cannot be written.
         """
@@ -97,15 +104,16 @@ class Broker(Endings):
             request.job_id, "The job was started anew.", run=request.run, others=True
         ):
             self._try_to_end(lease, deadline)
-        taken: list[Lease] = []
-        with self._locked([target.qpu for target in targets], deadline):
-            try:
-                return (*self._take(targets, request, taken), *self._bind(request))
-            except QpuSlurmError as error:
-                for lease in reversed(taken):
-                    self._journal.end_one(lease.id, f"The job could not have all of its QPUs. {error}")
-                    self._try_to_end(lease, time.monotonic() + _GIVE_BACK_TIMEOUT)
-                raise
+        turn = min(deadline, time.monotonic() + _TURN)
+        while True:
+            with self._locked([target.qpu for target in targets], deadline):
+                why = self._no_room(targets, request)
+                if not why:
+                    return self._grant(targets, request)
+            # Slurm gives nodes and licenses to the next job while the last one's epilog is at work yet.
+            if time.monotonic() >= turn:
+                raise MustWait(why)
+            time.sleep(_LOOK_AGAIN)
 
     def open_session(self, lease_id: int) -> Lease:
         """Return a lease with a session that takes tasks: the one that it has, or one that is opened for it.
@@ -173,6 +181,37 @@ class Broker(Endings):
 
     # Acquire; all of it under the locks.
 
+    def _no_room(self, targets: list[_Target], request: LeaseRequest) -> str:
+        """Say which QPU has as many jobs as may; nothing if none has.
+
+        Raises:
+            MustWait: The admin has closed one.
+        """
+        closed = self._journal.closings.all()
+        for qpu in (target.qpu for target in targets):
+            if qpu.name not in closed and qpu.limit is None:
+                continue
+            jobs = self._journal.jobs_on(qpu.name)
+            if request.job_id in jobs:
+                # What a job has it keeps.
+                continue
+            if qpu.name in closed:
+                raise MustWait(f"{qpu.name} is closed: {closed[qpu.name].reason.rstrip('.')}.")
+            if qpu.limit is not None and len(jobs) >= qpu.limit:
+                return f"{qpu.name} is in use by {_jobs(jobs)}, as many as may."
+        return ""
+
+    def _grant(self, targets: list[_Target], request: LeaseRequest) -> tuple[Lease, ...]:
+        """Have all leases, or give back what was had."""
+        taken: list[Lease] = []
+        try:
+            return (*self._take(targets, request, taken), *self._bind(request))
+        except QpuSlurmError as error:
+            for lease in reversed(taken):
+                self._journal.end_one(lease.id, f"The job could not have all of its QPUs. {error}")
+                self._try_to_end(lease, time.monotonic() + _GIVE_BACK_TIMEOUT)
+            raise
+
     def _take(self, targets: list[_Target], request: LeaseRequest, taken: list[Lease]) -> tuple[Lease, ...]:
         """Have a lease on every target; `taken` gets those that were not held before."""
         found = [self._find(target, request, taken) for target in targets]
@@ -181,7 +220,7 @@ class Broker(Endings):
                 status = target.provider.status()
                 if not status.online:
                     reason = status.reason.rstrip(".")
-                    raise Unavailable(f"{target.qpu.name} is not available now: {reason}.")
+                    raise MustWait(f"{target.qpu.name} is not available now: {reason}.")
         return tuple(
             lease
             if lease is not None and lease.state is LeaseState.HELD
@@ -358,3 +397,10 @@ class Broker(Endings):
 def _hold(qpu: QpuConfig, request: LeaseRequest) -> Hold:
     """Tell how long a job wants to hold sessions on a QPU."""
     return request.hold or Hold(qpu.hold)
+
+
+def _jobs(jobs: Collection[int]) -> str:
+    """Name jobs, a few of them."""
+    named = [str(job_id) for job_id in sorted(jobs)[:_NAMED]]
+    more = len(jobs) - len(named)
+    return f"job{'s' if len(jobs) > 1 else ''} {', '.join(named)}" + (f" and {more} more" if more else "")

@@ -373,6 +373,15 @@ class Journal:
             found = db.execute(query + " ORDER BY id", () if job_id is None else (job_id,))
             return [rows.lease_of(row) for row in found]
 
+    def jobs_on(self, qpu: str) -> frozenset[int]:
+        """Read which jobs have a QPU, or may have a session on it yet; not those that never get one."""
+        query = (
+            "SELECT job_id FROM open_leases WHERE qpu = ? AND hold <> 'none' AND (state <> 'releasing'"
+            " OR (ifnull(session_id, intended_at) IS NOT NULL AND ifnull(expires_at, 'forever') > ?))"
+        )
+        with self._database.reading() as db:
+            return frozenset(row["job_id"] for row in db.execute(query, (qpu, rows.now())))
+
     def known_sessions(self, since: datetime) -> frozenset[str]:
         """Read the sessions that leases hold, or held until after `since`."""
         query = "SELECT session_id FROM sessions WHERE ended_at IS NULL OR ended_at >= ?"
