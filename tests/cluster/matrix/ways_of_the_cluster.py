@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every way a job can end when something happens to the whole cluster."""
+"""What happens to jobs when something happens to the whole cluster, in every moment of their lives."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ JOURNAL_OF_THE_HOOKS = (
     ),
 )
 
-CLOCKS = (
+EXPIRED = (
     struck(
         SERVICES_CLOCK,
         RUNS,
@@ -237,6 +237,9 @@ CLOCKS = (
     struck(
         SERVICES_CLOCK, SUBMITTED, Event(AT_ONCE, RELEASE), way="waits, and starts", submit=SUBMITTED_HELD
     ),
+)
+
+CLOCKS = (
     *(
         scenario
         for hours in (1, -1)
@@ -255,5 +258,3 @@ CLOCKS = (
         )
     ),
 )
-
-WAYS_OF_THE_CLUSTER = (*REFUSED, *GATEWAY, *JOURNAL, *SLURMCTLD, *CLOCKS, *JOURNAL_OF_THE_HOOKS)
