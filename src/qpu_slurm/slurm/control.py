@@ -50,6 +50,17 @@ class Control:
         # Possible only now: a job that is not pending has had its start time.
         self._scontrol("update", f"JobId={job_id}", f"StartTime=now+{delay}")
 
+    def start_now(self, job_id: int) -> None:
+        """Let a job start that waits for its time.
+
+        Args:
+            job_id: The job; of a heterogeneous job, the leader stands for all of it.
+
+        Raises:
+            SlurmError: Slurm refused: it does not wait any more.
+        """
+        self._scontrol("update", f"JobId={job_id}", "StartTime=now")
+
     def set_admin_comment(self, job_id: int, text: str) -> None:
         """Write the comment of one job, or of one component, that its user can read but not change.
 
