@@ -16,6 +16,7 @@
         ├── Refused            it said no: asking again will not help
         │   └── NotFound       what was asked for is not there
         └── Unavailable        asking again later may help
+            ├── MustWait       the QPU is closed, in maintenance, or in use by as many jobs as may
             └── AnswerLost     a request may have taken effect, and its answer never came
 
 A message says what is wrong, then what to do about it: `str(error)` is the sentence that a user or an
@@ -66,10 +67,10 @@ class TaskFailed(QpuSlurmError):
 
     Args:
         message: What happened, in the service's words.
-        task_id: The service's id of it.
+        task_id: The service's id of it; empty where it is not known.
     """
 
-    def __init__(self, message: str, *, task_id: str) -> None:
+    def __init__(self, message: str, *, task_id: str = "") -> None:
         super().__init__(message)
         self.task_id = task_id
 
@@ -116,6 +117,10 @@ class NotFound(Refused):
 
 class Unavailable(ServiceError):
     """The service could not be reached or is not able to serve; asking again later may help."""
+
+
+class MustWait(Unavailable):
+    """The QPU itself is not to be had now, while everything works: waiting helps, however long it takes."""
 
 
 class AnswerLost(Unavailable):

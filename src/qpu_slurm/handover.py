@@ -8,7 +8,7 @@ which sessions the job holds and what went wrong, and no secret. It is JSON:
     {"qpu_slurm": {"sessions": {"ibm_fez": null}, "hold": {"ibm_fez": "task"}}}
     {"qpu_slurm": {"sessions": …, "usage": {"ibm_fez": {"locked": 2.5, "executed": 2.0}}}}
     {"qpu_slurm": {"error": "<one sentence>"}}
-    {"qpu_slurm": {"waiting": "<one sentence>"}}
+    {"qpu_slurm": {"waiting": "<one sentence>", "qpus": ["ibm_fez"], "tries": 1}}
 
 What somebody else wrote into the comment stays: a JSON object keeps its other keys, and other text is moved
 to the key `comment`.
@@ -16,7 +16,7 @@ to the key `comment`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -48,6 +48,8 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             since Slurm takes no comment for a job that has ended.
         error: Why the job cannot have what it asked for: it ends with this sentence.
         waiting: Why the job was requeued.
+        qpus: With it, the QPUs that it waits for.
+        tries: With it, how many outages in a row have requeued it.
     """
 
     sessions: dict[str, str | None] = {}
@@ -55,6 +57,8 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     usage: dict[str, Usage] = {}
     error: str = ""
     waiting: str = ""
+    qpus: tuple[str, ...] = ()
+    tries: Annotated[int, msgspec.Meta(ge=0)] = 0
 
     @classmethod
     def from_comment(cls, comment: str) -> Handover:

@@ -6,7 +6,8 @@ and never drains a node:
 
 - a mistake of the user's ends a batch job with one sentence in its output (the SPANK plugin prints it as
   the job's first task starts), and an srun or salloc with the sentence on its terminal;
-- an outage requeues a batch job with a growing delay, until it is given up on; it ends an srun or salloc.
+- an outage requeues a batch job with a growing delay, until it is given up on; it ends an srun or salloc;
+- so does a QPU that is closed, away, or in use by as many jobs as may, but that is waited for, however long.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import structlog
 from qpu_slurm.errors import (
     ConfigError,
     JournalError,
+    MustWait,
     QpuSlurmError,
     Refused,
     SlurmError,
@@ -175,7 +177,9 @@ class _Start:
         self._job = job
         self._query = query
         self._control = control
-        self._log = _log.bind(job_id=job.job_id, leader=job.leader, user_id=job.user_id)
+        self._log = _log.bind(
+            job_id=job.job_id, leader=job.leader, user_id=job.user_id, restarts=job.restarts
+        )
 
     def run(self) -> int:
         components = {record.job_id: record for record in self._query.components(self._job.leader)}
@@ -191,7 +195,8 @@ class _Start:
         except (UserMistake, Refused) as error:
             return self._refuse(str(error), record)
         except (Unavailable, ConfigError, JournalError, SlurmError) as error:
-            return self._postpone(error, record)
+            tries = max(_outages(component) for component in components.values())
+            return self._postpone(error, record, names, tries)
         self._log.info("the job has its QPUs", sessions=handover.sessions, hold=handover.hold)
         return 0
 
@@ -229,26 +234,28 @@ class _Start:
         self._hand_over(Handover(error=sentence), record)
         return 0
 
-    def _postpone(self, error: QpuSlurmError, record: JobRecord) -> int:
-        """Have the job start later, unless that was tried often enough."""
-        tries = self._config.outage.tries
+    def _postpone(self, error: QpuSlurmError, record: JobRecord, names: Wanted, tries: int) -> int:
+        """Have the job start later, unless an outage has lasted for too long."""
+        outage = self._config.outage
+        waits = isinstance(error, MustWait)
         if not record.batch:
             return self._refuse(str(error), record)
-        if self._job.restarts >= tries:
+        if not waits and tries >= outage.tries:
             return self._refuse(f"{error} This was given up after {tries} new starts.", record)
         if not self._still_starts():
             # Cancelled, or requeued for another component; `scontrol requeue` would revive it.
             self._log.info("the job is not starting any more", why=str(error))
             return 0
-        delay = requeue_delay(self._config.outage, self._job)
-        self._hand_over(Handover(waiting=str(error)), record)
+        delay = requeue_delay(outage, self._job.leader, 0 if waits else tries)
+        tries += not waits
+        self._hand_over(Handover(waiting=str(error), qpus=names.acquire, tries=tries), record)
         try:
             self._control.requeue(self._job.leader, delay)
         except SlurmError as failure:
             if not self._still_starts():
                 return 0
             return self._refuse(f"{error} The job could not be requeued: {failure}", record)
-        self._log.warning("the job is requeued", why=str(error), delay=delay, restarts=self._job.restarts)
+        self._log.warning("the job is requeued", why=str(error), delay=delay, tries=tries)
         return 0
 
     def _still_starts(self) -> bool:
@@ -256,14 +263,22 @@ class _Start:
         return record is not None and record.state in STARTED
 
 
-def requeue_delay(outage: OutageConfig, job: HookJob) -> int:
+def _outages(record: JobRecord) -> int:
+    """Tell how many outages in a row have requeued a job, by what the last one's hook has left."""
+    try:
+        return Handover.from_comment(record.admin_comment).tries
+    except SlurmError:
+        return 0
+
+
+def requeue_delay(outage: OutageConfig, job_id: int, tries: int) -> int:
     """Return the seconds until a requeued job may start again.
 
     The delay doubles at each try, up to `max_delay`. Up to a tenth more, different from job to job, keeps
     those that were requeued at once from coming back at once.
     """
-    delay = min(outage.delay << min(job.restarts, 32), outage.max_delay)
-    return delay + delay * (job.leader % 16) // 160
+    delay = min(outage.delay << min(tries, 32), outage.max_delay)
+    return delay + delay * (job_id % 16) // 160
 
 
 @contextmanager

@@ -81,7 +81,7 @@ class Qpu:
         from qpu_slurm import providers  # noqa: PLC0415 - what speaks HTTP, when it is needed
         from qpu_slurm.tasks.session import JobSession  # noqa: PLC0415 - likewise
 
-        return JobSession(self.binding, providers.connect(self.binding.access()), self._environ).get()
+        return JobSession(self.binding, providers.connect(self.binding.access()), self._environ).usable()
 
     @cached_property
     def service(self) -> QiskitRuntimeService:

@@ -22,6 +22,7 @@ from qpu_slurm.leases.model import LeaseState
 from qpu_slurm.slurm.job import JobRecord, parse_gres
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from qpu_slurm.config import Config
@@ -372,21 +373,49 @@ def test_an_outage_requeues_a_batch_job(controller: Controller, fault: Fault) ->
     assert controller.handed_over(32).sessions == controller.open_sessions()
 
 
-def test_a_job_is_requeued_later_and_later(controller: Controller) -> None:
-    controller.emulator.set_backend("ibm_fez", "paused", "until noon")
-    controller.slurm.add(32)
-    for restarts in range(3):
-        assert controller.prolog(32, "ibm_fez", restarts=restarts) == 0
-    assert controller.slurm.said == [("requeue", 32, 60), ("requeue", 32, 120), ("requeue", 32, 240)]
-    assert "until noon" in controller.handed_over(32).waiting
-
-
-def test_an_outage_that_lasts_is_given_up_on(controller: Controller) -> None:
+def test_an_outage_that_lasts_requeues_later_and_later_and_is_given_up_on(controller: Controller) -> None:
     controller.emulator.inject(AWAY)
-    controller.slurm.add(7)
-    assert controller.prolog(7, "ibm_fez", restarts=3) == 0
-    assert controller.slurm.said == []
-    assert "given up after 3" in controller.handed_over(7).error
+    controller.slurm.add(32)
+    for _ in range(3):
+        assert controller.prolog(32, "ibm_fez") == 0
+    assert controller.slurm.said == [("requeue", 32, 60), ("requeue", 32, 120), ("requeue", 32, 240)]
+    assert controller.handed_over(32).qpus == ("ibm_fez",)
+    assert controller.prolog(32, "ibm_fez") == 0
+    assert len(controller.slurm.said) == 3
+    assert "given up after 3" in controller.handed_over(32).error
+
+
+def close(controller: Controller) -> None:
+    with Journal(controller.config.journal) as journal:
+        journal.closings.close("ibm_fez", "New fridge until noon.", 0)
+
+
+def pause(controller: Controller) -> None:
+    controller.emulator.set_backend("ibm_fez", "paused", "until noon")
+
+
+@pytest.mark.parametrize("away", [close, pause])
+def test_a_qpu_that_is_not_to_be_had_is_waited_for_however_long(
+    controller: Controller, away: Callable[[Controller], None]
+) -> None:
+    away(controller)
+    controller.slurm.add(32)
+    for _ in range(5):
+        assert controller.prolog(32, "ibm_fez") == 0
+    assert controller.slurm.said == [("requeue", 32, 60)] * 5
+    assert "until noon" in controller.handed_over(32).waiting
+    # An outage that comes on top has all of its tries.
+    with Journal(controller.config.journal) as journal:
+        journal.closings.open("ibm_fez")
+    controller.emulator.set_backend("ibm_fez", "active")
+    controller.emulator.inject(AWAY)
+    assert controller.prolog(32, "ibm_fez") == 0
+    assert controller.handed_over(32).tries == 1
+
+    controller.slurm.add(33, batch=False)
+    away(controller)
+    assert controller.prolog(33, "ibm_fez") == 1
+    assert "until noon" in str(controller.slurm.said[-1])
 
 
 def test_a_component_requeues_the_whole_job(controller: Controller) -> None:

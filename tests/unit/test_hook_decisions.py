@@ -16,7 +16,7 @@ from qpu_slurm.config import Config, OutageConfig, QpuConfig
 from qpu_slurm.errors import SlurmError, UserMistake
 from qpu_slurm.handover import Handover
 from qpu_slurm.hooks import Wanted, requeue_delay, wanted
-from qpu_slurm.slurm.job import HookJob, parse_gres
+from qpu_slurm.slurm.job import parse_gres
 
 CRN = "crn:v1:bluemix:public:quantum-computing:us-east:a/1:2::"
 
@@ -90,20 +90,14 @@ def test_whatever_is_asked_only_known_qpus_are_meant(option: str | None, gres: s
         assert set(found.acquire + found.bind) <= set(BOTH)
 
 
-def job(restarts: int, job_id: int = 16) -> HookJob:
-    return HookJob(
-        job_id=job_id, leader=job_id, user_id=1, restarts=restarts, qpu_option=None, hold=None, api_key=None
-    )
-
-
 def test_the_delay_doubles_up_to_a_limit() -> None:
     outage = OutageConfig(delay=60, max_delay=1800)
-    assert [requeue_delay(outage, job(n)) for n in range(7)] == [60, 120, 240, 480, 960, 1800, 1800]
-    assert requeue_delay(outage, job(1_000_000)) == 1800
+    assert [requeue_delay(outage, 16, tries) for tries in range(7)] == [60, 120, 240, 480, 960, 1800, 1800]
+    assert requeue_delay(outage, 16, 1_000_000) == 1800
 
 
 def test_jobs_that_are_requeued_at_once_do_not_come_back_at_once() -> None:
-    delays = {requeue_delay(OutageConfig(), job(3, job_id)) for job_id in range(100)}
+    delays = {requeue_delay(OutageConfig(), job_id, 3) for job_id in range(100)}
     assert len(delays) == 16
     assert min(delays) == 480
     assert max(delays) <= 528

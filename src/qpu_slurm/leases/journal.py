@@ -148,8 +148,12 @@ class Journal:
             The lease: BOUND, or the one with a session that the job has or is about to get.
         """
         with self._database.transaction() as db:
-            query = "SELECT id FROM open_leases WHERE job_id = ? AND qpu = ? AND state <> 'releasing'"
+            query = "SELECT id, hold FROM open_leases WHERE job_id = ? AND qpu = ? AND state <> 'releasing'"
             row = db.execute(query, (job_id, qpu)).fetchone()
+            if row is not None and row["hold"] == Hold.NONE and hold is not Hold.NONE:
+                # Another component of the job was faster, which only wants to know what the QPU is like.
+                rows.begin_end(db, row["id"], "The job gets a session.")
+                row = None
             if row is None:
                 lease_id = rows.insert(
                     db,
@@ -372,6 +376,15 @@ class Journal:
         with self._database.reading() as db:
             found = db.execute(query + " ORDER BY id", () if job_id is None else (job_id,))
             return [rows.lease_of(row) for row in found]
+
+    def jobs_on(self, qpu: str) -> frozenset[int]:
+        """Read which jobs have a QPU, or may have a session on it yet; not those that never get one."""
+        query = (
+            "SELECT job_id FROM open_leases WHERE qpu = ? AND hold <> 'none' AND (state <> 'releasing'"
+            " OR (ifnull(session_id, intended_at) IS NOT NULL AND ifnull(expires_at, 'forever') > ?))"
+        )
+        with self._database.reading() as db:
+            return frozenset(row["job_id"] for row in db.execute(query, (qpu, rows.now())))
 
     def known_sessions(self, since: datetime) -> frozenset[str]:
         """Read the sessions that leases hold, or held until after `since`."""

@@ -16,6 +16,7 @@ import msgspec
 import requests
 
 from qpu_slurm.devkit.emulator.command import READY, environ
+from qpu_slurm.devkit.emulator.faults import Fault
 from qpu_slurm.devkit.emulator.record import Event, RequestRecord, SessionRecord, TaskRecord
 from qpu_slurm.devkit.emulator.settings import Account
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from requests import Response
-
-    from qpu_slurm.devkit.emulator.faults import Fault
 
 _START_SECONDS = 30
 _STOP_SECONDS = 5
@@ -187,6 +186,10 @@ class Emulator:
     def inject(self, fault: Fault) -> None:
         """Have something go wrong."""
         self._send("POST", "faults", fault)
+
+    def faults(self) -> list[Fault]:
+        """List what is to go wrong yet: one whose `times` are used up is not among them."""
+        return self._get("faults", list[Fault])
 
     def clear_faults(self) -> None:
         """Have nothing go wrong any more."""

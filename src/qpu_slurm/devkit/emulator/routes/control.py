@@ -125,6 +125,12 @@ async def inject(request: web.Request) -> web.Response:
     return _done()
 
 
+@ROUTES.get("/faults")
+async def faults(request: web.Request) -> web.Response:
+    """List what is to go wrong yet."""
+    return json_answer(request.app[SERVICE].faults.waiting())
+
+
 @ROUTES.delete("/faults")
 async def clear_faults(request: web.Request) -> web.Response:
     """Have nothing go wrong any more."""
