@@ -37,12 +37,14 @@ _FAR_ROUNDS = 9
 
 _CONFIG = """\
 journal = "{directory}/journal.sqlite"
+[gateway]
+url = "http://127.0.0.1:8470"
 [[qpu]]
 name = "{qpu}"
 endpoint = "{url}/api/v1"
 iam_endpoint = "{url}"
 instance = "{account.crn}"
-credentials = "shared"
+credentials = "gateway"
 key_file = "{directory}/ibm.key"
 """
 

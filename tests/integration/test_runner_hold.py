@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qpu_slurm.devkit.emulator import Fault
+from qpu_slurm.environment import find
 from qpu_slurm.leases.model import LeaseState
 from qpu_slurm.tasks.exits import Exit
+from qpu_slurm.tasks.session import JobSession
 from tests.integration.steps import TASK_RUNNER, Step, sampler_input
 from tests.integration.test_gateway_clients import run
 
@@ -238,6 +240,17 @@ def test_a_refusal_is_not_asked_again_and_again(later: Step, fault: Fault, code:
     assert [request.path for request in asked if request.path == fault.path] == [fault.path]
 
 
+def test_steps_that_each_have_a_last_task_are_not_in_each_others_way(step: Step, temporary: Path) -> None:
+    environ = step.variables(session_id=step.session_id, hold="job") | {"TMPDIR": str(temporary)}
+    step.emulator.close_session(step.session_id)
+    other = JobSession(find(environ), step.provider, environ)
+    assert other.get() == step.session_id
+    assert step.run("--final", "ibm_fez", step.input, step.output, environ=environ).returncode == 0
+
+    # The session that it has opened instead was closed at once; so the note of it is of no use, either.
+    assert other.usable() == sessions(step)[2].id
+
+
 def test_a_session_that_takes_nothing_is_replaced_once(step: Step, temporary: Path) -> None:
     step.emulator.close_session(step.session_id)
     environ = step.variables(session_id=step.session_id, hold="job") | {"TMPDIR": str(temporary)}
@@ -308,6 +321,18 @@ def test_another_run_of_the_job_has_a_note_of_its_own(later: Step, temporary: Pa
 
     assert where(later) == [sessions(later)[0].id] * 2
     assert len(list(temporary.glob("qpu_slurm-*/*"))) == 4
+
+
+def test_who_submits_by_other_means_gets_a_session_that_takes_tasks(step: Step, temporary: Path) -> None:
+    environ = step.variables(session_id=step.session_id, hold="job") | {"TMPDIR": str(temporary)}
+    session = JobSession(find(environ), step.provider, environ)
+    assert session.usable() == step.session_id
+    step.emulator.close_session(step.session_id)
+    another = session.usable()
+
+    assert another == session.usable() == session.get() == sessions(step)[1].id
+    # Another step, which has asked nobody yet, knows of it.
+    assert JobSession(find(environ), step.provider, environ).get() == another
 
 
 # Through the gateway.

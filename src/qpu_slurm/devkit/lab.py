@@ -56,6 +56,8 @@ class Lab:
         settings: Further settings of slurm.conf.
         licenses: How many licenses there are of QPUs, by name: jobs then wait in the queue for a QPU that is
             not to be had (contrib/slurm/job_submit.lua).
+        private: SlurmUser's own directory, for the journal and the logs of hooks and gateway: on a disk that
+            may be full, say. By default below the cluster's.
         keep_directory: Leave the directory there, to look at logs.
 
     Attributes:
@@ -82,6 +84,7 @@ class Lab:
         nodes: Sequence[Node] = SEED_LAYOUT,
         settings: Mapping[str, str] | None = None,
         licenses: Mapping[str, int] | None = None,
+        private: Path | None = None,
         keep_directory: bool = False,
     ) -> None:
         self.checkout = checkout
@@ -99,7 +102,7 @@ class Lab:
         self._licenses = dict(licenses or {})
         self._directory = self.cluster.directory / "qpu_slurm"
         self.config = self._directory / "config.toml"
-        self._private = self._directory / "journal"
+        self._private = private or self._directory / "journal"
         # Not resolved: what is linked to lies outside of the virtual environment.
         self.bin = Path(sys.executable).parent
         self.environ = {
@@ -197,7 +200,7 @@ class Lab:
         libexec = self._directory / "libexec"
         self._directory.mkdir(mode=0o755)
         self.cluster.directory.chmod(0o755)
-        self._private.mkdir(mode=0o700)
+        self._private.mkdir(mode=0o700, exist_ok=True)
         self._give(self._private, self.cluster.slurm_user)
         self._write_configs()
         _output_of(

@@ -24,7 +24,7 @@ from qpu_slurm.providers.base import SessionState
 
 if TYPE_CHECKING:
     from qpu_slurm.config import Config
-    from qpu_slurm.leases.broker import Connect
+    from qpu_slurm.leases.endings import Connect
     from qpu_slurm.leases.history import SessionUse
     from qpu_slurm.leases.journal import Journal
     from qpu_slurm.providers.base import Provider, SessionUsage

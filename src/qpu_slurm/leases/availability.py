@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from qpu_slurm.config import Config, QpuConfig
-    from qpu_slurm.leases.broker import Connect
     from qpu_slurm.leases.closings import Closing
+    from qpu_slurm.leases.endings import Connect
     from qpu_slurm.leases.journal import Journal
     from qpu_slurm.slurm.control import Control
     from qpu_slurm.slurm.job import JobRecord

@@ -13,58 +13,40 @@ makes that safe:
 
 from __future__ import annotations
 
-import hashlib
 import time
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from qpu_slurm import providers
 from qpu_slurm.errors import (
     AnswerLost,
-    ConfigError,
     JournalError,
     MustWait,
     NoLease,
     NotFound,
     QpuSlurmError,
     ServiceError,
-    Unavailable,
-    UserMistake,
 )
-from qpu_slurm.leases.accountant import account_at_release
-from qpu_slurm.leases.files import locked
+from qpu_slurm.leases.endings import Endings, from_now
 from qpu_slurm.leases.limits import no_room
 from qpu_slurm.leases.model import Hold, LeaseState
-from qpu_slurm.leases.strays import opened_by_steps
 from qpu_slurm.providers.base import SessionState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Iterator
 
-    from qpu_slurm.config import Config, QpuConfig
-    from qpu_slurm.leases.journal import Journal
+    from qpu_slurm.config import QpuConfig
     from qpu_slurm.leases.model import Lease, LeaseRequest
-    from qpu_slurm.providers.base import Access, Provider, Session
+    from qpu_slurm.providers.base import Provider, Session
 
 _GIVE_BACK_TIMEOUT = 10.0
-_ACCOUNT_TIMEOUT = 5.0
-_LOOK_AGAIN = 0.5
 
-_TURN = 5.0
-"""Seconds to wait for a QPU that has as many jobs as may."""
+_TURN, _LOOK_AGAIN = 5.0, 0.2
+"""Seconds to wait for a QPU that has as many jobs as may, and between two looks."""
 
 _log = structlog.get_logger(__name__)
-
-
-class Connect(Protocol):
-    """How a provider is had: `qpu_slurm.providers.connect`, or a test's own."""
-
-    def __call__(self, access: Access, *, deadline: float | None = None) -> Provider:
-        """Return the provider of one QPU, which gives up at the deadline (on the monotonic clock)."""
 
 
 class _Target(NamedTuple):
@@ -74,7 +56,7 @@ class _Target(NamedTuple):
     provider: Provider
 
 
-class Broker:
+class Broker(Endings):
     """Grants leases and ends them. Threads may share it.
 
     Args:
@@ -84,21 +66,6 @@ class Broker:
         settle: Seconds within which a request whose sender died may still take effect at the service.
         release_timeout: Seconds that one release may take in all.
     """
-
-    def __init__(
-        self,
-        config: Config,
-        journal: Journal,
-        connect: Connect = providers.connect,
-        *,
-        settle: float = 5.0,
-        release_timeout: float = 20.0,
-    ) -> None:
-        self._config = config
-        self._journal = journal
-        self._connect = connect
-        self._settle = settle
-        self._release_timeout = release_timeout
 
     def acquire(self, request: LeaseRequest) -> tuple[Lease, ...]:
         """Open a session on every QPU that a job asks for, or on none, and bind it to others.
@@ -301,7 +268,7 @@ class Broker:
             user_id=request.user_id,
             qpu=target.qpu.name,
             hold=Hold.TASK,
-            job_ends_at=_from_now(request.seconds_left),
+            job_ends_at=from_now(request.seconds_left),
             run=request.run,
             account=request.account,
             submitted_at=request.submitted_at,
@@ -320,8 +287,8 @@ class Broker:
                 job_id=request.job_id,
                 user_id=request.user_id,
                 qpu=target.qpu.name,
-                expires_at=_from_now(longest),
-                job_ends_at=_from_now(request.seconds_left),
+                expires_at=from_now(longest),
+                job_ends_at=from_now(request.seconds_left),
                 run=request.run,
                 account=request.account,
                 submitted_at=request.submitted_at,
@@ -329,7 +296,7 @@ class Broker:
             )
         elif intent.state is LeaseState.BOUND:
             # Another component of the job is content with a session later.
-            intent = self._journal.begin_session(intent.id, _from_now(longest))
+            intent = self._journal.begin_session(intent.id, from_now(longest))
         try:
             lease = self._create(intent, target, ttl)
         except AnswerLost as error:
@@ -355,7 +322,7 @@ class Broker:
     ) -> Lease:
         """Record a session that is there; one that cannot be recorded is ended."""
         try:
-            lease = self._journal.hold(intent.id, session.id, _from_now(ttl), adopted=adopted)
+            lease = self._journal.hold(intent.id, session.id, from_now(ttl), adopted=adopted)
         except JournalError:
             with suppress(ServiceError):
                 target.provider.cancel_session(session.id)
@@ -411,7 +378,7 @@ class Broker:
                 return self._hold(lease, session, target, ttl, adopted=True)
         else:
             longest = ttl + self._config.outage.acquire_timeout
-            lease = self._journal.begin_session(lease.id, _from_now(longest))
+            lease = self._journal.begin_session(lease.id, from_now(longest))
         if lease.state is not LeaseState.ACQUIRING:
             raise NoLease(f"Job {lease.job_id} has no lease on {lease.qpu} to open a session with.")
         try:
@@ -431,112 +398,7 @@ class Broker:
         # A job that runs beyond its end was given more time since.
         return min(left, qpu.max_ttl) if left > 0 else qpu.max_ttl
 
-    # Release.
-
-    def _try_to_end(self, lease: Lease, deadline: float) -> Lease:
-        """End a lease that is RELEASING, or write down why that is not possible yet."""
-        if lease.state.final:
-            return lease
-        log = _log.bind(job_id=lease.job_id, qpu=lease.qpu, session_id=lease.session_id)
-        try:
-            qpu = self._config.qpu(lease.qpu)
-            if self._held_nothing(lease, qpu):
-                return self._journal.finish(lease.id, LeaseState.RELEASED)
-            access = qpu.access(self._journal.api_key(lease.id))
-            provider = self._connect(access, deadline=deadline)
-            # While a session is intended, its opener may be at work yet: it holds the lock.
-            with self._locked([qpu], deadline) if lease.intended_at else nullcontext():
-                lease = self._end(self._journal.lease(lease.id), provider)
-            if qpu.credentials != "gateway":
-                # The gateway's sessions are accounted for in the background; of others, only we have the key.
-                soon = min(deadline, time.monotonic() + _ACCOUNT_TIMEOUT)
-                account_at_release(self._journal, lease, self._connect(access, deadline=soon))
-        except (ServiceError, ConfigError, UserMistake) as error:
-            expires_at = lease.expires_at or lease.job_ends_at
-            if expires_at is not None and expires_at < datetime.now(UTC):
-                log.warning("session not ended, but its time to live is over", why=str(error))
-                return self._journal.finish(lease.id, LeaseState.RELEASED)
-            log.warning("session not ended", why=str(error))
-            return self._journal.postpone(lease.id, str(error))
-        log.info("session ended", state=lease.state, reason=lease.reason)
-        return lease
-
-    def _end(self, lease: Lease, provider: Provider) -> Lease:
-        """End a lease that is RELEASING; under the lock if a session is intended."""
-        if lease.state.final:
-            return lease
-        if lease.session_id is None and (session := self._lost_session(lease, provider)) is not None:
-            self._journal.hold(lease.id, session.id, lease.expires_at or _from_now(0), adopted=True)
-        if self._config.qpu(lease.qpu).credentials != "gateway":
-            for session_id in opened_by_steps(lease, provider, self._journal):
-                self._journal.found(lease.id, session_id)
-        for session_id in self._unended(lease):
-            with suppress(NotFound):
-                provider.cancel_session(session_id)
-        return self._journal.finish(lease.id, LeaseState.RELEASED)
-
-    def _unended(self, lease: Lease) -> list[str]:
-        """List a lease's sessions in which something may wait or run, those that take no more among them.
-
-        Of those that were accounted for, the service has told that they are over.
-        """
-        sessions = self._journal.history.sessions(lease.id)
-        return [session.session_id for session in sessions if session.locked_seconds is None]
-
-    def _held_nothing(self, lease: Lease, qpu: QpuConfig) -> bool:
-        """Tell whether a lease never had a session, nor can have: without the gateway, steps open them."""
-        intended = lease.session_id or lease.intended_at or qpu.credentials != "gateway"
-        return not intended and not self._unended(lease)
-
-    # Both.
-
-    def _lost_session(self, lease: Lease, provider: Provider) -> Session | None:
-        """Look for the session of an intent whose process died, or whose answer was lost.
-
-        Ours is the first that the account got after the intent, since creations are serialised. A later
-        one, if it is nobody's here, is somebody's who works on the account without Slurm: left alone.
-        """
-        since = lease.intended_at
-        if since is None:
-            return None
-        age = (datetime.now(UTC) - since).total_seconds()
-        young = age < self._config.outage.acquire_timeout + self._settle
-        until = time.monotonic() + (self._settle if young else 0)
-        while True:
-            found = provider.unclaimed_sessions(since, known=self._journal.known_sessions(since))
-            if found:
-                return min(found, key=lambda session: session.created_at or since)
-            if time.monotonic() >= until:
-                return None
-            time.sleep(_LOOK_AGAIN)
-
-    @contextmanager
-    def _locked(self, qpus: Iterable[QpuConfig], deadline: float) -> Iterator[None]:
-        """Hold the locks of some QPUs' accounts, taken in one order by everybody, so that nobody starves."""
-        names = {self._lock(qpu): qpu.name for qpu in qpus}
-        with ExitStack() as locks:
-            for path in sorted(names):
-                try:
-                    locks.enter_context(locked(path, deadline=deadline))
-                except TimeoutError:
-                    raise Unavailable(
-                        f"Sessions for other jobs are being opened on {names[path]}, for too long."
-                    ) from None
-                except OSError as error:
-                    raise JournalError(f"The lock {path} cannot be opened: {error.strerror}.") from None
-            yield
-
-    def _lock(self, qpu: QpuConfig) -> Path:
-        """Name the lock under which sessions are created: sessions on one QPU of one account look alike."""
-        account = f"{qpu.endpoint} {qpu.instance} {qpu.backend}"
-        digest = hashlib.sha256(account.encode()).hexdigest()[:16]
-        return self._journal.path.with_name(f"{self._journal.path.name}.{digest}.lock")
-
 
 def _hold(qpu: QpuConfig, request: LeaseRequest) -> Hold:
     """Tell how long a job wants to hold sessions on a QPU."""
     return request.hold or Hold(qpu.hold)
-
-
-def _from_now(seconds: float) -> datetime:
-    return datetime.now(UTC) + timedelta(seconds=seconds)

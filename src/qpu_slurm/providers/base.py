@@ -174,6 +174,9 @@ class Provider(Protocol):
     def configuration(self) -> bytes:
         """Read what the QPU can do (qubits, gates, coupling), as JSON text in the service's words."""
 
+    def properties(self) -> bytes:
+        """Read how well the QPU does it, by its last calibration, as JSON text in the service's words."""
+
     def open_session(self, max_ttl: int, *, known: Collection[str] = ()) -> Session:
         """Create a session.
 

@@ -88,6 +88,22 @@ class JobSession:
         self._session_id = self._known() or self._open(None, observer or Observer())
         return self._session_id
 
+    def usable(self, observer: Observer | None = None) -> str:
+        """Return a session that takes tasks now: the service is asked.
+
+        It is for who cannot submit once more where one turns out to be over, such as Qiskit's own primitives.
+
+        Args:
+            observer: As for `get`.
+
+        Raises:
+            As `get` does.
+        """
+        session_id = self.get(observer)
+        if self._qpu.hold is None or self._takes_tasks(session_id):
+            return session_id
+        return self._replace(session_id, observer or Observer())
+
     def submit(
         self, execution: Execution, payload: Payload, *, tags: tuple[str, ...], cost: int | None = None
     ) -> str:
@@ -113,8 +129,7 @@ class JobSession:
             if self._qpu.hold is None or self._takes_tasks(first):
                 raise
             execution.observer.refused(first)
-            self._session_id = None
-            self._session_id = session_id = self._open(first, execution.observer)
+            session_id = self._replace(first, execution.observer)
             if session_id == first:
                 raise refusal from None
             execution.submit(payload, session_id=session_id, tags=tags, cost=cost)
@@ -139,11 +154,17 @@ class JobSession:
         except Refused:
             return False  # it is not there any more, or not ours
 
+    def _replace(self, session_id: str, observer: Observer) -> str:
+        """Have another session than one that takes no more tasks."""
+        self._session_id = None
+        self._session_id = self._open(session_id, observer)
+        return self._session_id
+
     def _open(self, instead_of: str | None, observer: Observer) -> str:
         """Return a session other than one that takes no more tasks: another step's, or a new one."""
         with self._note.turn():
             session_id = self._note.read()
-            if session_id is None or session_id == instead_of:
+            if session_id is None or session_id == instead_of or not self._takes_tasks(session_id):
                 session_id = self._of_other_steps(instead_of)
             if session_id is None:
                 session_id = self._provider.open_session(self._max_ttl()).id

@@ -189,6 +189,10 @@ class Cluster:
         """
         self._started.kill(daemon, number, timeout)
 
+    def launch(self, daemon: str) -> None:
+        """Start a daemon that was killed, and do not wait for it; see `restart`."""
+        self._started.start(daemon)
+
     def restart(self, daemon: str, timeout: float = 20) -> None:
         """Start a daemon that was killed, or stop it first; wait until it answers.
 
@@ -377,6 +381,8 @@ class Cluster:
                 "PATH": f"{self.bin}:/usr/local/bin:/usr/bin:/bin",
                 "SHELL": "/bin/sh",
                 "SLURM_CONF": str(self.conf),
+                # What jobs leave behind goes with the cluster.
+                **({"TMPDIR": home} if name in self.users else {}),
                 "USER": name,
                 _keeper.MARK: str(self.directory),
                 **(env or {}),

@@ -38,8 +38,8 @@ _UNAUTHORIZED = 401
 _TOO_LONG = 256
 
 _MAX_STEPS = 40_000
-"""How many steps of a job are written down; Slurm's own limit, unless an admin raises it (MaxStepCount). A
-user who makes steps up himself would fill the journal."""
+"""How many steps of a job are written down: Slurm's own limit, unless an admin raises it (MaxStepCount).
+A user who makes steps up would fill the journal."""
 
 _log = structlog.get_logger(__name__)
 

@@ -16,7 +16,7 @@ from urllib3.exceptions import HTTPError
 from qpu_slurm.errors import NotFound, Refused, ServiceError, Unavailable
 from qpu_slurm.providers.base import QpuStatus, Session, SessionState, Task, TaskStatus
 from qpu_slurm.providers.ibm import answers, usage
-from qpu_slurm.providers.ibm.http import CLIENT, Http, Patience, backoff, finished, part
+from qpu_slurm.providers.ibm.http import CLIENT, Http, Patience, backoff, finished, part, unavailable
 from qpu_slurm.providers.ibm.iam import IamToken
 from qpu_slurm.providers.ibm.once import once
 
@@ -95,6 +95,10 @@ class QuantumComputeService:
     def configuration(self) -> bytes:
         """Read what the QPU can do, as JSON text in the service's words."""
         return self._http.call("GET", f"/backends/{part(self._access.backend)}/configuration", answers.read)
+
+    def properties(self) -> bytes:
+        """Read how well the QPU does it, by its last calibration, as JSON text in the service's words."""
+        return self._http.call("GET", f"/backends/{part(self._access.backend)}/properties", answers.read)
 
     # Sessions.
 
@@ -305,10 +309,11 @@ class QuantumComputeService:
         try:
             self._http.call(method, path, answers.read, body=body)
         except Refused as error:
-            if isinstance(error, NotFound) or error.status in _UNDECIDED:
+            if error.status in _UNDECIDED:
                 raise
+            # Not even a 404 is believed at once: one from somewhere on the way would leave the QPU locked.
             if self.session(session_id).state is not SessionState.CLOSED:
-                raise
+                raise unavailable(error) if isinstance(error, NotFound) else error from None
 
     def _workloads(self, since: datetime) -> Iterator[tuple[answers.Workload, datetime]]:
         """List the account's sessions that came after a time of our clock, the newest first."""
