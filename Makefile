@@ -4,7 +4,10 @@
 # make lab         open a shell on such a cluster, to follow docs/tutorial.md
 # make test        check and test everything (lint, unit, integration, cluster)
 # make test-unit   the tests that take seconds and need neither network nor Slurm
+# make test-matrix the cluster tests on Slurm 22.05, 24.11 and 26.05, in chroots (RELEASES=forky: on that one of Debian)
 # make fuzz        look for inputs that break the plugin, for SECONDS (30) each; needs clang
+# make reliability  play every scenario of faults on a real cluster, and write docs/reliability.md
+# make soak SEED=1 JOBS=300  random jobs and random faults, for as long as that takes
 # make bench       measure, side by side with upstream (ARGS=--docs: write docs/performance.md, too)
 # make bench-gateway  measure what the gateway adds to a request
 # make figures     draw docs/tutorial.md's figures anew, from real runs
@@ -14,7 +17,8 @@
 VENV := $(shell tools/setup --venv)
 PYTEST := $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
-.PHONY: demo lab figures bench bench-gateway test lint test-unit test-integration test-cluster test-plugin fuzz setup lock clean help
+.PHONY: demo lab figures reliability soak bench bench-gateway test lint test-unit test-integration test-cluster test-matrix \
+	test-plugin fuzz setup lock clean help
 .NOTPARALLEL:
 
 help:
@@ -59,6 +63,16 @@ test-integration: setup
 
 test-cluster: setup
 	$(PYTEST) tests/cluster
+
+test-matrix:
+	@tools/test-matrix $(RELEASES)
+
+reliability: setup
+	$(PYTEST) tests/cluster/matrix
+	$(VENV)/bin/python -m tests.cluster.matrix.document
+
+soak: setup
+	SEED=$(SEED) JOBS=$(or $(JOBS),300) $(PYTEST) -s tests/cluster/test_soak.py
 
 lock:
 	$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \

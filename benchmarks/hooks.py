@@ -54,6 +54,10 @@ _NOTE_HOOK = {
 _SRUN = "for number in $(seq {count}); do srun --quiet true; done\n"
 
 _NOTE = "{ours:.1f} a second against {other:.1f}: {more:+.1f} ms a job. "
+_NOTE_BATCH = (
+    "What hooks that do nothing take is Slurm's: two more processes a job, on the one machine that all of "
+    "the cluster shares here."
+)
 _NOTE_SRUN = (
     "With any PrologSlurmctld, an srun that makes its own allocation asks every 0.1 s whether it is over: "
     "see the next row. Steps of a job that runs do not, and sbatch does not."
@@ -73,6 +77,7 @@ def measure() -> Iterator[Figure]:
             Pairs(batches[0], batches[1]),
             _JOBS,
             at_least=0.95,
+            note=_NOTE_BATCH,
         )
         yield _figure(
             "cost.throughput_vs_empty_hooks",

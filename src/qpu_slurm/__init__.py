@@ -4,8 +4,10 @@
 What a job's own programs use; each name is loaded when it is first used, and Qiskit only by what needs it:
 
 - `Qpu`, `job_qpus`: the QPUs of this job, as Qiskit sees them;
-- `write_sampler_input`, `write_estimator_input`: inputs for task_runner;
-- `read_result`: task_runner's result, as Qiskit's PrimitiveResult;
+- `Session`, `SamplerV2`, `EstimatorV2`: Qiskit's, in the job's session without being told;
+- `write_sampler_input`, `write_estimator_input`, `write_executor_input`: inputs for task_runner;
+- `execute`, `submit`: an input executed as task_runner does; `Task`, `Progress`: what they return and tell;
+- `read_result`, `read_executor_result`: task_runner's result, as Qiskit's;
 - `QpuSlurmError`: the base of every error that is raised on purpose (`qpu_slurm.errors` has them all).
 """
 
@@ -15,28 +17,48 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from qpu_slurm.errors import QpuSlurmError
-    from qpu_slurm.inputs import write_estimator_input, write_sampler_input
+    from qpu_slurm.execution import Progress, Task, execute, submit
+    from qpu_slurm.inputs import write_estimator_input, write_executor_input, write_sampler_input
+    from qpu_slurm.primitives import EstimatorV2, SamplerV2, Session
     from qpu_slurm.qpu import Qpu, job_qpus
-    from qpu_slurm.results import read_result
+    from qpu_slurm.results import read_executor_result, read_result
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "EstimatorV2",
+    "Progress",
     "Qpu",
     "QpuSlurmError",
+    "SamplerV2",
+    "Session",
+    "Task",
     "__version__",
+    "execute",
     "job_qpus",
+    "read_executor_result",
     "read_result",
+    "submit",
     "write_estimator_input",
+    "write_executor_input",
     "write_sampler_input",
 ]
 
 _HOME = {
+    "EstimatorV2": "qpu_slurm.primitives",
+    "Progress": "qpu_slurm.execution",
     "Qpu": "qpu_slurm.qpu",
     "QpuSlurmError": "qpu_slurm.errors",
+    "SamplerV2": "qpu_slurm.primitives",
+    "Session": "qpu_slurm.primitives",
+    "Task": "qpu_slurm.execution",
+    "execute": "qpu_slurm.execution",
     "job_qpus": "qpu_slurm.qpu",
+    "read_executor_result": "qpu_slurm.results",
     "read_result": "qpu_slurm.results",
+    "submit": "qpu_slurm.execution",
     "write_estimator_input": "qpu_slurm.inputs",
+    "write_executor_input": "qpu_slurm.inputs",
     "write_sampler_input": "qpu_slurm.inputs",
 }
 """Where each public name lives (PEP 562). Hooks and task_runner import this package and need none of them."""

@@ -37,6 +37,8 @@ examples:
   qpu-slurm leases 4711 --all --json   all that job 4711 ever held, for a program
   qpu-slurm release 4711               end what job 4711 holds, by hand
   qpu-slurm reap                       end what jobs left that are over
+  qpu-slurm qpus                       which QPUs are available, who has them, who waits
+  qpu-slurm drain ibm_fez --reason …   close a QPU to new jobs (resume: open it again)
   qpu-slurm report --by user,qpu --since 30d
                                        what the QPUs were used for, by whom
   qpu-slurm timeline 4711              when job 4711 ran, and locked the QPU
@@ -300,19 +302,62 @@ def _configure_reap(parser: argparse.ArgumentParser) -> None:
 def _run_reap(arguments: argparse.Namespace) -> int:
     from qpu_slurm import listing
     from qpu_slurm.leases.accountant import Accountant
+    from qpu_slurm.leases.availability import Availability
     from qpu_slurm.leases.broker import Broker
     from qpu_slurm.leases.journal import Journal
     from qpu_slurm.leases.reaper import Reaper
+    from qpu_slurm.slurm.control import Control
+    from qpu_slurm.slurm.licenses import Licenses
     from qpu_slurm.slurm.query import connect
 
     config = _config(arguments)
     _log_as_told(config)
     with Journal(config.journal) as journal:
-        report = Reaper(config, Broker(config, journal), journal, connect(config.slurm)).run()
+        reaper = Reaper(config, Broker(config, journal), journal, connect(config.slurm))
+        report = reaper.run()
+        print(listing.report_as_json(report) if arguments.json else listing.report_as_text(report))
         if config.gateway is None:  # which does it by itself
             Accountant(config, journal).run()
-    print(listing.report_as_json(report) if arguments.json else listing.report_as_text(report))
+        Availability(config, journal, Control(config.slurm), Licenses(config.slurm)).keep(reaper.jobs)
     return 0 if report.complete else 1
+
+
+def _configure_qpus(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Show for each QPU whether it is available (asked of the service where that needs no user's key), "
+        "how many jobs have it, may have it, and wait for it. As root or SlurmUser, where the journal is."
+    )
+    parser.add_argument("--json", action="store_true", help="print a JSON list")
+
+
+def _run_qpus(arguments: argparse.Namespace) -> int:
+    from qpu_slurm import logs, qpus
+
+    logs.configure("error")
+    return qpus.show(_config(arguments), as_json=arguments.json)
+
+
+def _configure_drain(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Close a QPU to new jobs, at once: they wait in the queue, and jobs that have it keep it. As root or "
+        "SlurmUser, where the journal is."
+    )
+    _configure_resume(parser)
+    parser.add_argument("--reason", required=True, metavar="TEXT", help="why; users see it")
+
+
+def _configure_resume(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="the QPU")
+
+
+def _run_drain_or_resume(arguments: argparse.Namespace) -> int:
+    from qpu_slurm import qpus
+
+    config = _config(arguments)
+    _log_as_told(config)
+    if arguments.command == "drain":
+        return qpus.drain(config, arguments.name, arguments.reason)
+    return qpus.resume(config, arguments.name)
 
 
 def _configure_gateway(parser: argparse.ArgumentParser) -> None:
@@ -408,6 +453,9 @@ COMMANDS = {
     "leases": Command("Show who holds which QPU", _configure_leases, _run_leases),
     "release": Command("End what a job holds, by hand", _configure_release, _run_release),
     "reap": Command("End what jobs left that are over", _configure_reap, _run_reap),
+    "qpus": Command("Show which QPUs are available, and who waits", _configure_qpus, _run_qpus),
+    "drain": Command("Close a QPU to new jobs", _configure_drain, _run_drain_or_resume),
+    "resume": Command("Open a QPU that was closed", _configure_resume, _run_drain_or_resume),
     "report": _of("report", "Sum up what the QPUs were used for"),
     "timeline": _of("timeline", "Draw when jobs ran and when they locked a QPU"),
     "gateway": Command("Serve QPUs to jobs that hold no credential", _configure_gateway, _run_gateway),

@@ -27,7 +27,6 @@ _BLACK, _GREY, _LIGHT = "#000000", "#666666", "#dddddd"
 _ORANGE, _SKY, _GREEN, _BLUE, _VERMILION = "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00"
 
 STYLES: dict[str, dict[str, Any]] = {
-    "queued": {"facecolor": _LIGHT, "edgecolor": _GREY, "hatch": "....", "linewidth": 0.5},
     "job": {"facecolor": _LIGHT, "edgecolor": _GREY, "linewidth": 0.5},
     "step": {"facecolor": _SKY, "edgecolor": _BLUE, "linewidth": 0.5},
     "session": {"facecolor": "white", "edgecolor": _GREEN, "linewidth": 1.2},

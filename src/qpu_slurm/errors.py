@@ -8,6 +8,8 @@
     │   └── NoLease            the job holds no QPU of that name
     ├── OutputError            a result could not be written
     ├── TimedOut               a task took longer than its user wanted to wait
+    ├── TaskFailed             a task came to no result (task_runner says it by its exit code)
+    │   └── TaskCancelled      it was cancelled on the service's side
     ├── JournalError           the record of leases cannot be read or written
     ├── SlurmError             Slurm did not answer, or answered what we do not understand
     └── ServiceError           the quantum service said no, or said nothing
@@ -58,6 +60,23 @@ class OutputError(QpuSlurmError):
 
 class TimedOut(QpuSlurmError):
     """A task took longer than its user wanted to wait."""
+
+
+class TaskFailed(QpuSlurmError):
+    """A task came to no result; the notes hold the end of its log.
+
+    Args:
+        message: What happened, in the service's words.
+        task_id: The service's id of it; empty where it is not known.
+    """
+
+    def __init__(self, message: str, *, task_id: str = "") -> None:
+        super().__init__(message)
+        self.task_id = task_id
+
+
+class TaskCancelled(TaskFailed):
+    """A task was cancelled on the service's side: by somebody else, or since it ran too long."""
 
 
 class JournalError(QpuSlurmError):

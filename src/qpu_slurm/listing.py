@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Leases on an admin's screen, and for his programs."""
+"""Leases and QPUs on an admin's screen, and for his programs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from qpu_slurm.leases.availability import QpuState
 from qpu_slurm.leases.journal import Journal
 from qpu_slurm.leases.model import LeaseState
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from qpu_slurm.leases.availability import QpuReport
     from qpu_slurm.leases.model import Lease
     from qpu_slurm.leases.reaper import Report
 
@@ -29,6 +31,15 @@ _COLOURS = {
     LeaseState.BOUND: "cyan",
     LeaseState.RELEASING: "yellow",
     LeaseState.FAILED: "red",
+}
+
+_QPU_COLOURS = {QpuState.AVAILABLE: "green", QpuState.CLOSED: "yellow", QpuState.AWAY: "red"}
+
+
+_DONE = {
+    **{state: str(state) for state in LeaseState},
+    LeaseState.BOUND: "without a session, until the next task",
+    LeaseState.HELD: "the session was found",
 }
 
 
@@ -92,17 +103,45 @@ def report_as_text(report: Report) -> str:
     """Say what the reaper found, a line for each lease that was to be ended."""
     lines = [
         f"job {reaped.lease.job_id} ({user_name(reaped.lease.user_id)}), {reaped.lease.qpu}: "
-        + (f"not released yet: {reaped.trouble}" if reaped.trouble else reaped.lease.state)
+        + (f"not released yet: {reaped.trouble}" if reaped.trouble else _DONE[reaped.lease.state])
         + f" ({reaped.why.rstrip('.')})"
         for reaped in report.reaped
     ]
-    kept = report.leases - len(report.reaped) - report.left
-    lines.append(f"{report.leases} leases: {len(report.reaped)} to be ended, {kept} left to their jobs.")
+    going_on = sum(not (reaped.lease.state.final or reaped.trouble) for reaped in report.reaped)
+    ended = len(report.reaped) - going_on
+    kept = report.leases - ended - report.left
+    lines.append(f"{report.leases} leases: {ended} to be ended, {kept} left to their jobs.")
+    if report.forgotten:
+        lines.append(f"{report.forgotten} that were over long ago are deleted.")
     if report.left:
         lines.append(f"There was no time for {report.left} more: reap again.")
     if report.trouble:
         lines.append(f"Slurm could not be asked which jobs run: {report.trouble}")
     return "\n".join(lines)
+
+
+def qpus_as_json(reports: Sequence[QpuReport]) -> str:
+    """Write how QPUs are as a JSON list, times in UTC."""
+    return msgspec.json.format(msgspec.json.encode(reports), indent=2).decode()
+
+
+def qpus_as_table(reports: Sequence[QpuReport]) -> str:
+    """Draw how QPUs are, times as on the clock of this machine."""
+    table = Table("QPU", "state", "jobs", "limit", "waiting", "reason", box=None)
+    for report in reports:
+        reason = report.reason
+        if report.closed_by is not None:
+            reason += f" [{user_name(report.closed_by)}, {_time(report.closed_at)}]"
+        row = (
+            report.qpu,
+            report.state,
+            str(len(report.jobs)),
+            "-" if report.limit is None else str(report.limit),
+            "?" if report.waiting is None else str(len(report.waiting)),
+            reason or "-",
+        )
+        table.add_row(*map(Text, row), style=_QPU_COLOURS.get(report.state, ""))
+    return printed(table)
 
 
 def _reason(lease: Lease, journal: Journal) -> str:

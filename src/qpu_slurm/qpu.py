@@ -3,22 +3,23 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 from qpu_slurm import environment
 from qpu_slurm.errors import NoLease
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from qiskit.transpiler import Target
-    from qiskit_ibm_runtime import IBMBackend, QiskitRuntimeService, Session
+    from qiskit_ibm_runtime import IBMBackend, QiskitRuntimeService
 
     from qpu_slurm.environment import JobQpu
+    from qpu_slurm.job_cache import JobCache
+    from qpu_slurm.primitives import Session
+    from qpu_slurm.worker import Worker
 
 T = TypeVar("T")
 
@@ -31,10 +32,16 @@ class Qpu:
 
     Args:
         binding: The job's variables of this QPU.
+        environ: The step's environment.
+
+    Attributes:
+        binding: As above.
     """
 
-    def __init__(self, binding: JobQpu) -> None:
-        self._binding = binding
+    def __init__(self, binding: JobQpu, environ: Mapping[str, str]) -> None:
+        self.binding = binding
+        self._environ = environ
+        self._backends: dict[bool | None, IBMBackend] = {}
 
     @classmethod
     def of_job(cls, name: str | None = None, *, environ: Mapping[str, str] | None = None) -> Qpu:
@@ -52,37 +59,54 @@ class Qpu:
     @property
     def name(self) -> str:
         """The QPU's name, as the user wrote it in `--qpu`."""
-        return self._binding.name
+        return self.binding.name
+
+    @property
+    def backend_name(self) -> str:
+        """The service's name of it."""
+        return self.binding.backend
 
     @property
     def session_id(self) -> str | None:
         """The service's id of the session that the job holds; None when it is only bound to the QPU."""
-        return self._binding.session_id
+        return self.binding.session_id
+
+    def open_session(self) -> str:
+        """Return the service's id of the session that the job's tasks run in; one is opened if need be.
+
+        Raises:
+            NoLease: The job is only bound to the QPU.
+            ServiceError: None can be opened.
+        """
+        from qpu_slurm import providers  # noqa: PLC0415 - what speaks HTTP, when it is needed
+        from qpu_slurm.tasks.session import JobSession  # noqa: PLC0415 - likewise
+
+        return JobSession(self.binding, providers.connect(self.binding.access()), self._environ).usable()
 
     @cached_property
     def service(self) -> QiskitRuntimeService:
-        """The service that the QPU belongs to."""
-        from qiskit_ibm_runtime import QiskitRuntimeService  # noqa: PLC0415 - a second and a half
+        """The service that the QPU belongs to; it connects when something is asked of it."""
+        from qpu_slurm.runtime import JobService  # noqa: PLC0415 - a second and a half
 
-        endpoint, variables = self._binding.endpoint, environment.to_environ([self._binding])
-        # Named, not left to the environment: that has the job's first QPU, or what the user has set since.
-        with _unheard("qiskit_ibm_runtime.qiskit_runtime_service", "Loading account with the given token"):
-            return QiskitRuntimeService(
-                channel=variables["QISKIT_IBM_CHANNEL"],
-                token=variables["QISKIT_IBM_TOKEN"],
-                instance=variables["QISKIT_IBM_INSTANCE"],
-                # From this the client derives where IAM and Global Search are; the endpoint it is told.
-                url=variables["QISKIT_IBM_URL"],
-                url_resolver=lambda *_: endpoint,
-            )
+        return JobService(self.binding)
 
     def backend(self, *, use_fractional_gates: bool | None = False) -> IBMBackend:
         """Return the QPU as a Qiskit backend, to transpile for and to run primitives on.
 
+        Its configuration and properties are fetched once in a job: the first step to want them keeps them for
+        the others. `backend().refresh()` fetches them anew.
+
         Args:
             use_fractional_gates: As for `QiskitRuntimeService.backend`.
+
+        Raises:
+            IBMInputValueError: The QPU has no fractional gates.
         """
-        return self.service.backend(self._binding.backend, use_fractional_gates=use_fractional_gates)
+        if use_fractional_gates not in self._backends:
+            self._backends[use_fractional_gates] = self._make_backend(
+                use_fractional_gates=use_fractional_gates
+            )
+        return self._backends[use_fractional_gates]
 
     @property
     def target(self) -> Target:
@@ -90,20 +114,41 @@ class Qpu:
         return self.backend().target
 
     def session(self) -> Session:
-        """Return the job's session, as the `mode` of a primitive; open one if the job has none yet.
-
-        It is the job's: closing it here ends it for the other steps, too.
+        """Return the job's session, as the `mode` of a primitive: `Session(self)`.
 
         Raises:
             NoLease: The job is only bound to the QPU.
         """
-        from qiskit_ibm_runtime import Session  # noqa: PLC0415 - likewise
+        from qpu_slurm.primitives import Session  # noqa: PLC0415 - likewise
 
-        from qpu_slurm import providers  # noqa: PLC0415 - likewise
-        from qpu_slurm.tasks.session import JobSession  # noqa: PLC0415 - likewise
+        return Session(self)
 
-        session = JobSession(self._binding, providers.connect(self._binding.access()), os.environ)
-        return Session.from_id(session.usable(), service=self.service)
+    @cached_property
+    def worker(self) -> Worker:
+        """What executes inputs on the QPU, for `submit`.
+
+        Raises:
+            NoLease: The job is only bound to the QPU.
+        """
+        from qpu_slurm.worker import Worker  # noqa: PLC0415 - what speaks HTTP, when it is needed
+
+        return Worker(self.binding, self._environ)
+
+    def _make_backend(self, *, use_fractional_gates: bool | None) -> IBMBackend:
+        try:
+            from qpu_slurm.backend import JobBackend  # noqa: PLC0415 - likewise
+        except (
+            ImportError
+        ):  # a release of qiskit-ibm-runtime that is made otherwise: more requests, no other harm
+            return self.service.backend(self.backend_name, use_fractional_gates=use_fractional_gates)
+        return JobBackend(self.binding, self.service, self._cache, use_fractional_gates=use_fractional_gates)
+
+    @cached_property
+    def _cache(self) -> JobCache:
+        from qpu_slurm.job_cache import JobCache  # noqa: PLC0415 - only what transpiles needs it
+
+        qpu = self.binding
+        return JobCache(self._environ, qpu.endpoint, qpu.instance, qpu.backend)
 
     def __repr__(self) -> str:
         return f"Qpu({self.name!r}, session_id={self.session_id!r})"
@@ -116,13 +161,22 @@ def job_qpus(*, environ: Mapping[str, str] | None = None) -> dict[str, Qpu]:
         environ: The environment to look in, if not this process's own.
 
     Returns:
-        Them by name, in the order of `--qpu`.
+        Them by name, in the order of `--qpu`. As long as the environment does not change, they are the same
+        objects, so what one of them has fetched is there for all of the program.
 
     Raises:
         NoLease: This is not a job with a QPU.
     """
-    bindings = environment.from_environ(os.environ if environ is None else environ)
-    return {name: Qpu(binding) for name, binding in bindings.items()}
+    return dict(_qpus(frozenset((os.environ if environ is None else environ).items())))
+
+
+@lru_cache(maxsize=1)
+def _qpus(variables: frozenset[tuple[str, str]]) -> dict[str, Qpu]:
+    environ = dict(variables)
+    return {name: Qpu(binding, environ) for name, binding in environment.from_environ(environ).items()}
+
+
+os.register_at_fork(after_in_child=_qpus.cache_clear)  # a child has none of its parent's threads
 
 
 def choose(qpus: Mapping[str, T], name: str | None) -> T:
@@ -136,17 +190,3 @@ def choose(qpus: Mapping[str, T], name: str | None) -> T:
     if name not in qpus:
         raise NoLease(f"This job has no QPU {name!r}, only {', '.join(qpus)}.")
     return qpus[name]
-
-
-@contextmanager
-def _unheard(logger: str, words: str) -> Iterator[None]:
-    """Keep a library from warning of what is meant."""
-
-    def other(record: logging.LogRecord) -> bool:
-        return words not in record.getMessage()
-
-    logging.getLogger(logger).addFilter(other)
-    try:
-        yield
-    finally:
-        logging.getLogger(logger).removeFilter(other)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asking Slurm about jobs, and asking it to do something with them."""
+"""Asking Slurm about jobs, in each way that there is, and asking it to do something with them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pwd
 import signal
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 import pytest
 
 from qpu_slurm.config import SlurmConfig
@@ -18,6 +19,7 @@ from qpu_slurm.errors import SlurmError
 from qpu_slurm.slurm.control import Control
 from qpu_slurm.slurm.job import MAX_ADMIN_COMMENT, Gres, JobRecord
 from qpu_slurm.slurm.query import Query, connect
+from tests.cluster.ways import WAYS
 
 if TYPE_CHECKING:
     import subprocess
@@ -37,9 +39,9 @@ def config(cluster: Cluster) -> SlurmConfig:
     return SlurmConfig(conf=cluster.conf, bin=cluster.bin)
 
 
-@pytest.fixture
-def query(config: SlurmConfig) -> Query:
-    return connect(config)
+@pytest.fixture(params=WAYS)
+def query(request: pytest.FixtureRequest, config: SlurmConfig) -> Query:
+    return WAYS[request.param](config)
 
 
 @pytest.fixture
@@ -63,6 +65,82 @@ def _job(query: Query, job_id: int, state: str | None = None) -> JobRecord:
             return job
         assert time.monotonic() < deadline, job
         time.sleep(0.05)
+
+
+def _check_list(query: Query, *job_ids: int) -> None:
+    """Fail if a job is listed with anything else than what is said about it alone."""
+    listed = {job.job_id: job for job in query.jobs()}
+    for job_id in job_ids:
+        job = _job(query, job_id)
+        assert listed[job_id].gres == ()
+        assert msgspec.structs.replace(listed[job_id], gres=job.gres, time_left=job.time_left) == job
+        if job.time_left is None:
+            assert listed[job_id].time_left is None
+        else:
+            assert listed[job_id].time_left == pytest.approx(job.time_left, abs=5)
+
+
+class Kind(NamedTuple):
+    """One kind of job: how it comes into being, and what is said about it then."""
+
+    arguments: Sequence[str]
+    state: str = "RUNNING"
+    time_left: int | None = 600
+    gres: tuple[Gres, ...] = ()
+    by_admin: str = ""
+    """What SlurmUser does with it once it runs."""
+
+
+TEN = ("--time=10", "--wrap=sleep 60")
+HELD = ("--hold", *TEN)
+KINDS = {
+    "plain": Kind(TEN),
+    "no limit": Kind(("--time=UNLIMITED", "--wrap=sleep 60"), time_left=None),
+    "a limit of more than a year": Kind(("--time=400-0", "--wrap=sleep 60"), time_left=None),
+    "its limit moved": Kind(TEN, time_left=1200, by_admin="scontrol update TimeLimit=20 JobId={}"),
+    "waiting": Kind(("--begin=now+1hour", *TEN), "PENDING"),
+    "waiting without a limit": Kind(("--begin=now+1hour", "--wrap=true"), "PENDING", None),
+    "held": Kind(HELD, "PENDING"),
+    "held, in one of two partitions": Kind(("--partition=normal,quantum", *HELD), "PENDING"),
+    "held array": Kind(("--array=1-3", *HELD), "PENDING"),
+    "suspended": Kind(TEN, "SUSPENDED", by_admin="scontrol suspend {}"),
+    "requeued and held": Kind(("--requeue", *TEN), "PENDING", by_admin="scontrol requeuehold {}"),
+    "completed": Kind(("--time=10", "--wrap=true"), "COMPLETED"),
+    "failed": Kind(("--time=10", "--wrap=false"), "FAILED"),
+    "cancelled": Kind(TEN, "CANCELLED", by_admin="scancel {}"),
+    "a gres": Kind(("--partition=quantum", "--gres=qpu:1", *HELD), "PENDING", gres=(Gres("qpu", None, 1),)),
+    "a gres without a count": Kind(
+        ("--partition=quantum", "--gres=qpu", *HELD), "PENDING", gres=(Gres("qpu", None, 1),)
+    ),
+    "a gres of a type, without a count": Kind(
+        ("--partition=quantum", "--gres=qpu:ibm_fez", *HELD), "PENDING", gres=(Gres("qpu", "ibm_fez", 1),)
+    ),
+    "a gres that is none": Kind(
+        ("--partition=quantum", "--gres=qpu:0", *HELD), "PENDING", gres=(Gres("qpu", None, 0),)
+    ),
+    "odd strings": Kind(
+        (f"--job-name={FORGERY}", f"--comment={FORGERY}\udcff\udcfe", *TEN),
+    ),
+    "a step of an odd name": Kind(("--time=10", "--wrap=srun --job-name='\udcff%j\t' sleep 60")),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_every_kind_of_job(cluster: Cluster, query: Query, kind: Kind) -> None:
+    job_id = cluster.submit(kind.arguments)
+    if kind.by_admin:
+        _job(query, job_id, "RUNNING")
+        done = cluster.run(kind.by_admin.format(job_id).split(), user=cluster.slurm_user)
+        assert done.returncode == 0, done.stderr
+    job = _job(query, job_id, kind.state)
+    assert (job.user_id, job.leader, job.batch) == (pwd.getpwnam(cluster.users[0]).pw_uid, job_id, True)
+    assert job.gres == kind.gres
+    if kind.time_left is None or job.time_left is None:
+        assert job.time_left is kind.time_left
+    else:
+        assert kind.time_left - 20 < job.time_left <= kind.time_left
+    assert [component.job_id for component in query.components(job_id)] == [job_id]
+    _check_list(query, job_id)
 
 
 def test_a_batch_job(cluster: Cluster, query: Query) -> None:
@@ -97,7 +175,7 @@ def test_the_components_of_a_heterogeneous_job(cluster: Cluster, query: Query) -
     assert [job.leader for job in jobs] == [leader, leader]
     assert [job.gres for job in jobs] == [(), (Gres("qpu", None, 1),)]
     assert [job.batch for job in jobs] == [True, True]
-    assert {job.job_id for job in query.jobs()} >= {leader, leader + 1}
+    _check_list(query, leader, leader + 1)
     for job_id in (leader, leader + 1):
         assert [job.job_id for job in query.components(job_id)] == [leader, leader + 1]
 
@@ -130,6 +208,7 @@ def test_the_tasks_of_an_array(cluster: Cluster, query: Query) -> None:
     running = [job for job in query.jobs() if job.state == "RUNNING"]
     assert array in {job.job_id for job in running}
     assert len({job.job_id for job in running}) == 2
+    _check_list(query, *(job.job_id for job in running))
     for job in running:
         assert _job(query, job.job_id).job_id == job.job_id
         assert [component.job_id for component in query.components(job.job_id)] == [job.job_id]
@@ -141,6 +220,7 @@ def test_a_job_without_a_script(cluster: Cluster, query: Query, command: Sequenc
         job = _interactive_job(query)
         assert not job.batch
         assert job.state == "RUNNING"
+        _check_list(query, job.job_id)
 
 
 def test_a_job_without_a_limit_has_much_time_left_or_no_limit(cluster: Cluster, query: Query) -> None:
@@ -149,12 +229,6 @@ def test_a_job_without_a_limit_has_much_time_left_or_no_limit(cluster: Cluster, 
     # Slurm's own idea of no limit: a year.
     running = _job(query, cluster.submit(["--wrap=sleep 60"]), "RUNNING")
     assert running.time_left is None or running.time_left > 300 * 24 * 3600
-
-
-def test_an_ended_job_is_still_known(cluster: Cluster, query: Query) -> None:
-    job_id = cluster.submit(["--wrap=true"])
-    cluster.wait(job_id)
-    assert _job(query, job_id).state == "COMPLETED"
 
 
 def test_an_unknown_job_is_none(query: Query) -> None:
@@ -189,6 +263,14 @@ def test_an_admin_comment_is_read_as_it_was_written(
     control.set_admin_comment(job_id, "before")
     control.set_admin_comment(job_id, text)
     assert _job(query, job_id).admin_comment == text
+    _check_list(query, job_id)
+
+
+def test_an_admin_comment_that_is_no_text_hides_no_job(cluster: Cluster, query: Query) -> None:
+    job_id = cluster.submit(["--hold", "--wrap=true"])
+    cluster.run(["scontrol", "update", f"JobId={job_id}", "AdminComment=\udcff"], user=cluster.slurm_user)
+    assert _job(query, job_id).admin_comment == "\N{REPLACEMENT CHARACTER}"
+    _check_list(query, job_id)
 
 
 def test_an_admin_comment_that_could_not_be_read_back_is_refused(cluster: Cluster, control: Control) -> None:

@@ -7,9 +7,16 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
 
 from tests.cluster.conftest import CHECKOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 QPU_SLURM = Path(sys.executable).with_name("qpu-slurm")
 
@@ -26,11 +33,25 @@ def blocks() -> list[str]:
     return found[1:]
 
 
-def test_every_command_of_the_tutorial_works() -> None:
+@pytest.fixture
+def script() -> Iterator[Path]:
+    """Return a file, which the cluster's users can read, with all that is to be typed.
+
+    The shell is not given it as its input, since srun would read it there.
+    """
     typed = "".join(f"{block}echo '{_DONE.format(number)}'\n" for number, block in enumerate(blocks()))
+    with tempfile.NamedTemporaryFile("w", prefix="qpu_slurm-tutorial-", suffix=".sh") as file:
+        file.write(f"set -euo pipefail\n{typed}")
+        file.flush()
+        path = Path(file.name)
+        path.chmod(0o644)
+        yield path
+
+
+def test_every_command_of_the_tutorial_works(script: Path) -> None:
     done = subprocess.run(
         [QPU_SLURM, "demo", "--shell", "--task-seconds=1", f"--checkout={CHECKOUT}"],
-        input=f"set -euo pipefail\n{typed}",
+        input=f". {script}\n",
         env={**os.environ, "COLUMNS": "120"},
         capture_output=True,
         text=True,

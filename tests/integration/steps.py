@@ -65,7 +65,8 @@ class Step:
         """Return the step's environment, of a QPU that may be another."""
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         qpu = msgspec.structs.replace(self.qpu, **changes)
-        return inherited | environment.to_environ([qpu]) | {"SLURM_JOB_ID": "42"}
+        job = {"SLURM_JOB_ID": "42", "TMPDIR": str(self.directory)}
+        return inherited | environment.to_environ([qpu]) | job
 
     def write(self, name: str, text: str) -> Path:
         """Write a file into the working directory."""

@@ -4,22 +4,22 @@
 from __future__ import annotations
 
 import ast
+import copy
 import os
 import re
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from qiskit import QuantumCircuit, transpile
-from qiskit.circuit import Parameter
-from qiskit_ibm_runtime import IBMBackend
+from qiskit_ibm_runtime import IBMBackend, QiskitRuntimeService
 from qiskit_ibm_runtime.exceptions import IBMInputValueError
 
-from qpu_slurm import Qpu, environment, job_qpus, read_result, write_sampler_input
-from qpu_slurm.errors import NoLease, OutputError
+from qpu_slurm import Qpu, environment, job_qpus
+from qpu_slurm.errors import NoLease
 from tests.integration.steps import Step
 
 if TYPE_CHECKING:
@@ -112,11 +112,21 @@ def test_ibms_public_service_is_addressed_as_its_client_expects(
     step: Step, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: dict[str, Any] = {}
-    monkeypatch.setattr("qiskit_ibm_runtime.QiskitRuntimeService", lambda **named: asked.update(named))
+
+    class Asked(Exception):
+        pass
+
+    def connect(_self: object, **named: object) -> None:
+        asked.update(named)
+        raise Asked
+
+    monkeypatch.setattr("qiskit_ibm_runtime.QiskitRuntimeService.__init__", connect)
     endpoint = "https://eu-de.quantum.cloud.ibm.com/api/v1"
     public = msgspec.structs.replace(step.qpu, endpoint=endpoint, iam_endpoint="https://iam.cloud.ibm.com")
 
-    _ = Qpu.of_job(environ=environment.to_environ([public])).service
+    service = Qpu.of_job(environ=environment.to_environ([public])).service
+    with pytest.raises(Asked):
+        _ = service.channel
 
     assert asked["url"] == "https://cloud.ibm.com"
     assert asked["url_resolver"](asked["url"], asked["instance"]) == endpoint
@@ -128,6 +138,83 @@ def test_the_jobs_session_is_a_qiskit_session(in_job: Step) -> None:
 
     assert session.session_id == in_job.session_id
     assert session.backend() == "ibm_fez"
+
+
+def requests_of(step: Step, program: str, **environ: str) -> list[str]:
+    """Run a program in the job; return what it asked the service."""
+    before = len(step.emulator.requests())
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, env=step.environ | environ, cwd=step.directory, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return [f"{request.method} {request.path}" for request in step.emulator.requests()[before:]]
+
+
+TRANSPILE = "from qpu_slurm import Qpu; assert Qpu.of_job().target.num_qubits == 156"
+FETCHED = [
+    "POST /identity/token",
+    "GET /backends/ibm_fez/configuration",
+    "GET /backends/ibm_fez/properties",
+]
+
+
+def test_the_first_step_fetches_the_backend_for_all(step: Step) -> None:
+    assert requests_of(step, TRANSPILE) == FETCHED
+    assert requests_of(step, TRANSPILE) == []
+    assert requests_of(step, TRANSPILE, SLURM_JOB_ID="43") == FETCHED
+
+
+def test_nothing_is_kept_outside_of_a_job(step: Step) -> None:
+    assert requests_of(step, TRANSPILE, SLURM_JOB_ID="") == FETCHED
+    assert requests_of(step, TRANSPILE, SLURM_JOB_ID="") == FETCHED
+
+
+def test_a_program_makes_its_backend_once(in_job: Step) -> None:
+    qpu = Qpu.of_job()
+    before = len(in_job.emulator.requests())
+
+    assert qpu.target is qpu.backend().target
+    assert copy.deepcopy(qpu.backend()).target.num_qubits == 156
+    assert len(in_job.emulator.requests()) - before == len(FETCHED)
+
+
+def test_a_backend_that_is_refreshed_is_so_for_the_whole_job(in_job: Step) -> None:
+    backend = Qpu.of_job().backend()
+    taken = backend.properties().last_update_date
+    later = taken + timedelta(hours=1)
+    in_job.emulator.calibrate("ibm_fez", later)
+
+    assert Qpu.of_job().backend().properties().last_update_date == taken
+    backend.refresh()
+
+    assert backend.properties().last_update_date == later
+    assert Qpu.of_job().backend().properties().last_update_date == later
+
+
+def test_a_release_of_qiskits_client_that_is_made_otherwise(
+    in_job: Step, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "qpu_slurm.backend", raising=False)
+    monkeypatch.setitem(sys.modules, "qiskit_ibm_runtime.utils.backend_decoder", None)
+
+    backend = Qpu.of_job().backend()
+
+    assert type(backend) is IBMBackend
+    assert backend.target.num_qubits == 156
+    assert in_job.tasks() == []
+
+
+def test_the_service_connects_when_something_is_asked_of_it(in_job: Step) -> None:
+    before = len(in_job.emulator.requests())
+    service = Qpu.of_job().service
+
+    assert isinstance(service, QiskitRuntimeService)
+    assert len(in_job.emulator.requests()) == before
+    assert service.jobs() == []
+    paths = [request.path for request in in_job.emulator.requests()[before:]]
+    assert paths == ["/identity/token", "/backends", "/jobs"]
+    assert [instance["crn"] for instance in service.instances()] == [in_job.emulator.accounts[0].crn]
 
 
 def test_a_job_that_is_only_bound_may_transpile(in_job: Step, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,31 +250,6 @@ def test_the_backend_may_be_another_than_the_name(in_job: Step, monkeypatch: pyt
         monkeypatch.setenv(name, value)
 
     assert Qpu.of_job("fast").backend().name == "ibm_torino"
-
-
-def test_parameters_are_bound_by_their_place(in_job: Step) -> None:
-    backend = Qpu.of_job().backend()
-    circuit = QuantumCircuit(12, 12)
-    for qubit in range(12):
-        circuit.rx(Parameter(f"θ{qubit}"), qubit)  # sorted by name, θ10 comes before θ2
-    circuit.measure(range(12), range(12))
-    isa = transpile(circuit, backend, optimization_level=1)
-    order = [parameter.name for parameter in isa.parameters]
-    values = [3.141592653589793 if name == "θ2" else 0 for name in order]
-    write_sampler_input(in_job.input, [(isa, [values, [0] * 12])], shots=50)
-
-    done = in_job.run("ibm_fez", in_job.input, in_job.output)
-
-    assert done.returncode == 0, done.stderr
-    bits = read_result(in_job.output)[0].data.c
-    assert bits.shape == (2,)
-    assert bits.get_counts(0) == {"000000000100": 50}
-    assert bits.get_counts(1) == {"0" * 12: 50}
-
-
-def test_an_input_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="No such file or directory"):
-        write_sampler_input(tmp_path / "missing" / "input.json", [QuantumCircuit(1)])
 
 
 def test_a_primitive_in_the_jobs_session(step: Step) -> None:

@@ -39,6 +39,33 @@ def test_answers_may_come_late(emulator: Emulator, api: Api) -> None:
     assert time.monotonic() - begin >= 0.3
 
 
+def test_an_answer_may_come_late_after_it_took_effect(emulator: Emulator, api: Api) -> None:
+    emulator.inject(Fault(method="POST", path="/sessions", late=60))
+    with pytest.raises(requests.Timeout):
+        api.http.post(f"{api.url}/sessions", json={"backend": "ibm_fez"}, timeout=0.5)
+    assert len(emulator.sessions()) == 1
+
+
+def test_a_fault_may_be_one_accounts(emulator: Emulator, api: Api) -> None:
+    emulator.inject(Fault(account=emulator.accounts[1].name, times=None, status=500))
+    assert api.send("GET", "/backends").status_code == 200
+    token = {"grant_type": "urn:ibm:params:oauth:grant-type:apikey"}
+    statuses = [
+        requests.post(
+            f"{emulator.url}/identity/token", data=token | {"apikey": account.api_key}, timeout=10
+        ).status_code
+        for account in emulator.accounts
+    ]
+    assert statuses == [200, 500]
+
+
+def test_what_is_to_go_wrong_yet_is_listed(emulator: Emulator, api: Api) -> None:
+    emulator.inject(Fault(path="/backends", status=503))
+    assert [fault.status for fault in emulator.faults()] == [503]
+    api.send("GET", "/backends")
+    assert emulator.faults() == []
+
+
 @pytest.mark.parametrize(("when", "opened"), [(Drop.BEFORE, 0), (Drop.AFTER, 1)])
 def test_an_answer_may_be_lost_before_or_after_it_took_effect(
     emulator: Emulator, api: Api, when: Drop, opened: int

@@ -184,6 +184,8 @@ def test_a_refusal_is_told_at_once(emulator: Emulator, things: Things, fault: st
     fields, kind = REFUSALS[fault]
     if name == "token" and kind is NotFound:
         kind = Refused  # a thing of ours that is gone is one matter, an IAM that is elsewhere another
+    if name in {"close", "cancel"} and kind is NotFound:
+        kind = Unavailable  # the session is there, as was looked up: it has to be ended yet
     emulator.inject(REQUESTS[name].fault(times=FOREVER, **fields))
     sessions, tasks, before = len(emulator.sessions()), len(emulator.tasks()), asked(emulator, REQUESTS[name])
     if name == "stop" and fault in {"409", "redirected"}:

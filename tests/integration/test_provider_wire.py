@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -35,10 +37,12 @@ def answer(body: bytes, *headers: str, status: str = "200 OK", length: int | Non
 class Script:
     """A server that gives answers written beforehand, one a connection, and keeps what it was sent."""
 
-    def __init__(self, *answers: bytes) -> None:
+    def __init__(self, *answers: bytes, tls: ssl.SSLContext | None = None) -> None:
         self._answers = answers
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        if tls is not None:
+            self._listener = tls.wrap_socket(self._listener, server_side=True)
+        self.url = f"http{'s' * bool(tls)}://127.0.0.1:{self._listener.getsockname()[1]}"
         self.received: list[bytes] = []
         self._thread = threading.Thread(target=self._serve)
 
@@ -71,12 +75,12 @@ class Script:
                 connection.sendall(text)
 
 
-def service_of(script: Script) -> QuantumComputeService:
+def service_of(script: Script, url: str = "") -> QuantumComputeService:
     access = Access(
         type="ibm-quantum-compute-service",
         backend="ibm_fez",
-        endpoint=f"{script.url}/api/v1/",
-        iam_endpoint=script.url,
+        endpoint=f"{url or script.url}/api/v1/",
+        iam_endpoint=url or script.url,
         instance=CRN,
         api_key=Secret(KEY),
     )
@@ -138,6 +142,47 @@ def test_a_credential_in_netrc_is_not_used(tmp_path: Path, monkeypatch: pytest.M
         assert service_of(script).status().online
     assert b"Authorization" not in script.received[0]
     assert b"Authorization: Bearer a.b.c" in script.received[1]
+
+
+def test_the_environments_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    far = "http://quantum.invalid:8080"
+    with Script(answer(TOKEN), answer(b'{"state": true, "status": "active"}')) as script:
+        monkeypatch.setenv("http_proxy", script.url.replace("//", "//somebody:secret@"))
+        assert service_of(script, far).status().online
+    assert [sent.split(b" ", 2)[1].decode() for sent in script.received] == [
+        f"{far}/identity/token",
+        f"{far}/api/v1/backends/ibm_fez/status",
+    ]
+    assert all(b"\r\nProxy-Authorization: Basic " in sent for sent in script.received)
+
+
+def test_the_environment_may_except_a_server_from_its_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "quantum.invalid,127.0.0.1")
+    with Script(answer(TOKEN), answer(b'{"state": true, "status": "active"}')) as script:
+        assert service_of(script).status().online
+
+
+def test_a_proxy_that_is_not_there_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with Script() as script, pytest.raises(Unavailable, match="cannot be reached"):
+        service_of(script, "http://quantum.invalid").status()
+
+
+def test_an_authority_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    argv = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=x"
+    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*argv.split(), *files], check=True, capture_output=True, timeout=30)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+
+    with Script(answer(TOKEN), answer(b'{"state": true, "status": "active"}'), tls=tls) as script:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        assert service_of(script).status().online
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    with Script(answer(TOKEN), tls=tls) as script, pytest.raises(Refused, match="No secure connection"):
+        service_of(script).status()
 
 
 def test_a_token_is_renewed_before_it_expires() -> None:

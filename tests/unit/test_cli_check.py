@@ -38,6 +38,9 @@ SETTINGS = """\
 Configuration data as of 2026-01-01T00:00:00
 EpilogSlurmctld{item}      = {root}/epilog.sh
 GresTypes               = gpu,qpu
+JobSubmitPlugins        = lua
+Licenses                = ibm_fez:1000,ibm_torino,matlab:2
+LicensesUsed            = ibm_fez:1/1000
 PluginDir               = {root}/nowhere:{root}/plugins
 PlugStackConfig         = {root}/slurm/plugstack.conf
 PrologSlurmctld{item}      = {root}/prolog.sh
@@ -57,6 +60,7 @@ class Installation:
             (root / directory).mkdir(mode=0o700)
         self.config.write_text(CONFIG.format(root=root))
         self.show_config(SETTINGS.format(root=root, user=os.geteuid(), item=""))
+        (root / "slurm" / "job_submit.lua").touch()
         self.program("sinfo", "normal|(null)\nquantum|qpu:1(S:0)\n")
         (root / "plugins" / "qpu_slurm.so").touch()
         for hook in ("prolog", "epilog"):
@@ -126,6 +130,7 @@ def test_an_installation_that_is_right(
         "EpilogSlurmctld",
         "plugin",
         "partitions",
+        "licenses",
         "ibm_fez",
         "ibm_torino",
     ]
@@ -136,7 +141,7 @@ def test_an_installation_that_is_right(
 def test_people_get_a_line_for_each(installation: Installation, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--config", str(installation.config), "check"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 9
+    assert len(lines) == 10
     assert lines[0] == f"ok      configuration: {installation.config}: ibm_fez, ibm_torino"
 
 
@@ -251,6 +256,31 @@ WRONG: dict[str, tuple[Callable[[Installation], object], str, str, str]] = {
     "no prolog": (settings_without("Prolog"), "problem", "slurm.conf", "PrologSlurmctld="),
     "no epilog": (settings_without("Epilog"), "problem", "slurm.conf", "EpilogSlurmctld="),
     "no gres": (settings_without("GresTypes"), "warning", "slurm.conf", "GresTypes"),
+    "no licenses": (settings_without("Licenses"), "warning", "licenses", "ibm_fez:1000,ibm_torino:1000"),
+    "a license too few": (
+        lambda it: it.replace(it.root / "bin" / "scontrol", "ibm_torino,", ""),
+        "problem",
+        "licenses",
+        "ibm_torino is none",
+    ),
+    "as many licenses as nobody may have": (
+        lambda it: it.replace(it.config, 'name = "ibm_fez"', 'name = "ibm_fez"\nexclusive = true'),
+        "warning",
+        "licenses",
+        "ibm_fez:1,",
+    ),
+    "nobody asks for licenses": (
+        settings_without("JobSubmitPlugins"),
+        "warning",
+        "licenses",
+        "JobSubmitPlugins=lua",
+    ),
+    "no job_submit.lua": (
+        lambda it: (it.root / "slurm" / "job_submit.lua").unlink(),
+        "problem",
+        "licenses",
+        "contrib/slurm/job_submit.lua",
+    ),
     "prolog is gone": (lambda it: (it.root / "prolog.sh").unlink(), "problem", "PrologSlurmctld", "read"),
     "another's prolog": (
         lambda it: (it.root / "prolog.sh").write_text("#!/bin/sh\nexit 0\n"),

@@ -75,6 +75,8 @@ def test_a_mistake_is_named(value: str, sentence: str) -> None:
         ("gres:qpu", (Gres("qpu", None, 1),)),
         ("gres:qpu:ibm_fez:2", (Gres("qpu", "ibm_fez", 2),)),
         ("gres/qpu:ibm_fez", (Gres("qpu", "ibm_fez", 1),)),
+        ("gres/qpu:2K", (Gres("qpu", None, 2048),)),
+        ("gres/qpu:ibm_fez:1m", (Gres("qpu", "ibm_fez", 1024**2),)),
         (
             "gres/qpu:ibm_fez:1,gres/gpu:2,license/matlab:1",
             (Gres("qpu", "ibm_fez", 1), Gres("gpu", None, 2)),

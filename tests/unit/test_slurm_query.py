@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 
 from qpu_slurm.config import SlurmConfig
 from qpu_slurm.errors import SlurmError
-from qpu_slurm.slurm._command_line import FIELDS, CommandLine, parse, parse_time_left
-from qpu_slurm.slurm._pyslurm import Pyslurm, record
+from qpu_slurm.slurm._command_line import FIELDS, parse, parse_time_left
+from qpu_slurm.slurm._pyslurm import record
 from qpu_slurm.slurm.job import Gres, JobRecord
 from qpu_slurm.slurm.query import connect
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import ModuleType
 
 SUBMITTED = datetime(2026, 11, 24, 23, 33, 19, tzinfo=UTC)
 PLAIN = {
@@ -31,6 +30,7 @@ PLAIN = {
     "State": "RUNNING",
     "BatchFlag": "1",
     "TimeLeft": "59:59",
+    "TimeLimit": "1:00:00",
     "SubmitTime": "1795563199",
     "Account": "physics",
     "Reason": "None",
@@ -135,19 +135,21 @@ def test_anything_else_is_an_error(printed: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"),
+    ("text", "limit", "seconds"),
     [
-        ("0:00", 0),
-        ("5:00", 300),
-        ("1:00:01", 3601),
-        ("364-23:59:59", 365 * 86400 - 1),
-        ("UNLIMITED", None),
-        ("NOT_SET", None),
-        ("INVALID", 0),
+        ("0:00", "5:00", 0),
+        ("5:00", "5:00", 300),
+        ("1:00:01", "2:00:00", 3601),
+        ("364-23:59:59", "365-00:00:00", 365 * 86400 - 1),
+        ("364-23:59:59", "INVALID", 365 * 86400 - 1),
+        ("UNLIMITED", "UNLIMITED", None),
+        ("NOT_SET", "NOT_SET", None),
+        ("INVALID", "5:00", 0),
+        ("INVALID", "INVALID", None),
     ],
 )
-def test_time_left(text: str, seconds: int | None) -> None:
-    assert parse_time_left(text) == seconds
+def test_time_left(text: str, limit: str, seconds: int | None) -> None:
+    assert parse_time_left(text, limit) == seconds
 
 
 @given(st.integers(0, 10**8))
@@ -161,28 +163,25 @@ def test_time_left_is_read_as_slurm_writes_it(seconds: int) -> None:
         text = f"{hours}:{minutes:02}:{rest:02}"
     else:
         text = f"{minutes}:{rest:02}"
-    assert parse_time_left(text) == seconds
+    assert parse_time_left(text, text) == seconds
 
 
 @pytest.mark.parametrize(
-    ("gres_per_node", "gres"),
-    [
-        ({}, ()),
-        ({"gres/qpu": 1}, (Gres("qpu", None, 1),)),
-        ({"gres/qpu:ibm_fez": 2, "gpu": 1}, (Gres("qpu", "ibm_fez", 2), Gres("gpu", None, 1))),
-    ],
+    ("time_limit", "run_time", "time_left"),
+    [(10, 90, 510), (10, None, 600), (10, 700, 0), (None, 90, None), (400 * 24 * 60, 90, None)],
 )
-def test_a_job_as_pyslurm_documents_it(gres_per_node: dict[str, int], gres: tuple[Gres, ...]) -> None:
+def test_a_job_as_pyslurm_shows_it(
+    time_limit: int | None, run_time: int | None, time_left: int | None
+) -> None:
     job = SimpleNamespace(
         id=8,
         heterogeneous_id=7,
         user_id=1000,
         state="RUNNING",
         is_batch_job=True,
-        gres_per_node=gres_per_node,
         licenses=["ibm_fez:1", "matlab@server:2"],
-        time_limit=10,
-        run_time=90,
+        time_limit=time_limit,
+        run_time=run_time,
         submit_time=1795563199,
         account=None,
         state_reason="Licenses",
@@ -194,41 +193,13 @@ def test_a_job_as_pyslurm_documents_it(gres_per_node: dict[str, int], gres: tupl
         user_id=1000,
         state="RUNNING",
         batch=True,
-        gres=gres,
+        gres=(),
         licenses=("ibm_fez", "matlab"),
-        time_left=510,
+        time_left=time_left,
         submitted_at=SUBMITTED,
         reason="Licenses",
         admin_comment="",
     )
-
-
-def test_pyslurm_finds_all_components_by_any() -> None:
-    jobs = {
-        number: SimpleNamespace(
-            id=number,
-            heterogeneous_id=leader,
-            user_id=1000,
-            state="RUNNING",
-            is_batch_job=True,
-            gres_per_node={},
-            licenses=[],
-            time_limit=None,
-            run_time=0,
-            submit_time=1795563199,
-            account="physics",
-            state_reason="None",
-            admin_comment=None,
-        )
-        for number, leader in ((9, 7), (8, 7), (7, 7), (10, 0))
-    }
-    module = SimpleNamespace(
-        Job=SimpleNamespace(load=jobs.__getitem__), Jobs=SimpleNamespace(load=lambda: jobs), RPCError=KeyError
-    )
-    query = Pyslurm(cast("ModuleType", module), CommandLine(SlurmConfig()))
-    for job_id in (7, 8, 9):
-        assert [job.job_id for job in query.components(job_id)] == [7, 8, 9]
-    assert [job.job_id for job in query.components(10)] == [10]
 
 
 def test_the_commands_are_asked_where_pyslurm_cannot_be_imported(
@@ -242,4 +213,5 @@ def test_the_commands_are_asked_where_pyslurm_cannot_be_imported(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "pyslurm", raising=False)
     monkeypatch.setenv("SLURM_CONF", "/nowhere")
-    assert isinstance(connect(SlurmConfig(conf=tmp_path / "slurm.conf")), CommandLine)
+    with pytest.raises(SlurmError, match="squeue"):
+        connect(SlurmConfig(conf=tmp_path / "slurm.conf", bin=tmp_path)).jobs()

@@ -120,6 +120,13 @@ def test_a_session_that_was_closed_early_is_open_until_its_task_ends() -> None:
     assert bars(workflow)["ibm_fez: session"] == [(Kind.SESSION, 2, 11)]
 
 
+def test_a_session_that_was_recorded_late_is_open_from_its_first_task_on() -> None:
+    past = session()
+    found = msgspec.structs.replace(past.session, opened_at=at(12))
+    workflow = chart.workflow([history(msgspec.structs.replace(past, session=found))])
+    assert bars(workflow)["ibm_fez: session"] == [(Kind.SESSION, 4, 12)]
+
+
 def test_where_only_the_length_is_told_the_lock_begins_with_the_first_task() -> None:
     workflow = chart.workflow([history(session(locks=()))])
     assert bars(workflow)["ibm_fez: locked"][0] == (Kind.IDLE, 5, 11)

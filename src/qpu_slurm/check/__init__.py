@@ -23,6 +23,7 @@ from qpu_slurm import config as configuration
 from qpu_slurm import providers
 from qpu_slurm.check import _files, _gateway, _slurm
 from qpu_slurm.check._finding import Finding, Level
+from qpu_slurm.check._gateway import is_here
 from qpu_slurm.errors import ConfigError, QpuSlurmError, Unavailable
 from qpu_slurm.secret import Secret
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from qpu_slurm.config import QpuConfig
 
-__all__ = ["Finding", "Level", "check", "run"]
+__all__ = ["Finding", "Level", "check", "is_here", "run"]
 
 _ANSWER_SECONDS = 5.0
 
@@ -74,7 +75,7 @@ def check(path: Path | None, environ: Mapping[str, str]) -> Iterator[Finding]:
     yield Finding(Level.OK, "configuration", f"{config.path}: {', '.join(config.qpus)}")
     for warning in config.warnings:
         yield Finding(Level.WARNING, "configuration", warning)
-    here = _gateway.is_here(config)
+    here = is_here(config)
     yield from _files.check(config, _slurm.slurm_user(config), here=here)
     yield from _slurm.check(config)
     yield from _gateway.check(config)

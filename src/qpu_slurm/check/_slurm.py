@@ -22,6 +22,9 @@ _PLUGIN = "qpu_slurm.so"
 _NOTHING = ("", "(null)")
 _INCLUDES = 10
 
+_MANY = 1000
+"""How many licenses stand for any number of jobs."""
+
 
 class Hook(NamedTuple):
     """What is written into one of our hook scripts (plugin/hooks) as it is installed.
@@ -83,6 +86,32 @@ def check(config: Config) -> Iterator[Finding]:
     if "qpu" not in settings.get("GresTypes", "").split(","):
         text = "GresTypes has no qpu: users can write --qpu, but not --gres=qpu:1."
         yield Finding(Level.WARNING, "slurm.conf", text)
+    yield _licenses(config, settings)
+
+
+def _licenses(config: Config, settings: Mapping[str, str]) -> Finding:
+    """Look at whether jobs wait in the queue for a QPU that is not to be had."""
+    there = re.findall(r"([^,:*@|;()\s]+)(?:[:*](\d+))?", settings.get("Licenses", ""))
+    have = {name: int(count or 1) for name, count in there}
+    wanted = {name: qpu.limit or _MANY for name, qpu in config.qpus.items()}
+    line = ",".join(f"{name}:{count}" for name, count in wanted.items())
+    advice = f"Write `Licenses={line}` into slurm.conf"
+    wrong = [name for name, qpu in config.qpus.items() if qpu.limit not in {None, have.get(name)}]
+    level, text = Level.WARNING, ""
+    if not have.keys() & wanted.keys():
+        text = f"QPUs are none: jobs wait for them on nodes. {advice}; docs/install.md has the rest."
+    elif missing := wanted.keys() - have.keys():
+        names = ", ".join(sorted(missing))
+        level, text = Level.PROBLEM, f"{names} is none: sbatch refuses its jobs. {advice}."
+    elif wrong:
+        text = f"there are not as many of {', '.join(wrong)} as jobs may have it. {advice}."
+    elif "lua" not in settings.get("JobSubmitPlugins", "").split(","):
+        text = "no job asks for them. Write `JobSubmitPlugins=lua`, copy contrib/slurm/job_submit.lua."
+    elif not (lua := config.slurm.conf.with_name("job_submit.lua")).is_file():
+        level, text = Level.PROBLEM, f"{lua} is not there. Copy contrib/slurm/job_submit.lua."
+    if text:
+        return Finding(level, "licenses", text)
+    return Finding(Level.OK, "licenses", ", ".join(f"{name}:{have[name]}" for name in wanted))
 
 
 def _settings(config: Config) -> dict[str, str]:

@@ -15,6 +15,7 @@ from qpu_slurm.errors import SlurmError
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Mapping
     from pathlib import Path
 
     from qpu_slurm.devkit.cluster import Cluster
@@ -45,16 +46,17 @@ class Gateway:
             raise SlurmError("The gateway is not started.")
         return self._process.pid
 
-    def start(self, timeout: float = 20) -> Self:
+    def start(self, timeout: float = 20, *, env: Mapping[str, str] | None = None) -> Self:
         """Start it, and wait until it answers.
 
         Args:
             timeout: Seconds to wait.
+            env: Further variables.
 
         Raises:
             SlurmError: It ended (the message is what it said), or the time was over.
         """
-        self._process = self._cluster.popen(self._argv, user=self._cluster.slurm_user)
+        self._process = self._cluster.popen(self._argv, user=self._cluster.slurm_user, env=env)
         deadline = time.monotonic() + timeout
         while not self.healthy():
             if self._process.poll() is not None:

@@ -54,6 +54,10 @@ class Lab:
         tables: Further tables of config.toml.
         nodes: The cluster's nodes.
         settings: Further settings of slurm.conf.
+        licenses: How many licenses there are of QPUs, by name: jobs then wait in the queue for a QPU that is
+            not to be had (contrib/slurm/job_submit.lua).
+        private: SlurmUser's own directory, for the journal and the logs of hooks and gateway: on a disk that
+            may be full, say. By default below the cluster's.
         keep_directory: Leave the directory there, to look at logs.
 
     Attributes:
@@ -79,6 +83,8 @@ class Lab:
         tables: str = "",
         nodes: Sequence[Node] = SEED_LAYOUT,
         settings: Mapping[str, str] | None = None,
+        licenses: Mapping[str, int] | None = None,
+        private: Path | None = None,
         keep_directory: bool = False,
     ) -> None:
         self.checkout = checkout
@@ -93,9 +99,10 @@ class Lab:
         self._top = top
         self._defaults = dict(defaults or {})
         self._tables = tables
+        self._licenses = dict(licenses or {})
         self._directory = self.cluster.directory / "qpu_slurm"
         self.config = self._directory / "config.toml"
-        self._private = self._directory / "journal"
+        self._private = private or self._directory / "journal"
         # Not resolved: what is linked to lies outside of the virtual environment.
         self.bin = Path(sys.executable).parent
         self.environ = {
@@ -193,7 +200,7 @@ class Lab:
         libexec = self._directory / "libexec"
         self._directory.mkdir(mode=0o755)
         self.cluster.directory.chmod(0o755)
-        self._private.mkdir(mode=0o700)
+        self._private.mkdir(mode=0o700, exist_ok=True)
         self._give(self._private, self.cluster.slurm_user)
         self._write_configs()
         _output_of(
@@ -213,6 +220,13 @@ class Lab:
             "PrologSlurmctld": str(libexec / "prolog.sh"),
             "EpilogSlurmctld": str(libexec / "epilog.sh"),
         }
+        if self._licenses:
+            self.cluster.settings |= {
+                "JobSubmitPlugins": "lua",
+                "Licenses": ",".join(f"{name}:{count}" for name, count in self._licenses.items()),
+            }
+            lua = self.checkout / "contrib" / "slurm" / "job_submit.lua"
+            self.cluster.files["job_submit.lua"] = lua.read_text()
         plugin = str(libexec / "qpu_slurm.so")
         line = [str(self.bin / "qpu-slurm"), "--config", str(self.config), "plugstack", "--plugin", plugin]
         self.cluster.plugstack += _output_of(line).splitlines()

@@ -20,7 +20,10 @@ from qpu_slurm.gateway.gateway import Gateway
 from qpu_slurm.gateway.notify import notify, watchdog_seconds
 from qpu_slurm.gateway.routes.common import SMALL
 from qpu_slurm.gateway.usage import keep_account
+from qpu_slurm.leases.availability import Availability
 from qpu_slurm.leases.reaper import Reaper
+from qpu_slurm.slurm.control import Control
+from qpu_slurm.slurm.licenses import Licenses
 from qpu_slurm.slurm.query import connect
 
 if TYPE_CHECKING:
@@ -113,7 +116,9 @@ class _Closed(asyncio.Protocol):
 
 async def _reap(gateway: Gateway) -> None:
     """End the leases that nobody needs any more, every now and then."""
-    reaper = Reaper(gateway.config, gateway.broker, gateway.journal, connect(gateway.config.slurm))
+    config, journal = gateway.config, gateway.journal
+    reaper = Reaper(config, gateway.broker, journal, connect(config.slurm))
+    availability = Availability(config, journal, Control(config.slurm), Licenses(config.slurm))
     while True:
         try:
             report = await gateway.apart(reaper.run)
@@ -126,7 +131,18 @@ async def _reap(gateway: Gateway) -> None:
                 if reaped.lease.state.final:
                     gateway.metrics.reaped.labels(reaped.lease.qpu).inc()
                     gateway.ended.set()
+        await _keep_available(gateway, availability, reaper)
         await asyncio.sleep(gateway.settings.reap_every)
+
+
+async def _keep_available(gateway: Gateway, availability: Availability, reaper: Reaper) -> None:
+    """Have jobs wait in Slurm's queue for QPUs that are not to be had."""
+    try:
+        await gateway.apart(availability.keep, reaper.jobs)
+    except QpuSlurmError as error:
+        _log.warning("Slurm could not be told which QPUs are available", why=str(error))
+    except Exception:  # noqa: BLE001 - it has to try again, whatever it was
+        _log.exception("looking after the QPUs failed")
 
 
 async def _live() -> None:

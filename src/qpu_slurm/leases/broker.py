@@ -30,11 +30,12 @@ from qpu_slurm.errors import (
     ServiceError,
 )
 from qpu_slurm.leases.endings import Endings, from_now
+from qpu_slurm.leases.limits import no_room
 from qpu_slurm.leases.model import Hold, LeaseState
 from qpu_slurm.providers.base import SessionState
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator
 
     from qpu_slurm.config import QpuConfig
     from qpu_slurm.leases.model import Lease, LeaseRequest
@@ -42,11 +43,8 @@ if TYPE_CHECKING:
 
 _GIVE_BACK_TIMEOUT = 10.0
 
-_LOOK_AGAIN = 0.5
-_NAMED = 4
-
-_TURN = 5.0
-"""Seconds to wait for a QPU that has as many jobs as may."""
+_TURN, _LOOK_AGAIN = 5.0, 0.2
+"""Seconds to wait for a QPU that has as many jobs as may, and between two looks."""
 
 _log = structlog.get_logger(__name__)
 
@@ -107,7 +105,7 @@ class Broker(Endings):
         turn = min(deadline, time.monotonic() + _TURN)
         while True:
             with self._locked([target.qpu for target in targets], deadline):
-                why = self._no_room(targets, request)
+                why = no_room(self._journal, [target.qpu for target in targets], request.job_id)
                 if not why:
                     return self._grant(targets, request)
             # Slurm gives nodes and licenses to the next job while the last one's epilog is at work yet.
@@ -179,27 +177,34 @@ class Broker(Endings):
             return lease
         return self._try_to_end(lease, time.monotonic() + self._release_timeout)
 
-    # Acquire; all of it under the locks.
-
-    def _no_room(self, targets: list[_Target], request: LeaseRequest) -> str:
-        """Say which QPU has as many jobs as may; nothing if none has.
+    def provider(self, lease: Lease, *, deadline: float) -> Provider:
+        """Return the way to the service that a lease's sessions are on.
 
         Raises:
-            MustWait: The admin has closed one.
+            UserMistake: There is no such QPU any more, or its user's key is gone.
+            ConfigError: The admin's key cannot be read.
         """
-        closed = self._journal.closings.all()
-        for qpu in (target.qpu for target in targets):
-            if qpu.name not in closed and qpu.limit is None:
-                continue
-            jobs = self._journal.jobs_on(qpu.name)
-            if request.job_id in jobs:
-                # What a job has it keeps.
-                continue
-            if qpu.name in closed:
-                raise MustWait(f"{qpu.name} is closed: {closed[qpu.name].reason.rstrip('.')}.")
-            if qpu.limit is not None and len(jobs) >= qpu.limit:
-                return f"{qpu.name} is in use by {_jobs(jobs)}, as many as may."
-        return ""
+        access = self._config.qpu(lease.qpu).access(self._journal.api_key(lease.id))
+        return self._connect(access, deadline=deadline)
+
+    def settle(self, lease_id: int, *, deadline: float) -> Lease:
+        """Find what became of a session that somebody who died was opening for a job that has its lease.
+
+        Returns:
+            The lease: HELD, if there is one; BOUND otherwise; or as it is, if nothing is being opened.
+        """
+        qpu = self._config.qpu(self._journal.lease(lease_id).qpu)
+        with self._locked([qpu], deadline):
+            lease = self._journal.lease(lease_id)
+            if lease.state is not LeaseState.ACQUIRING:
+                return lease
+            session = self._lost_session(lease, self.provider(lease, deadline=deadline))
+            if session is None:
+                return self._journal.give_up_session(lease_id, "Whoever was opening the session died.")
+            ttl = self._ttl_of(lease, qpu)
+            return self._journal.hold(lease_id, session.id, from_now(ttl), adopted=True)
+
+    # Acquire; all of it under the locks.
 
     def _grant(self, targets: list[_Target], request: LeaseRequest) -> tuple[Lease, ...]:
         """Have all leases, or give back what was had."""
@@ -397,10 +402,3 @@ class Broker(Endings):
 def _hold(qpu: QpuConfig, request: LeaseRequest) -> Hold:
     """Tell how long a job wants to hold sessions on a QPU."""
     return request.hold or Hold(qpu.hold)
-
-
-def _jobs(jobs: Collection[int]) -> str:
-    """Name jobs, a few of them."""
-    named = [str(job_id) for job_id in sorted(jobs)[:_NAMED]]
-    more = len(jobs) - len(named)
-    return f"job{'s' if len(jobs) > 1 else ''} {', '.join(named)}" + (f" and {more} more" if more else "")

@@ -174,6 +174,9 @@ class Provider(Protocol):
     def configuration(self) -> bytes:
         """Read what the QPU can do (qubits, gates, coupling), as JSON text in the service's words."""
 
+    def properties(self) -> bytes:
+        """Read how well the QPU does it, by its last calibration, as JSON text in the service's words."""
+
     def open_session(self, max_ttl: int, *, known: Collection[str] = ()) -> Session:
         """Create a session.
 
@@ -203,6 +206,9 @@ class Provider(Protocol):
         These are the account's sessions on this QPU that are not closed, came after `since`, hold no
         task and are not `known`.
         """
+
+    def closed_sessions(self, since: datetime) -> frozenset[str]:
+        """List the account's sessions on this QPU that came after a time and take no more tasks."""
 
     def sessions_of_tasks(self, tag: str, *, since: datetime | None = None) -> Iterator[str]:
         """List the sessions on this QPU of the tasks that have a tag, each once, the newest task's first.

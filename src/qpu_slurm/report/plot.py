@@ -62,7 +62,9 @@ def plot(sums: Sums, path: Path, title: str) -> None:
         )
     axes.invert_yaxis()
     axes.margins(x=0.08)
-    axes.set_xlabel(f"QPU locked ({word})")
+    untold = sums.total.pending + sums.total.unknown
+    missing = f"; without {untold} session{'s' * (untold > 1)}, not known" if untold else ""
+    axes.set_xlabel(f"QPU locked ({word}{missing})")
     axes.set_title(title)
     drawing.tidy(axes)
     axes.legend(

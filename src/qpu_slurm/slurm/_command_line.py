@@ -12,7 +12,7 @@ from qpu_slurm.slurm._commands import Commands, UnknownJob
 from qpu_slurm.slurm.job import MAX_ADMIN_COMMENT, JobRecord, parse_gres, parse_licenses
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from qpu_slurm.config import SlurmConfig
 
@@ -27,6 +27,7 @@ FIELDS = {
     "State": 20,
     "BatchFlag": 4,
     "TimeLeft": 20,
+    "TimeLimit": 20,
     "SubmitTime": 20,
     "Account": 100,
     "Reason": 40,
@@ -63,8 +64,9 @@ class CommandLine:
 
     def jobs(self) -> list[JobRecord]:
         """List all jobs; see `Query`."""
+        fields = {name: width for name, width in FIELDS.items() if name != "tres-per-node"}
         # A job that waits for one of several partitions may be listed once for each.
-        return list({job.job_id: job for job in self._squeue()}.values())
+        return list({job.job_id: job for job in self._squeue(fields=fields)}.values())
 
     def _related(self, job_id: int) -> list[JobRecord]:
         """Look up a job, all tasks of an array by its id, and all components by the leader's."""
@@ -73,36 +75,36 @@ class CommandLine:
         except UnknownJob:
             return []
 
-    def _squeue(self, *arguments: str) -> Iterator[JobRecord]:
-        fields = ",".join(f"{name}:{width}" for name, width in FIELDS.items())
+    def _squeue(self, *arguments: str, fields: Mapping[str, int] = FIELDS) -> Iterator[JobRecord]:
+        listed = ",".join(f"{name}:{width}" for name, width in fields.items())
         output = self._commands.run(
-            "squeue", "--noheader", "--all", "--states=all", "--sort=i", f"--Format={fields}", *arguments
+            "squeue", "--noheader", "--all", "--states=all", "--sort=i", f"--Format={listed}", *arguments
         )
-        return parse(output)
+        return parse(output, fields)
 
 
-def parse(output: bytes) -> Iterator[JobRecord]:
-    """Read what squeue prints for `FIELDS`.
+def parse(output: bytes, fields: Mapping[str, int] = FIELDS) -> Iterator[JobRecord]:
+    """Read what squeue prints for `fields`; those that may be missing are `tres-per-node`.
 
     Raises:
         SlurmError: It is not that; for instance because this squeue lacks a field.
     """
-    size = sum(FIELDS.values())
+    size = sum(fields.values())
     for start in range(0, len(output), size + 1):
         record = output[start : start + size + 1]
         if len(record) != size + 1 or not record.endswith(b"\n"):
             raise SlurmError("squeue printed something that is not the table that it was asked for.")
-        yield _job(record)
+        yield _job(record, fields)
 
 
-def _job(record: bytes) -> JobRecord:
+def _job(record: bytes, fields: Mapping[str, int]) -> JobRecord:
     values = {}
     start = 0
-    for name, width in FIELDS.items():
+    for name, width in fields.items():
         values[name] = record[start : start + width].decode(errors="replace").rstrip()
         start += width
-    for name in ("tres-per-node", "Licenses"):
-        if len(values[name].encode()) >= FIELDS[name]:
+    for name in fields.keys() & {"tres-per-node", "Licenses"}:
+        if len(values[name].encode()) >= fields[name]:
             # It was cut: what is left of its last part may mean something else than the whole did.
             values[name] = values[name].rpartition(",")[0]
     given = {name: "" if value == "(null)" else value for name, value in values.items()}
@@ -113,9 +115,9 @@ def _job(record: bytes) -> JobRecord:
         user_id=_number(values["UserID"]),
         state=values["State"],
         batch=values["BatchFlag"] == "1",
-        gres=parse_gres(values["tres-per-node"]),
+        gres=parse_gres(values.get("tres-per-node", "")),
         licenses=parse_licenses(given["Licenses"]),
-        time_left=parse_time_left(values["TimeLeft"]),
+        time_left=parse_time_left(values["TimeLeft"], values["TimeLimit"]),
         submitted_at=datetime.fromtimestamp(_number(values["SubmitTime"]), UTC),
         account=given["Account"],
         reason=values["Reason"],
@@ -129,11 +131,16 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def parse_time_left(text: str) -> int | None:
+def parse_time_left(text: str, limit: str) -> int | None:
     """Read squeue's TimeLeft: `[days-][hours:]minutes:seconds`, or a word.
 
+    Args:
+        text: TimeLeft.
+        limit: TimeLimit.
+
     Returns:
-        Seconds; 0 if the time is over (INVALID); None if there is no limit (UNLIMITED, NOT_SET).
+        Seconds; 0 if the time is over; None if there is no limit (UNLIMITED, NOT_SET). squeue prints INVALID
+        for less than nothing, which only what is left can be, and for more than a year: None.
 
     Raises:
         SlurmError: It is none of them.
@@ -141,7 +148,7 @@ def parse_time_left(text: str) -> int | None:
     if text in {"UNLIMITED", "NOT_SET"}:
         return None
     if text == "INVALID":
-        return 0
+        return None if limit == "INVALID" else 0
     time = _TIME.fullmatch(text)
     if time is None:
         raise SlurmError(f"squeue printed {text!r} where a time belongs.")

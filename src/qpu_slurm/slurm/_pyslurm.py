@@ -3,87 +3,91 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from qpu_slurm.errors import SlurmError
-from qpu_slurm.slurm.job import JobRecord, parse_gres, parse_licenses
+from qpu_slurm.slurm.job import JobRecord, parse_licenses
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import ModuleType
 
     from qpu_slurm.slurm._command_line import CommandLine
 
-_INVALID_JOB_ID = 2017  # ESLURM_INVALID_JOB_ID in slurm/slurm_errno.h
-
-_UNREADABLE = (IndexError, ValueError)
-"""How pyslurm fails at a text that it did not expect, such as `--gres=qpu`, a gres without a count."""
+_YEAR = 365 * 24 * 3600
 
 
 class Pyslurm:
-    """What Slurm knows, as its library tells it.
+    """What Slurm knows, as its library tells it, for who lists all jobs again and again.
+
+    About a single job the commands are asked. They have answered before pyslurm is imported (squeue takes
+    10 ms, the import 20), and pyslurm leaves out of a job's gres what it cannot read, without a word: a
+    type without a count, as in `--gres=qpu:ibm_fez`.
 
     How long it waits for an answer is slurm.conf's MessageTimeout.
 
     Args:
-        pyslurm: The module.
-        command_line: Whom to ask about a job that pyslurm cannot read.
+        conf: The cluster's slurm.conf.
+        command_line: The commands.
     """
 
-    def __init__(self, pyslurm: ModuleType, command_line: CommandLine) -> None:
-        self._pyslurm = pyslurm
+    def __init__(self, conf: Path, command_line: CommandLine) -> None:
+        self._conf = conf
         self._command_line = command_line
 
     def job(self, job_id: int) -> JobRecord | None:
         """Look up a job, or a component of a heterogeneous job; see `Query`."""
-        try:
-            found = self._pyslurm.Job.load(job_id)
-        except self._pyslurm.RPCError as error:
-            if error.errno == _INVALID_JOB_ID:
-                return None
-            raise SlurmError(f"pyslurm: {error}") from error
-        if found.id != job_id:
-            # The first of an array's tasks, or of a heterogeneous job's components, and not the one meant.
-            return next((job for job in self.jobs() if job.job_id == job_id), None)
-        try:
-            return record(found)
-        except _UNREADABLE:
-            return self._command_line.job(job_id)
+        return self._command_line.job(job_id)
 
     def components(self, job_id: int) -> list[JobRecord]:
         """Look up a heterogeneous job; see `Query`."""
-        job = self.job(job_id)
-        if job is None or job.het_job_id is None:
-            return [] if job is None else [job]
-        found = (other for other in self.jobs() if other.leader == job.leader)
-        return sorted(found, key=lambda other: other.job_id)
+        return self._command_line.components(job_id)
 
     def jobs(self) -> list[JobRecord]:
         """List all jobs; see `Query`."""
-        try:
-            return [record(job) for job in self._pyslurm.Jobs.load().values()]
-        except self._pyslurm.RPCError as error:
-            raise SlurmError(f"pyslurm: {error}") from error
-        except _UNREADABLE:
+        pyslurm = _import(self._conf)
+        if pyslurm is None:
             return self._command_line.jobs()
+        try:
+            return [record(job) for job in pyslurm.Jobs.load().values()]
+        except pyslurm.RPCError as error:
+            raise SlurmError(f"pyslurm: {error}") from error
+        except UnicodeDecodeError:  # an AdminComment that is no text
+            return self._command_line.jobs()
+
+
+def _import(conf: Path) -> ModuleType | None:
+    """Import pyslurm for a cluster; None if it cannot be."""
+    # Slurm's library reads SLURM_CONF once, when pyslurm is imported, and ends the whole process if there
+    # is no such file: the commands give an error instead.
+    if "pyslurm" in sys.modules:
+        return sys.modules["pyslurm"] if os.environ.get("SLURM_CONF") == str(conf) else None
+    if not conf.is_file():
+        return None
+    os.environ["SLURM_CONF"] = str(conf)
+    try:
+        return importlib.import_module("pyslurm")
+    except ImportError:  # its libslurm is not on this machine (any more)
+        return None
 
 
 def record(job: Any) -> JobRecord:  # noqa: ANN401 - pyslurm.Job, which has no type information
     """Read a `pyslurm.Job`."""
-    gres = ",".join(
-        f"{name if name.startswith('gres/') else f'gres/{name}'}:{count}"
-        for name, count in job.gres_per_node.items()
-    )
+    # The limit is in minutes, and None without one; the run time of a job that was suspended at once is None.
+    time_left = None if job.time_limit is None else max(0, job.time_limit * 60 - (job.run_time or 0))
     return JobRecord(
         job_id=job.id,
         het_job_id=job.heterogeneous_id or None,
         user_id=job.user_id,
         state=job.state,
         batch=job.is_batch_job,
-        gres=parse_gres(gres),
+        gres=(),
         licenses=parse_licenses(",".join(job.licenses)),
-        # Minutes, and None without a limit.
-        time_left=None if job.time_limit is None else max(0, job.time_limit * 60 - job.run_time),
+        time_left=None if time_left is not None and time_left > _YEAR else time_left,
         submitted_at=datetime.fromtimestamp(job.submit_time, UTC),
         account=job.account or "",
         reason=job.state_reason or "None",

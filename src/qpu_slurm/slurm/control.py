@@ -11,6 +11,10 @@ from qpu_slurm.slurm.job import MAX_ADMIN_COMMENT
 
 if TYPE_CHECKING:
     from qpu_slurm.config import SlurmConfig
+    from qpu_slurm.slurm.job import JobRecord
+
+
+_NO_DATABASE = "not running a supported accounting_storage plugin"
 
 
 class Control:
@@ -46,6 +50,17 @@ class Control:
         # Possible only now: a job that is not pending has had its start time.
         self._scontrol("update", f"JobId={job_id}", f"StartTime=now+{delay}")
 
+    def start_now(self, job_id: int) -> None:
+        """Let a job start that waits for its time.
+
+        Args:
+            job_id: The job; of a heterogeneous job, the leader stands for all of it.
+
+        Raises:
+            SlurmError: Slurm refused: it does not wait any more.
+        """
+        self._scontrol("update", f"JobId={job_id}", "StartTime=now")
+
     def set_admin_comment(self, job_id: int, text: str) -> None:
         """Write the comment of one job, or of one component, that its user can read but not change.
 
@@ -65,6 +80,30 @@ class Control:
         except UnknownJob:
             # A component other than the leader is known by its own id only.
             self._scontrol("update", f"JobId={job_id}", comment)
+
+    def set_admin_comment_of_ended(self, job: JobRecord, text: str) -> bool:
+        """Write the comment of a job that is over into slurmdbd's record, the only one that still takes it.
+
+        Args:
+            job: The job, or the component.
+            text: The new comment; slurmdbd makes a backquote of each double quote.
+
+        Returns:
+            Whether there is a slurmdbd.
+
+        Raises:
+            SlurmError: It refused, or does not answer.
+        """
+        # A leader's bare id means its whole job, as for scontrol; but a plain job has no other here.
+        where = f"jobid={job.job_id}+0" if job.het_job_id == job.job_id else f"jobid={job.job_id}"
+        what = f"admincomment={text}"
+        try:
+            self._commands.run("sacctmgr", "--immediate", "modify", "job", "where", where, "set", what)
+        except SlurmError as error:
+            if _NO_DATABASE in str(error):
+                return False
+            raise
+        return True
 
     def notify(self, job_id: int, sentence: str) -> None:
         """Print a sentence on the terminal of whoever waits for the job in salloc or srun.

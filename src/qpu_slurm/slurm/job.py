@@ -28,6 +28,8 @@ JOB_TAG = "slurm-job:"
 MAX_ADMIN_COMMENT = 4000
 """How many bytes of a job's AdminComment we write and read."""
 
+_COUNT = re.compile(r"(\d{1,18})([kmgtp]?)", re.ASCII | re.IGNORECASE)
+"""How many of a gres: `2`, `1K` for 1024."""
 STEP = re.compile("batch|interactive|0|[1-9][0-9]{0,9}")
 """Slurm's id of a step."""
 
@@ -88,7 +90,10 @@ def parse_gres(value: str) -> tuple[Gres, ...]:
             continue
         name, *more = fields
         # What a gres without a count means is Slurm's to say: one.
-        count = int(more.pop()) if more and more[-1].isascii() and more[-1].isdigit() else 1
+        count = 1
+        if more and (written := _COUNT.fullmatch(more[-1])):
+            count = int(written[1]) * 1024 ** " kmgtp".index(written[2].lower() or " ")
+            more.pop()
         found.append(Gres(name, more[0] if more and more[0] else None, count))
     return tuple(found)
 
@@ -108,9 +113,9 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         user_id: Whose it is.
         state: Slurm's long name of its state, such as `RUNNING`.
         batch: Whether it has a script, and so can be requeued.
-        gres: What it asked for, per node.
+        gres: What it asked for, per node; a list of all jobs leaves it out.
         licenses: The names of the licenses that it asked for.
-        time_left: Seconds until its time limit; None where it has none.
+        time_left: Seconds until its time limit; None where it has none, or none within a year.
         submitted_at: When it was submitted, or requeued.
         account: Slurm's account of it; empty where Slurm has none.
         reason: Why it waits, in Slurm's word, such as `Licenses`; `None` if it does not.

@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-import os
-import sys
 from typing import TYPE_CHECKING, Protocol
 
 from qpu_slurm.slurm._command_line import CommandLine
@@ -33,11 +30,14 @@ class Query(Protocol):
         """
 
     def jobs(self) -> list[JobRecord]:
-        """List all jobs, each component of a heterogeneous job by itself, in no particular order."""
+        """List all jobs, each component of a heterogeneous job by itself, in no particular order.
+
+        What they asked for as `gres` is left out.
+        """
 
 
 def connect(config: SlurmConfig) -> Query:
-    """Choose the way to ask: pyslurm where it can be imported, Slurm's commands elsewhere.
+    """Choose the way to ask: with pyslurm's help where it is installed, Slurm's commands alone elsewhere.
 
     pyslurm is built against one Slurm release and linked to its library, so where it can be imported it
     fits.
@@ -46,15 +46,6 @@ def connect(config: SlurmConfig) -> Query:
         config: Where Slurm's commands are, which cluster to ask, and how long to wait for an answer.
     """
     command_line = CommandLine(config)
-    conf = str(config.conf)
-    # Slurm's library reads SLURM_CONF once, when pyslurm is imported, and ends the whole process if there
-    # is no such file: the commands give an error instead.
-    if importlib.util.find_spec("pyslurm") is None or not config.conf.is_file():
+    if importlib.util.find_spec("pyslurm") is None:
         return command_line
-    if "pyslurm" in sys.modules and os.environ.get("SLURM_CONF") != conf:
-        return command_line
-    os.environ["SLURM_CONF"] = conf
-    try:
-        return Pyslurm(importlib.import_module("pyslurm"), command_line)
-    except ImportError:  # its libslurm is not on this machine (any more)
-        return command_line
+    return Pyslurm(config.conf, command_line)

@@ -70,7 +70,8 @@ class Outline:
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._text = _Text(pieces)
         self.parameters = (0, 0)
-        self.text = self._object({"parameters": self._parameters}) if self._text.peek() else b""
+        inner = {"parameters": self._parameters, "qpu_slurm": self._leaves}
+        self.text = self._object(inner) if self._text.peek() else b""
         self._text.end()
 
     # From the document down to its circuits; what has another shape there stands for itself.
@@ -86,9 +87,9 @@ class Outline:
         return self._array(repeat(self._pub))
 
     def _pub(self) -> bytes:
-        return self._array(chain((self._circuit,), repeat(self._text.value)))
+        return self._array(chain((self._leaves,), repeat(self._text.value)))
 
-    def _circuit(self) -> bytes:
+    def _leaves(self) -> bytes:
         return self._object({})
 
     def _object(self, inner: Mapping[str, _Part]) -> bytes:

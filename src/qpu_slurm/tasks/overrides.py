@@ -10,10 +10,11 @@ import msgspec
 from msgspec import Raw
 
 from qpu_slurm.errors import PayloadError
-from qpu_slurm.tasks.payload import Payload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from qpu_slurm.tasks.payload import Payload
 
 _SHOTS: Final = 2
 """Where a sampler's pub has its shots, behind the circuit and the values."""
@@ -51,7 +52,7 @@ def with_shots(payload: Payload, shots: int) -> Payload:
         pub.extend([Raw(b"null")] * (_SHOTS - len(pub)))
         pub[_SHOTS:] = [count]
     parameters["pubs"] = Raw(msgspec.json.encode(pubs))
-    return Payload(payload.program_id, msgspec.json.encode(parameters))
+    return msgspec.structs.replace(payload, parameters=msgspec.json.encode(parameters))
 
 
 def fingerprint(payload: Payload, qpu: str) -> str:

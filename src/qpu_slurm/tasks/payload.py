@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Primitive inputs: read from what users wrote, and checked before anything is submitted.
 
-An input file is `{"program_id": …, "parameters": {…}}` (the serialized input of QRMI's task_runner). Its
-`parameters` are what the service's programs take:
+An input file is `{"program_id": …, "parameters": {…}}` (the serialized input of QRMI's task_runner). Beside
+them may stand what we write for ourselves and never send, `"qpu_slurm": {"backend": …, "calibrated_at": …}`:
+what the circuits were transpiled for. `parameters` are what the service's programs take:
 
 - `sampler`: pubs of `[circuit, parameter values?, shots?]`;
 - `estimator`: pubs of `[circuit, observables, parameter values?, precision?]`;
@@ -21,6 +22,7 @@ import codecs
 import re
 import zlib
 from base64 import b64decode
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 import msgspec
@@ -60,6 +62,23 @@ HEAD: Final = 1024
 """Characters that tell what a string is: as many does an outline keep."""
 
 
+class TranspiledFor(Struct, frozen=True):
+    """What an input's circuits were transpiled for.
+
+    Attributes:
+        backend: The service's name of the QPU.
+        calibrated_at: When the QPU had been calibrated as the transpiler was told.
+    """
+
+    backend: str
+    calibrated_at: datetime
+
+    def __post_init__(self) -> None:
+        """Take a time without a zone for UTC."""
+        if self.calibrated_at.tzinfo is None:
+            msgspec.structs.force_setattr(self, "calibrated_at", self.calibrated_at.replace(tzinfo=UTC))
+
+
 class Payload(Struct, frozen=True):
     """A primitive input that may be submitted.
 
@@ -67,16 +86,19 @@ class Payload(Struct, frozen=True):
         program_id: `sampler`, `estimator` or `executor`.
         parameters: The program's parameters, as JSON text: what was read, unchanged. Of a big input, they
             are read again whenever they are gone through.
+        transpiled_for: What its circuits were transpiled for, if it says so.
     """
 
     program_id: str
     parameters: bytes | Pieces
+    transpiled_for: TranspiledFor | None = None
 
 
 class _Envelope(Struct, forbid_unknown_fields=True):
     # A key that would not reach the QPU (`shots`, say) is a mistake that nobody would notice.
     program_id: Literal["sampler", "estimator", "executor"]
     parameters: Raw
+    qpu_slurm: TranspiledFor | None = None
 
 
 class _Object(Struct):
@@ -155,7 +177,7 @@ def receive(file: BinaryIO, *, source: str) -> Payload:
         envelope = _check(outline.text)
     except PayloadError as error:
         raise PayloadError(f"{source}: {error}") from error
-    return Payload(envelope.program_id, stretch.part(*outline.parameters))
+    return Payload(envelope.program_id, stretch.part(*outline.parameters), envelope.qpu_slurm)
 
 
 def load(data: bytes, *, source: str = "input") -> Payload:
@@ -173,7 +195,7 @@ def load(data: bytes, *, source: str = "input") -> Payload:
         envelope = _check(data)
     except PayloadError as error:
         raise PayloadError(f"{source}: {error}") from error
-    return Payload(envelope.program_id, bytes(envelope.parameters))
+    return Payload(envelope.program_id, bytes(envelope.parameters), envelope.qpu_slurm)
 
 
 def _check(text: bytes) -> _Envelope:

@@ -17,6 +17,7 @@ from qpu_slurm.errors import Refused, ServiceError
 from qpu_slurm.providers.base import TaskStatus
 from qpu_slurm.tasks import overrides, payload, times
 from qpu_slurm.tasks.arguments import STDIO
+from qpu_slurm.tasks.calibration import Calibration
 from qpu_slurm.tasks.execute import Execution, new_tags
 from qpu_slurm.tasks.exits import Exit, exit_of
 from qpu_slurm.tasks.output import Output
@@ -69,6 +70,11 @@ class Bench:
     def provider(self) -> Provider:
         """The QPU's service: what speaks HTTP is imported when the first input is known to be good."""
         return providers.connect(self.qpu.access())
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """The QPU's calibration, to tell whether inputs were transpiled for an older one."""
+        return Calibration(self.provider, self.qpu.backend)
 
     def load(self, source: str) -> Payload:
         """Read and check an input, and change in it what the options say.
@@ -182,6 +188,9 @@ class Work:
         else:
             self._submit(execution, task_input)
         self.summary.task_id = execution.task_id
+        if task_input.transpiled_for is not None:
+            # Now, since the QPU is at work; an input that says nothing of it costs no request.
+            bench.calibration.compare(self.summary.input, task_input.transpiled_for)
 
     def _submit(self, execution: Execution, task_input: Payload) -> None:
         bench = self._bench

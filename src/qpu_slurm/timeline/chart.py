@@ -220,7 +220,9 @@ def _session(past: SessionHistory, scale: _Scale) -> list[Bar]:
     # A session that was closed while its last task ran lives until that ends.
     ends = [lock.ended_at for lock in past.locks]
     end = session.ended_at and max(session.ended_at, *ends) if ends else session.ended_at
-    return scale.bar(Kind.SESSION, session.opened_at, end, open_end=True)
+    # One that a step has opened by itself is recorded only as it is ended.
+    begin = min([session.opened_at, *(task.created_at for task in past.tasks if task.created_at)])
+    return scale.bar(Kind.SESSION, begin, end, open_end=True)
 
 
 def _tasks(past: SessionHistory, scale: _Scale) -> Iterator[Bar]:

@@ -48,6 +48,7 @@ class Cluster:
     Attributes:
         settings: As above; may be changed until the cluster is started.
         plugstack: Likewise.
+        files: Further files beside slurm.conf, by name, such as job_submit.lua; likewise.
         directory: Where everything is kept. It is there before the start, for whatever the settings name,
             and `stop` removes it.
         users: The accounts that jobs are run by; the first is the default.
@@ -70,6 +71,7 @@ class Cluster:
         self.nodes = tuple(nodes)
         self.settings = dict(settings or {})
         self.plugstack = list(plugstack)
+        self.files: dict[str, str] = {}
         self.keep_directory = keep_directory
         self._programs = _programs.find()
         self.version = self._programs.version
@@ -138,6 +140,8 @@ class Cluster:
                 settings=self.settings,
                 plugstack=self.plugstack,
             )
+            for name, text in self.files.items():
+                (self.conf.parent / name).write_text(text)
             deadline = time.monotonic() + timeout
             self._daemons.start("munged")
             self._wait_until("munged listens", lambda: self._started.listens("munged"), deadline)
@@ -184,6 +188,10 @@ class Cluster:
             timeout: Seconds to wait.
         """
         self._started.kill(daemon, number, timeout)
+
+    def launch(self, daemon: str) -> None:
+        """Start a daemon that was killed, and do not wait for it; see `restart`."""
+        self._started.start(daemon)
 
     def restart(self, daemon: str, timeout: float = 20) -> None:
         """Start a daemon that was killed, or stop it first; wait until it answers.
@@ -373,6 +381,8 @@ class Cluster:
                 "PATH": f"{self.bin}:/usr/local/bin:/usr/bin:/bin",
                 "SHELL": "/bin/sh",
                 "SLURM_CONF": str(self.conf),
+                # What jobs leave behind goes with the cluster.
+                **({"TMPDIR": home} if name in self.users else {}),
                 "USER": name,
                 _keeper.MARK: str(self.directory),
                 **(env or {}),

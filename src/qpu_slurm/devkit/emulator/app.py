@@ -75,7 +75,7 @@ async def _accompany(request: web.Request, handler: Handler) -> web.StreamRespon
     path = request.path
     for prefix in API_PREFIXES:
         path = path.removeprefix(prefix)
-    fault = service.faults.next(request.method, path)
+    fault = service.faults.next(request.method, path, await _account(request, service))
     status = 0
     try:
         response = await (handler(request) if fault is None else _suffer(fault, request, handler))
@@ -96,16 +96,27 @@ async def _accompany(request: web.Request, handler: Handler) -> web.StreamRespon
         )
 
 
+async def _account(request: web.Request, service: Service) -> str:
+    """Name the account that a request says it is of, before anybody has checked it; empty if it says none."""
+    crn, api_key = request.headers.get("Service-CRN"), None
+    if crn is None and request.path == "/identity/token":
+        api_key = (await request.post()).get("apikey")
+    accounts = service.settings.accounts
+    return next((one.name for one in accounts if one.crn == crn or one.api_key == api_key), "")
+
+
 async def _suffer(fault: Fault, request: web.Request, handler: Handler) -> web.StreamResponse:
     """Handle a request that a fault happens to."""
+    # All of it is here first, as behind a slow network: a client that still sends would miss the answer, and
+    # one that gives up has asked nevertheless.
+    await request.read()
     await asyncio.sleep(fault.delay)
     if fault.drop is Drop.BEFORE:
         return _cut(request)
     if fault.status is not None:
-        # Take the body first: a client that still sends would miss the answer.
-        await request.read()
         return _refusal(fault)
     response = await handler(request)
+    await asyncio.sleep(fault.late)
     return _cut(request) if fault.drop is Drop.AFTER else response
 
 

@@ -46,7 +46,7 @@ class Backend:
         properties |= {"backend_name": name}
         self.name = name
         self.configuration = msgspec.json.encode(configuration)
-        self.properties = msgspec.json.encode(properties)
+        self.properties = self._snapshot = msgspec.json.encode(properties)
         self.version = str(configuration["backend_version"])
         self.qubits = int(configuration["n_qubits"])
         self.status: Availability = "active"
@@ -59,6 +59,13 @@ class Backend:
     def up(self) -> bool:
         """Whether it runs tasks."""
         return self.status == "active"
+
+    def calibrate(self, at: str | None) -> None:
+        """Say when it was calibrated last; None: when the snapshot was taken."""
+        properties = msgspec.json.decode(self._snapshot, type=dict[str, msgspec.Raw])
+        if at is not None:
+            properties["last_update_date"] = msgspec.Raw(msgspec.json.encode(at))
+        self.properties = msgspec.json.encode(properties)
 
     def set_status(self, status: Availability, message: str) -> None:
         """Say whether it is up, and why not."""

@@ -16,16 +16,16 @@ import msgspec
 import requests
 
 from qpu_slurm.devkit.emulator.command import READY, environ
+from qpu_slurm.devkit.emulator.faults import Fault
 from qpu_slurm.devkit.emulator.record import Event, RequestRecord, SessionRecord, TaskRecord
 from qpu_slurm.devkit.emulator.settings import Account
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
     from types import TracebackType
 
     from requests import Response
-
-    from qpu_slurm.devkit.emulator.faults import Fault
 
 _START_SECONDS = 30
 _STOP_SECONDS = 5
@@ -187,6 +187,10 @@ class Emulator:
         """Have something go wrong."""
         self._send("POST", "faults", fault)
 
+    def faults(self) -> list[Fault]:
+        """List what is to go wrong yet: one whose `times` are used up is not among them."""
+        return self._get("faults", list[Fault])
+
     def clear_faults(self) -> None:
         """Have nothing go wrong any more."""
         self._send("DELETE", "faults")
@@ -194,6 +198,10 @@ class Emulator:
     def set_backend(self, name: str, status: str = "active", message: str = "") -> None:
         """Put a QPU into maintenance (`paused` or `offline`), or back to work (`active`)."""
         self._send("PUT", f"backends/{name}", {"status": status, "message": message})
+
+    def calibrate(self, name: str, at: datetime) -> None:
+        """Calibrate a QPU anew: its properties are those of before, but for their date."""
+        self._send("POST", f"backends/{name}/calibrate", {"at": at.isoformat()})
 
     def close_session(self, session_id: str, reason: str = "Session was closed by the service.") -> None:
         """Close a session as the service does of its own accord: what waits in it fails."""

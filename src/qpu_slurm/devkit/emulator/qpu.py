@@ -135,6 +135,7 @@ class Qpu:
         self.queue.clear()
         self.running = self._execution = self._holder = None
         self.backend.set_status("active", "")
+        self.backend.calibrate(None)
 
     async def _run(self, task: Task) -> None:
         """Execute a task, as long as it may take."""

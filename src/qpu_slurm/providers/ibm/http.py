@@ -33,7 +33,7 @@ from urllib.parse import quote as quote_url
 from urllib.parse import urlencode
 
 import msgspec
-from urllib3 import PoolManager, ProxyManager
+from urllib3 import PoolManager
 from urllib3 import exceptions as errors
 from urllib3.util import Retry, Timeout
 
@@ -68,6 +68,7 @@ _NOT_DONE = (None, 429)
 
 _log = logging.getLogger(__name__)
 _retry_after = Retry()
+_NEVER = Retry(False)  # noqa: FBT003 - as urllib3 has it: errors come as they are
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
@@ -248,7 +249,7 @@ class Http:
                 read=min(request.read or self._patience.read, left),
             ),
             preload_content=False,
-            retries=False,
+            retries=_NEVER,
             redirect=False,
         )
         self._note_clock(response)
@@ -262,19 +263,22 @@ class Http:
 
 def _pool(base: str) -> PoolManager:
     """Return what keeps connections: to a proxy, where the environment names one for this service."""
-    settings: dict[str, Any] = {"maxsize": _CONNECTIONS}
+    trust: dict[str, Any] = {}
     if base.startswith("https:"):
         # Only now: it takes longer than its use.
         from certifi import where  # noqa: PLC0415
 
         authorities = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or where()
-        settings["ca_cert_dir" if Path(authorities).is_dir() else "ca_certs"] = authorities
+        trust["ca_cert_dir" if Path(authorities).is_dir() else "ca_certs"] = authorities
     if any(name.lower().endswith("_proxy") for name in os.environ):
-        from requests.utils import get_environ_proxies, select_proxy  # noqa: PLC0415 - likewise
+        from requests.adapters import HTTPAdapter  # noqa: PLC0415 - likewise
+        from requests.utils import get_environ_proxies, select_proxy  # noqa: PLC0415
 
         if proxy := select_proxy(base, get_environ_proxies(base)):
-            return ProxyManager(proxy, **settings)
-    return PoolManager(**settings)
+            proxy = proxy if "://" in proxy else f"http://{proxy}"
+            manager: PoolManager = HTTPAdapter(pool_maxsize=_CONNECTIONS).proxy_manager_for(proxy, **trust)
+            return manager
+    return PoolManager(maxsize=_CONNECTIONS, **trust)
 
 
 def part(text: str) -> str:

@@ -16,7 +16,7 @@ from urllib3.exceptions import HTTPError
 from qpu_slurm.errors import NotFound, Refused, ServiceError, Unavailable
 from qpu_slurm.providers.base import QpuStatus, Session, SessionState, Task, TaskStatus
 from qpu_slurm.providers.ibm import answers, usage
-from qpu_slurm.providers.ibm.http import CLIENT, Http, Patience, backoff, finished, part
+from qpu_slurm.providers.ibm.http import CLIENT, Http, Patience, backoff, finished, part, unavailable
 from qpu_slurm.providers.ibm.iam import IamToken
 from qpu_slurm.providers.ibm.once import once
 
@@ -96,6 +96,10 @@ class QuantumComputeService:
         """Read what the QPU can do, as JSON text in the service's words."""
         return self._http.call("GET", f"/backends/{part(self._access.backend)}/configuration", answers.read)
 
+    def properties(self) -> bytes:
+        """Read how well the QPU does it, by its last calibration, as JSON text in the service's words."""
+        return self._http.call("GET", f"/backends/{part(self._access.backend)}/properties", answers.read)
+
     # Sessions.
 
     def open_session(self, max_ttl: int, *, known: Collection[str] = ()) -> Session:
@@ -151,7 +155,7 @@ class QuantumComputeService:
         """List what a creation whose answer was lost may have left behind; see the protocol."""
         found = []
         for workload, created in self._workloads(since):
-            if workload.id in known or workload.accepting_jobs is False or workload.status.lower() in _OVER:
+            if workload.id in known or _is_closed(workload):
                 continue
             if workload.backend not in {"", self._access.backend} or self._tasks(session_id=workload.id):
                 continue
@@ -162,6 +166,10 @@ class QuantumComputeService:
             if session.state is not SessionState.CLOSED and session.accepting_tasks:
                 found.append(msgspec.structs.replace(session, created_at=created))
         return found
+
+    def closed_sessions(self, since: datetime) -> frozenset[str]:
+        """List the account's sessions that take no more tasks; see the protocol."""
+        return frozenset(workload.id for workload, _ in self._workloads(since) if _is_closed(workload))
 
     def sessions_of_tasks(self, tag: str, *, since: datetime | None = None) -> Iterator[str]:
         """List the sessions of the tasks that have a tag; see the protocol."""
@@ -301,10 +309,11 @@ class QuantumComputeService:
         try:
             self._http.call(method, path, answers.read, body=body)
         except Refused as error:
-            if isinstance(error, NotFound) or error.status in _UNDECIDED:
+            if error.status in _UNDECIDED:
                 raise
+            # Not even a 404 is believed at once: one from somewhere on the way would leave the QPU locked.
             if self.session(session_id).state is not SessionState.CLOSED:
-                raise
+                raise unavailable(error) if isinstance(error, NotFound) else error from None
 
     def _workloads(self, since: datetime) -> Iterator[tuple[answers.Workload, datetime]]:
         """List the account's sessions that came after a time of our clock, the newest first."""
@@ -371,6 +380,10 @@ class _Spliced:
             yield self._head
             yield from self._parameters
         yield b"}"
+
+
+def _is_closed(workload: answers.Workload) -> bool:
+    return workload.accepting_jobs is False or workload.status.lower() in _OVER
 
 
 def _keep(response: BaseHTTPResponse) -> BaseHTTPResponse:

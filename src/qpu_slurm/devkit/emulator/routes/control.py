@@ -29,6 +29,12 @@ class BackendUpdate(msgspec.Struct, forbid_unknown_fields=True):
     message: str = ""
 
 
+class Calibration(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /emulator/backends/{name}/calibrate`."""
+
+    at: str
+
+
 class Closing(msgspec.Struct, forbid_unknown_fields=True):
     """The body of `POST /emulator/sessions/{id}/close`."""
 
@@ -104,11 +110,25 @@ async def set_backend(request: web.Request) -> web.Response:
     return _done()
 
 
+@ROUTES.post("/backends/{name}/calibrate")
+async def calibrate(request: web.Request) -> web.Response:
+    """Say when a QPU was calibrated last."""
+    at = (await body(request, Calibration)).at
+    request.app[SERVICE].qpu(request.match_info["name"]).backend.calibrate(at)
+    return _done()
+
+
 @ROUTES.post("/faults")
 async def inject(request: web.Request) -> web.Response:
     """Have something go wrong."""
     request.app[SERVICE].faults.inject(await body(request, Fault))
     return _done()
+
+
+@ROUTES.get("/faults")
+async def faults(request: web.Request) -> web.Response:
+    """List what is to go wrong yet."""
+    return json_answer(request.app[SERVICE].faults.waiting())
 
 
 @ROUTES.delete("/faults")

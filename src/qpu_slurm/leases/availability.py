@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which QPUs are to be had, and that jobs wait in the queue, not on nodes, for those that are not.
+
+Whoever looks (with the reaper, and as an admin closes or opens a QPU) asks the services, and tells Slurm:
+
+- Where QPUs are licenses, those of a QPU that is not to be had are taken away; see `slurm/licenses.py`.
+- A job that was requeued for want of its QPU is started as soon as that is back; see `hooks.py`.
+
+It may run beside others of its kind: each leads to the same.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from qpu_slurm import providers
+from qpu_slurm.errors import QpuSlurmError, SlurmError, Unavailable
+from qpu_slurm.handover import Handover
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from qpu_slurm.config import Config, QpuConfig
+    from qpu_slurm.leases.closings import Closing
+    from qpu_slurm.leases.endings import Connect
+    from qpu_slurm.leases.journal import Journal
+    from qpu_slurm.slurm.control import Control
+    from qpu_slurm.slurm.job import JobRecord
+    from qpu_slurm.slurm.licenses import Licenses
+
+_ANSWER_SECONDS = 5.0
+_AT_ONCE = 8
+
+_CLOSED_SECONDS = 365 * 86_400
+_AWAY_SECONDS = 15 * 60
+"""How long a license is taken away, unless somebody looks again: after that, jobs try."""
+
+_TOO_EARLY = timedelta(seconds=4)
+"""A node takes a run of a job that starts as the last one has just ended for that one."""
+
+_log = structlog.get_logger(__name__)
+
+
+class QpuState(StrEnum):
+    """Whether a QPU is to be had: AWAY is what the service says, CLOSED what the admin has said.
+
+    UNKNOWN: nobody can ask without a user's key, or the service refuses to tell.
+    """
+
+    AVAILABLE = "available"
+    CLOSED = "closed"
+    AWAY = "away"
+    UNKNOWN = "unknown"
+
+
+class QpuReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How a QPU is.
+
+    Attributes:
+        qpu: Its name.
+        state: See `QpuState`.
+        reason: Why it is not available.
+        closed_by: Who closed it: his user id.
+        closed_at: When.
+        jobs: The jobs that have it.
+        limit: How many may; None is any number.
+        waiting: The jobs that wait for it in the queue; None if Slurm does not say.
+    """
+
+    qpu: str
+    state: QpuState
+    reason: str = ""
+    closed_by: int | None = None
+    closed_at: datetime | None = None
+    jobs: tuple[int, ...] = ()
+    limit: int | None = None
+    waiting: tuple[int, ...] | None = None
+
+    @property
+    def room(self) -> float:
+        """How many jobs more may have it, if it is available."""
+        return float("inf") if self.limit is None else max(0, self.limit - len(self.jobs))
+
+
+class Availability:
+    """Keeps Slurm's queue in step with the QPUs.
+
+    Args:
+        config: What the admin wrote.
+        journal: The leases, and what is closed.
+        control: How Slurm is told to start a job.
+        licenses: How it is told to hold jobs back.
+        connect: How a QPU's provider is had.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        journal: Journal,
+        control: Control,
+        licenses: Licenses,
+        connect: Connect = providers.connect,
+    ) -> None:
+        self._config = config
+        self._journal = journal
+        self._control = control
+        self._licenses = licenses
+        self._connect = connect
+
+    def look(self, jobs: Collection[JobRecord] | None) -> tuple[QpuReport, ...]:
+        """Ask how all QPUs are, and change nothing.
+
+        Args:
+            jobs: What Slurm has in its queue; None if it does not say.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        closed = self._journal.closings.all()
+        waiting = _waiting(jobs or ())
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            found = pool.map(lambda qpu: self._state(qpu, closed.get(qpu.name)), self._config.qpus.values())
+        return tuple(
+            msgspec.structs.replace(
+                report,
+                jobs=tuple(sorted(self._journal.jobs_on(report.qpu))),
+                waiting=None if jobs is None else tuple(sorted(waiting.get(report.qpu, ()))),
+            )
+            for report in found
+        )
+
+    def keep(self, jobs: Collection[JobRecord] | None, *, opened: str = "") -> tuple[QpuReport, ...]:
+        """Ask how all QPUs are, and have Slurm hold jobs back, or start them, accordingly.
+
+        Args:
+            jobs: What Slurm has in its queue; None if it does not say.
+            opened: A QPU that the admin has just opened: who waits for it is started even if nobody can say
+                whether it is available.
+
+        Raises:
+            JournalError: The journal cannot be read.
+            SlurmError: Slurm could not be told.
+        """
+        reports = self.look(jobs)
+        self._hold_back(reports)
+        self._start(reports, jobs or (), opened)
+        return reports
+
+    def _state(self, qpu: QpuConfig, closing: Closing | None) -> QpuReport:
+        report = QpuReport(qpu=qpu.name, state=QpuState.AVAILABLE, limit=qpu.limit)
+        replace = msgspec.structs.replace
+        if closing is not None:
+            by, at = closing.user_id, closing.closed_at
+            return replace(report, state=QpuState.CLOSED, reason=closing.reason, closed_by=by, closed_at=at)
+        if qpu.credentials == "user":
+            why = "nobody can ask without a user's own key"
+            return replace(report, state=QpuState.UNKNOWN, reason=why)
+        try:
+            provider = self._connect(qpu.access(), deadline=time.monotonic() + _ANSWER_SECONDS)
+            status = provider.status()
+        except Unavailable as error:
+            return replace(report, state=QpuState.AWAY, reason=str(error))
+        except QpuSlurmError as error:
+            return replace(report, state=QpuState.UNKNOWN, reason=str(error))
+        return report if status.online else replace(report, state=QpuState.AWAY, reason=status.reason)
+
+    def _hold_back(self, reports: Iterable[QpuReport]) -> None:
+        """Take away the licenses of QPUs that are not to be had, and give back those of all others."""
+        totals = self._licenses.totals()
+        withheld = self._licenses.withheld()
+        for report in reports:
+            total = totals.get(report.qpu, 0)
+            log = _log.bind(qpu=report.qpu, why=report.reason)
+            if total and report.state in {QpuState.CLOSED, QpuState.AWAY}:
+                seconds = _CLOSED_SECONDS if report.state is QpuState.CLOSED else _AWAY_SECONDS
+                if self._licenses.withhold(report.qpu, total, report.reason, seconds=seconds):
+                    log.warning("jobs are held back", state=report.state)
+            elif report.qpu in withheld and self._licenses.give_back(report.qpu):
+                log.info("jobs are not held back any more", state=report.state)
+
+    def _start(self, reports: Iterable[QpuReport], jobs: Iterable[JobRecord], opened: str) -> None:
+        """Start jobs that were requeued and whose QPUs are all there again, as many as there is room for."""
+        room = {
+            report.qpu: report.room
+            for report in reports
+            if report.state is QpuState.AVAILABLE
+            or (report.qpu == opened and report.state is QpuState.UNKNOWN)
+        }
+        young = datetime.now(UTC) - _TOO_EARLY
+        started: set[int] = set()
+        for job in sorted(jobs, key=lambda job: job.leader):
+            qpus = _requeued_for(job)
+            if not qpus or job.leader in started or job.reason != "BeginTime":
+                continue
+            if not all(room.get(name, 0) >= 1 for name in qpus):
+                continue
+            if job.submitted_at is not None and job.submitted_at > young:
+                continue
+            try:
+                self._control.start_now(job.leader)
+            except SlurmError as error:
+                # Cancelled or started meanwhile; or Slurm is away, and the next look does it.
+                _log.warning("a job could not be started", job_id=job.leader, why=str(error))
+                continue
+            started.add(job.leader)
+            _log.info("a job that waited is started", job_id=job.leader, qpus=qpus)
+            for name in qpus:
+                room[name] -= 1
+
+
+def _waiting(jobs: Iterable[JobRecord]) -> dict[str, set[int]]:
+    """Tell which jobs wait for which license or QPU."""
+    found: dict[str, set[int]] = {}
+    for job in jobs:
+        if job.state == "PENDING":
+            for name in (*job.licenses, *_requeued_for(job)):
+                found.setdefault(name, set()).add(job.leader)
+    return found
+
+
+def _requeued_for(job: JobRecord) -> tuple[str, ...]:
+    """Tell for which QPUs a job was put back into the queue."""
+    if job.state != "PENDING" or not job.admin_comment:
+        return ()
+    try:
+        handover = Handover.from_comment(job.admin_comment)
+    except SlurmError:
+        return ()
+    return handover.qpus if handover.waiting else ()

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a QPU may be had by one job more: how many may have it at once, and what the admin has closed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qpu_slurm.errors import MustWait
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from qpu_slurm.config import QpuConfig
+    from qpu_slurm.leases.journal import Journal
+
+_NAMED = 4
+
+
+def no_room(journal: Journal, qpus: Iterable[QpuConfig], job_id: int) -> str:
+    """Say which QPU has as many jobs as may; nothing if a job may have all of them.
+
+    Args:
+        journal: The leases, and what is closed.
+        qpus: What the job wants.
+        job_id: The job: what it has already, it keeps.
+
+    Raises:
+        MustWait: The admin has closed one.
+    """
+    closed = journal.closings.all()
+    for qpu in qpus:
+        if qpu.name not in closed and qpu.limit is None:
+            continue
+        jobs = journal.jobs_on(qpu.name)
+        if job_id in jobs:
+            continue
+        if qpu.name in closed:
+            raise MustWait(f"{qpu.name} is closed: {closed[qpu.name].reason.rstrip('.')}.")
+        if qpu.limit is not None and len(jobs) >= qpu.limit:
+            return f"{qpu.name} is in use by {_named(jobs)}, as many as may."
+    return ""
+
+
+def _named(jobs: Collection[int]) -> str:
+    """Name jobs, a few of them."""
+    first = [str(job_id) for job_id in sorted(jobs)[:_NAMED]]
+    more = len(jobs) - len(first)
+    return f"job{'s' if len(jobs) > 1 else ''} {', '.join(first)}" + (f" and {more} more" if more else "")

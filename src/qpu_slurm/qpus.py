@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an admin does with QPUs as a whole: see how they are, close one to new jobs, open it again."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from qpu_slurm import listing
+from qpu_slurm.check import is_here
+from qpu_slurm.errors import ConfigError, SlurmError
+from qpu_slurm.leases.availability import Availability
+from qpu_slurm.leases.journal import Journal
+from qpu_slurm.slurm.control import Control
+from qpu_slurm.slurm.licenses import Licenses
+from qpu_slurm.slurm.query import connect
+
+if TYPE_CHECKING:
+    from qpu_slurm.config import Config
+    from qpu_slurm.slurm.job import JobRecord
+
+_REASON_LENGTH = 200
+
+
+def show(config: Config, *, as_json: bool) -> int:
+    """Print how all QPUs are, and return the exit code.
+
+    Args:
+        config: What the admin wrote.
+        as_json: Print a JSON list rather than a table.
+
+    Raises:
+        ConfigError: The journal is on another machine.
+    """
+    _need_journal(config)
+    with Journal(config.journal) as journal:
+        reports = _availability(config, journal).look(_jobs(config))
+    print(listing.qpus_as_json(reports) if as_json else listing.qpus_as_table(reports))  # noqa: T201 - a command
+    return 0
+
+
+def drain(config: Config, name: str, reason: str) -> int:
+    """Close a QPU to new jobs, at once; those that have it keep it. Return the exit code.
+
+    Args:
+        config: What the admin wrote.
+        name: The QPU.
+        reason: Why; users see it.
+
+    Raises:
+        UserMistake: There is no such QPU.
+        ConfigError: The journal is on another machine, or the reason says nothing.
+        SlurmError: Slurm could not be told; the QPU is closed all the same.
+    """
+    config.qpu(name)
+    _need_journal(config)
+    reason = " ".join("".join(c if c.isprintable() else " " for c in reason).split())[:_REASON_LENGTH]
+    if not reason:
+        raise ConfigError("--reason: write why, for those who wait.")
+    with Journal(config.journal) as journal:
+        journal.closings.close(name, reason, os.getuid())
+        reports = _availability(config, journal).keep(_jobs(config))
+    print(listing.qpus_as_table([report for report in reports if report.qpu == name]))  # noqa: T201 - a command
+    return 0
+
+
+def resume(config: Config, name: str) -> int:
+    """Open a QPU again that was closed, and start who waits for it. Return the exit code.
+
+    Args:
+        config: What the admin wrote.
+        name: The QPU.
+
+    Raises:
+        UserMistake: There is no such QPU.
+        ConfigError: The journal is on another machine.
+        SlurmError: Slurm could not be told; the QPU is open all the same.
+    """
+    config.qpu(name)
+    _need_journal(config)
+    with Journal(config.journal) as journal:
+        if not journal.closings.open(name):
+            print(f"{name} was not closed.")  # noqa: T201 - a command
+        reports = _availability(config, journal).keep(_jobs(config), opened=name)
+    print(listing.qpus_as_table([report for report in reports if report.qpu == name]))  # noqa: T201 - a command
+    return 0
+
+
+def _availability(config: Config, journal: Journal) -> Availability:
+    return Availability(config, journal, Control(config.slurm), Licenses(config.slurm))
+
+
+def _jobs(config: Config) -> list[JobRecord] | None:
+    try:
+        return connect(config.slurm).jobs()
+    except SlurmError:
+        return None
+
+
+def _need_journal(config: Config) -> None:
+    if not is_here(config):
+        raise ConfigError("The journal is on the gateway's host: do this there, with its configuration.")

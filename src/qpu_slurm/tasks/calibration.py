@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a QPU is still as it was when an input was transpiled for it.
+
+A circuit that was laid out for yesterday's calibration runs today as well, only worse, and nobody is told. So
+inputs say what they were transpiled for, and when one is submitted, the calibration is looked at, while there
+is nothing to do but wait for the QPU. It is a warning: it costs no task, and no error comes of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from qpu_slurm.errors import ServiceError
+from qpu_slurm.tasks.payload import TranspiledFor
+
+if TYPE_CHECKING:
+    from qiskit.providers import BackendV2
+
+    from qpu_slurm.providers.base import Provider
+
+_log = logging.getLogger(__name__)
+
+
+class _Properties(msgspec.Struct):
+    """As much of a QPU's properties as tells when it was calibrated."""
+
+    last_update_date: str
+
+
+def calibrated_at(properties: bytes) -> datetime | None:
+    """Say when a QPU was calibrated.
+
+    Args:
+        properties: Its properties, as JSON text in the service's words.
+
+    Returns:
+        The time, in UTC; None if they do not say it.
+    """
+    try:
+        found = datetime.fromisoformat(msgspec.json.decode(properties, type=_Properties).last_update_date)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError, msgspec.MsgspecError):
+        return None
+
+
+_seen: Final[dict[str, TranspiledFor]] = {}
+"""The calibrations that this program's transpiler was told, by QPU."""
+
+
+def saw(backend: str, properties: bytes) -> None:
+    """Take note that this program knows a QPU by these properties: it will transpile for them."""
+    at = calibrated_at(properties)
+    if at is not None:
+        _seen[backend] = TranspiledFor(backend, at)
+
+
+def seen() -> TranspiledFor | None:
+    """Say what this program's circuits were transpiled for; None if that may be several QPUs, or none."""
+    return next(iter(_seen.values())) if len(_seen) == 1 else None
+
+
+def of_backend(backend: BackendV2) -> TranspiledFor | None:
+    """Say when a Qiskit backend's QPU was calibrated; None if it does not know."""
+    properties = getattr(backend, "properties", lambda: None)()
+    at = getattr(properties, "last_update_date", None)
+    return TranspiledFor(backend.name, at.astimezone(UTC)) if isinstance(at, datetime) else None
+
+
+class Calibration:
+    """A QPU's calibration as it is now: asked for once, by whoever is the first to want it.
+
+    Args:
+        provider: The QPU's service.
+        backend: The service's name of the QPU.
+    """
+
+    def __init__(self, provider: Provider, backend: str) -> None:
+        self._provider = provider
+        self._backend = backend
+        self._asked = False
+        self._now: datetime | None = None
+
+    def compare(self, source: str, made_for: TranspiledFor) -> None:
+        """Warn if an input was transpiled for another QPU, or for an older calibration.
+
+        Args:
+            source: What to call the input.
+            made_for: What it says it was transpiled for.
+        """
+        if made_for.backend != self._backend:
+            _log.warning(
+                "%s was transpiled for %s, and is executed on %s: transpile it for %s.",
+                source,
+                made_for.backend,
+                self._backend,
+                self._backend,
+            )
+            return
+        if not self._asked:
+            self._asked = True
+            try:
+                self._now = calibrated_at(self._provider.properties())
+            except ServiceError as error:
+                _log.debug("The calibration of %s is not known: %s", self._backend, error)
+        if self._now is not None and self._now > made_for.calibrated_at:
+            _log.warning(
+                "%s was calibrated anew at %s, after %s was transpiled for it: transpile again.",
+                self._backend,
+                self._now.strftime("%Y-%m-%d %H:%M UTC"),
+                source,
+            )

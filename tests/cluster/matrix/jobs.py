@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The jobs that scenarios submit."""
+
+from __future__ import annotations
+
+from tests.cluster.matrix.scenario import Submit
+
+SESSION = "${qpu}_QRMI_JOB_ACQUISITION_TOKEN"
+UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+HOLDS = f"holds {UUID}"
+"""What a job says that has its session."""
+
+SAY = f'echo "holds {SESSION}"\n'
+WAIT = f"{SAY}echo ready\nwhile [ ! -e {{qpu}}.go ]; do sleep 0.3; done\n"
+"""It waits until it is let go (`events.GO`)."""
+
+TASK = "task_runner {qpu} input.json {qpu}.json\n"
+SAY_AND_TASK = f"{SAY}exec {TASK}"
+"""The exit code is task_runner's."""
+
+TWICE = '[ -n "$SLURM_RESTART_COUNT" ] || { echo ready; sleep 60; }\n'
+"""The first run waits to be ended."""
+
+
+def batch(script: str, *options: str) -> Submit:
+    """Submit a script with `--qpu`."""
+    return Submit(("sbatch", "--qpu={qpu}", "--time=5", *options, "{script}"), f"#!/bin/sh\n{script}")
+
+
+def srun(script: str, *options: str) -> Submit:
+    """Run a step in an allocation of its own."""
+    return Submit(("srun", "--qpu={qpu}", "--time=5", *options, "sh", "-c", script))
+
+
+def salloc(script: str, *options: str) -> Submit:
+    """Run a step in an allocation; salloc takes the job's name from no variable."""
+    return Submit(
+        ("salloc", "--qpu={qpu}", "--job-name={qpu}", "--time=5", *options, "srun", "sh", "-c", script)
+    )
+
+
+def het(first: str, second: str, script: str) -> Submit:
+    """Submit a heterogeneous job, with further directives of its components."""
+    head = (
+        f"#SBATCH --time=5 {first}\n#SBATCH hetjob\n"
+        f"#SBATCH --time=5 --partition=quantum --gres=qpu:1 {second}\n"
+    )
+    return Submit(("sbatch", "{script}"), f"#!/bin/sh\n{head}{script}")

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may happen to the whole cluster: to slurmctld, the gateway, the journal, the service, the clocks."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.cluster.matrix import disk
+from tests.cluster.matrix.scenario import Keys, Storm, What
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.cluster.matrix.play import Play
+    from tests.cluster.matrix.stage import Stage
+
+_HEADER = 100
+"""The bytes that a SQLite file begins with, and without which it is none."""
+
+_LOCK = """
+import sqlite3, sys, time
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("BEGIN EXCLUSIVE")
+print("locked", flush=True)
+time.sleep(float(sys.argv[2]))
+"""
+
+_LIBRARY = "libfaketime.so.1"
+
+
+def _to_stage(text: str, do: Callable[[Stage], object]) -> What:
+    def do_to_stage(play: Play) -> None:
+        do(play.stage)
+
+    return What(text, do_to_stage)
+
+
+# slurmctld
+
+
+def wait_until_saved(stage: Stage) -> None:
+    """Wait until slurmctld has written down what it knows now."""
+    saved = stage.lab.cluster.directory / "state" / "job_state"
+    now = time.time()
+    deadline = time.monotonic() + 10
+    while stage.view.jobs and (not saved.exists() or saved.stat().st_mtime < now):
+        assert time.monotonic() < deadline, "slurmctld does not save its state"
+        # What has to be saved is saved within seconds.
+        for jobs in stage.view.jobs.values():
+            stage.admin("scontrol", "update", f"JobId={jobs[-1].id}", f"Comment={now}")
+        time.sleep(0.2)
+
+
+def _remember(stage: Stage) -> None:
+    state = stage.lab.cluster.directory / "state"
+    shutil.copytree(state, state.with_name("state-saved"), dirs_exist_ok=True)
+
+
+def _forget(stage: Stage) -> None:
+    state = stage.lab.cluster.directory / "state"
+    shutil.rmtree(state)
+    state.with_name("state-saved").rename(state)
+    for path in (state, *state.rglob("*")):
+        if path.owner() != stage.lab.cluster.slurm_user:
+            shutil.chown(path, stage.lab.cluster.slurm_user)
+
+
+def _kill_slurmctld(stage: Stage) -> None:
+    stage.lab.cluster.kill("slurmctld")
+
+
+def _start_slurmctld(stage: Stage) -> None:
+    stage.lab.cluster.restart("slurmctld")
+
+
+_KILL = _to_stage("", _kill_slurmctld)
+_START = _to_stage("", _start_slurmctld)
+
+SLURMCTLD_SAVED = Storm(
+    name="slurmctld is killed after it saved its state, and started again",
+    does=(_to_stage("", wait_until_saved), _KILL, _START),
+)
+SLURMCTLD_FORGETS = Storm(
+    name="slurmctld is killed before it saved its state, and started again",
+    first=(_to_stage("", wait_until_saved), _to_stage("", _remember)),
+    does=(_KILL, _to_stage("", _forget), _START),
+)
+
+# The gateway
+
+
+def restart_gateway(stage: Stage) -> None:
+    """Kill the gateway, and start it again."""
+    assert stage.lab.gateway is not None
+    stage.lab.gateway.kill()
+    time.sleep(1)
+    stage.lab.gateway.start()
+
+
+GATEWAY_KILLED = Storm(
+    name="the gateway is killed, and started again", does=(_to_stage("", restart_gateway),)
+)
+
+# The journal
+
+
+def lock_journal(stage: Stage, seconds: float) -> None:
+    """Have another process lock the journal for a while."""
+    argv = [sys.executable, "-c", _LOCK, str(stage.lab.journal), str(seconds)]
+    process = stage.lab.cluster.popen(argv, user=stage.lab.cluster.slurm_user)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "locked\n"
+
+
+def _fill(stage: Stage) -> None:
+    disk.fill(stage.private, stage.lab.journal)
+
+
+def _damage(stage: Stage) -> None:
+    shutil.copy2(stage.lab.journal, _backup(stage))
+    with stage.lab.journal.open("r+b") as file:
+        file.write(b"#" * _HEADER)
+
+
+def _backup(stage: Stage) -> Path:
+    return stage.lab.journal.with_name("backup.sqlite")
+
+
+def locked(seconds: float, keys: Keys) -> Storm:
+    """Have another process lock the journal for a while."""
+    return Storm(
+        name=f"another process locks the journal for {seconds:g} s",
+        does=(_to_stage("", lambda stage: lock_journal(stage, seconds)),),
+        keys=keys,
+    )
+
+
+def full(keys: Keys) -> Storm:
+    """Fill the disk under the journal."""
+    return Storm(name="the disk under the journal is full", does=(_to_stage("", _fill),), keys=keys)
+
+
+DAMAGED = Storm(name="the journal is damaged", does=(_to_stage("", _damage),), keys="user")
+DAMAGED_TOO = Storm(name="the journal is damaged for good", does=(_to_stage("", _damage),), keys="user")
+
+MAKE_ROOM = _to_stage("the admin makes room", lambda stage: disk.empty(stage.private))
+BRING_BACK = _to_stage(
+    "the admin brings it back", lambda stage: stage.lab.journal.write_bytes(_backup(stage).read_bytes())
+)
+MOVE_AWAY = _to_stage(
+    "the admin moves it away",
+    lambda stage: stage.lab.journal.rename(stage.lab.journal.with_name("damaged.sqlite")),
+)
+
+# The service
+
+
+def _refuse(seconds: float) -> What:
+    return _to_stage("", lambda stage: stage.lab.emulator.refuse(seconds))
+
+
+SERVICE_REFUSES = Storm(name="the service refuses connections for 9 s", does=(_refuse(9),))
+
+# Clocks
+
+
+def _give_gateway_a_clock(stage: Stage) -> None:
+    assert stage.lab.gateway is not None
+    [library] = Path("/usr/lib").glob(f"*/faketime/{_LIBRARY}")
+    _set_clock(stage, 0)
+    stage.lab.gateway.kill()
+    stage.lab.gateway.start(
+        env={
+            "LD_PRELOAD": str(library),
+            "FAKETIME_TIMESTAMP_FILE": str(_clock(stage)),
+            "FAKETIME_CACHE_DURATION": "1",
+            # A clock that is stepped is that of the wall.
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+    )
+
+
+def _clock(stage: Stage) -> Path:
+    return stage.lab.cluster.directory / "gateways-clock"
+
+
+def _set_clock(stage: Stage, seconds: int) -> None:
+    _clock(stage).write_text(f"{seconds:+d}\n")
+    time.sleep(1.5)  # until it is looked at
+
+
+def gateways_clock(hours: int) -> Storm:
+    """Step the clock of the gateway's host."""
+    return Storm(
+        name=f"the clock of the gateway's host is stepped by {hours:+d} h",
+        first=(_to_stage("", _give_gateway_a_clock),),
+        does=(_to_stage("", lambda stage: _set_clock(stage, hours * 3600)),),
+    )
+
+
+SERVICES_CLOCK = Storm(
+    name="the service's clock is stepped by +2 h: sessions and tokens expire",
+    does=(_to_stage("", lambda stage: stage.lab.emulator.advance(7200)),),
+)

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens to jobs when something happens to the whole cluster, in every moment of their lives."""
+
+from __future__ import annotations
+
+from qpu_slurm.devkit.emulator import Fault
+from tests.cluster.matrix.events import (
+    AT_ONCE,
+    FAULTY,
+    GO,
+    OVER,
+    RUNS,
+    SCANCEL,
+    SUBMITTED,
+    admin,
+    command,
+    seconds,
+    told,
+)
+from tests.cluster.matrix.jobs import HOLDS, SAY, SAY_AND_TASK, TASK, UUID, WAIT, batch, het, srun
+from tests.cluster.matrix.scenario import Event, Scenario, Storm, Submit, When
+from tests.cluster.matrix.storms import (
+    BRING_BACK,
+    DAMAGED,
+    DAMAGED_TOO,
+    GATEWAY_KILLED,
+    MAKE_ROOM,
+    MOVE_AWAY,
+    SERVICE_REFUSES,
+    SERVICES_CLOCK,
+    SLURMCTLD_FORGETS,
+    SLURMCTLD_SAVED,
+    full,
+    gateways_clock,
+    locked,
+)
+from tests.cluster.matrix.ways_to_end import BEFORE_OPENING, CLOSED_ALREADY, CLOSING, OPENED, OPENING
+
+WAIT_AND_TASK = batch(f"{WAIT}exec {TASK}")
+SUBMITTED_HELD = batch(SAY_AND_TASK, "--hold")
+RELEASE = admin("scontrol", "release", "{job}")
+ANEW = f"echo job $SLURM_JOB_ID\n{SAY_AND_TASK}"
+OTHER_SESSION = rf"job (\d+)\s+holds ({UUID})[\s\S]*job \1\s+holds (?!\2)"
+"""What two jobs say that had one number, one after the other, and a session each."""
+
+
+AGAIN = command(
+    "sbatch", "--qpu={qpu}", "--time=5", "--nodelist=n2", "{qpu}.sh", text="its user submits it again"
+)
+
+
+def struck(
+    storm: Storm,
+    when: When,
+    *happens: Event,
+    way: str,
+    submit: Submit = WAIT_AND_TASK,
+    faults: tuple[Fault, ...] = (),
+    ends: str = "COMPLETED",
+    told: str = HOLDS,
+    sessions: tuple[int, ...] = (1,),
+) -> Scenario:
+    """Make a scenario of a job that a storm finds in some moment."""
+    return Scenario(
+        way=way,
+        submit=submit,
+        faults=faults,
+        storm=storm,
+        struck=when,
+        happens=happens,
+        ends=ends,
+        told=told,
+        sessions=sessions,
+        keys=storm.keys,
+    )
+
+
+def in_every_part(storm: Storm, *, sessions: tuple[int, ...]) -> tuple[Scenario, ...]:
+    """Make scenarios of jobs that it finds in acquire, while they run, while a task runs, and in release."""
+    parts = {
+        "prolog, before the session is opened": BEFORE_OPENING,
+        "prolog, while the session is opened": OPENING,
+        "prolog, after the session was opened": OPENED,
+        "epilog, before the session is closed": CLOSING,
+        "epilog, after the session was closed": CLOSED_ALREADY,
+        "a task runs": Fault(method="GET", path="/jobs/*", delay=3),
+    }
+    return (
+        *(
+            struck(storm, FAULTY, way=part, submit=batch(SAY_AND_TASK), faults=(fault,), sessions=sessions)
+            for part, fault in parts.items()
+        ),
+        struck(storm, RUNS, Event(seconds(0.3), GO), way="runs, and ends"),
+        struck(
+            storm, SUBMITTED, Event(seconds(0.3), RELEASE), way="waits, and starts", submit=SUBMITTED_HELD
+        ),
+    )
+
+
+REFUSED = (
+    *in_every_part(SERVICE_REFUSES, sessions=(1, 2)),
+    struck(
+        SERVICE_REFUSES,
+        SUBMITTED,
+        Event(AT_ONCE, RELEASE),
+        way="srun",
+        submit=srun(SAY, "--hold"),
+        ends="CANCELLED",
+        told="qpu_slurm: .*cannot be reached",
+        sessions=(0,),
+    ),
+)
+
+SLURMCTLD = (
+    *in_every_part(SLURMCTLD_SAVED, sessions=(1, 2)),
+    struck(
+        SLURMCTLD_SAVED,
+        RUNS,
+        Event(seconds(1), GO),
+        way="srun runs",
+        submit=srun(f"{WAIT}exec {TASK}", "--output={qpu}-%j.out"),
+    ),
+    struck(
+        SLURMCTLD_SAVED,
+        RUNS,
+        Event(seconds(1), GO),
+        way="het job runs",
+        submit=het("--qpu={qpu}", "", f"{WAIT}{TASK}"),
+    ),
+    struck(SLURMCTLD_SAVED, RUNS, Event(seconds(1), SCANCEL), way="runs, and is cancelled", ends="CANCELLED"),
+    struck(
+        SLURMCTLD_FORGETS,
+        RUNS,
+        # Elsewhere: Slurm itself drains a node on which it finds two jobs of one number.
+        Event(seconds(1), AGAIN),
+        Event(told("ready\njob"), GO),
+        way="runs; its number is used again",
+        submit=batch(f"echo job $SLURM_JOB_ID\n{WAIT}", "--nodelist=n1"),
+        told=OTHER_SESSION,
+        sessions=(2,),
+    ),
+    struck(
+        SLURMCTLD_FORGETS,
+        FAULTY,
+        way="prolog; Slurm has forgotten the job",
+        submit=batch(SAY_AND_TASK),
+        faults=(OPENING,),
+        ends="",
+        told="Submitted batch job",
+    ),
+)
+
+GATEWAY = (
+    *in_every_part(GATEWAY_KILLED, sessions=(1, 2)),
+    struck(
+        GATEWAY_KILLED,
+        RUNS,
+        Event(AT_ONCE, SCANCEL),
+        way="runs, and is cancelled",
+        ends="CANCELLED",
+        told="CANCELLED",
+    ),
+)
+
+
+def journal_locked(storm: Storm, told: str) -> tuple[Scenario, ...]:
+    """Make scenarios of a journal that cannot be written for a while."""
+    return (
+        struck(storm, RUNS, Event(AT_ONCE, GO), way="runs, and ends"),
+        struck(
+            storm,
+            SUBMITTED,
+            Event(AT_ONCE, RELEASE),
+            way="waits, and starts",
+            submit=SUBMITTED_HELD,
+            told=told,
+        ),
+    )
+
+
+def disk_full(storm: Storm) -> tuple[Scenario, ...]:
+    """Make scenarios of a journal that has no room."""
+    return (
+        struck(storm, RUNS, Event(AT_ONCE, GO), way="runs, and ends"),
+        struck(
+            storm,
+            SUBMITTED,
+            Event(seconds(2), RELEASE),
+            Event(told("The disk of the journal"), MAKE_ROOM),
+            way="waits, and starts",
+            submit=SUBMITTED_HELD,
+            told="The disk of the journal .* full",
+        ),
+    )
+
+
+LOCKED = "locked by another process|no time left"
+
+JOURNAL = (
+    *journal_locked(locked(4, "gateway"), HOLDS),
+    *journal_locked(locked(14, "gateway"), LOCKED),
+    *disk_full(full("gateway")),
+)
+
+JOURNAL_OF_THE_HOOKS = (
+    *journal_locked(locked(4, "user"), HOLDS),
+    *journal_locked(locked(14, "user"), LOCKED),
+    *disk_full(full("user")),
+    struck(
+        DAMAGED,
+        RUNS,
+        Event(AT_ONCE, GO),
+        Event(OVER, BRING_BACK),
+        way="runs, and ends",
+    ),
+    struck(
+        DAMAGED_TOO,
+        SUBMITTED,
+        Event(AT_ONCE, RELEASE),
+        Event(told("is damaged"), MOVE_AWAY),
+        way="waits, and starts",
+        submit=SUBMITTED_HELD,
+        told="journal.* is damaged",
+    ),
+)
+
+EXPIRED = (
+    struck(
+        SERVICES_CLOCK,
+        RUNS,
+        Event(AT_ONCE, GO),
+        way="runs, and has a task",
+        ends="FAILED",
+        told="task_runner: .*(closed|not accept)",
+    ),
+    struck(SERVICES_CLOCK, RUNS, Event(AT_ONCE, GO), way="runs, and ends", submit=batch(WAIT)),
+    struck(
+        SERVICES_CLOCK, SUBMITTED, Event(AT_ONCE, RELEASE), way="waits, and starts", submit=SUBMITTED_HELD
+    ),
+)
+
+CLOCKS = (
+    *(
+        scenario
+        for hours in (1, -1)
+        for storm in (gateways_clock(hours),)
+        for scenario in (
+            struck(storm, RUNS, Event(AT_ONCE, GO), way="runs, has a task, and ends"),
+            struck(storm, SUBMITTED, Event(AT_ONCE, RELEASE), way="waits, and starts", submit=SUBMITTED_HELD),
+            struck(
+                storm,
+                FAULTY,
+                way="prolog, after the session was opened",
+                submit=batch(SAY_AND_TASK),
+                faults=(OPENED,),
+                sessions=(1, 2),
+            ),
+        )
+    ),
+)

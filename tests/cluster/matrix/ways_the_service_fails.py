@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every way the service can fail, at each request of acquire, task and release."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from qpu_slurm.devkit.emulator import Drop, Fault
+from tests.cluster.matrix.events import (
+    AT_ONCE,
+    GO,
+    MEND,
+    RUNS,
+    SERVICE_CLOSES,
+    pause,
+    restarted,
+    resume,
+    seconds,
+    told,
+)
+from tests.cluster.matrix.jobs import HOLDS, SAY, SAY_AND_TASK, TASK, WAIT, batch, het, salloc, srun
+from tests.cluster.matrix.scenario import Event, Scenario
+
+
+class Request(NamedTuple):
+    """A request that is part of acquire, of a task, or of release."""
+
+    part: str
+    what: str
+    method: str
+    path: str
+
+
+class Trouble(NamedTuple):
+    """How a request may fail, once."""
+
+    what: str
+    fault: Fault
+
+
+REQUESTS = (
+    Request("acquire", "the token", "POST", "/identity/token"),
+    Request("acquire", "whether the QPU is up", "GET", "/backends/*/status"),
+    Request("acquire", "the session's opening", "POST", "/sessions"),
+    Request("task", "its submission", "POST", "/jobs"),
+    Request("task", "its state", "GET", "/jobs/*"),
+    Request("task", "its result", "GET", "/jobs/*/results"),
+    Request("release", "the session's end", "DELETE", "/sessions/*/close"),
+    Request("release", "what is left in it", "GET", "/jobs"),
+)
+
+TROUBLES = (
+    Trouble("401", Fault(status=401)),
+    Trouble("403", Fault(status=403)),
+    Trouble("404", Fault(status=404)),
+    Trouble("429", Fault(status=429)),
+    Trouble("429 with Retry-After", Fault(status=429, retry_after="1")),
+    Trouble("500", Fault(status=500)),
+    Trouble("503", Fault(status=503)),
+    Trouble("slow", Fault(delay=3)),
+    Trouble("lost before it took effect", Fault(drop=Drop.BEFORE)),
+    Trouble("lost after it took effect", Fault(drop=Drop.AFTER)),
+)
+
+FINAL = ("401", "403", "404")
+"""Answers that say that asking again is of no use."""
+
+REFUSED = {
+    **{("the token", trouble): ("FAILED", "qpu_slurm: .*Injected fault", 0) for trouble in FINAL},
+    **{
+        ("whether the QPU is up", trouble): ("FAILED", "qpu_slurm: .*Injected fault", 0)
+        for trouble in FINAL[1:]
+    },
+    **{
+        ("the session's opening", trouble): ("FAILED", "qpu_slurm: .*Injected fault", 0)
+        for trouble in FINAL[1:]
+    },
+    **{("its submission", trouble): ("FAILED", "task_runner: .*Injected fault", 1) for trouble in FINAL[1:]},
+    **{("its state", trouble): ("FAILED", "task_runner: .*Injected fault", 1) for trouble in FINAL[1:]},
+    **{("its result", trouble): ("FAILED", "task_runner: .*Injected fault", 1) for trouble in FINAL[1:]},
+}
+"""The cells that do not end well: the state, what the user is told, how many sessions there were."""
+
+
+def _cell(request: Request, trouble: Trouble) -> Scenario:
+    ends, told, sessions = REFUSED.get((request.what, trouble.what), ("COMPLETED", HOLDS, 1))
+    values = {name: getattr(trouble.fault, name) for name in ("delay", "status", "retry_after", "drop")}
+    return Scenario(
+        way=f"{request.part}, {request.what}: {trouble.what}",
+        submit=batch(SAY_AND_TASK),
+        faults=(Fault(method=request.method, path=request.path, **values),),
+        ends=ends,
+        told=told,
+        sessions=(sessions,),
+    )
+
+
+ONCE = tuple(_cell(request, trouble) for request in REQUESTS for trouble in TROUBLES)
+
+GIVEN_UP = "given up after 2 new starts"
+
+LASTING = (
+    Scenario(
+        way="acquire: 503 for ever",
+        submit=batch(SAY_AND_TASK),
+        faults=(Fault(path="/backends/*/status", status=503, times=None),),
+        ends="FAILED",
+        told=GIVEN_UP,
+        sessions=(0,),
+    ),
+    Scenario(
+        way="acquire: 503 until the job was requeued",
+        submit=batch(SAY_AND_TASK),
+        faults=(Fault(method="POST", path="/sessions", status=503, times=None),),
+        happens=(Event(restarted(1), MEND),),
+        told=HOLDS,
+    ),
+    Scenario(
+        way="acquire of a het job: 503 until it was requeued",
+        submit=het("--qpu={qpu}", "", SAY),
+        faults=(Fault(method="POST", path="/sessions", status=503, times=None),),
+        happens=(Event(restarted(1), MEND),),
+        told=HOLDS,
+    ),
+    Scenario(
+        way="acquire, --no-requeue: 503 for ever",
+        submit=batch(SAY_AND_TASK, "--no-requeue"),
+        faults=(Fault(path="/backends/*/status", status=503, times=None),),
+        ends="FAILED",
+        told="could not be requeued",
+        sessions=(0,),
+    ),
+    Scenario(
+        way="acquire, every answer lost after it took effect",
+        submit=batch(SAY_AND_TASK),
+        faults=(Fault(method="POST", path="/sessions", drop=Drop.AFTER, times=3),),
+        told=HOLDS,
+    ),
+    Scenario(
+        way="acquire, srun: 503 for ever",
+        submit=srun(SAY),
+        faults=(Fault(path="/backends/*/status", status=503, times=None),),
+        ends="CANCELLED",
+        told="qpu_slurm: .*Injected fault",
+        sessions=(0,),
+    ),
+    Scenario(
+        way="acquire, salloc: 403",
+        submit=salloc(SAY),
+        faults=(Fault(method="POST", path="/sessions", status=403),),
+        ends="CANCELLED",
+        told="qpu_slurm: .*Injected fault",
+        sessions=(0,),
+    ),
+    Scenario(
+        way="acquire of the second of two QPUs: 403",
+        submit=batch(SAY_AND_TASK, "--qpu={qpu},{qpu}b"),
+        second="ibm_torino",
+        faults=(Fault(method="POST", path="/sessions", skip=1, status=403, times=None),),
+        ends="FAILED",
+        told="qpu_slurm: .*Injected fault",
+    ),
+    Scenario(
+        way="task: 503 for 10 requests",
+        submit=batch(SAY_AND_TASK),
+        faults=(Fault(method="GET", path="/jobs/*", status=503, times=10),),
+        told=HOLDS,
+    ),
+    Scenario(
+        way="release: 503 for a while",
+        submit=batch(SAY_AND_TASK),
+        faults=(Fault(method="DELETE", status=503, times=30),),
+        happens=(Event(seconds(8), MEND),),
+        told=HOLDS,
+    ),
+    Scenario(
+        way="release: 401, then the key is right again",
+        submit=batch(SAY_AND_TASK),
+        faults=(Fault(method="DELETE", status=401, times=4),),
+        told=HOLDS,
+    ),
+)
+
+OF_ITS_OWN_ACCORD = (
+    Scenario(
+        way="the service closes the session of a job that runs",
+        submit=batch(f"{WAIT}exec {TASK}"),
+        happens=(Event(RUNS, SERVICE_CLOSES), Event(seconds(0.5), GO)),
+        ends="FAILED",
+        told="task_runner: .*(closed|not accept)",
+    ),
+    Scenario(
+        way="the service closes the session of a job that waits for its end",
+        submit=batch(WAIT),
+        happens=(Event(RUNS, SERVICE_CLOSES), Event(seconds(0.5), GO)),
+        told=HOLDS,
+    ),
+    Scenario(
+        way="QPU in maintenance, for a while",
+        submit=batch(SAY_AND_TASK),
+        backend="ibm_lima",
+        happens=(
+            Event(AT_ONCE, pause("ibm_lima", "Back on Monday.")),
+            Event(told("Back on Monday."), resume("ibm_lima")),
+        ),
+        told="Back on Monday",
+    ),
+    Scenario(
+        way="QPU in maintenance, srun",
+        submit=srun(SAY, "--begin=now+1"),
+        backend="ibm_quito",
+        happens=(Event(AT_ONCE, pause("ibm_quito", "Back on Monday.")),),
+        ends="CANCELLED",
+        told="Back on Monday",
+        sessions=(0,),
+    ),
+    Scenario(
+        way="Open plan, which has no dedicated sessions",
+        submit=batch(SAY_AND_TASK),
+        plan="open",
+        ends="FAILED",
+        told="qpu_slurm: .*(?i:open plan|dedicated)",
+        sessions=(0,),
+    ),
+    Scenario(
+        way="Open plan, srun",
+        submit=srun(SAY),
+        plan="open",
+        ends="CANCELLED",
+        told="qpu_slurm: .*(?i:open plan|dedicated)",
+        sessions=(0,),
+    ),
+)
+
+WAYS_THE_SERVICE_FAILS = (*LASTING, *OF_ITS_OWN_ACCORD, *ONCE)
