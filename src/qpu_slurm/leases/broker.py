@@ -202,7 +202,7 @@ class Broker(Endings):
             if session is None:
                 return self._journal.give_up_session(lease_id, "Whoever was opening the session died.")
             ttl = self._ttl_of(lease, qpu)
-            return self._journal.hold(lease_id, session.id, _from_now(ttl), adopted=True)
+            return self._journal.hold(lease_id, session.id, from_now(ttl), adopted=True)
 
     # Acquire; all of it under the locks.
 
