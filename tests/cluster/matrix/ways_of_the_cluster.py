@@ -77,18 +77,25 @@ def struck(
 
 def in_every_part(storm: Storm, *, sessions: tuple[int, ...]) -> tuple[Scenario, ...]:
     """Make scenarios of jobs that it finds in acquire, while they run, while a task runs, and in release."""
-    parts = {
+    acquire = {
         "prolog, before the session is opened": BEFORE_OPENING,
         "prolog, while the session is opened": OPENING,
         "prolog, after the session was opened": OPENED,
+    }
+    later = {
+        "a task runs": Fault(method="GET", path="/jobs/*", delay=8),
         "epilog, before the session is closed": CLOSING,
         "epilog, after the session was closed": CLOSED_ALREADY,
-        "a task runs": Fault(method="GET", path="/jobs/*", delay=3),
     }
     return (
         *(
+            # It waits, so that it has not ended already when the others have come to their moments.
+            struck(storm, FAULTY, Event(AT_ONCE, GO), way=part, faults=(fault,), sessions=sessions)
+            for part, fault in acquire.items()
+        ),
+        *(
             struck(storm, FAULTY, way=part, submit=batch(SAY_AND_TASK), faults=(fault,), sessions=sessions)
-            for part, fault in parts.items()
+            for part, fault in later.items()
         ),
         struck(storm, RUNS, Event(seconds(0.3), GO), way="runs, and ends"),
         struck(
