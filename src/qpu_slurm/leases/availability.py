@@ -174,7 +174,7 @@ class Availability:
     def _hold_back(self, reports: Iterable[QpuReport]) -> None:
         """Take away the licenses of QPUs that are not to be had, and give back those of all others."""
         totals = self._licenses.totals()
-        withheld = self._licenses.withheld()
+        withheld = self._licenses.withheld() if totals else {}
         for report in reports:
             total = totals.get(report.qpu, 0)
             log = _log.bind(qpu=report.qpu, why=report.reason)
