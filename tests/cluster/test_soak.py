@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tests.cluster.matrix.scenario import Submit
 
 SEED = int(os.environ.get("SEED") or 1)
-JOBS = int(os.environ.get("JOBS") or 40)
+JOBS = int(os.environ.get("JOBS") or 30)
 
 QPUS = 6
 AT_ONCE = 14

@@ -20,10 +20,11 @@ from qpu_slurm.devkit.emulator.sessions import Session, SessionState
         (Fault(method="POST"), [("POST", "/jobs")], [("GET", "/jobs")]),
         (Fault(path="/sessions"), [("GET", "/sessions")], [("GET", "/sessions/1"), ("GET", "/jobs")]),
         (Fault(path="/jobs/*/results"), [("GET", "/jobs/d1/results")], [("GET", "/jobs/d1")]),
+        (Fault(account="a*"), [("GET", "/jobs", "ab")], [("GET", "/jobs", "b"), ("GET", "/jobs")]),
     ],
 )
-def test_a_fault_fits_by_method_and_path(
-    fault: Fault, fitting: list[tuple[str, str]], other: list[tuple[str, str]]
+def test_a_fault_fits_by_method_path_and_account(
+    fault: Fault, fitting: list[tuple[str, ...]], other: list[tuple[str, ...]]
 ) -> None:
     assert all(fault.fits(*request) for request in fitting)
     assert not any(fault.fits(*request) for request in other)

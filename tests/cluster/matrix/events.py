@@ -26,19 +26,9 @@ def state(*words: str) -> When:
     return When(text, lambda play: any(job.state in words for job in play.jobs))
 
 
-def states(words: str) -> When:
-    """All of its jobs are in these states, in the order of their submission."""
-    return When(f"when it is {words}", lambda play: " ".join(job.state for job in play.jobs) == words)
-
-
 def told(words: str) -> When:
     """Its user can read these words somewhere."""
     return When("when its user was told", lambda play: any(words in text for text in play.heard.values()))
-
-
-def hook(kind: str) -> When:
-    """One of its hooks is at work."""
-    return When(f"while its {kind} works", lambda play: play.stage.hook(kind, play.jobs) is not None)
 
 
 def hook_since(kind: str, number: float) -> When:
@@ -63,8 +53,8 @@ def restarted(times: int) -> When:
 
 SUBMITTED = When("when it is submitted", lambda play: bool(play.jobs))
 RUNS = When("when it runs", lambda play: "ready" in play.output)
+RUNS_AGAIN = When("when it runs again", lambda play: play.output.count("ready") > 1)
 FAULTY = When("while that request waits", lambda play: bool(play.jobs) and play.faults_left() == 0)
-OPENED = When("when its session was opened", lambda play: bool(play.sessions))
 CLOSED = When("when its session was closed", lambda play: bool(play.sessions) and not play.open_sessions)
 OVER = When("when it is over", lambda play: play.over)
 AT_ONCE = When("at once", lambda _: True)

@@ -10,6 +10,7 @@ from tests.cluster.matrix.events import (
     GO,
     OVER,
     RUNS,
+    RUNS_AGAIN,
     SCANCEL,
     SUBMITTED,
     admin,
@@ -140,7 +141,7 @@ SLURMCTLD = (
         RUNS,
         # Elsewhere: Slurm itself drains a node on which it finds two jobs of one number.
         Event(seconds(1), AGAIN),
-        Event(told("ready\njob"), GO),
+        Event(RUNS_AGAIN, GO),
         way="runs; its number is used again",
         submit=batch(f"echo job $SLURM_JOB_ID\n{WAIT}", "--nodelist=n1"),
         told=OTHER_SESSION,
