@@ -5,9 +5,11 @@
  *
  *     replay_names FILE SEED…
  */
+#include <unistd.h>
+
 #include "fuzz.h"
 
-enum { MUTANTS = 20000, CHANGES = 8, LONGEST = 4096, HUGE_LENGTH = 1 << 20, HUGE_EVERY = 2000 };
+enum { MUTANTS = 5000, CHANGES = 8, LONGEST = 4096, HUGE_LENGTH = 1 << 20, HUGE_EVERY = 1000 };
 
 struct input {
 	uint8_t *data;
@@ -83,23 +85,23 @@ static void change(struct input *input, const struct input *other)
 	}
 }
 
-static void run(const struct input *input, const char *path)
+static void run(const struct input *input, FILE *file)
 {
-	FILE *file = fopen(path, "w");
-
-	MUST(file != NULL && fwrite(input->data, 1, input->size, file) == input->size && fclose(file) == 0);
+	rewind(file);
+	MUST(ftruncate(fileno(file), 0) == 0);
+	MUST(fwrite(input->data, 1, input->size, file) == input->size && fflush(file) == 0);
 	LLVMFuzzerTestOneInput(input->data, input->size);
 }
 
 /* As much as a user can write into a script, all of one kind. */
-static void run_huge(const struct input *seed, const char *path)
+static void run_huge(const struct input *seed, FILE *file)
 {
 	struct input huge = {.data = malloc(HUGE_LENGTH), .size = HUGE_LENGTH};
 
 	MUST(huge.data != NULL);
 	for (size_t i = 0; i < huge.size; i++)
 		huge.data[i] = seed->size == 0 ? 'x' : seed->data[i % seed->size];
-	run(&huge, path);
+	run(&huge, file);
 	free(huge.data);
 }
 
@@ -108,11 +110,12 @@ int main(int argc, char *argv[])
 	size_t count = (size_t)(argc > 2 ? argc - 2 : 0);
 	struct input *seeds = calloc(count + 1, sizeof(*seeds));
 	struct input input = {.data = malloc(LONGEST)};
+	FILE *file = count > 0 ? fopen(argv[1], "w") : NULL;
 
-	MUST(seeds != NULL && input.data != NULL && count > 0);
+	MUST(seeds != NULL && input.data != NULL && file != NULL);
 	for (size_t i = 0; i < count; i++) {
 		seeds[i] = read_input(argv[i + 2]);
-		run(&seeds[i], argv[1]);
+		run(&seeds[i], file);
 	}
 	for (int i = 0; i < MUTANTS; i++) {
 		const struct input *seed = &seeds[below(count)];
@@ -121,10 +124,11 @@ int main(int argc, char *argv[])
 		input.size = seed->size;
 		for (size_t changes = below(CHANGES) + 1; changes > 0; changes--)
 			change(&input, &seeds[below(count)]);
-		run(&input, argv[1]);
+		run(&input, file);
 		if (i % HUGE_EVERY == 0)
-			run_huge(&input, argv[1]);
+			run_huge(&input, file);
 	}
+	fclose(file);
 	remove(argv[1]);
 	for (size_t i = 0; i < count; i++)
 		free(seeds[i].data);

@@ -322,44 +322,6 @@ def _run_reap(arguments: argparse.Namespace) -> int:
     return 0 if report.complete else 1
 
 
-def _configure_qpus(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Show for each QPU whether it is available (asked of the service where that needs no user's key), "
-        "how many jobs have it, may have it, and wait for it. As root or SlurmUser, where the journal is."
-    )
-    parser.add_argument("--json", action="store_true", help="print a JSON list")
-
-
-def _run_qpus(arguments: argparse.Namespace) -> int:
-    from qpu_slurm import logs, qpus
-
-    logs.configure("error")
-    return qpus.show(_config(arguments), as_json=arguments.json)
-
-
-def _configure_drain(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Close a QPU to new jobs, at once: they wait in the queue, and jobs that have it keep it. As root or "
-        "SlurmUser, where the journal is."
-    )
-    _configure_resume(parser)
-    parser.add_argument("--reason", required=True, metavar="TEXT", help="why; users see it")
-
-
-def _configure_resume(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="the QPU")
-
-
-def _run_drain_or_resume(arguments: argparse.Namespace) -> int:
-    from qpu_slurm import qpus
-
-    config = _config(arguments)
-    _log_as_told(config)
-    if arguments.command == "drain":
-        return qpus.drain(config, arguments.name, arguments.reason)
-    return qpus.resume(config, arguments.name)
-
-
 def _configure_gateway(parser: argparse.ArgumentParser) -> None:
     from qpu_slurm.gateway import command
 
@@ -453,9 +415,9 @@ COMMANDS = {
     "leases": Command("Show who holds which QPU", _configure_leases, _run_leases),
     "release": Command("End what a job holds, by hand", _configure_release, _run_release),
     "reap": Command("End what jobs left that are over", _configure_reap, _run_reap),
-    "qpus": Command("Show which QPUs are available, and who waits", _configure_qpus, _run_qpus),
-    "drain": Command("Close a QPU to new jobs", _configure_drain, _run_drain_or_resume),
-    "resume": Command("Open a QPU that was closed", _configure_resume, _run_drain_or_resume),
+    "qpus": _of("qpus", "Show which QPUs are available, and who waits"),
+    "drain": _of("qpus", "Close a QPU to new jobs"),
+    "resume": _of("qpus", "Open a QPU that was closed"),
     "report": _of("report", "Sum up what the QPUs were used for"),
     "timeline": _of("timeline", "Draw when jobs ran and when they locked a QPU"),
     "gateway": Command("Serve QPUs to jobs that hold no credential", _configure_gateway, _run_gateway),

@@ -67,10 +67,10 @@ class TaskFailed(QpuSlurmError):
 
     Args:
         message: What happened, in the service's words.
-        task_id: The service's id of it.
+        task_id: The service's id of it; empty where it is not known.
     """
 
-    def __init__(self, message: str, *, task_id: str) -> None:
+    def __init__(self, message: str, *, task_id: str = "") -> None:
         super().__init__(message)
         self.task_id = task_id
 

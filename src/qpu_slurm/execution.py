@@ -12,7 +12,7 @@ import asyncio
 import os
 import tempfile
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
@@ -326,7 +326,8 @@ class Work:
 
     def end(self, error: BaseException | None = None) -> None:
         """Give back what it holds, and tell those who wait."""
-        self._stack.close()
+        with suppress(OSError):  # a draft that cannot be removed is no reason to keep anybody waiting
+            self._stack.close()
         self.task_input = None
         if error is not None and not self.submitted.done():
             self.submitted.set_exception(error)

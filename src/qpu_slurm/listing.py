@@ -36,6 +36,13 @@ _COLOURS = {
 _QPU_COLOURS = {QpuState.AVAILABLE: "green", QpuState.CLOSED: "yellow", QpuState.AWAY: "red"}
 
 
+_DONE = {
+    **{state: str(state) for state in LeaseState},
+    LeaseState.BOUND: "without a session, until the next task",
+    LeaseState.HELD: "the session was found",
+}
+
+
 def as_json(leases: Sequence[Lease]) -> str:
     """Write leases as a JSON list, times in UTC."""
     return msgspec.json.format(msgspec.json.encode(leases), indent=2).decode()
@@ -96,12 +103,16 @@ def report_as_text(report: Report) -> str:
     """Say what the reaper found, a line for each lease that was to be ended."""
     lines = [
         f"job {reaped.lease.job_id} ({user_name(reaped.lease.user_id)}), {reaped.lease.qpu}: "
-        + (f"not released yet: {reaped.trouble}" if reaped.trouble else reaped.lease.state)
+        + (f"not released yet: {reaped.trouble}" if reaped.trouble else _DONE[reaped.lease.state])
         + f" ({reaped.why.rstrip('.')})"
         for reaped in report.reaped
     ]
-    kept = report.leases - len(report.reaped) - report.left
-    lines.append(f"{report.leases} leases: {len(report.reaped)} to be ended, {kept} left to their jobs.")
+    going_on = sum(not (reaped.lease.state.final or reaped.trouble) for reaped in report.reaped)
+    ended = len(report.reaped) - going_on
+    kept = report.leases - ended - report.left
+    lines.append(f"{report.leases} leases: {ended} to be ended, {kept} left to their jobs.")
+    if report.forgotten:
+        lines.append(f"{report.forgotten} that were over long ago are deleted.")
     if report.left:
         lines.append(f"There was no time for {report.left} more: reap again.")
     if report.trouble:

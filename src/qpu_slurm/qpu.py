@@ -103,10 +103,8 @@ class Qpu:
             IBMInputValueError: The QPU has no fractional gates.
         """
         if use_fractional_gates not in self._backends:
-            from qpu_slurm.runtime import JobBackend  # noqa: PLC0415 - likewise
-
-            self._backends[use_fractional_gates] = JobBackend(
-                self.binding, self.service, self._cache, use_fractional_gates=use_fractional_gates
+            self._backends[use_fractional_gates] = self._make_backend(
+                use_fractional_gates=use_fractional_gates
             )
         return self._backends[use_fractional_gates]
 
@@ -135,6 +133,15 @@ class Qpu:
         from qpu_slurm.worker import Worker  # noqa: PLC0415 - what speaks HTTP, when it is needed
 
         return Worker(self.binding, self._environ)
+
+    def _make_backend(self, *, use_fractional_gates: bool | None) -> IBMBackend:
+        try:
+            from qpu_slurm.backend import JobBackend  # noqa: PLC0415 - likewise
+        except (
+            ImportError
+        ):  # a release of qiskit-ibm-runtime that is made otherwise: more requests, no other harm
+            return self.service.backend(self.backend_name, use_fractional_gates=use_fractional_gates)
+        return JobBackend(self.binding, self.service, self._cache, use_fractional_gates=use_fractional_gates)
 
     @cached_property
     def _cache(self) -> JobCache:

@@ -162,7 +162,7 @@ class Worker:
             return
         try:
             work.execution.cancel()
-        except ServiceError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other tasks go on
             _log.warning("Task %s could not be cancelled: %s", work.execution.task_id, error)
         self._settle(work)
 

@@ -22,7 +22,8 @@ def test_a_job_of_python_programs(lab: Lab) -> None:
     state, output = lab.wait(job, timeout=120), lab.cluster.output(job)
 
     assert state == "COMPLETED", output
-    assert output.splitlines() == [
+    # What srun says while a node is busy with the last step's end is no program's.
+    assert [line for line in output.splitlines() if not line.startswith("srun: ")] == [
         "sampler {'101': 100}",
         "submit {'101': 10}",
         "submit {'101': 20}",

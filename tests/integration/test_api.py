@@ -192,6 +192,19 @@ def test_a_backend_that_is_refreshed_is_so_for_the_whole_job(in_job: Step) -> No
     assert Qpu.of_job().backend().properties().last_update_date == later
 
 
+def test_a_release_of_qiskits_client_that_is_made_otherwise(
+    in_job: Step, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "qpu_slurm.backend", raising=False)
+    monkeypatch.setitem(sys.modules, "qiskit_ibm_runtime.utils.backend_decoder", None)
+
+    backend = Qpu.of_job().backend()
+
+    assert type(backend) is IBMBackend
+    assert backend.target.num_qubits == 156
+    assert in_job.tasks() == []
+
+
 def test_the_service_connects_when_something_is_asked_of_it(in_job: Step) -> None:
     before = len(in_job.emulator.requests())
     service = Qpu.of_job().service

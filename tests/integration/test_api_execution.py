@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -265,6 +266,20 @@ def test_a_failed_execution_leaves_an_output_as_it_was(in_slow_job: Step) -> Non
 
     assert in_slow_job.output.read_text(encoding="utf-8") == "before"
     assert in_slow_job.files() == {"input.json", "output.json"}
+
+
+def test_an_output_whose_place_is_gone_keeps_nobody_waiting(in_slow_job: Step) -> None:
+    place = in_slow_job.directory / "results"
+    place.mkdir()
+    task = submit("input.json", output="results/output.json", timeout=3)
+    in_slow_job.wait_until_it_runs()
+    shutil.rmtree(place)
+    place.touch()
+
+    with pytest.raises(TimedOut):
+        task.result()
+    with pytest.raises(TimedOut):
+        execute("input.json", timeout=0.1)
 
 
 def test_a_refused_submission_is_the_errors_of_all_who_wait(in_job: Step) -> None:

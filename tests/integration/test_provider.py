@@ -17,6 +17,7 @@ from qpu_slurm.errors import ConfigError, NotFound, Refused
 from qpu_slurm.providers import connect
 from qpu_slurm.providers.base import Access, SessionState, Task, TaskStatus
 from qpu_slurm.secret import Secret
+from qpu_slurm.tasks.calibration import calibrated_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -199,6 +200,19 @@ def test_a_qpu_in_maintenance_is_not_online(emulator: Emulator, provider: Provid
     status = provider.status()
     assert not status.online
     assert status.reason == "Back on Monday."
+
+
+def test_a_qpus_calibration_is_the_services(emulator: Emulator, provider: Provider) -> None:
+    snapshot = provider.properties()
+    later = calibrated_at(snapshot)
+    assert later is not None
+    later += timedelta(days=1)
+
+    emulator.calibrate("ibm_fez", later)
+    assert calibrated_at(provider.properties()) == later
+
+    emulator.reset()
+    assert provider.properties() == snapshot
 
 
 def test_unclaimed_sessions(emulator: Emulator, provider: Provider, bell: str) -> None:

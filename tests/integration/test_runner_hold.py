@@ -312,6 +312,23 @@ def test_a_directory_that_others_may_write_to_is_not_used(later: Step, temporary
     assert note.read_text() == "somebody-elses"
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"SLURM_JOB_END_TIME": "²"},
+        {"SLURM_JOB_END_TIME": "-1"},
+        {"SLURM_JOB_START_TIME": "\udcff"},
+        {"TMPDIR": "/no/such\udcff"},
+        {"TMPDIR": "/proc"},
+    ],
+)
+def test_variables_that_make_no_sense_keep_no_task_from_its_session(later: Step, odd: dict[str, str]) -> None:
+    done = later.run("--final", "ibm_fez", later.input, later.output, environ=later.environ | odd)
+
+    assert done.returncode == 0, done.stderr
+    assert where(later) == [sessions(later)[0].id]
+
+
 @pytest.mark.parametrize("changed", ["SLURM_RESTART_COUNT", "SLURM_JOB_START_TIME", "SLURM_CLUSTER_NAME"])
 def test_another_run_of_the_job_has_a_note_of_its_own(later: Step, temporary: Path, changed: str) -> None:
     later.run("ibm_fez", later.input, later.output)

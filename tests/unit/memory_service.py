@@ -106,6 +106,18 @@ class OneQpu:
     def cancel_session(self, session_id: str) -> None:
         self.call("cancel", lambda: self.service.close(session_id))
 
+    def closed_sessions(self, since: datetime) -> frozenset[str]:
+        return self.call(
+            "closed",
+            lambda: frozenset(
+                session.id
+                for session in self.service.sessions.values()
+                if session.created_at is not None
+                and session.created_at >= since
+                and not session.accepting_tasks
+            ),
+        )
+
     def sessions_of_tasks(self, tag: str, *, since: datetime | None = None) -> Iterator[str]:
         found = [session_id for session_id, other in self.service.tags.items() if other == tag]
         assert since is not None

@@ -58,6 +58,16 @@ def later(*qpus: str, seconds: int = 1800, job_id: int = 7) -> LeaseRequest:
     return msgspec.structs.replace(request(*qpus, seconds=seconds, job_id=job_id), hold=Hold.TASK)
 
 
+@pytest.mark.parametrize("binding_first", [True, False])
+def test_a_component_that_is_only_bound_is_in_no_others_way(broker: Broker, *, binding_first: bool) -> None:
+    """Hooks of a heterogeneous job's components run in any order."""
+    transpile = msgspec.structs.replace(request(), bind=("ibm_fez",))
+    both = [transpile, later("ibm_fez")] if binding_first else [later("ibm_fez"), transpile]
+    leases = [broker.acquire(asked)[0] for asked in both]
+    assert leases[-1].hold is Hold.TASK
+    assert broker.open_session(leases[-1].id).state is LeaseState.HELD
+
+
 def raises(error: QpuSlurmError) -> Callable[[], object]:
     def fail() -> object:
         raise error
@@ -333,8 +343,10 @@ def test_a_lease_whose_opener_died_is_not_taken_from_its_job(
         config, outage=msgspec.structs.replace(config.outage, acquire_timeout=-1000)
     )
     reaper = Reaper(hasty, broker, journal, cast("Query", _Running()))
-    assert reaper.run().reaped == ()
-    assert journal.lease(lease.id).state is LeaseState.ACQUIRING
+    (reaped,) = reaper.run().reaped
+    # That nothing came of the opening is settled; the lease stays the job's.
+    assert reaped.lease.state is journal.lease(lease.id).state is LeaseState.BOUND
+    assert broker.open_session(lease.id).state is LeaseState.HELD
 
 
 # Without the gateway, steps open sessions by themselves.

@@ -41,6 +41,17 @@ Duration = Annotated[
 ]
 """Whole seconds; a file may write "1h30m"."""
 
+Period = Annotated[
+    int,
+    msgspec.Meta(
+        ge=_DAY,
+        le=36_600 * _DAY,
+        description='a duration such as "400d", or seconds as an integer, from 1d to 36600d',
+        extra={"duration": True},
+    ),
+]
+"""Whole seconds; days and years of them."""
+
 SessionTtl = Annotated[
     int,
     msgspec.Meta(
@@ -277,6 +288,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Attributes:
         path: The file that it was read from.
         journal: The record of all leases; on a local disk of the controller.
+        keep: Seconds after which a lease that is over is deleted from the journal; None keeps it for good.
         log: The log file; None logs to stderr.
         log_level: The least severe event that is logged.
         acquire_on: What acquires a session: the option `--qpu`, or only a gres (`--qpu` alone then binds).
@@ -289,6 +301,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     path: Path
     journal: AbsolutePath = Path("/var/lib/qpu_slurm/journal.sqlite")
+    keep: Period | None = None
     log: AbsolutePath | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     acquire_on: Literal["qpu", "gres"] = "qpu"

@@ -191,6 +191,7 @@ class GatewayBroker:
             raise Unavailable(f"The gateway {url} cannot be trusted: {_reason(error)}.") from None
         except (OSError, http.client.HTTPException) as error:
             raise _Away(f"The gateway {url} does not answer: {_reason(error)}.") from None
+        _log.debug("The gateway answered %s %s with %d.", method, path, answer.status)
         if answer.status != _OK:
             messages.raise_error(answer.status, answer.body)
         try:

@@ -110,18 +110,18 @@ class Accountant:
         return found
 
     def _ask(self, session: SessionUse) -> Used | None:
-        lease = self._journal.lease(session.lease_id)
+        lease, user_key = self._journal.lease(session.lease_id), self._journal.api_key(session.lease_id)
         try:
-            qpu, user_key = self._config.qpu(lease.qpu), self._journal.api_key(lease.id)
+            qpu = self._config.qpu(lease.qpu)
             if qpu.credentials == "user" and user_key is None:
-                raise UserMistake(_FORGOTTEN)  # noqa: TRY301 - the same as what the configuration raises
+                self._give_up(session, _FORGOTTEN)
+                return None
             access = qpu.access(user_key)
             provider = self._connect(access, deadline=time.monotonic() + _TIMEOUT)
             return account(self._journal, lease, session.session_id, provider)
-        except (UserMistake, NotFound) as error:
-            # For good: the configuration has no such QPU any more, or the service no such session.
+        except NotFound as error:
             self._give_up(session, str(error))
-        except (ServiceError, ConfigError, NotYet) as error:
+        except (ServiceError, ConfigError, UserMistake, NotYet) as error:
             age = (datetime.now(UTC) - (session.ended_at or session.opened_at)).total_seconds()
             if age > self._longest:
                 self._give_up(session, str(error))

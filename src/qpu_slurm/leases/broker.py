@@ -177,6 +177,33 @@ class Broker(Endings):
             return lease
         return self._try_to_end(lease, time.monotonic() + self._release_timeout)
 
+    def provider(self, lease: Lease, *, deadline: float) -> Provider:
+        """Return the way to the service that a lease's sessions are on.
+
+        Raises:
+            UserMistake: There is no such QPU any more, or its user's key is gone.
+            ConfigError: The admin's key cannot be read.
+        """
+        access = self._config.qpu(lease.qpu).access(self._journal.api_key(lease.id))
+        return self._connect(access, deadline=deadline)
+
+    def settle(self, lease_id: int, *, deadline: float) -> Lease:
+        """Find what became of a session that somebody who died was opening for a job that has its lease.
+
+        Returns:
+            The lease: HELD, if there is one; BOUND otherwise; or as it is, if nothing is being opened.
+        """
+        qpu = self._config.qpu(self._journal.lease(lease_id).qpu)
+        with self._locked([qpu], deadline):
+            lease = self._journal.lease(lease_id)
+            if lease.state is not LeaseState.ACQUIRING:
+                return lease
+            session = self._lost_session(lease, self.provider(lease, deadline=deadline))
+            if session is None:
+                return self._journal.give_up_session(lease_id, "Whoever was opening the session died.")
+            ttl = self._ttl_of(lease, qpu)
+            return self._journal.hold(lease_id, session.id, from_now(ttl), adopted=True)
+
     # Acquire; all of it under the locks.
 
     def _grant(self, targets: list[_Target], request: LeaseRequest) -> tuple[Lease, ...]:

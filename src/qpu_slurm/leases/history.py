@@ -308,3 +308,27 @@ class History:
         query = "SELECT * FROM steps WHERE job_id = ? AND run = ? ORDER BY started_at"
         with self._database.reading() as db:
             return [msgspec.convert(dict(row), Step) for row in db.execute(query, (job_id, run))]
+
+    def forget(self, before: datetime, *, limit: int) -> int:
+        """Delete leases that were over by some time, with all that happened in them.
+
+        Args:
+            before: The time.
+            limit: How many at most: the journal is locked as long as that takes.
+
+        Returns:
+            How many were deleted.
+        """
+        with self._database.transaction() as db:
+            forgotten = db.execute(
+                "DELETE FROM leases WHERE id IN"
+                " (SELECT id FROM leases WHERE ended_at < ? ORDER BY ended_at LIMIT ?)",
+                (rows.text(before), limit),
+            ).rowcount
+            if forgotten:
+                db.execute(
+                    "DELETE FROM steps WHERE started_at < ? AND NOT EXISTS (SELECT 1 FROM leases"
+                    " WHERE leases.job_id = steps.job_id AND leases.run = steps.run)",
+                    (rows.text(before),),
+                )
+        return forgotten

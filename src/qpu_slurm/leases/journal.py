@@ -148,8 +148,12 @@ class Journal:
             The lease: BOUND, or the one with a session that the job has or is about to get.
         """
         with self._database.transaction() as db:
-            query = "SELECT id FROM open_leases WHERE job_id = ? AND qpu = ? AND state <> 'releasing'"
+            query = "SELECT id, hold FROM open_leases WHERE job_id = ? AND qpu = ? AND state <> 'releasing'"
             row = db.execute(query, (job_id, qpu)).fetchone()
+            if row is not None and row["hold"] == Hold.NONE and hold is not Hold.NONE:
+                # Another component of the job was faster, which only wants to know what the QPU is like.
+                rows.begin_end(db, row["id"], "The job gets a session.")
+                row = None
             if row is None:
                 lease_id = rows.insert(
                     db,

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import random
 import time
-from datetime import UTC, datetime
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,8 +23,11 @@ import structlog
 
 from qpu_slurm.errors import SlurmError
 from qpu_slurm.leases.model import Lease, LeaseState
+from qpu_slurm.leases.sessions import CLOSED, Sessions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from qpu_slurm.config import Config
     from qpu_slurm.leases.broker import Broker
     from qpu_slurm.leases.journal import Journal
@@ -46,19 +50,26 @@ _COMPLETING = "COMPLETING"
 _BUDGET = 60.0
 """Seconds after which a look begins no further release: the next look does."""
 
+_AT_ONCE = 8
+"""How many leases are ended at once."""
+
 _GIVE_BACK = 60.0
 """Seconds that an acquire may need beyond its time-out, to give back what it had got."""
+
+_FORGOTTEN = 500
+"""How many leases one look deletes at most."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Reaped(msgspec.Struct, frozen=True, kw_only=True):
-    """A lease that was to be ended.
+    """A lease that something was done with.
 
     Attributes:
-        lease: As it is now: RELEASED; or RELEASING, if it could not be ended yet.
-        why: Why it was to be ended.
-        trouble: Why it could not be.
+        lease: As it is now: RELEASED, or RELEASING if it could not be ended yet; of a job that goes on, BOUND
+            if it lost its session, HELD if one was found.
+        why: Why.
+        trouble: Why it could not be ended.
     """
 
     lease: Lease
@@ -71,14 +82,16 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         leases: How many leases were not over.
-        reaped: Those of them that were to be ended.
+        reaped: Those of them that something was done with.
         left: How many there was no time for.
+        forgotten: How many leases that were over long ago were deleted from the journal.
         trouble: What kept the look from being complete.
     """
 
     leases: int
     reaped: tuple[Reaped, ...] = ()
     left: int = 0
+    forgotten: int = 0
     trouble: str = ""
 
     @property
@@ -88,7 +101,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reaper:
-    """Compares the journal with Slurm.
+    """Compares the journal with Slurm, and with the service.
 
     Args:
         config: What the admin wrote.
@@ -104,6 +117,8 @@ class Reaper:
         self._broker = broker
         self._journal = journal
         self._query = query
+        self._sessions = Sessions(config, broker, journal)
+        self._keep = config.keep
         self._longest_acquire = config.outage.acquire_timeout + _GIVE_BACK
         self.jobs: tuple[JobRecord, ...] | None = None
         # What the last look left to an epilog.
@@ -126,16 +141,50 @@ class Reaper:
         # In another order each time, so that one whose service does not answer is in nobody's way for ever.
         random.shuffle(ids)
         until = time.monotonic() + _BUDGET
+
+        def end(lease_id: int) -> Lease | None:
+            if time.monotonic() >= until:
+                return None
+            return self._broker.end(lease_id, why[lease_id], unless_after=mark)
+
         reaped = []
-        while ids and time.monotonic() < until:
-            lease = self._broker.end(ids[-1], why[ids[-1]], unless_after=mark)
-            reason = why[ids.pop()]
-            if lease.state.final or lease.state is LeaseState.RELEASING:
-                reaped.append(Reaped(lease=lease, why=reason, trouble=self._trouble(lease)))
-                _log.info("reaped", job_id=lease.job_id, qpu=lease.qpu, state=lease.state, why=reason)
+        left = 0
+        # Most of it is waiting for the service.
+        with ThreadPoolExecutor(_AT_ONCE, "reaper") as pool:
+            for lease_id, lease in zip(ids, pool.map(end, ids), strict=True):
+                if lease is None:
+                    left += 1
+                elif lease.state.final or lease.state is LeaseState.RELEASING:
+                    reason = why[lease_id]
+                    reaped.append(Reaped(lease=lease, why=reason, trouble=self._trouble(lease)))
+                    _log.info("reaped", job_id=lease.job_id, qpu=lease.qpu, state=lease.state, why=reason)
         if trouble:
             _log.warning("reaped without Slurm", why=trouble)
-        return Report(leases=len(leases), reaped=tuple(reaped), left=len(ids), trouble=trouble)
+        elif time.monotonic() < until:
+            reaped += self._compared([lease for lease in leases if lease.id not in why])
+        return Report(
+            leases=len(leases),
+            reaped=tuple(reaped),
+            left=left,
+            forgotten=self._forget(),
+            trouble=trouble,
+        )
+
+    def _compared(self, leases: list[Lease]) -> Iterator[Reaped]:
+        """Compare leases of jobs that run with the service."""
+        for lease in self._sessions.part(leases):
+            yield Reaped(lease=lease, why=CLOSED)
+            _log.info("session gone", job_id=lease.job_id, qpu=lease.qpu)
+        for lease in self._sessions.settle(leases, longest=self._longest_acquire):
+            yield Reaped(lease=lease, why="Whoever was opening the session died.")
+            _log.info("opening settled", job_id=lease.job_id, qpu=lease.qpu, state=lease.state)
+
+    def _forget(self) -> int:
+        """Delete leases that were over long ago; a few at each look, so that nobody waits for the journal."""
+        if self._keep is None:
+            return 0
+        before = datetime.now(UTC) - timedelta(seconds=self._keep)
+        return self._journal.history.forget(before, limit=_FORGOTTEN)
 
     def _jobs(self) -> tuple[dict[int, JobRecord] | None, str]:
         """Ask what Slurm runs; None if it does not say."""

@@ -34,12 +34,11 @@ def opened_by_steps(lease: Lease, provider: Provider, journal: Journal) -> list[
         ServiceError: It cannot be told.
     """
     since = lease.created_at
+    found = list(provider.sessions_of_tasks(f"{JOB_TAG}{lease.job_id}", since=since))
+    if not found and lease.hold is not Hold.TASK:
+        return []
     known = journal.known_sessions(since)
-    found = [
-        session_id
-        for session_id in provider.sessions_of_tasks(f"{JOB_TAG}{lease.job_id}", since=since)
-        if session_id not in known
-    ]
+    found = [session_id for session_id in found if session_id not in known]
     # A step that holds a session gets another one only if that takes no more tasks: then a task is in it.
     if lease.hold is Hold.TASK or found:
         unclaimed = provider.unclaimed_sessions(since, known={*known, *found})

@@ -207,6 +207,9 @@ class Provider(Protocol):
         task and are not `known`.
         """
 
+    def closed_sessions(self, since: datetime) -> frozenset[str]:
+        """List the account's sessions on this QPU that came after a time and take no more tasks."""
+
     def sessions_of_tasks(self, tag: str, *, since: datetime | None = None) -> Iterator[str]:
         """List the sessions on this QPU of the tasks that have a tag, each once, the newest task's first.
 

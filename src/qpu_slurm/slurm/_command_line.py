@@ -118,7 +118,7 @@ def _job(record: bytes, fields: Mapping[str, int]) -> JobRecord:
         gres=parse_gres(values.get("tres-per-node", "")),
         licenses=parse_licenses(given["Licenses"]),
         time_left=parse_time_left(values["TimeLeft"], values["TimeLimit"]),
-        submitted_at=datetime.fromtimestamp(_number(values["SubmitTime"]), UTC),
+        submitted_at=_time(values["SubmitTime"]),
         account=given["Account"],
         reason=values["Reason"],
         admin_comment=given["admin_comment"],
@@ -129,6 +129,13 @@ def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise SlurmError(f"squeue printed {text!r} where a number belongs.")
     return int(text)
+
+
+def _time(text: str) -> datetime:
+    try:
+        return datetime.fromtimestamp(_number(text), UTC)
+    except (ValueError, OverflowError, OSError):
+        raise SlurmError(f"squeue printed {text!r} where a time belongs.") from None
 
 
 def parse_time_left(text: str, limit: str) -> int | None:

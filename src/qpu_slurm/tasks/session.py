@@ -184,7 +184,7 @@ class JobSession:
     def _max_ttl(self) -> int:
         """Return the seconds that a new session may live: no longer than the job can, as far as is known."""
         longest = self._qpu.max_ttl
-        left = int(self._ends_at) - int(time.time()) if self._ends_at.isdigit() else longest
+        left = int(self._ends_at) - int(time.time()) if self._ends_at.isdecimal() else longest
         # A job that runs beyond its end was given more time since.
         return min(left, longest) if left > 0 else longest
 
@@ -194,7 +194,7 @@ def _name(qpu: JobQpu, environ: Mapping[str, str]) -> str:
     run = [environ.get(name, "") for name in _RUN]
     # The gateway's key is another for each lease; what the job began with is another for each run.
     own = [qpu.name, qpu.endpoint, qpu.instance, qpu.api_key.reveal(), qpu.session_id or ""]
-    return hashlib.sha256("\0".join(run + own).encode()).hexdigest()[:32]
+    return hashlib.sha256("\0".join(run + own).encode(errors="replace")).hexdigest()[:32]
 
 
 class _Note:

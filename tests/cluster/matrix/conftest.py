@@ -15,25 +15,58 @@ from tests.cluster.matrix.scenario import Scenario
 from tests.cluster.matrix.stage import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tests.cluster.matrix.director import Verdict
+    from tests.cluster.matrix.scenario import Keys
 
 
 @pytest.fixture(scope="session")
-def verdict_of(request: pytest.FixtureRequest, asserted: Asserted) -> Callable[[Scenario], Verdict]:
+def verdict_of(
+    request: pytest.FixtureRequest,
+    selected: Sequence[Scenario],
+    asserted: Asserted,
+    broken: dict[Keys, Exception],
+) -> Callable[[Scenario], Verdict]:
     """Return how a scenario ended; `request.param` says on which stage."""
-    selected = [one for item in request.session.items for one in _scenario(item)]
-    with Stage(request.param, [one for one in selected if one.keys == request.param]) as stage:
+    if request.param in broken:
+        raise broken[request.param]
+    try:
+        verdicts, qpus = _play(request.param, selected, asserted)
+    except Exception as error:
+        broken[request.param] = error
+        raise
+    return lambda scenario: verdicts[qpus[scenario]]
+
+
+def _play(
+    keys: Keys, selected: Sequence[Scenario], asserted: Asserted
+) -> tuple[Mapping[str, Verdict], Mapping[Scenario, str]]:
+    with Stage(keys, [one for one in selected if one.keys == keys]) as stage:
         asserted.slurm = ".".join(map(str, stage.lab.cluster.version))
-        verdicts = perform(stage, list(stage.qpus))
-    return lambda scenario: verdicts[stage.qpus[scenario]]
+        return perform(stage, list(stage.qpus)), stage.qpus
 
 
 @pytest.fixture(scope="session")
-def asserted() -> Iterator[Asserted]:
-    """Write down what was asserted, once all is over."""
+def broken() -> dict[Keys, Exception]:
+    """Return why a stage cannot be played on: nothing is gained by building it again for each scenario."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def selected(request: pytest.FixtureRequest) -> Sequence[Scenario]:
+    """Return the scenarios that are to be judged."""
+    return [one for item in request.session.items for one in _scenario(item)]
+
+
+@pytest.fixture(scope="session")
+def asserted(selected: Sequence[Scenario]) -> Iterator[Asserted]:
+    """Write down what was asserted, once all is over; of what was not selected, what was asserted before."""
     asserted = Asserted(slurm="", when=datetime.now(UTC), cells={})
+    if ASSERTED.exists():
+        asserted.cells |= msgspec.json.decode(ASSERTED.read_bytes(), type=Asserted).cells
+    for scenario in selected:
+        asserted.cells.pop(scenario.name, None)
     yield asserted
     ASSERTED.parent.mkdir(exist_ok=True)
     ASSERTED.write_bytes(msgspec.json.format(msgspec.json.encode(asserted)))

@@ -9,13 +9,15 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 import msgspec
+import requests
 
+from qpu_slurm.errors import SlurmError
 from tests.cluster.matrix.play import Play
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.cluster.matrix.scenario import Scenario, Storm
+    from tests.cluster.matrix.scenario import Scenario, Storm, What
     from tests.cluster.matrix.stage import Stage
 
 AT_ONCE = 24
@@ -64,8 +66,8 @@ def perform(stage: Stage, scenarios: Sequence[Scenario]) -> dict[str, Verdict]:
 
 def _play(stage: Stage, plays: Sequence[Play], storm: Storm | None) -> Sequence[Play]:
     waiting, playing = list(plays), list[Play]()
-    for what in storm.first if storm is not None else ():
-        what.do(waiting[0])
+    if storm is not None:
+        _strike(storm.first, plays)
     while waiting or playing:
         began = time.monotonic()
         while waiting and len(playing) < AT_ONCE:
@@ -77,13 +79,22 @@ def _play(stage: Stage, plays: Sequence[Play], storm: Storm | None) -> Sequence[
             stage.read_journal()
         playing = [play for play in playing if not play.step(view)]
         if storm is not None and playing and not waiting and all(play.at_its_moment for play in playing):
-            for what in storm.does:
-                what.do(playing[0])
+            _strike(storm.does, plays)
             for play in playing:
                 play.break_storm()
             storm = None
         time.sleep(max(0.0, _LOOK - (time.monotonic() - began)))
     return plays
+
+
+def _strike(whats: Sequence[What], plays: Sequence[Play]) -> None:
+    """Do something to the whole stage; what cannot be done is told of each play, and others go on."""
+    try:
+        for what in whats:
+            what.do(plays[0])
+    except (AssertionError, OSError, SlurmError, requests.RequestException) as error:
+        for play in plays:
+            play.problem = f"{type(error).__name__}: {error}"
 
 
 def _judge(stage: Stage, plays: Sequence[Play]) -> dict[str, Verdict]:

@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
-from tests.cluster.matrix.ways_of_the_cluster import WAYS_OF_THE_CLUSTER
+from tests.cluster.matrix import ways_of_the_cluster as cluster
 from tests.cluster.matrix.ways_the_service_fails import WAYS_THE_SERVICE_FAILS
 from tests.cluster.matrix.ways_to_end import WAYS_TO_END
 from tests.cluster.matrix.ways_to_live import WAYS_TO_LIVE
 
 GROUPS = {
     "Every way a job can live": WAYS_TO_LIVE,
-    "Every way it can end": WAYS_TO_END,
-    "Every way the cluster can fail": WAYS_OF_THE_CLUSTER,
-    "Every way the service can fail": WAYS_THE_SERVICE_FAILS,
+    "Every way it can end": (
+        *WAYS_TO_END,
+        *cluster.GATEWAY,
+        *cluster.JOURNAL,
+        *cluster.SLURMCTLD,
+        *cluster.CLOCKS,
+        *cluster.JOURNAL_OF_THE_HOOKS,
+    ),
+    "Every way the service can fail": (*WAYS_THE_SERVICE_FAILS, *cluster.REFUSED, *cluster.EXPIRED),
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every way a job can end when something happens to the whole cluster."""
+"""What happens to jobs when something happens to the whole cluster, in every moment of their lives."""
 
 from __future__ import annotations
 
@@ -77,18 +77,25 @@ def struck(
 
 def in_every_part(storm: Storm, *, sessions: tuple[int, ...]) -> tuple[Scenario, ...]:
     """Make scenarios of jobs that it finds in acquire, while they run, while a task runs, and in release."""
-    parts = {
+    acquire = {
         "prolog, before the session is opened": BEFORE_OPENING,
         "prolog, while the session is opened": OPENING,
         "prolog, after the session was opened": OPENED,
+    }
+    later = {
+        "a task runs": Fault(method="GET", path="/jobs/*", delay=8),
         "epilog, before the session is closed": CLOSING,
         "epilog, after the session was closed": CLOSED_ALREADY,
-        "a task runs": Fault(method="GET", path="/jobs/*", delay=3),
     }
     return (
         *(
+            # It waits, so that it has not ended already when the others have come to their moments.
+            struck(storm, FAULTY, Event(AT_ONCE, GO), way=part, faults=(fault,), sessions=sessions)
+            for part, fault in acquire.items()
+        ),
+        *(
             struck(storm, FAULTY, way=part, submit=batch(SAY_AND_TASK), faults=(fault,), sessions=sessions)
-            for part, fault in parts.items()
+            for part, fault in later.items()
         ),
         struck(storm, RUNS, Event(seconds(0.3), GO), way="runs, and ends"),
         struck(
@@ -224,7 +231,7 @@ JOURNAL_OF_THE_HOOKS = (
     ),
 )
 
-CLOCKS = (
+EXPIRED = (
     struck(
         SERVICES_CLOCK,
         RUNS,
@@ -237,6 +244,9 @@ CLOCKS = (
     struck(
         SERVICES_CLOCK, SUBMITTED, Event(AT_ONCE, RELEASE), way="waits, and starts", submit=SUBMITTED_HELD
     ),
+)
+
+CLOCKS = (
     *(
         scenario
         for hours in (1, -1)
@@ -255,5 +265,3 @@ CLOCKS = (
         )
     ),
 )
-
-WAYS_OF_THE_CLUSTER = (*REFUSED, *GATEWAY, *JOURNAL, *SLURMCTLD, *CLOCKS, *JOURNAL_OF_THE_HOOKS)

@@ -13,10 +13,14 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from qpu_slurm.devkit.emulator.settings import Account, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 READY = "emulator listens on "
 
@@ -134,7 +138,8 @@ async def _serve(settings: Settings, *, until_stdin_closes: bool) -> int:
         threading.Thread(target=_watch_stdin, args=(loop, stop), daemon=True).start()
     listener = Listener(build(Service(settings)), settings)
     try:
-        _announce(await listener.start(), settings)
+        # A parent knows the accounts, which it gave us, and would have to read what it does not need.
+        _announce(await listener.start(), () if until_stdin_closes else settings.accounts)
         await stop.wait()
     finally:
         await listener.stop()
@@ -149,10 +154,10 @@ def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
         loop.call_soon_threadsafe(stop.set)
 
 
-def _announce(url: str, settings: Settings) -> None:
-    """Print the URL, first and alone on its line, then what clients need besides."""
+def _announce(url: str, accounts: Sequence[Account]) -> None:
+    """Print the URL, first and alone on its line, then what clients of some accounts need besides."""
     lines = [f"{READY}{url}"]
-    for account in settings.accounts:
+    for account in accounts:
         lines += [f"\n# account {account.name} ({account.plan} plan)"]
         lines += [f"export {name}='{value}'" for name, value in environ(url, account).items()]
     sys.stdout.write("\n".join([*lines, ""]))

@@ -258,9 +258,10 @@ def time_of(text: str | None) -> datetime | None:
     """Read a time, which is UTC where it does not say; None where it is none."""
     try:
         time = datetime.fromisoformat(text or "")
-    except ValueError:
+        # One at the end of the calendar cannot be told in every time zone.
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         return None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def later(time: datetime | None, seconds: float | None) -> datetime | None:

@@ -155,7 +155,7 @@ class QuantumComputeService:
         """List what a creation whose answer was lost may have left behind; see the protocol."""
         found = []
         for workload, created in self._workloads(since):
-            if workload.id in known or workload.accepting_jobs is False or workload.status.lower() in _OVER:
+            if workload.id in known or _is_closed(workload):
                 continue
             if workload.backend not in {"", self._access.backend} or self._tasks(session_id=workload.id):
                 continue
@@ -166,6 +166,10 @@ class QuantumComputeService:
             if session.state is not SessionState.CLOSED and session.accepting_tasks:
                 found.append(msgspec.structs.replace(session, created_at=created))
         return found
+
+    def closed_sessions(self, since: datetime) -> frozenset[str]:
+        """List the account's sessions that take no more tasks; see the protocol."""
+        return frozenset(workload.id for workload, _ in self._workloads(since) if _is_closed(workload))
 
     def sessions_of_tasks(self, tag: str, *, since: datetime | None = None) -> Iterator[str]:
         """List the sessions of the tasks that have a tag; see the protocol."""
@@ -376,6 +380,10 @@ class _Spliced:
             yield self._head
             yield from self._parameters
         yield b"}"
+
+
+def _is_closed(workload: answers.Workload) -> bool:
+    return workload.accepting_jobs is False or workload.status.lower() in _OVER
 
 
 def _keep(response: BaseHTTPResponse) -> BaseHTTPResponse:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an admin does with QPUs as a whole: see how they are, close one to new jobs, open it again."""
+"""`qpu-slurm qpus`, `drain` and `resume`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,41 @@ from qpu_slurm.slurm.licenses import Licenses
 from qpu_slurm.slurm.query import connect
 
 if TYPE_CHECKING:
+    import argparse
+
     from qpu_slurm.config import Config
     from qpu_slurm.slurm.job import JobRecord
 
 _REASON_LENGTH = 200
+
+_WHERE = "As root or SlurmUser, where the journal is."
+_WHAT = {
+    "qpus": "Show for each QPU whether it is available (asked of the service where that needs no user's "
+    "key), how many jobs have it, may have it, and wait for it.",
+    "drain": "Close a QPU to new jobs, at once: they wait in the queue, and jobs that have it keep it.",
+    "resume": "Open a QPU again that was closed, and start the jobs that wait for it.",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of one of the commands."""
+    command = parser.prog.rpartition(" ")[2]
+    parser.description = f"{_WHAT[command]} {_WHERE}"
+    if command == "qpus":
+        parser.add_argument("--json", action="store_true", help="print a JSON list")
+    else:
+        parser.add_argument("name", metavar="NAME", help="the QPU")
+    if command == "drain":
+        parser.add_argument("--reason", required=True, metavar="TEXT", help="why; users see it")
+
+
+def run(config: Config, arguments: argparse.Namespace) -> int:
+    """Do it, and return the exit code."""
+    if arguments.command == "drain":
+        return drain(config, arguments.name, arguments.reason)
+    if arguments.command == "resume":
+        return resume(config, arguments.name)
+    return show(config, as_json=arguments.json)
 
 
 def show(config: Config, *, as_json: bool) -> int:

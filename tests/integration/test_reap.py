@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`qpu-slurm reap`: real requests, several processes at once; what squeue prints stands in a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+
+from qpu_slurm import config
+from qpu_slurm.leases.broker import Broker
+from qpu_slurm.leases.journal import Journal
+from qpu_slurm.leases.model import Lease, LeaseRequest, LeaseState
+from qpu_slurm.slurm._command_line import FIELDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from qpu_slurm.devkit.emulator import Emulator
+
+CONFIG = """
+journal = "{directory}/journal.sqlite"
+log = "{directory}/reap.log"
+[slurm]
+bin = "{directory}"
+conf = "{directory}/slurm.conf"
+[outage]
+acquire_timeout = 10
+[defaults]
+endpoint = "{url}/api/v1"
+iam_endpoint = "{url}"
+instance = "{account.crn}"
+credentials = "shared"
+key_file = "{directory}/key"
+[[qpu]]
+name = "ibm_fez"
+"""
+
+
+class Controller:
+    """A controller without a gateway, whose Slurm runs some jobs."""
+
+    def __init__(self, emulator: Emulator, directory: Path) -> None:
+        account = emulator.accounts[0]
+        self.emulator = emulator
+        self.directory = directory
+        self.path = directory / "config.toml"
+        self.path.write_text(CONFIG.format(directory=directory, url=emulator.url, account=account))
+        (directory / "key").touch(mode=0o600)
+        (directory / "key").write_text(account.api_key)
+        for program, does in (("squeue", f"cat {directory}/jobs"), ("scontrol", ":")):
+            (directory / program).write_text(f"#!/bin/sh\n{does}\n")
+            (directory / program).chmod(0o755)
+        self.config = config.load(self.path)
+        self.journal = Journal(self.config.journal)
+        self.broker = Broker(self.config, self.journal, settle=0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.journal.close()
+
+    def runs(self, jobs: Iterable[int]) -> None:
+        values = {
+            "HetJobID": "N/A",
+            "UserID": str(os.getuid()),
+            "State": "RUNNING",
+            "BatchFlag": "1",
+            "TimeLeft": "10:00",
+            "SubmitTime": "1795563199",
+            "Account": "(null)",
+            "Reason": "None",
+            "Licenses": "(null)",
+            "tres-per-node": "N/A",
+            "admin_comment": "(null)",
+        }
+        lines = (
+            "".join((values | {"JobID": str(job)})[name].ljust(width) for name, width in FIELDS.items())
+            for job in jobs
+        )
+        (self.directory / "jobs").write_text("".join(f"{line}\n" for line in lines))
+
+    def acquire(self, job_id: int) -> Lease:
+        [lease] = self.broker.acquire(
+            LeaseRequest(job_id=job_id, user_id=os.getuid(), qpus=("ibm_fez",), seconds_left=900)
+        )
+        return lease
+
+    def reap(self) -> subprocess.Popen[str]:
+        argv = [
+            str(Path(sys.executable).with_name("qpu-slurm")),
+            "--config",
+            str(self.path),
+            "reap",
+            "--json",
+        ]
+        return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def report(reaper: subprocess.Popen[str]) -> dict[str, Any]:
+    with reaper:
+        out, said = reaper.communicate(timeout=120)
+    assert reaper.returncode == 0, said
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+@pytest.fixture
+def controller(emulator: Emulator, tmp_path: Path) -> Iterator[Controller]:
+    with Controller(emulator, tmp_path) as controller:
+        yield controller
+
+
+def test_several_at_once_beside_jobs_that_start(controller: Controller) -> None:
+    over = [controller.acquire(job_id) for job_id in range(1, 9)]
+    live = [controller.acquire(job_id) for job_id in range(9, 13)]
+    controller.runs(range(9, 17))
+    reapers = [controller.reap() for _ in range(3)]
+    live += [controller.acquire(job_id) for job_id in range(13, 17)]
+    reports = [report(reaper) for reaper in reapers]
+
+    sessions = {session.id for session in controller.emulator.sessions() if session.accepting_tasks}
+    assert sessions == {lease.session_id for lease in live}
+    assert controller.journal.leases() == live
+    for lease in over:
+        assert controller.journal.lease(lease.id).state is LeaseState.RELEASED
+        events = [event.what for event in controller.journal.events(lease.id)]
+        assert events.count("releasing") == events.count("released") == 1
+    ended = {reaped["lease"]["job_id"] for found in reports for reaped in found["reaped"]}
+    assert ended == set(range(1, 9))
+
+
+def test_what_was_done_and_why(controller: Controller) -> None:
+    gone, closed, kept = (controller.acquire(job_id) for job_id in (1, 2, 3))
+    controller.emulator.close_session(str(closed.session_id))
+    controller.runs([2, 3])
+    found = report(controller.reap())
+    assert found["leases"] == 3
+    assert {
+        (reaped["lease"]["job_id"], reaped["lease"]["qpu"], reaped["lease"]["state"], reaped["why"])
+        for reaped in found["reaped"]
+    } == {
+        (1, "ibm_fez", "released", "Slurm does not know the job any more."),
+        (2, "ibm_fez", "bound", "The service had closed the session."),
+    }
+    assert controller.journal.leases() == [controller.journal.lease(closed.id), kept]
+    assert controller.journal.lease(gone.id).state is LeaseState.RELEASED
+    # The job's next task gets another session.
+    again = controller.broker.open_session(closed.id)
+    assert again.session_id not in {None, closed.session_id}

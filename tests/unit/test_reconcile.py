@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reaper compares the leases of running jobs with the service, and forgets what was over long ago."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from qpu_slurm import listing
+from qpu_slurm.errors import Unavailable
+from qpu_slurm.leases.model import Hold, LeaseState
+from qpu_slurm.leases.reaper import Reaper
+from tests.unit.memory_service import Service, request
+from tests.unit.test_leases import bind, broker, config, journal, raises, service
+from tests.unit.test_reaper import Slurm, reaper, slurm
+
+if TYPE_CHECKING:
+    from qpu_slurm.config import Config
+    from qpu_slurm.leases.broker import Broker
+    from qpu_slurm.leases.journal import Journal
+
+__all__ = ["broker", "config", "journal", "reaper", "service", "slurm"]  # fixtures
+
+
+def backdate(journal: Journal, column: str, lease_id: int) -> None:
+    """Let time pass."""
+    journal._database._db.execute(  # noqa: SLF001 - time passes
+        f"UPDATE leases SET {column} = '2026-01-01T00:00:00.000000Z' WHERE id = ?",  # noqa: S608 - our own names
+        (lease_id,),
+    )
+
+
+def test_a_lease_loses_the_session_that_the_service_has_closed(
+    reaper: Reaper, broker: Broker, journal: Journal, service: Service, slurm: Slurm
+) -> None:
+    gone, kept = (broker.acquire(request("ibm_fez", job_id=job_id))[0] for job_id in (7, 8))
+    for job_id in (7, 8):
+        slurm.add(job_id)
+    service.close(str(gone.session_id))
+    service.calls.clear()
+    report = reaper.run()
+    # One question, however many leases there are.
+    assert service.calls == ["closed ibm_fez"]
+    [parted] = report.reaped
+    assert (parted.lease.id, parted.lease.state, parted.lease.session_id) == (gone.id, LeaseState.BOUND, None)
+    assert journal.lease(kept.id) == kept
+    assert "ibm_fez: without a session, until the next task (" in listing.report_as_text(report)
+    assert "2 leases: 0 to be ended, 2 left to their jobs." in listing.report_as_text(report)
+    assert reaper.run().reaped == ()
+    # A later task opens another.
+    assert broker.open_session(gone.id).session_id in service.open_sessions()
+
+
+def test_a_session_on_a_users_own_account_is_asked_for_when_its_time_is_over(
+    reaper: Reaper, broker: Broker, journal: Journal, service: Service, slurm: Slurm
+) -> None:
+    [lease] = broker.acquire(request("ibm_torino"))
+    slurm.add(7)
+    service.close(str(lease.session_id))
+    assert reaper.run().reaped == ()
+    backdate(journal, "expires_at", lease.id)
+    assert [reaped.lease.state for reaped in reaper.run().reaped] == [LeaseState.BOUND]
+
+
+def test_a_service_that_is_away_keeps_nobody(
+    reaper: Reaper, broker: Broker, service: Service, slurm: Slurm
+) -> None:
+    broker.acquire(request("ibm_fez"))
+    slurm.add(7)
+    service.before["closed ibm_fez"] = raises(Unavailable("away"))
+    report = reaper.run()
+    assert (report.reaped, report.complete) == ((), True)
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_who_was_opening_a_session_for_a_task_died(
+    reaper: Reaper, broker: Broker, journal: Journal, service: Service, slurm: Slurm, *, opened: bool
+) -> None:
+    wanted = msgspec.structs.replace(request("ibm_fez"), hold=Hold.TASK)
+    [lease] = broker.acquire(wanted)
+    slurm.add(7)
+    journal.begin_session(lease.id, datetime.now(UTC) + timedelta(hours=1))
+    if opened:
+        service.create("ibm_fez")
+    # He may be at work yet,
+    assert reaper.run().reaped == ()
+    # and is not any more.
+    backdate(journal, "intended_at", lease.id)
+    [settled] = reaper.run().reaped
+    assert settled.lease.state is (LeaseState.HELD if opened else LeaseState.BOUND)
+    assert settled.lease.session_id == ("s1" if opened else None)
+    assert settled.why == "Whoever was opening the session died."
+    broker.release(7, "The job ended.")
+    assert service.open_sessions() == []
+
+
+def test_what_was_over_long_ago_is_forgotten(
+    config: Config, broker: Broker, journal: Journal, slurm: Slurm
+) -> None:
+    old, recent = (broker.acquire(request("ibm_fez", job_id=job_id, run="1"))[0] for job_id in (7, 8))
+    [running] = broker.acquire(bind("ibm_fez", job_id=9, run="1"))
+    long_ago = datetime(2026, 1, 1, tzinfo=UTC)
+    for job_id in (7, 8):
+        journal.history.step_started(job_id, "0", "task_runner", long_ago)
+        broker.release(job_id, "The job ended.")
+    slurm.add(9, submitted_at=datetime.fromtimestamp(1, UTC))
+    backdate(journal, "ended_at", old.id)
+    Reaper(config, broker, journal, slurm).run()
+    assert len(journal.leases(over=True)) == 3  # they are kept for good, unless the admin says otherwise
+
+    reaper = Reaper(msgspec.structs.replace(config, keep=86_400), broker, journal, slurm)
+    report = reaper.run()
+    assert report.forgotten == 1
+    assert [lease.id for lease in journal.leases(over=True)] == [recent.id, running.id]
+    assert journal.history.sessions(old.id) == []
+    assert journal.history.steps(7, "1") == []
+    assert len(journal.history.steps(8, "1")) == 1
+    assert "1 that were over long ago are deleted." in listing.report_as_text(report)
+    assert reaper.run().forgotten == 0
