@@ -26,7 +26,7 @@ PROGRAMS = Path(__file__).parent / "programs"
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """One plain cluster, with nothing of ours installed, for all tests that leave it as they found it."""
-    with Cluster() as cluster:
+    with Cluster(settings={"Licenses": "ibm_fez:2,other:1"}) as cluster:
         yield cluster
 
 

@@ -118,6 +118,8 @@ KINDS = {
     "a gres that is none": Kind(
         ("--partition=quantum", "--gres=qpu:0", *HELD), "PENDING", gres=(Gres("qpu", None, 0),)
     ),
+    "with licenses and an account": Kind(("--account=physics", "--licenses=ibm_fez:2,other", *TEN)),
+    "an account of many letters": Kind((f"--account={'é' * 55}x{'é' * 20}", *TEN)),
     "odd strings": Kind(
         (f"--job-name={FORGERY}", f"--comment={FORGERY}\udcff\udcfe", *TEN),
     ),
@@ -183,6 +185,23 @@ def test_the_components_of_a_heterogeneous_job(cluster: Cluster, query: Query) -
 def test_why_a_job_waits(cluster: Cluster, query: Query) -> None:
     assert _job(query, cluster.submit(["--begin=now+1hour", "--wrap=true"])).reason == "BeginTime"
     assert _job(query, cluster.submit(["--hold", "--wrap=true"])).reason == "JobHeldUser"
+
+
+def test_a_reason_of_many_words(cluster: Cluster, query: Query) -> None:
+    nodes = "c1,c2,c3,c4"
+    node = ["scontrol", "update", f"NodeName={nodes}"]
+    drained = cluster.run([*node, "State=DRAIN", "Reason=test"], user=cluster.slurm_user)
+    assert drained.returncode == 0, drained.stderr
+    try:
+        job_id = cluster.submit([f"--nodelist={nodes}", "--wrap=true"])
+        deadline = time.monotonic() + 20
+        while not _job(query, job_id).reason.startswith("ReqNodeNotAvail"):
+            assert time.monotonic() < deadline, _job(query, job_id)
+            time.sleep(0.05)
+        _check_list(query, job_id)
+        cluster.cancel_jobs()
+    finally:
+        cluster.run([*node, "State=RESUME"], user=cluster.slurm_user)
 
 
 def test_a_run_is_the_same_until_the_job_is_requeued(

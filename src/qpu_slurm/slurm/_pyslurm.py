@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from qpu_slurm.errors import SlurmError
+from qpu_slurm.slurm._command_line import FIELDS
 from qpu_slurm.slurm.job import JobRecord, parse_licenses
 
 if TYPE_CHECKING:
@@ -89,7 +90,12 @@ def record(job: Any) -> JobRecord:  # noqa: ANN401 - pyslurm.Job, which has no t
         licenses=parse_licenses(",".join(job.licenses)),
         time_left=None if time_left is not None and time_left > _YEAR else time_left,
         submitted_at=datetime.fromtimestamp(job.submit_time, UTC),
-        account=job.account or "",
-        reason=job.state_reason or "None",
+        account=_cut("Account", job.account or ""),
+        reason=_cut("Reason", job.state_reason or "None"),
         admin_comment=job.admin_comment or "",
     )
+
+
+def _cut(field: str, value: str) -> str:
+    """Return as much of a text as squeue is asked for."""
+    return value.encode()[: FIELDS[field]].decode(errors="replace").rstrip()
