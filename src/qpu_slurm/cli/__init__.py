@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `qpu-slurm` command: what Slurm's hooks run, and what an admin runs.
+
+Each command is a function that imports what it needs itself: a hook waits for none of the others'.
+
+    slurm     what Slurm runs
+    admin     what an admin runs; `qpus`, `report` and `timeline` have rooms of their own
+    common    what they share
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from qpu_slurm import __version__
+from qpu_slurm.cli import admin, slurm
+from qpu_slurm.cli.common import config_of
+from qpu_slurm.errors import QpuSlurmError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import ModuleType
+_EPILOG = """\
+examples:
+  qpu-slurm check                      tell what is still missing after the installation
+  qpu-slurm plugstack                  print the line for plugstack.conf
+  qpu-slurm leases                     who holds which QPU
+  qpu-slurm leases 4711 --all --json   all that job 4711 ever held, for a program
+  qpu-slurm release 4711               end what job 4711 holds, by hand
+  qpu-slurm reap                       end what jobs left that are over
+  qpu-slurm qpus                       which QPUs are available, who has them, who waits
+  qpu-slurm drain ibm_fez --reason …   close a QPU to new jobs (resume: open it again)
+  qpu-slurm report --by user,qpu --since 30d
+                                       what the QPUs were used for, by whom
+  qpu-slurm timeline 4711              when job 4711 ran, and locked the QPU
+  qpu-slurm demo                       a job on a throw-away cluster with an emulated QPU
+"""
+
+
+class Command(NamedTuple):
+    """One command.
+
+    Attributes:
+        summary: What it does, in one line of help.
+        configure: Adds its options to its parser.
+        run: Does it, and returns the exit code.
+    """
+
+    summary: str
+    configure: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code.
+
+    Args:
+        argv: The arguments; by default this process's.
+
+    Raises:
+        SystemExit: The arguments make no sense (2), or were a question (0).
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = _parser(argv).parse_args(argv)
+    try:
+        return COMMANDS[arguments.command].run(arguments)
+    except QpuSlurmError as error:
+        for line in str(error).splitlines():
+            print(f"qpu-slurm: {line}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Who reads has gone. Python would complain once more as it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="qpu-slurm",
+        description="Quantum processors as a resource of a Slurm cluster.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"qpu_slurm {__version__}")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="the configuration (default: $QPU_SLURM_CONFIG, or /etc/qpu_slurm/config.toml)",
+    )
+    # argparse would work out `prog` with what formats help, and import a lot for that.
+    commands = parser.add_subparsers(prog=parser.prog, dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        own = commands.add_parser(name, help=command.summary, description=f"{command.summary}.")
+        # Only what is asked for is imported.
+        if name in argv:
+            command.configure(own)
+    return parser
+
+
+# What somebody runs who wants to try it.
+
+
+def _configure_emulator(parser: argparse.ArgumentParser) -> None:
+    from qpu_slurm.devkit import emulator
+
+    emulator.add_arguments(parser)
+
+
+def _run_emulator(arguments: argparse.Namespace) -> int:
+    from qpu_slurm.devkit import emulator
+
+    return emulator.serve(arguments)
+
+
+def _configure_demo(parser: argparse.ArgumentParser) -> None:
+    from qpu_slurm.devkit import demo
+
+    demo.add_arguments(parser)
+
+
+def _run_demo(arguments: argparse.Namespace) -> int:
+    from qpu_slurm.devkit import demo
+
+    return demo.run(arguments)
+
+
+def _of(room: str, summary: str) -> Command:
+    """Return the command of a room that has a module for it."""
+
+    def command() -> ModuleType:
+        return import_module(f"qpu_slurm.{room}.command")
+
+    def run(arguments: argparse.Namespace) -> int:
+        from qpu_slurm import logs
+
+        logs.configure("error")
+        return int(command().run(config_of(arguments), arguments))
+
+    return Command(summary, lambda parser: command().add_arguments(parser), run)
+
+
+COMMANDS = {
+    "check": Command(
+        "Tell what is wrong with the installation, and what to do", admin.configure_check, admin.run_check
+    ),
+    "leases": Command("Show who holds which QPU", admin.configure_leases, admin.run_leases),
+    "release": Command("End what a job holds, by hand", admin.configure_release, admin.run_release),
+    "reap": Command("End what jobs left that are over", admin.configure_reap, admin.run_reap),
+    "qpus": _of("qpus", "Show which QPUs are available, and who waits"),
+    "drain": _of("qpus", "Close a QPU to new jobs"),
+    "resume": _of("qpus", "Open a QPU that was closed"),
+    "report": _of("report", "Sum up what the QPUs were used for"),
+    "timeline": _of("timeline", "Draw when jobs ran and when they locked a QPU"),
+    "gateway": Command(
+        "Serve QPUs to jobs that hold no credential", admin.configure_gateway, admin.run_gateway
+    ),
+    "plugstack": Command("Print the line for plugstack.conf", admin.configure_plugstack, admin.run_plugstack),
+    "demo": Command("Run the example jobs on a throw-away cluster", _configure_demo, _run_demo),
+    "emulator": Command("Serve an emulated quantum service", _configure_emulator, _run_emulator),
+    "hook": Command("What Slurm's hooks run", slurm.configure_hook, slurm.run_hook),
+    "job-env": Command(
+        "What the SPANK plugin runs: a job's variables", slurm.configure_job_env, slurm.run_job_env
+    ),
+    "step-end": Command(
+        "What the SPANK plugin runs: a step is over", slurm.configure_step_end, slurm.run_step_end
+    ),
+}

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an admin runs, as far as it has no room of its own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qpu_slurm.cli.common import config_of, job_id, log_as_told
+
+if TYPE_CHECKING:
+    import argparse
+
+    from qpu_slurm.config import Config
+
+PLUGIN = "qpu_slurm.so"
+"""What plugstack.conf names; Slurm looks in its PluginDir."""
+
+GRES_PARTITIONS = "quantum"
+"""The partitions that the hooks look at if nobody says otherwise (plugin/Makefile)."""
+
+
+def configure_check(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Look at the configuration, the key files, the journal, Slurm's configuration and the quantum "
+        "services, and say what is wrong and what to do. Run it as root or SlurmUser on the controller. "
+        "With QISKIT_IBM_TOKEN exported, QPUs that are used with users' own keys are asked as well."
+    )
+    parser.add_argument("--json", action="store_true", help="print a JSON list")
+
+
+def run_check(arguments: argparse.Namespace) -> int:
+    from qpu_slurm import check, logs
+
+    logs.configure("error")
+    return check.run(arguments.config, as_json=arguments.json)
+
+
+def configure_leases(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Show who holds which QPU; as root or SlurmUser, on the controller."
+    parser.add_argument("job_id", type=job_id, nargs="?", metavar="JOBID", help="only this job's")
+    parser.add_argument("--all", action="store_true", help="those that are over, too")
+    parser.add_argument("--json", action="store_true", help="print a JSON list")
+
+
+def run_leases(arguments: argparse.Namespace) -> int:
+    from qpu_slurm import listing
+    from qpu_slurm.leases.journal import Journal
+
+    with Journal(config_of(arguments).journal) as journal:
+        leases = journal.leases(job_id=arguments.job_id, over=arguments.all)
+        print(listing.as_json(leases) if arguments.json else listing.as_table(leases, journal))
+    return 0
+
+
+def configure_release(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "End the sessions that a job holds, and whatever waits in them, as the job's end would. For a job "
+        "whose release failed, or whose end nobody noticed."
+    )
+    parser.add_argument("job_id", type=job_id, metavar="JOBID", help="the job; of a het job, the leader")
+    parser.add_argument(
+        "--reason",
+        default="Released by hand.",
+        metavar="TEXT",
+        help="what the journal says (default: by hand)",
+    )
+
+
+def run_release(arguments: argparse.Namespace) -> int:
+    from qpu_slurm import listing, logs
+    from qpu_slurm.leases.model import LeaseState
+    from qpu_slurm.leasing import leasing
+
+    config = config_of(arguments)
+    logs.configure("error")
+    with leasing(config) as broker:
+        leases = broker.release(arguments.job_id, arguments.reason)
+    if not leases:
+        print(f"Job {arguments.job_id} holds no QPU.")
+    for lease in leases:
+        why = "" if lease.state.final else listing.why_not_released(config.journal, lease)
+        print(f"{lease.qpu}: {lease.state}{why}")
+    return 0 if all(lease.state is LeaseState.RELEASED for lease in leases) else 1
+
+
+def configure_reap(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Compare the journal with Slurm: end what is held by jobs that do not run any more, and what could "
+        "not be released before. As root or SlurmUser, where the journal is. The gateway does it by itself; "
+        "without one, have qpu-slurm-reap.timer (contrib/systemd) do it."
+    )
+    parser.add_argument("--json", action="store_true", help="print a JSON object")
+
+
+def run_reap(arguments: argparse.Namespace) -> int:
+    from qpu_slurm import listing
+    from qpu_slurm.leases.accountant import Accountant
+    from qpu_slurm.leases.availability import Availability
+    from qpu_slurm.leases.broker import Broker
+    from qpu_slurm.leases.journal import Journal
+    from qpu_slurm.leases.reaper import Reaper
+    from qpu_slurm.slurm.control import Control
+    from qpu_slurm.slurm.licenses import Licenses
+    from qpu_slurm.slurm.query import connect
+
+    config = config_of(arguments)
+    log_as_told(config)
+    with Journal(config.journal) as journal:
+        reaper = Reaper(config, Broker(config, journal), journal, connect(config.slurm))
+        report = reaper.run()
+        print(listing.report_as_json(report) if arguments.json else listing.report_as_text(report))
+        if config.gateway is None:  # which does it by itself
+            Accountant(config, journal).run()
+        Availability(config, journal, Control(config.slurm), Licenses(config.slurm)).keep(reaper.jobs)
+    return 0 if report.complete else 1
+
+
+def configure_plugstack(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Print the line of plugstack.conf that fits the configuration."
+    parser.add_argument("--plugin", default=PLUGIN, metavar="PATH", help="the plugin (default: %(default)s)")
+    parser.add_argument(
+        "--gres-partitions",
+        default=GRES_PARTITIONS,
+        metavar="NAME[,NAME]",
+        help="where a gres alone asks for a QPU, as the hooks were installed (default: %(default)s)",
+    )
+
+
+def run_plugstack(arguments: argparse.Namespace) -> int:
+    print(plugstack_line(config_of(arguments), arguments.plugin, arguments.gres_partitions))
+    return 0
+
+
+def plugstack_line(config: Config, plugin: str, gres_partitions: str) -> str:
+    """Return the line of plugstack.conf that fits a configuration."""
+    own = [name for name, qpu in config.qpus.items() if qpu.credentials == "user"]
+    parts = {
+        "qpus": ",".join(config.qpus),
+        "user_credentials": ",".join(own),
+        "gres_partitions": gres_partitions,
+        # Not resolved: what is linked to may lie elsewhere on other nodes.
+        "helper": str(Path(sys.argv[0]).absolute()),
+        "config": str(config.path),
+    }
+    return " ".join(["required", plugin, *(f"{name}={value}" for name, value in parts.items() if value)])
+
+
+def configure_gateway(parser: argparse.ArgumentParser) -> None:
+    from qpu_slurm.gateway import command
+
+    command.add_arguments(parser)
+
+
+def run_gateway(arguments: argparse.Namespace) -> int:
+    from qpu_slurm.gateway import command
+
+    config = config_of(arguments)
+    log_as_told(config)
+    return command.serve(config, arguments)

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands of `qpu-slurm` have in common: the configuration, the log, how arguments are read."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import TYPE_CHECKING
+
+from qpu_slurm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from qpu_slurm.config import Config
+
+
+def config_of(arguments: argparse.Namespace) -> Config:
+    """Read the configuration that the arguments name."""
+    from qpu_slurm import config
+
+    return config.load(arguments.config)
+
+
+def log_as_told(config: Config) -> None:
+    """Log where the admin said; a log that cannot be written must not keep a job from its QPU."""
+    import structlog
+
+    from qpu_slurm import logs
+
+    try:
+        logs.configure(config.log_level, config.log)
+    except ConfigError as error:
+        logs.configure(config.log_level)
+        structlog.get_logger().warning("logging to stderr instead", why=str(error))
+
+
+def job_id(text: str) -> int:
+    """Read a job's number."""
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:20]) < 1 << 32):
+        raise argparse.ArgumentTypeError(f"{text[:64]!r} is not a job's number")
+    return int(text)
+
+
+def step(text: str) -> str:
+    """Read Slurm's id of a step."""
+    from qpu_slurm.slurm.job import STEP
+
+    if not STEP.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text[:64]!r} is no step of a job")
+    return text
+
+
+def time(text: str) -> float:
+    """Read a time, in seconds since the epoch."""
+    if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text):
+        raise argparse.ArgumentTypeError(f"{text[:64]!r} is no time")
+    return float(text)

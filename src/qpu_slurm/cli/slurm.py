@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Slurm runs: the controller's hooks, and what the SPANK plugin asks for steps."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from qpu_slurm.cli.common import config_of, job_id, log_as_told, step, time
+from qpu_slurm.errors import ConfigError
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def configure_hook(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "What the controller's PrologSlurmctld and EpilogSlurmctld run; everything else comes from the "
+        "hook's environment."
+    )
+    parser.add_argument("hook", choices=["prolog", "epilog"], help="which of the two")
+
+
+def run_hook(arguments: argparse.Namespace) -> int:
+    import structlog
+
+    from qpu_slurm import hooks
+
+    config = config_of(arguments)
+    log_as_told(config)
+    try:
+        return {"prolog": hooks.prolog, "epilog": hooks.epilog}[arguments.hook](config, os.environ)
+    except Exception:  # noqa: BLE001 - what nobody thought of goes into the log, not into slurmctld's
+        structlog.get_logger().exception("hook failed", hook=arguments.hook)
+        return 1
+
+
+def configure_job_env(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Print the QPU variables of a job, one NAME=value a line, or one line `error: sentence`. The SPANK "
+        "plugin runs it when a step starts; the output may hold credentials. With --step, --name and --at, "
+        "the gateway is told that the step starts."
+    )
+    parser.add_argument("job_id", type=job_id, metavar="JOBID", help="the job, or the component")
+    parser.add_argument("--step", type=step, metavar="STEP", help="the step: batch, interactive or a number")
+    parser.add_argument("--name", help="its program")
+    parser.add_argument("--at", type=time, metavar="SECONDS", help="when it started, since the epoch")
+
+
+def run_job_env(arguments: argparse.Namespace) -> int:
+    from qpu_slurm.job_env import Step, error_line, job_env
+
+    # Nothing is logged: stdout is the plugin's, and nobody reads stderr.
+    started = None
+    if arguments.step and arguments.name and arguments.at:
+        started = Step(arguments.step, arguments.name, arguments.at)
+    try:
+        config = config_of(arguments)
+    except ConfigError as error:
+        text = error_line(error)
+    else:
+        text = job_env(config, arguments.job_id, os.environ, step=started)
+    sys.stdout.write(text)
+    sys.stdout.flush()
+    return 0
+
+
+def configure_step_end(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Tell the gateway that a step of a job has ended. The SPANK plugin runs it, and nobody waits for it."
+    )
+    parser.add_argument("job_id", type=job_id, metavar="JOBID", help="the job, or the component")
+    parser.add_argument("step", type=step, metavar="STEP", help="the step: batch, interactive or a number")
+    parser.add_argument(
+        "--at", type=time, required=True, metavar="SECONDS", help="when it ended, since the epoch"
+    )
+
+
+def run_step_end(arguments: argparse.Namespace) -> int:
+    from qpu_slurm import logs
+    from qpu_slurm.job_env import step_end
+
+    logs.configure("error")
+    step_end(config_of(arguments), arguments.job_id, arguments.step, arguments.at)
+    return 0
