@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a job's steps have asked the quantum service already, on the node's disk.
+"""What a job's steps tell each other, on the node's disk: what the quantum service has said already.
 
-A QPU's configuration and calibration are half a megabyte that every step of a job would fetch anew. They lie
+A QPU's configuration and calibration are half a megabyte that every step of a job would fetch anew, and a
+session that one step has opened is there for the others. They lie
 in `$TMPDIR/qpu_slurm-cache-UID`, under names made of the job and the QPU. Others write to /tmp, too: the
 directory is used only if it is the user's own, closed to everybody else and no symbolic link, and so are the
 files. What cannot be kept is fetched again; nothing here is an error.
@@ -14,8 +15,11 @@ import logging
 import os
 import stat
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from qpu_slurm.leases.files import locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -93,6 +97,22 @@ class JobCache:
                 _tidy(directory)
         except OSError as error:
             _log.debug("Not kept in the job's cache: %s: %s", name, error)
+
+    @contextmanager
+    def turn(self, seconds: float) -> Iterator[None]:
+        """Take a turn: no other step of the job on this node is in such a block meanwhile.
+
+        Args:
+            seconds: How long to wait for others at most. After that, and where there is no lock to be had,
+                the block is entered all the same.
+        """
+        with ExitStack() as turn:
+            if self._prefix:
+                with suppress(OSError):  # a `TimeoutError` is one, too
+                    with _opened(self._path):
+                        lock = Path(self._path) / f"{self._prefix}-lock"
+                    turn.enter_context(locked(lock, deadline=time.monotonic() + seconds))
+            yield
 
 
 @contextmanager

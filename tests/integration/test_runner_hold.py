@@ -62,7 +62,7 @@ def where(step: Step) -> list[str | None]:
 
 def the_note(temporary: Path) -> Path:
     """Find what a step has left for others."""
-    (note,) = (path for path in temporary.glob("qpu_slurm-*/*") if path.suffix != ".lock")
+    (note,) = temporary.glob("qpu_slurm-*/*-session")
     return note
 
 

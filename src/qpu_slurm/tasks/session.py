@@ -9,17 +9,12 @@ end of the job ends them all.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 import time
-from contextlib import ExitStack, suppress
-from pathlib import Path
-from stat import S_ISDIR
 from typing import TYPE_CHECKING, Final
 
 from qpu_slurm.errors import Refused, ServiceError
-from qpu_slurm.leases.files import locked, open_private
+from qpu_slurm.job_cache import JobCache
 from qpu_slurm.slurm.job import JOB_TAG
 from qpu_slurm.tasks.execute import Observer
 
@@ -34,11 +29,8 @@ if TYPE_CHECKING:
 _TURN: Final = 90.0
 """Seconds to wait for another step that opens a session; after that, there may be two."""
 
-_LONGEST_LIFE: Final = 28_800
-"""Seconds after which a note is worth nothing: no session lives longer."""
-
-_RUN: Final = ("SLURM_CLUSTER_NAME", "SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_JOB_START_TIME")
-"""What tells one run of one job; older Slurms do not set all of them."""
+_NOTE: Final = "session"
+"""What the newest session is noted as."""
 
 _ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 
@@ -61,8 +53,9 @@ class JobSession:
         self._provider = provider
         self._job_id = environ.get("SLURM_JOB_ID", "")
         self._ends_at = environ.get("SLURM_JOB_END_TIME", "")
-        directory = Path(environ.get("TMPDIR") or "/tmp") / f"qpu_slurm-{os.geteuid()}"  # noqa: S108 - checked
-        self._note = _Note(directory, _name(qpu, environ) if self._job_id else "")
+        # The gateway's key is another for each lease; what the job began with is another for each run.
+        own = (qpu.name, qpu.endpoint, qpu.instance, qpu.api_key.reveal(), qpu.session_id or "")
+        self._notes = JobCache(environ, *own)
         self._session_id: str | None = None
 
     def current(self) -> str | None:
@@ -146,7 +139,12 @@ class JobSession:
 
     def _known(self) -> str | None:
         """Return the session that the job has, as far as nobody has to be asked: the newest counts."""
-        return self._session_id or self._note.read() or self._qpu.session_id
+        return self._session_id or self._noted() or self._qpu.session_id
+
+    def _noted(self) -> str | None:
+        """Return the session that a step on this node has opened last."""
+        text = (self._notes.read(_NOTE) or b"").decode(errors="replace")
+        return text if _ID.fullmatch(text) else None
 
     def _takes_tasks(self, session_id: str) -> bool:
         try:
@@ -162,14 +160,14 @@ class JobSession:
 
     def _open(self, instead_of: str | None, observer: Observer) -> str:
         """Return a session other than one that takes no more tasks: another step's, or a new one."""
-        with self._note.turn():
-            session_id = self._note.read()
+        with self._notes.turn(_TURN):
+            session_id = self._noted()
             if session_id is None or session_id == instead_of or not self._takes_tasks(session_id):
                 session_id = self._of_other_steps(instead_of)
             if session_id is None:
                 session_id = self._provider.open_session(self._max_ttl()).id
                 observer.session_opened(session_id, instead_of)
-            self._note.write(session_id)
+            self._notes.write(_NOTE, session_id.encode())
             return session_id
 
     def _of_other_steps(self, instead_of: str | None) -> str | None:
@@ -187,73 +185,3 @@ class JobSession:
         left = int(self._ends_at) - int(time.time()) if self._ends_at.isdecimal() else longest
         # A job that runs beyond its end was given more time since.
         return min(left, longest) if left > 0 else longest
-
-
-def _name(qpu: JobQpu, environ: Mapping[str, str]) -> str:
-    """Name a QPU of this run of this job, as far as that can be told from others: Slurm uses an id again."""
-    run = [environ.get(name, "") for name in _RUN]
-    # The gateway's key is another for each lease; what the job began with is another for each run.
-    own = [qpu.name, qpu.endpoint, qpu.instance, qpu.api_key.reveal(), qpu.session_id or ""]
-    return hashlib.sha256("\0".join(run + own).encode(errors="replace")).hexdigest()[:32]
-
-
-class _Note:
-    """What tells the steps of a job, on one node, which session was opened last: a file of the user's own.
-
-    It saves steps from opening a session each, and the service a question. Where it cannot be kept, they do.
-
-    Args:
-        directory: Where notes are; used only if it is this user's alone.
-        name: The note's; empty keeps none.
-    """
-
-    def __init__(self, directory: Path, name: str) -> None:
-        self._directory = directory
-        self._path = directory / name if name else None
-
-    def read(self) -> str | None:
-        """Return the session that was opened last, if a step has."""
-        if self._path is None or not self._is_ours():
-            return None
-        try:
-            text = self._path.read_text(encoding="ascii")
-        except (OSError, ValueError):
-            return None
-        return text if _ID.fullmatch(text) else None
-
-    def write(self, session_id: str) -> None:
-        """Note a session."""
-        if self._path is None or not self._is_ours():
-            return
-        draft = self._path.with_name(f".{self._path.name}.{os.urandom(8).hex()}")
-        with suppress(OSError):
-            with os.fdopen(open_private(draft), "w", encoding="ascii") as file:
-                file.write(session_id)
-            draft.rename(self._path)
-
-    def turn(self) -> ExitStack:
-        """Take a turn: no other step of the job on this node opens a session meanwhile."""
-        turn = ExitStack()
-        if self._path is not None:
-            with suppress(OSError):  # a `TimeoutError` is one, too
-                self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-                if self._is_ours():
-                    self._tidy()
-                    lock = self._path.with_name(f"{self._path.name}.lock")
-                    turn.enter_context(locked(lock, deadline=time.monotonic() + _TURN))
-        return turn
-
-    def _is_ours(self) -> bool:
-        """Tell whether nobody else can have put anything here."""
-        try:
-            found = self._directory.lstat()
-        except OSError:
-            return False
-        return S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
-
-    def _tidy(self) -> None:
-        """Remove what jobs have left that are over for long."""
-        since = time.time() - 2 * _LONGEST_LIFE
-        for path in self._directory.iterdir():
-            if path.lstat().st_mtime < since:
-                path.unlink(missing_ok=True)
