@@ -53,6 +53,7 @@ class _Recorded:
             "State": "RUNNING",
             "BatchFlag": "1",
             "TimeLeft": "1:00:00",
+            "TimeLimit": "1:00:00",
             "tres-per-node": "gres:qpu:1",
             "admin_comment": '{"qpu_slurm":{"sessions":{"ibm_fez":"00000000-0000-0000-0000-000000000000"}}}',
         }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`qpu-slurm reap`: real requests, several processes at once; what squeue prints stands in a file."""
+"""`qpu-slurm reap`: real requests, several processes at once; what squeue knows stands in a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from qpu_slurm import config
 from qpu_slurm.leases.broker import Broker
 from qpu_slurm.leases.journal import Journal
 from qpu_slurm.leases.model import Lease, LeaseRequest, LeaseState
-from qpu_slurm.slurm._command_line import FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -41,6 +40,14 @@ key_file = "{directory}/key"
 name = "ibm_fez"
 """
 
+SQUEUE = """#!{python}
+import json, sys
+[fields] = [argument.partition("=")[2] for argument in sys.argv if argument.startswith("--Format=")]
+for job in json.load(open("{jobs}")):
+    print("".join(job[name].ljust(int(width)) for name, width in (f.split(":") for f in fields.split(","))))
+"""
+"""A squeue that prints the fields that it is asked for."""
+
 
 class Controller:
     """A controller without a gateway, whose Slurm runs some jobs."""
@@ -53,8 +60,9 @@ class Controller:
         self.path.write_text(CONFIG.format(directory=directory, url=emulator.url, account=account))
         (directory / "key").touch(mode=0o600)
         (directory / "key").write_text(account.api_key)
-        for program, does in (("squeue", f"cat {directory}/jobs"), ("scontrol", ":")):
-            (directory / program).write_text(f"#!/bin/sh\n{does}\n")
+        squeue = SQUEUE.format(python=sys.executable, jobs=directory / "jobs")
+        for program, text in (("squeue", squeue), ("scontrol", "#!/bin/sh\n")):
+            (directory / program).write_text(text)
             (directory / program).chmod(0o755)
         self.config = config.load(self.path)
         self.journal = Journal(self.config.journal)
@@ -73,6 +81,7 @@ class Controller:
             "State": "RUNNING",
             "BatchFlag": "1",
             "TimeLeft": "10:00",
+            "TimeLimit": "15:00",
             "SubmitTime": "1795563199",
             "Account": "(null)",
             "Reason": "None",
@@ -80,11 +89,7 @@ class Controller:
             "tres-per-node": "N/A",
             "admin_comment": "(null)",
         }
-        lines = (
-            "".join((values | {"JobID": str(job)})[name].ljust(width) for name, width in FIELDS.items())
-            for job in jobs
-        )
-        (self.directory / "jobs").write_text("".join(f"{line}\n" for line in lines))
+        (self.directory / "jobs").write_text(json.dumps([values | {"JobID": str(job)} for job in jobs]))
 
     def acquire(self, job_id: int) -> Lease:
         [lease] = self.broker.acquire(
@@ -106,7 +111,7 @@ class Controller:
 def report(reaper: subprocess.Popen[str]) -> dict[str, Any]:
     with reaper:
         out, said = reaper.communicate(timeout=120)
-    assert reaper.returncode == 0, said
+    assert reaper.returncode == 0, said + out
     found: dict[str, Any] = json.loads(out)
     return found
 

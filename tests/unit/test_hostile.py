@@ -63,7 +63,7 @@ def test_no_value_of_squeue_breaks_its_reader(values: dict[str, str], data: st.D
         if data.draw(st.booleans()):
             values[name] = str(data.draw(st.integers(0, 10**19)))
     if data.draw(st.booleans()):
-        values["TimeLeft"] = "UNLIMITED"
+        values["TimeLeft"] = values["TimeLimit"] = "UNLIMITED"
     printed = b"".join(values[name].encode()[:width].ljust(width) for name, width in FIELDS.items()) + b"\n"
     with suppress(SlurmError):
         [job] = parse(printed)
