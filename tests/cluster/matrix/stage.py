@@ -244,8 +244,9 @@ class Stage:
         for process in psutil.process_iter():
             try:
                 if process.name().startswith("slurmstepd") and f"[{job}." in " ".join(process.cmdline()):
-                    for child in [*process.children(recursive=True), process]:
-                        child.send_signal(signal.SIGKILL)
+                    # First who would tell of the others' end.
+                    for victim in [process, *process.children(recursive=True)]:
+                        victim.send_signal(signal.SIGKILL)
             except psutil.Error:
                 continue
 
