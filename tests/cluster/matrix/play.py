@@ -117,6 +117,7 @@ class Play:
         if time.monotonic() - self._began > LONGEST:
             moment = [] if self.struck else [self.scenario.struck]
             self.problem = f"it did not end; what was to come: {[*moment, *self._left]}; {self.jobs}"
+            self.stage.admin("scancel", *(str(job.id) for job in self.jobs))
             return True
         if not self.struck:
             return False

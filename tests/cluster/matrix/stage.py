@@ -293,7 +293,8 @@ class Stage:
 
     def nodes_drained(self) -> int:
         """Count the nodes that do not take jobs."""
-        return sum(1 for state in self.lab.cluster.node_states().values() if state != "idle")
+        states = self.lab.cluster.node_states().values()
+        return sum(1 for state in states if state not in {"idle", "mixed", "allocated", "completing"})
 
     def read_journal(self) -> None:
         """Read the journal, and in a cluster without a gateway have the reaper look first; not too often."""
