@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.cluster.matrix.scenario import Scenario
     from tests.cluster.matrix.stage import Stage, View
 
-LONGEST = 170.0
+LONGEST = 240.0
 """Seconds after which a scenario that has not ended never will."""
 
 SETTLE = 40.0
