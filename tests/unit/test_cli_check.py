@@ -226,7 +226,7 @@ WRONG: dict[str, tuple[Callable[[Installation], object], str, str, str]] = {
         "user_credentials has ibm_fez",
     ),
     "service is away": (shared_key(0o600), "problem", "ibm_fez", "cannot be reached"),
-    "gateway is down": (behind_gateway(HERE), "problem", "gateway", "does not answer"),
+    "gateway is down": (behind_gateway(HERE), "problem", "gateway", "Connection refused. Is qpu"),
     "no munged": (behind_gateway(HERE), "problem", "MUNGE", "Start munged"),
     "no key for the gateway": (behind_gateway(HERE), "problem", "key of ibm_fez", "cannot be read"),
     "exposed key of the gateway": (behind_gateway(HERE, 0o640), "problem", "key of ibm_fez", "chmod 600"),

@@ -67,9 +67,10 @@ def _answer(gateway: GatewayConfig) -> Finding:
                 verify=str(gateway.ca) if gateway.ca else True,
             )
     except OSError as error:  # requests' errors are OSErrors
-        return Finding(
-            Level.PROBLEM, "gateway", f"{gateway.url} does not answer. Is qpu-slurm-gateway up? ({error})"
-        )
+        # Without urllib3's words on which of its objects it was.
+        why = str(error).rpartition(": ")[2].rstrip("\"')")
+        text = f"{gateway.url} does not answer: {why}. Is qpu-slurm-gateway up?"
+        return Finding(Level.PROBLEM, "gateway", text)
     if not answer.ok:
         text = f"{gateway.url} answers that it is not well: {answer.status_code} {answer.text[:200].strip()}"
         return Finding(Level.PROBLEM, "gateway", text)

@@ -22,7 +22,10 @@ def run(lab: Lab, console: Console) -> None:
     """
     config = lab.gateway_config if lab.gateway else lab.config
     console.print(f"You are its user {lab.cluster.users[0]}; the example jobs are in your home.")
-    console.print("`exit` takes everything down. What its admin sees, in another terminal, as you are here:")
+    console.print(
+        "`exit` takes everything down. What its admin sees, in another terminal, as you are here:",
+        soft_wrap=True,
+    )
     console.print(f"  {lab.bin / 'qpu-slurm'} --config {config} report", soft_wrap=True)
     # Without a terminal, it reads what to do from a pipe.
     interactive = ["-i"] if sys.stdin.isatty() else []
