@@ -265,7 +265,7 @@ def faults_of(stage: Stage) -> list[str]:
     sessions = {one.id: (one.account, one.state) for found in stage.view.sessions.values() for one in found}
     answer = stage.lab.command("leases", "--all", "--json", config=stage.lab.gateway_config)
     leases = json.loads(answer.stdout)
-    held = Counter(lease["session_id"] for lease in leases if lease["session_id"])
+    held = Counter(session for lease in leases for session in lease["sessions"])
     nodes = stage.lab.cluster.node_states()
     return [
         *(
@@ -286,8 +286,8 @@ def faults_of(stage: Stage) -> list[str]:
         *(
             f"lease {lease} is not of the account of its session"
             for lease in leases
-            if lease["session_id"] in sessions
-            and sessions[lease["session_id"]][0] != stage.accounts[lease["qpu"]].name
+            for one in lease["sessions"]
+            if one in sessions and sessions[one][0] != stage.accounts[lease["qpu"]].name
         ),
         *(f"node {node} is {state}" for node, state in nodes.items() if state != "idle"),
     ]

@@ -251,7 +251,8 @@ class Journal:
             adopted: It was found, left by a process that died, rather than opened.
 
         Returns:
-            The lease: HELD; or RELEASING, now with its session, if it is to end already.
+            The lease: HELD; or RELEASING, now with its session, if it is to end already. One that is over, or
+            has a session, stays as it is; that it had this one, too, is written down all the same.
         """
         with self._database.transaction() as db:
             now = rows.now()
@@ -261,10 +262,12 @@ class Journal:
                 " WHERE id = ? AND session_id IS NULL AND state IN ('acquiring', 'releasing')",
                 (session_id, now, rows.text(expires_at), lease_id),
             )
-            if changed.rowcount:
-                rows.add_session(db, lease_id, session_id)
+            if rows.add_session(db, lease_id, session_id) or changed.rowcount:
                 rows.log(db, lease_id, "adopted" if adopted else "held", session_id)
-            return rows.one(db, lease_id)
+            lease = rows.one(db, lease_id)
+            if lease.state.final:
+                rows.end_sessions(db, lease_id)
+            return lease
 
     def found(self, lease_id: int, session_id: str) -> None:
         """Write down a session that a lease's job has opened by itself: one that is to be ended with it."""

@@ -100,7 +100,7 @@ async def step_started(request: web.Request, gateway: Gateway, body: bytes, uid:
     job_id = _job(request)
     keys = _keys(gateway, job_id, uid)
     if keys and (not start.step.isdigit() or int(start.step) < _MAX_STEPS):
-        write = gateway.journal.history.step_started
+        write = gateway.background.history.step_started
         _later(gateway, partial(write, job_id, start.step, start.name, _time(start.seconds_ago)))
     return keys
 
@@ -117,7 +117,7 @@ async def step_ended(request: web.Request, gateway: Gateway, _: bytes, uid: int)
     lease = gateway.holders.of_late(job_id)
     if lease is not None:
         _need_user(gateway, job_id, uid, lease)
-        write = gateway.journal.history.step_ended
+        write = gateway.background.history.step_ended
         _later(gateway, partial(write, job_id, request.match_info["step"], _time(end.ago)))
     return None
 
