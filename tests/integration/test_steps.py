@@ -50,7 +50,9 @@ def is_about(moment: datetime | None, ago: float) -> bool:
 def test_a_step_that_starts_gets_its_jobs_keys_and_is_written_down(site: Site) -> None:
     lease = site.acquire()
     keys = site.hooks().step_started(lease.job_id, "batch", "batch", 33.5)
-    assert {name: key.reveal() for name, key in keys.items()} == {"ibm_fez": site.key(lease)}
+    assert {name: (own.key.reveal(), own.session_id) for name, own in keys.items()} == {
+        "ibm_fez": (site.key(lease), lease.session_id)
+    }
     wait_for(lambda: bool(steps(site, lease)))
     step = steps(site, lease)["batch"]
     assert (step.job_id, step.name, step.ended_at) == (lease.job_id, "batch", None)
