@@ -79,7 +79,7 @@ class JobCache:
             return
         draft = f".{self._prefix}-{os.urandom(8).hex()}"
         try:
-            with _opened(self._path) as directory:
+            with _opened(self._path, make=True) as directory:
                 try:
                     file = os.open(
                         draft,
@@ -109,21 +109,22 @@ class JobCache:
         with ExitStack() as turn:
             if self._prefix:
                 with suppress(OSError):  # a `TimeoutError` is one, too
-                    with _opened(self._path):
+                    with _opened(self._path, make=True):
                         lock = Path(self._path) / f"{self._prefix}-lock"
                     turn.enter_context(locked(lock, deadline=time.monotonic() + seconds))
             yield
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[int]:
-    """Open the user's directory, making it if need be.
+def _opened(path: str, *, make: bool = False) -> Iterator[int]:
+    """Open the user's directory.
 
     Raises:
         OSError: It cannot be opened, or is not the user's alone.
     """
-    with suppress(FileExistsError):
-        os.mkdir(path, 0o700)  # noqa: PTH102 - the rest is done with descriptors
+    if make:
+        with suppress(FileExistsError):
+            os.mkdir(path, 0o700)  # noqa: PTH102 - the rest is done with descriptors
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         status = os.fstat(directory)

@@ -94,7 +94,7 @@ def test_a_job_waits_for_a_closed_qpu_and_starts_when_it_is_opened(lab: Lab) -> 
     wait_until(lambda: held_back(lab, waiting))
     assert lab.wait(other) == "COMPLETED"
     time.sleep(3)
-    # From Slurm 24.11 on, the prolog may just be putting it back once more.
+    # Slurm 26.05 keeps the delay of a requeue: the prolog may just be putting it back once more.
     wait_until(lambda: held_back(lab, waiting))
     assert lab.cluster.output(waiting) == ""
     report = qpu(lab)

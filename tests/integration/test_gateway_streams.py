@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import queue
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Self
 
@@ -89,28 +90,36 @@ def test_what_is_large_costs_no_memory() -> None:
 
 
 class Recorder:
-    """A service that takes whatever comes, answers nothing, and shows what it got."""
+    """A service that takes whatever comes, answers nothing, and shows what it got with a POST."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.settimeout(SECONDS)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/api/v1"
-        self.got = b""
-        self._thread = threading.Thread(target=self._record)
-        self._thread.start()
+        self._posts: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        threading.Thread(target=self._accept, daemon=True).start()
 
-    def _record(self) -> None:
-        connection, _ = self._listener.accept()
-        with connection:
+    def _accept(self) -> None:
+        # The gateway asks for other things besides, such as whether the QPU is available.
+        with suppress(OSError):  # closed by `end`
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._record, args=(connection,), daemon=True).start()
+
+    def _record(self, connection: socket.socket) -> None:
+        got = b""
+        with connection, suppress(OSError):  # it was aborted, or kept open
             connection.settimeout(SECONDS)
             while piece := connection.recv(1 << 20):
-                self.got += piece
+                got += piece
+        if got.startswith(b"POST "):
+            self._posts.put(got)
 
     def end(self) -> bytes:
-        """Wait until the other side has hung up; return what it sent."""
-        self._thread.join()
+        """Wait until the other side has hung up on a POST; return what it sent."""
+        got = self._posts.get(timeout=SECONDS)
+        self._listener.shutdown(socket.SHUT_RDWR)  # which wakes who waits for another one
         self._listener.close()
-        return self.got
+        return got
 
 
 @pytest.mark.parametrize("way", ["length", "chunked"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The broker, killed at every step that it takes."""
+"""The broker, killed at every step that it takes, and the power lost at every one."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
 import pytest
 
 from qpu_slurm.leases.broker import Broker
 from qpu_slurm.leases.journal import Journal
 from tests.unit.memory_service import Killed, Life, Mortal, Service, configure, request
+from tests.unit.power import left_of, power
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from qpu_slurm.providers.base import Access, Provider
+
+__all__ = ["power"]  # a fixture
 
 
 def first_that_dies(work: Callable[[Broker], object], prepare: Callable[[int], Broker]) -> Iterator[int]:
@@ -40,10 +44,12 @@ def dead() -> Iterator[ExitStack]:
         yield dead
 
 
+@pytest.mark.usefixtures("power")
+@pytest.mark.parametrize("lost", ["process", "power"])
 @pytest.mark.parametrize("then", ["acquire", "release"])
 @pytest.mark.parametrize("killed_in", ["acquire", "release"])
 def test_killed_at_any_step_nothing_is_left_behind_and_nothing_is_opened_twice(
-    tmp_path: Path, dead: ExitStack, killed_in: str, then: str
+    tmp_path: Path, dead: ExitStack, killed_in: str, then: str, lost: str
 ) -> None:
     config, directory, service = configure(tmp_path), tmp_path, Service()
 
@@ -70,7 +76,8 @@ def test_killed_at_any_step_nothing_is_left_behind_and_nothing_is_opened_twice(
     deaths = 0
     for steps in first_that_dies(work, prepare):
         deaths += 1
-        with Journal(directory / f"{killed_in}-{then}-{steps}.sqlite") as journal:
+        path = directory / f"{killed_in}-{then}-{steps}.sqlite"
+        with Journal(path if lost == "process" else left_of(path)) as journal:
             broker = Broker(config, journal, service.connect, settle=0)
             if then == "acquire":
                 leases = broker.acquire(request("ibm_fez", "ibm_torino"))
@@ -81,3 +88,24 @@ def test_killed_at_any_step_nothing_is_left_behind_and_nothing_is_opened_twice(
             assert journal.leases() == []
             assert not journal.known_sessions(datetime.now(UTC))
     assert deaths > 10
+
+
+@pytest.mark.usefixtures("power")
+def test_a_number_that_a_lease_had_does_not_come_again_after_a_power_loss(tmp_path: Path) -> None:
+    """A job key is made of it: who has the key of one lease has none of another."""
+    config = configure(tmp_path)
+    with Journal(config.journal) as journal:
+        [lease] = Broker(config, journal, Service().connect).acquire(
+            msgspec.structs.replace(request(), bind=("ibm_fez",))
+        )
+    with Journal(left_of(config.journal)) as journal:
+        assert journal.bind(job_id=8, user_id=1001, qpu="ibm_fez").id != lease.id
+
+
+@pytest.mark.usefixtures("power")
+def test_a_qpu_that_was_closed_stays_closed_after_a_power_loss(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with Journal(path) as journal:
+        journal.closings.close("ibm_fez", "maintenance", 0)
+    with Journal(left_of(path)) as journal:
+        assert journal.closings.all()["ibm_fez"].reason == "maintenance"

@@ -182,7 +182,7 @@ def test_what_was_ended_meanwhile_is_opened_anew_by_the_next_run(
 def test_an_intent_whose_process_died_is_resolved(
     reaper: Reaper, journal: Journal, service: Service, slurm: Slurm
 ) -> None:
-    slurm.add(7)
+    slurm.add(7, "CONFIGURING")
     later = datetime.now(UTC) + timedelta(hours=1)
     intent = journal.intend(job_id=7, user_id=1000, qpu="ibm_fez", expires_at=later)
     service.create("ibm_fez")

@@ -11,18 +11,19 @@ import pytest
 
 from qpu_slurm import listing
 from qpu_slurm.errors import Unavailable
+from qpu_slurm.leases.broker import Broker
+from qpu_slurm.leases.journal import Journal
 from qpu_slurm.leases.model import Hold, LeaseState
 from qpu_slurm.leases.reaper import Reaper
 from tests.unit.memory_service import Service, request
+from tests.unit.power import left_of, power
 from tests.unit.test_leases import bind, broker, config, journal, raises, service
 from tests.unit.test_reaper import Slurm, reaper, slurm
 
 if TYPE_CHECKING:
     from qpu_slurm.config import Config
-    from qpu_slurm.leases.broker import Broker
-    from qpu_slurm.leases.journal import Journal
 
-__all__ = ["broker", "config", "journal", "reaper", "service", "slurm"]  # fixtures
+__all__ = ["broker", "config", "journal", "power", "reaper", "service", "slurm"]  # fixtures
 
 
 def backdate(journal: Journal, column: str, lease_id: int) -> None:
@@ -95,6 +96,24 @@ def test_who_was_opening_a_session_for_a_task_died(
     assert settled.why == "Whoever was opening the session died."
     broker.release(7, "The job ended.")
     assert service.open_sessions() == []
+
+
+@pytest.mark.usefixtures("power")
+def test_a_job_that_runs_keeps_the_session_whose_record_was_lost_with_the_power(
+    config: Config, broker: Broker, service: Service, slurm: Slurm
+) -> None:
+    [held] = broker.acquire(request("ibm_fez"))
+    slurm.add(7)
+    with Journal(left_of(config.journal)) as journal:
+        broker = Broker(config, journal, service.connect, settle=0)
+        [lease] = journal.leases()
+        assert (lease.state, lease.session_id) == (LeaseState.ACQUIRING, None)
+        for column in ("created_at", "intended_at"):
+            backdate(journal, column, lease.id)
+        [settled] = Reaper(config, broker, journal, slurm).run().reaped
+        assert (settled.lease.state, settled.lease.session_id) == (LeaseState.HELD, held.session_id)
+        broker.release(7, "The job ended.")
+        assert service.open_sessions() == []
 
 
 def test_what_was_over_long_ago_is_forgotten(

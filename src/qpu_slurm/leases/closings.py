@@ -42,7 +42,7 @@ class Closings:
 
     def close(self, qpu: str, reason: str, user_id: int) -> None:
         """Close a QPU; the reason and the name of who closed it last are kept."""
-        with self._database.transaction() as db:
+        with self._database.transaction(durable=True) as db:
             db.execute(
                 "INSERT INTO closed_qpus (qpu, reason, user_id, closed_at) VALUES (?, ?, ?, ?)"
                 " ON CONFLICT (qpu) DO UPDATE SET reason = excluded.reason, user_id = excluded.user_id",
@@ -51,7 +51,7 @@ class Closings:
 
     def open(self, qpu: str) -> bool:
         """Open a QPU again; return whether it was closed."""
-        with self._database.transaction() as db:
+        with self._database.transaction(durable=True) as db:
             return bool(db.execute("DELETE FROM closed_qpus WHERE qpu = ?", (qpu,)).rowcount)
 
     def all(self) -> dict[str, Closing]:

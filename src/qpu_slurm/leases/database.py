@@ -2,7 +2,14 @@
 """The journal's file: how it is opened, changed and read.
 
 One SQLite file on a local disk of the controller (WAL does not work on a network's). Every change is one
-transaction that has reached the disk when it is left; errors say what an admin can do about them.
+transaction, which survives a killed process; errors say what an admin can do about them.
+
+What survives a power loss, too, is said by each transaction, since to wait for the disk takes as long as two
+requests. One is `durable` if nobody could find out again what it says: that there may be a session, whose key
+it is, that a lease's number is taken (a job key is made of it), that an admin has closed a QPU. What follows
+from that may be lost. The service and Slurm tell it again, and it is done again: a session is found from its
+intent, an end is repeated by the reaper, a usage is asked for. Nothing is lost out of order: a durable
+transaction brings all those before it to disk.
 """
 
 from __future__ import annotations
@@ -72,9 +79,14 @@ class Database:
             yield self._db
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Change something: all of it, on the disk, when the block is left; nothing, if by an exception."""
+    def transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
+        """Change something: all of it when the block is left; nothing, if by an exception.
+
+        Args:
+            durable: It has to be on the disk by then.
+        """
         with self._mutex, self._explained():
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
@@ -117,7 +129,6 @@ class Database:
 
     def _prepare_database(self) -> None:
         self._db.row_factory = sqlite3.Row
-        self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA secure_delete = ON")
         if self._version() != len(SCHEMA):
             # As some steps need it; some SQLites have them on from the start.
@@ -141,7 +152,7 @@ class Database:
         if self._version() > len(SCHEMA):
             raise JournalError(f"The journal {self.path} was written by a newer qpu_slurm. Update this one.")
         self._db.execute("PRAGMA journal_mode = WAL")
-        with self.transaction() as db:
+        with self.transaction(durable=True) as db:
             for version in range(self._version(), len(SCHEMA)):
                 for statement in SCHEMA[version]:
                     db.execute(statement)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The journal: the crash-safe record of all leases and of what happened to them.
 
-Every change is one transaction that has reached the disk when its method returns; a change that another
-process was faster with is not made twice. Times are UTC.
+Every change is one transaction; which of them survive a power loss, and why the others need not, says
+`database`. A change that another process was faster with is not made twice. Times are UTC.
 
     database    the file
     schema      its tables
@@ -94,7 +94,7 @@ class Journal:
             api_key: The user's own credential: kept until the lease is over, since nobody else could end
                 the session if the job is gone.
         """
-        with self._database.transaction() as db:
+        with self._database.transaction(durable=True) as db:
             bound = "SELECT id FROM leases WHERE job_id = ? AND qpu = ? AND state = 'bound'"
             for row in db.execute(bound, (job_id, qpu)).fetchall():
                 rows.begin_end(db, row["id"], "The job gets a session.")
@@ -147,7 +147,7 @@ class Journal:
         Returns:
             The lease: BOUND, or the one with a session that the job has or is about to get.
         """
-        with self._database.transaction() as db:
+        with self._database.transaction(durable=True) as db:
             query = "SELECT id, hold FROM open_leases WHERE job_id = ? AND qpu = ? AND state <> 'releasing'"
             row = db.execute(query, (job_id, qpu)).fetchone()
             if row is not None and row["hold"] == Hold.NONE and hold is not Hold.NONE:
@@ -185,7 +185,7 @@ class Journal:
         Returns:
             The lease: ACQUIRING; or as it is, if it is not (any more) a lease that may open one.
         """
-        with self._database.transaction() as db:
+        with self._database.transaction(durable=True) as db:
             changed = db.execute(
                 "UPDATE leases SET state = 'acquiring', intended_at = ?, expires_at = ?"
                 " WHERE id = ? AND state = 'bound' AND hold <> 'none'",
@@ -284,6 +284,9 @@ class Journal:
         Returns:
             The leases, RELEASING now; those that held nothing are RELEASED.
         """
+        with self._database.reading() as db:
+            if not rows.open_leases(db, job_id):
+                return []  # as for most jobs that start: none of them waits for who writes
         with self._database.transaction() as db:
             return [
                 rows.begin_end(db, lease.id, reason)

@@ -44,6 +44,10 @@ _OVER = frozenset(
 )
 """The states (squeue(1)) of a job whose run is over. One that we do not know is not."""
 
+_STARTING = "CONFIGURING"
+"""The state of a job whose prolog is at work, or was. One that runs was given its lease: where the journal
+does not say so, the record of it was lost (see `database`), and the session is found again."""
+
 _COMPLETING = "COMPLETING"
 """The state of a job whose epilog is at work, or was; one that hangs in it is over as well."""
 
@@ -211,7 +215,12 @@ class Reaper:
             why = "The job was started anew."
         elif job.state in _OVER or (job.state == _COMPLETING and lease.id in self._completing):
             why = f"The job does not run: it is {job.state}."
-        elif lease.state is LeaseState.ACQUIRING and not lease.granted and age > self._longest_acquire:
+        elif (
+            lease.state is LeaseState.ACQUIRING
+            and not lease.granted
+            and job.state == _STARTING
+            and age > self._longest_acquire
+        ):
             why = "Whoever was opening the session died."
         else:
             why = ""

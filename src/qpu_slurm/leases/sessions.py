@@ -85,7 +85,9 @@ class Sessions:
                     yield now
 
     def settle(self, leases: Iterable[Lease], *, longest: float) -> Iterator[Lease]:
-        """Find what became of sessions that were being opened for running jobs by somebody who died.
+        """Find what became of sessions of running jobs whose opening is not over by the journal.
+
+        Their opener died; or he did open them, and the record was lost with the power.
 
         Args:
             leases: The leases.
@@ -95,7 +97,7 @@ class Sessions:
             The leases, as they are now: HELD, with the session that was found; or BOUND.
         """
         for lease in leases:
-            if lease.state is not LeaseState.ACQUIRING or not lease.granted or lease.intended_at is None:
+            if lease.state is not LeaseState.ACQUIRING or lease.intended_at is None:
                 continue
             if (datetime.now(UTC) - lease.intended_at).total_seconds() <= longest:
                 continue

@@ -95,7 +95,7 @@ class Output:
                 return file
             file.close()
         # A symbolic link stays one: what it points at is replaced.
-        destination = Path(os.path.realpath(path))
+        destination = Path(os.path.realpath(path)) if path.is_symlink() else path
         draft = destination.with_name(f".{destination.name[:50]}.{os.urandom(8).hex()}.part")
         opened = draft.open("xb")
         self._draft, self._destination = draft, destination

@@ -73,7 +73,8 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
             try:
                 if os.write(descriptor, text) < len(text):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.ftruncate(descriptor, len(text))
+                if os.fstat(descriptor).st_size > len(text):
+                    os.ftruncate(descriptor, len(text))
             finally:
                 os.close(descriptor)
         except OSError as error:

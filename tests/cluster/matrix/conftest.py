@@ -22,35 +22,31 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def verdict_of(
-    request: pytest.FixtureRequest,
-    selected: Sequence[Scenario],
-    asserted: Asserted,
-    broken: dict[Keys, Exception],
-) -> Callable[[Scenario], Verdict]:
-    """Return how a scenario ended; `request.param` says on which stage."""
-    if request.param in broken:
-        raise broken[request.param]
-    try:
-        verdicts, qpus = _play(request.param, selected, asserted)
-    except Exception as error:
-        broken[request.param] = error
-        raise
-    return lambda scenario: verdicts[qpus[scenario]]
+def verdict_of(selected: Sequence[Scenario], asserted: Asserted) -> Callable[[Scenario], Verdict]:
+    """Return how a scenario ended; the first that is asked for has all of its stage played."""
+    played: dict[Keys, Mapping[Scenario, Verdict]] = {}
+    broken: dict[Keys, Exception] = {}
+
+    def verdict_of(scenario: Scenario) -> Verdict:
+        keys = scenario.keys
+        if keys in broken:
+            raise broken[keys]  # nothing is gained by building the stage again for each scenario
+        if keys not in played:
+            try:
+                played[keys] = _play(keys, selected, asserted)
+            except Exception as error:
+                broken[keys] = error
+                raise
+        return played[keys][scenario]
+
+    return verdict_of
 
 
-def _play(
-    keys: Keys, selected: Sequence[Scenario], asserted: Asserted
-) -> tuple[Mapping[str, Verdict], Mapping[Scenario, str]]:
+def _play(keys: Keys, selected: Sequence[Scenario], asserted: Asserted) -> Mapping[Scenario, Verdict]:
     with Stage(keys, [one for one in selected if one.keys == keys]) as stage:
         asserted.slurm = ".".join(map(str, stage.lab.cluster.version))
-        return perform(stage, list(stage.qpus)), stage.qpus
-
-
-@pytest.fixture(scope="session")
-def broken() -> dict[Keys, Exception]:
-    """Return why a stage cannot be played on: nothing is gained by building it again for each scenario."""
-    return {}
+        verdicts = perform(stage, list(stage.qpus))
+        return {scenario: verdicts[qpu] for scenario, qpu in stage.qpus.items()}
 
 
 @pytest.fixture(scope="session")

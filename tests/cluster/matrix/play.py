@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.cluster.matrix.scenario import Scenario
     from tests.cluster.matrix.stage import Stage, View
 
-LONGEST = 170.0
+LONGEST = 240.0
 """Seconds after which a scenario that has not ended never will."""
 
 SETTLE = 40.0
@@ -117,6 +117,7 @@ class Play:
         if time.monotonic() - self._began > LONGEST:
             moment = [] if self.struck else [self.scenario.struck]
             self.problem = f"it did not end; what was to come: {[*moment, *self._left]}; {self.jobs}"
+            self.stage.admin("scancel", *(str(job.id) for job in self.jobs))
             return True
         if not self.struck:
             return False

@@ -126,7 +126,8 @@ class Scenario:
             f"{fault.method} {fault.path}: {_trouble(fault)}".removeprefix("* ") for fault in self.faults
         ]
         if self.storm is not None and self.struck is not None:
-            parts.append(f"{self.struck.text}: {self.storm.name}")
+            where = "" if self.keys == "gateway" else " (without a gateway)"
+            parts.append(f"{self.struck.text}: {self.storm.name}{where}")
         parts += [str(event) for event in self.happens if event.what.text]
         return "; ".join(parts)
 

@@ -58,7 +58,7 @@ SHARED = 6
 OUTAGE = "[outage]\ntries = 2\ndelay = 8\nmax_delay = 8\nacquire_timeout = 6\n"
 """Short, and yet long enough for a requeued job's first run to be cleaned up while this machine is busy."""
 
-HOOK_TIMEOUT = 12
+HOOK_TIMEOUT = 25
 """Slurm's PrologEpilogTimeout, in seconds."""
 
 INPUT = {
@@ -142,7 +142,7 @@ class Stage:
                 tables=OUTAGE + "".join(self._table(scenario) for scenario in self.qpus),
                 nodes=(*NODES, *self._typed_gres()),
                 private=self.private,
-                settings={"SlurmdTimeout": "10", "PrologEpilogTimeout": str(HOOK_TIMEOUT)},
+                settings={"SlurmdTimeout": "15", "PrologEpilogTimeout": str(HOOK_TIMEOUT)},
             )
             on_failure.enter_context(self.lab)
             (self.home / "input.json").write_text(json.dumps(INPUT))
@@ -244,8 +244,9 @@ class Stage:
         for process in psutil.process_iter():
             try:
                 if process.name().startswith("slurmstepd") and f"[{job}." in " ".join(process.cmdline()):
-                    for child in [*process.children(recursive=True), process]:
-                        child.send_signal(signal.SIGKILL)
+                    # First who would tell of the others' end.
+                    for victim in [process, *process.children(recursive=True)]:
+                        victim.send_signal(signal.SIGKILL)
             except psutil.Error:
                 continue
 
@@ -293,7 +294,8 @@ class Stage:
 
     def nodes_drained(self) -> int:
         """Count the nodes that do not take jobs."""
-        return sum(1 for state in self.lab.cluster.node_states().values() if state != "idle")
+        states = self.lab.cluster.node_states().values()
+        return sum(1 for state in states if state not in {"idle", "mixed", "allocated", "completing"})
 
     def read_journal(self) -> None:
         """Read the journal, and in a cluster without a gateway have the reaper look first; not too often."""

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.timeout(1200)  # the first one plays them all
 @pytest.mark.parametrize(
-    ("verdict_of", "scenario"),
-    [pytest.param(one.keys, one, id=one.name) for group in GROUPS.values() for one in group],
-    indirect=["verdict_of"],
+    "scenario", [pytest.param(one, id=one.name) for group in GROUPS.values() for one in group]
 )
 def test_whatever_happens(
     verdict_of: Callable[[Scenario], Verdict], scenario: Scenario, passed: Callable[[Scenario, Verdict], None]

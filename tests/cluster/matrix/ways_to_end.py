@@ -207,10 +207,10 @@ def epilog_killed(way: str, *faults: Fault, keys: Keys = "gateway") -> Scenario:
 def _at_random(keys: Keys, number: int) -> tuple[Scenario, ...]:
     """Make scenarios in which hooks are killed at points that nobody chose, always the same ones."""
     chance = random.Random(f"{keys} hooks")  # noqa: S311 - nothing secret
-    where = "" if keys == "gateway" else ", without a gateway"
+    where = "" if keys == "gateway" else " (without a gateway)"
     return tuple(
         Scenario(
-            way=f"{kind}{where} killed after {milliseconds} ms",
+            way=f"{kind} killed after {milliseconds} ms{where}",
             submit=batch(SAY_AND_TASK),
             happens=(Event(hook_since(kind, milliseconds / 1000), kill_hook(kind, may_be_gone=True)),),
             sessions=(1, 2),
@@ -281,16 +281,16 @@ HOOKS_HANG = (
 
 IN_THE_HOOKS = (
     prolog_killed(
-        "between the intent and the request, without a gateway", BEFORE_OPENING, keys="user", sessions=(1, 2)
+        "between the intent and the request (without a gateway)", BEFORE_OPENING, keys="user", sessions=(1, 2)
     ),
     prolog_killed(
-        "between the request and its effect, without a gateway", OPENING, keys="user", sessions=(1, 2)
+        "between the request and its effect (without a gateway)", OPENING, keys="user", sessions=(1, 2)
     ),
     prolog_killed(
-        "between the effect and the record, without a gateway", OPENED, keys="user", sessions=(1, 2)
+        "between the effect and the record (without a gateway)", OPENED, keys="user", sessions=(1, 2)
     ),
-    epilog_killed("between the intent and the request, without a gateway", CLOSING, keys="user"),
-    epilog_killed("between the effect and the record, without a gateway", CLOSED_ALREADY, keys="user"),
+    epilog_killed("between the intent and the request (without a gateway)", CLOSING, keys="user"),
+    epilog_killed("between the effect and the record (without a gateway)", CLOSED_ALREADY, keys="user"),
     *_at_random("user", 4),
 )
 
