@@ -251,8 +251,7 @@ class Journal:
             adopted: It was found, left by a process that died, rather than opened.
 
         Returns:
-            The lease: HELD; or RELEASING, now with its session, if it is to end already. One that is over, or
-            has a session, stays as it is; that it had this one, too, is written down all the same.
+            The lease: HELD; or RELEASING, now with its session, if it is to end already.
         """
         with self._database.transaction() as db:
             now = rows.now()
@@ -262,18 +261,21 @@ class Journal:
                 " WHERE id = ? AND session_id IS NULL AND state IN ('acquiring', 'releasing')",
                 (session_id, now, rows.text(expires_at), lease_id),
             )
-            if rows.add_session(db, lease_id, session_id) or changed.rowcount:
+            if changed.rowcount:
+                rows.add_session(db, lease_id, session_id)
                 rows.log(db, lease_id, "adopted" if adopted else "held", session_id)
-            lease = rows.one(db, lease_id)
-            if lease.state.final:
-                rows.end_sessions(db, lease_id)
-            return lease
+            return rows.one(db, lease_id)
 
     def found(self, lease_id: int, session_id: str) -> None:
-        """Write down a session that a lease's job has opened by itself: one that is to be ended with it."""
+        """Write down a further session of a lease: one to be ended with it, or at once if that is over.
+
+        It was opened by the job itself, or while the job was being ended.
+        """
         with self._database.transaction() as db:
             if rows.add_session(db, lease_id, session_id):
                 rows.log(db, lease_id, "adopted", session_id)
+            if rows.one(db, lease_id).state.final:
+                rows.end_sessions(db, lease_id)
 
     def end(self, job_id: int, reason: str, *, run: str = "", others: bool = False) -> list[Lease]:
         """Write down the intent to end what a job holds.

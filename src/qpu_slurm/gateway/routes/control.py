@@ -16,7 +16,7 @@ from qpu_slurm.errors import JournalError, QpuSlurmError, Refused, UserMistake
 from qpu_slurm.gateway import messages
 from qpu_slurm.gateway.answers import ApiError
 from qpu_slurm.gateway.gateway import GATEWAY
-from qpu_slurm.gateway.messages import StepEnd, StepStart
+from qpu_slurm.gateway.messages import JobKey, StepEnd, StepStart
 from qpu_slurm.gateway.routes.common import small_body
 from qpu_slurm.leases.model import LeaseRequest
 from qpu_slurm.slurm.job import STEP
@@ -125,7 +125,10 @@ async def step_ended(request: web.Request, gateway: Gateway, _: bytes, uid: int)
 def _keys(gateway: Gateway, job_id: int, uid: int) -> messages.Keys:
     holders = gateway.holders.of_job(job_id)
     _need_user(gateway, job_id, uid, *(holder.lease for holder in holders))
-    return {holder.qpu.name: gateway.keys.key(holder.lease).reveal() for holder in holders}
+    return {
+        holder.qpu.name: JobKey(key=gateway.keys.key(holder.lease), session_id=holder.lease.session_id)
+        for holder in holders
+    }
 
 
 def _time(seconds_ago: float) -> datetime:
