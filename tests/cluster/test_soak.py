@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from qpu_slurm.devkit.emulator import Drop, Fault
-from tests.cluster.matrix.jobs import SAY, SAY_AND_TASK, TASK, batch, het, salloc, srun
+from tests.cluster.matrix.jobs import FINAL, SAY, SAY_AND_TASK, TASK, batch, het, salloc, srun
 from tests.cluster.matrix.play import OVER
 from tests.cluster.matrix.scenario import Scenario
 from tests.cluster.matrix.stage import BACKENDS, SHARED, Stage
@@ -56,6 +56,11 @@ KINDS: dict[str, tuple[Submit, ...]] = {
         het("--qpu={qpu}", "--qpu={qpu}", SAY),
     ),
     "several nodes": (batch(f"srun sh -c '{SAY.strip()}'\n", "--nodes=2"),),
+    "held for tasks": (
+        batch(f"{TASK}sleep 1\nexec {TASK}", "--qpu-hold=task"),
+        batch(f"{FINAL}exec {TASK}"),
+        srun(TASK.strip(), "--qpu-hold=task"),
+    ),
     "not to be requeued": (batch(SAY_AND_TASK, "--no-requeue"),),
     "nested": (batch(f'[ "$OUTER" ] || OUTER=yes sbatch --qpu={{qpu}} --time=5 {{qpu}}.sh\nexec {TASK}'),),
 }
