@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _RESOURCES = ("QRMI_JOB_QPU_RESOURCES", "SLURM_JOB_QPU_RESOURCES")
 _TYPES = ("QRMI_JOB_QPU_TYPES", "SLURM_JOB_QPU_TYPES")
+_ASKED = "SLURM_SPANK_QPU_SLURM_QPU"
+"""The value of `--qpu`, as the plugin published it: there whatever the hooks did."""
 
 _SERVICES = {"ibm-quantum-compute-service": "QRMI_IBM_QCS_", "qiskit-runtime-service": "QRMI_IBM_QRS_"}
 """The resource types that we know, two names of one service, and their prefixes. A job gets the variables of
@@ -186,6 +188,12 @@ def from_environ(environ: Mapping[str, str]) -> dict[str, JobQpu]:
         if type_ in _SERVICES
     }
     if not qpus:
+        asked = environ.get(_ASKED)
+        if asked:
+            raise NoLease(
+                f"This job was submitted with --qpu={asked[:64]}, and nothing was acquired for it: the "
+                "cluster's hooks did not run. Tell its admin, who has `qpu-slurm check`."
+            )
         raise NoLease("This job has no QPU. Submit it with --qpu=NAME (and --gres=qpu:1 to execute on it).")
     return qpus
 

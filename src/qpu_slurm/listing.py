@@ -65,7 +65,9 @@ def as_table(leases: Sequence[Lease], journal: Journal) -> str:
         leases: What to draw.
         journal: Knows why a lease could not be released yet.
     """
-    table = Table("job", "user", "QPU", "state", "session", "since", "until", "reason", box=None)
+    table = Table(
+        "job", "user", "QPU", "state", "session", "since", "until", "reason", box=None, pad_edge=False
+    )
     for lease in leases:
         until = lease.ended_at or lease.expires_at
         row = (
@@ -137,7 +139,7 @@ def qpus_as_json(reports: Sequence[QpuReport]) -> str:
 
 def qpus_as_table(reports: Sequence[QpuReport]) -> str:
     """Draw how QPUs are, times as on the clock of this machine."""
-    table = Table("QPU", "state", "jobs", "limit", "waiting", "reason", box=None)
+    table = Table("QPU", "state", "jobs", "limit", "waiting", "reason", box=None, pad_edge=False)
     for report in reports:
         reason = report.reason
         if report.closed_by is not None:

@@ -290,3 +290,14 @@ def test_a_command_imports_only_what_it_needs(config: Path) -> None:
         [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60, check=True
     )
     assert run.stderr == "\n"
+
+
+@pytest.mark.parametrize("command", ["demo", "emulator"])
+def test_what_is_for_trying_out_says_what_it_needs(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in [name for name in sys.modules if name.startswith("qpu_slurm.devkit")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    assert cli.main([command]) == 1
+    assert "Install qpu_slurm[devkit]." in capsys.readouterr().err

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -244,12 +246,20 @@ WRONG: dict[str, tuple[Callable[[Installation], object], str, str, str]] = {
         "chmod 600",
     ),
     "left behind": (left_behind, "warning", "journal", "qpu-slurm release 7"),
+    "no slurm.conf": (slurm_does_not_answer, "problem", "Slurm", "set `conf` in [slurm]"),
+    "a program that SlurmUser cannot run": (
+        lambda it: it.replace(it.root / "prolog.sh", "'/bin/true'", "'/etc/passwd'"),
+        "problem",
+        "PrologSlurmctld",
+        "SlurmUser cannot run",
+    ),
+    "no hook has run": (lambda _: None, "ok", "journal", "restart of slurmctld"),
     "no log": (lambda it: it.replace(it.config, "log = ", "# "), "warning", "log", "`log`"),
     "no log's directory": (
         lambda it: it.replace(it.config, "/lib/hooks.log", "/no/hooks.log"),
         "problem",
         "log",
-        "hooks.log",
+        "install -d -o",
     ),
     "no slurmctld": (slurm_does_not_answer, "problem", "Slurm", "Unable to contact"),
     "no squeue": (lambda it: (it.root / "bin" / "scontrol").unlink(), "problem", "Slurm", "[slurm]"),
@@ -365,3 +375,20 @@ def test_one_thing_that_is_wrong(
     code, found = installation.check(capsys)
     assert any(item[:2] == (level, about) and says in item[2] for item in found), found
     assert code == any(item[0] == "problem" for item in found)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
+def test_an_ordinary_user_is_told_who_may(tmp_path: Path) -> None:
+    installation = Installation(tmp_path)
+    for directory in (tmp_path, *list(tmp_path.parents)[:-2]):
+        directory.chmod(0o755)
+    done = subprocess.run(
+        [Path(sys.executable).with_name("qpu-slurm"), "--config", installation.config, "check"],
+        user="nobody",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "cannot be entered by nobody. Run this as root or" in done.stdout

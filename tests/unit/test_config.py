@@ -213,7 +213,8 @@ def test_what_is_no_configuration_at_all(tmp_path: Path, content: bytes) -> None
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    assert problems(tmp_path / "config.toml") == ("cannot be read (No such file or directory).",)
+    [problem] = problems(tmp_path / "config.toml")
+    assert problem.startswith("cannot be read (No such file or directory). Write it (docs/install.md), or")
     assert problems(tmp_path) == ("cannot be read (Is a directory).",)
 
 

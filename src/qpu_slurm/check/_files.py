@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from qpu_slurm.config import Config
 
 
+_NEVER_RUN = "not made yet: no hook has run (one that is new in slurm.conf wants a restart of slurmctld)"
+
+
 def check(config: Config, slurm_user: int | None, *, here: bool = True) -> Iterator[Finding]:
     """Look at the files that the configuration names.
 
@@ -30,7 +33,7 @@ def check(config: Config, slurm_user: int | None, *, here: bool = True) -> Itera
     yield from _keys(config, slurm_user, here=here)
     if here:
         yield from _journal(config.journal, slurm_user)
-    yield _log(config)
+    yield _log(config, slurm_user)
 
 
 def _keys(config: Config, slurm_user: int | None, *, here: bool) -> Iterator[Finding]:
@@ -39,7 +42,7 @@ def _keys(config: Config, slurm_user: int | None, *, here: bool) -> Iterator[Fin
             continue
         about = f"key of {qpu.name}"
         if qpu.credentials == "gateway" and not here:
-            if qpu.key_file.exists():
+            if os.access(qpu.key_file, os.F_OK):
                 text = f"{qpu.key_file}: belongs on the gateway's host, and nowhere else. Remove it here."
                 yield Finding(Level.PROBLEM, about, text)
             continue
@@ -71,14 +74,18 @@ def _journal(path: Path, slurm_user: int | None) -> Iterator[Finding]:
             f"{directory}: is not there. Write `install -d -o {name} -m 700 {directory}`.",
         )
         return
-    place = path if path.exists() else directory
     try:
+        made = path.exists()
+        place = path if made else directory
         owner = place.stat().st_uid
-        if path.exists():
+        leases = []
+        if made:
             with Journal(path) as journal:
                 leases = journal.leases()
-        else:
-            leases = []
+    except PermissionError:
+        text = f"{directory}: cannot be entered by {_name(os.geteuid())}. Run this as root or {name}."
+        yield Finding(Level.PROBLEM, "journal", text)
+        return
     except (JournalError, OSError) as error:
         yield Finding(Level.PROBLEM, "journal", str(error))
         return
@@ -88,8 +95,9 @@ def _journal(path: Path, slurm_user: int | None) -> Iterator[Finding]:
             "journal",
             f"{place}: belongs to {_name(owner)}, and the hooks run as {name}. Write `chown {name} {place}`.",
         )
-    held = f"{len(leases)} open leases" if path.exists() else "not made yet"
-    yield Finding(Level.OK, "journal", f"{path}: {held}")
+    else:
+        held = f"{len(leases)} open leases" if made else _NEVER_RUN
+        yield Finding(Level.OK, "journal", f"{path}: {held}")
     for lease in leases:
         if lease.state is LeaseState.RELEASING:
             yield Finding(
@@ -100,11 +108,16 @@ def _journal(path: Path, slurm_user: int | None) -> Iterator[Finding]:
             )
 
 
-def _log(config: Config) -> Finding:
+def _log(config: Config, slurm_user: int | None) -> Finding:
     if config.log is None:
-        text = "Slurm keeps nothing of what its hooks write. Set `log`, or errors of the hooks are lost."
+        text = "Slurm keeps nothing of what its hooks write. Set `log`, or their errors are lost."
         return Finding(Level.WARNING, "log", f"{config.path}: {text}")
-    if not os.access(config.log if config.log.exists() else config.log.parent, os.W_OK):
+    directory = config.log.parent
+    # Whether it is there, who may not enter its directory cannot know.
+    if not os.access(directory, os.F_OK) and os.access(directory.parent, os.X_OK):
+        text = f"{directory}: is not there. Write `install -d -o {_name(slurm_user)} -m 750 {directory}`."
+        return Finding(Level.PROBLEM, "log", text)
+    if not os.access(config.log if os.access(config.log, os.F_OK) else directory, os.W_OK):
         return Finding(Level.PROBLEM, "log", f"{config.log}: cannot be written by {_name(os.geteuid())}.")
     return Finding(Level.OK, "log", str(config.log))
 

@@ -67,10 +67,14 @@ def slurm_user(config: Config) -> int | None:
 
 def check(config: Config) -> Iterator[Finding]:
     """Look at Slurm's side."""
+    conf = config.slurm.conf
     try:
         settings = _settings(config)
     except SlurmError as error:
-        yield Finding(Level.PROBLEM, "Slurm", f"{config.slurm.conf}: {error}")
+        # Without it, Slurm's commands wait in vain for somebody who tells them.
+        seen = os.access(conf, os.F_OK)
+        lost = "" if seen else f" {conf} is not to be seen: set `conf` in [slurm] of {config.path}."
+        yield Finding(Level.PROBLEM, "Slurm", f"{error}{lost}")
         return
     hooks = []
     for setting, kind in (("PrologSlurmctld", "prolog"), ("EpilogSlurmctld", "epilog")):
@@ -99,7 +103,10 @@ def _licenses(config: Config, settings: Mapping[str, str]) -> Finding:
     wrong = [name for name, qpu in config.qpus.items() if qpu.limit not in {None, have.get(name)}]
     level, text = Level.WARNING, ""
     if not have.keys() & wanted.keys():
-        text = f"QPUs are none: jobs wait for them on nodes. {advice}; docs/install.md has the rest."
+        text = (
+            "no QPU is one, so no job waits in the queue for its QPU: it is put back as it starts, and srun "
+            f"and salloc end. {advice}; docs/install.md has the rest."
+        )
     elif missing := wanted.keys() - have.keys():
         names = ", ".join(sorted(missing))
         level, text = Level.PROBLEM, f"{names} is none: sbatch refuses its jobs. {advice}."
@@ -140,11 +147,22 @@ def _hook(
     if not os.access(path, os.X_OK):
         problems.append(f"{path}: cannot be executed. Write `chmod 755 {path}`.")
     if not os.access(hook.program, os.X_OK):
-        problems.append(f"{path}: runs {hook.program}, which is not there. Install it anew with QPU_SLURM=….")
+        missing = _why_not_run(Path(hook.program))
+        problems.append(f"{path}: runs {hook.program}, which {missing}.")
     if not _same(hook.config, config.path):
         problems.append(f"{path}: reads {hook.config}, not {config.path}. Install it anew with CONFIG=….")
     findings = [Finding(Level.PROBLEM, setting, problem) for problem in problems]
     return findings or [Finding(Level.OK, setting, path)], hook
+
+
+def _why_not_run(program: Path) -> str:
+    try:
+        if not program.exists():
+            return "is not there. Install it anew with QPU_SLURM=…"
+    except PermissionError:
+        pass
+    # Such as a virtual environment made with a Python that lies in root's home.
+    return "SlurmUser cannot run. Let everybody read and execute it, and the Python that it names"
 
 
 def _read_hook(text: str, kind: str) -> Hook | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,11 +21,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from qpu_slurm import __version__
 from qpu_slurm.cli import admin, slurm
 from qpu_slurm.cli.common import config_of
-from qpu_slurm.errors import QpuSlurmError
+from qpu_slurm.errors import QpuSlurmError, UserMistake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import ModuleType
+
 _EPILOG = """\
 examples:
   qpu-slurm check                      tell what is still missing after the installation
@@ -66,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: The arguments make no sense (2), or were a question (0).
     """
     argv = sys.argv[1:] if argv is None else argv
-    arguments = _parser(argv).parse_args(argv)
     try:
+        arguments = _parser(argv).parse_args(argv)
         return COMMANDS[arguments.command].run(arguments)
     except QpuSlurmError as error:
         for line in str(error).splitlines():
@@ -88,7 +90,9 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"qpu_slurm {__version__}")
+    parser.add_argument(
+        "--version", action="version", version=f"qpu_slurm {__version__}", help="print the version and exit"
+    )
     parser.add_argument(
         "--config",
         type=Path,
@@ -108,6 +112,14 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 # What somebody runs who wants to try it.
 
 
+@contextmanager
+def _devkit() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UserMistake(f"It needs the Python package {error.name}. Install qpu_slurm[devkit].") from None
+
+
 def _configure_emulator(parser: argparse.ArgumentParser) -> None:
     from qpu_slurm.devkit import emulator
 
@@ -117,13 +129,15 @@ def _configure_emulator(parser: argparse.ArgumentParser) -> None:
 def _run_emulator(arguments: argparse.Namespace) -> int:
     from qpu_slurm.devkit import emulator
 
-    return emulator.serve(arguments)
+    with _devkit():
+        return emulator.serve(arguments)
 
 
 def _configure_demo(parser: argparse.ArgumentParser) -> None:
-    from qpu_slurm.devkit import demo
+    with _devkit():
+        from qpu_slurm.devkit import demo
 
-    demo.add_arguments(parser)
+        demo.add_arguments(parser)
 
 
 def _run_demo(arguments: argparse.Namespace) -> int:

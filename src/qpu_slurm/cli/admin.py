@@ -24,7 +24,8 @@ GRES_PARTITIONS = "quantum"
 def configure_check(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Look at the configuration, the key files, the journal, Slurm's configuration and the quantum "
-        "services, and say what is wrong and what to do. Run it as root or SlurmUser on the controller. "
+        "services, and say what is wrong and what to do. As root or SlurmUser, on the controller and on the "
+        "gateway's host. "
         "With QISKIT_IBM_TOKEN exported, QPUs that are used with users' own keys are asked as well."
     )
     parser.add_argument("--json", action="store_true", help="print a JSON list")
@@ -38,7 +39,10 @@ def run_check(arguments: argparse.Namespace) -> int:
 
 
 def configure_leases(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Show who holds which QPU; as root or SlurmUser, on the controller."
+    parser.description = (
+        "Show who holds which QPU, in which session, since when and until when. As root or SlurmUser, where "
+        "the journal is."
+    )
     parser.add_argument("job_id", type=job_id, nargs="?", metavar="JOBID", help="only this job's")
     parser.add_argument("--all", action="store_true", help="those that are over, too")
     parser.add_argument("--json", action="store_true", help="print a JSON list")
@@ -57,7 +61,7 @@ def run_leases(arguments: argparse.Namespace) -> int:
 def configure_release(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "End the sessions that a job holds, and whatever waits in them, as the job's end would. For a job "
-        "whose release failed, or whose end nobody noticed."
+        "whose release failed, or whose end nobody noticed. As root or SlurmUser."
     )
     parser.add_argument("job_id", type=job_id, metavar="JOBID", help="the job; of a het job, the leader")
     parser.add_argument(

@@ -51,7 +51,12 @@ def _parse(path: Path, problems: Problems) -> dict[str, Any] | None:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: no path at all
-        problems.add(f"cannot be read ({getattr(error, 'strerror', None) or 'not a path'}).")
+        advice = (
+            " Write it (docs/install.md), or name another with --config or QPU_SLURM_CONFIG."
+            if isinstance(error, FileNotFoundError)
+            else ""
+        )
+        problems.add(f"cannot be read ({getattr(error, 'strerror', None) or 'not a path'}).{advice}")
         return None
     if len(content) > _MAX_BYTES:
         problems.add("is larger than 1 MiB.")

@@ -118,7 +118,10 @@ class Database:
                 os.close(make_private(self.path))
             mode = self.path.lstat().st_mode
         except OSError as error:
-            raise JournalError(f"The journal {self.path} cannot be opened: {error.strerror}.") from None
+            advice = " Run this as root or SlurmUser." if isinstance(error, PermissionError) else ""
+            raise JournalError(
+                f"The journal {self.path} cannot be opened: {error.strerror}.{advice}"
+            ) from None
         if not stat.S_ISREG(mode):
             raise JournalError(f"The journal {self.path} cannot be opened: it is no regular file.")
         if mode & 0o077:

@@ -112,7 +112,7 @@ class _Drawing:
             digits = f"{number * step:g}"
             numbers[place : place + len(digits)] = digits
         yield Text(" " * self._label + "".join(ruler), style="bright_black")
-        label = "seconds".ljust(self._label - 2)
+        label = "seconds ".ljust(self._label - 2)
         yield Text(f"  {label}{''.join(numbers)}".rstrip(), style="bright_black")
 
     def _legend(self) -> Text:
