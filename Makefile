@@ -15,7 +15,8 @@
 # make clean       remove what was built
 
 VENV := $(shell tools/setup --venv)
-PYTEST := $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+# Several tests at a time; PYTEST_ARGS='-n 0' runs them one after the other.
+PYTEST = $(VENV)/bin/python -m pytest -n $(1) $(PYTEST_ARGS)
 
 .PHONY: demo lab figures reliability soak bench bench-gateway test lint test-unit test-integration test-cluster test-matrix \
 	test-plugin fuzz setup lock clean help
@@ -56,23 +57,23 @@ fuzz:
 	@$(MAKE) --no-print-directory -C plugin fuzz
 
 test-unit: setup
-	$(PYTEST) tests/unit
+	$(call PYTEST,auto) tests/unit
 
 test-integration: setup
-	$(PYTEST) tests/integration
+	$(call PYTEST,4) tests/integration
 
 test-cluster: setup
-	$(PYTEST) tests/cluster
+	$(call PYTEST,2) --dist loadfile tests/cluster
 
 test-matrix:
 	@tools/test-matrix $(RELEASES)
 
 reliability: setup
-	$(PYTEST) tests/cluster/matrix
+	$(call PYTEST,0) tests/cluster/matrix
 	$(VENV)/bin/python -m tests.cluster.matrix.document
 
 soak: setup
-	SEED=$(SEED) JOBS=$(or $(JOBS),300) $(PYTEST) -s tests/cluster/test_soak.py
+	SEED=$(SEED) JOBS=$(or $(JOBS),300) $(call PYTEST,0) -s tests/cluster/test_soak.py
 
 lock:
 	$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the SPANK plugin runs for steps: `qpu-slurm job-env` when one starts, `step-end` when it is over.
 
-Both run as root on the compute node. job-env prints the step's variables. Which sessions the job holds stands
-in its AdminComment, how the QPUs are reached in the node's own configuration; nothing that a user can write
-is trusted. The keys of QPUs behind the gateway are asked for there, by the job's user: for that, the process
-becomes him, for good. The plugin reads lines `NAME=value`, or one line `error: sentence`, which ends the job.
+Both run as root on the compute node. job-env prints the step's variables. Which QPUs the job has, and with
+which sessions it began, stands in its AdminComment, how the QPUs are reached in the node's own configuration;
+nothing that a user can write is trusted. The keys of QPUs behind the gateway are asked for there, by the
+job's user: for that, the process becomes him, for good. With them come the sessions that the job has by now.
+The plugin reads lines `NAME=value`, or one line `error: sentence`, which ends the job.
 
 The same request tells the gateway that the step starts. step-end tells that it is over; nobody waits for it.
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from qpu_slurm.config import Config, QpuConfig
     from qpu_slurm.gateway.client import GatewayBroker
+    from qpu_slurm.gateway.messages import Keys
     from qpu_slurm.slurm.job import JobRecord
     from qpu_slurm.slurm.query import Query
 
@@ -141,16 +143,18 @@ def _qpus(
     user_key = Secret(environ[USER_KEY]) if environ.get(USER_KEY) else None
     # First, since the job's user cannot read the admin's shared keys.
     keys = {name: qpu.key(user_key) for name, qpu in qpus.items() if qpu.credentials != "gateway"}
+    sessions = dict(handover.sessions)
     if len(keys) < len(qpus):
-        keys |= _keys_from_gateway(config, records[0], step, deadline)
+        for name, job_key in _keys_from_gateway(config, records[0], step, deadline).items():
+            keys[name], sessions[name] = job_key.key, job_key.session_id
     bound = []
-    for name, session_id in handover.sessions.items():
+    for name in handover.sessions:
         if name not in keys:
             raise NoLease(f"The gateway has no key for {name}: this job does not hold it any more.")
         job_qpu = JobQpu.bind(
             _through_gateway(config, qpus[name]),
             api_key=keys[name],
-            session_id=session_id,
+            session_id=sessions[name],
             hold=handover.holds(name),
         )
         # A session that the job's own programs may create lives no longer than the job, either.
@@ -161,9 +165,7 @@ def _qpus(
     return bound
 
 
-def _keys_from_gateway(
-    config: Config, record: JobRecord, step: Step | None, deadline: float
-) -> dict[str, Secret]:
+def _keys_from_gateway(config: Config, record: JobRecord, step: Step | None, deadline: float) -> Keys:
     gateway = _gateway_as_user(config, record)
     seconds = min(5.0, max(0.5, deadline - time.monotonic()))
     if step is None:

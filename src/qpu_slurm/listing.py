@@ -43,9 +43,19 @@ _DONE = {
 }
 
 
-def as_json(leases: Sequence[Lease]) -> str:
-    """Write leases as a JSON list, times in UTC."""
-    return msgspec.json.format(msgspec.json.encode(leases), indent=2).decode()
+def as_json(leases: Sequence[Lease], journal: Journal) -> str:
+    """Write leases as a JSON list, times in UTC, each with all the sessions that it has or had.
+
+    Args:
+        leases: What to write.
+        journal: Knows their sessions.
+    """
+    found = [
+        msgspec.structs.asdict(lease)
+        | {"sessions": [session.session_id for session in journal.history.sessions(lease.id)]}
+        for lease in leases
+    ]
+    return msgspec.json.format(msgspec.json.encode(found), indent=2).decode()
 
 
 def as_table(leases: Sequence[Lease], journal: Journal) -> str:

@@ -169,6 +169,20 @@ def test_the_journal_knows_the_jobs_steps(lab: Lab) -> None:
     assert seen["batch"][1] > seen["0"][1] + seen["1"][1]
 
 
+def test_a_step_in_both_components_has_ended_when_both_have(lab: Lab) -> None:
+    short, long = "sleep 0.1", "sleep 1.5"
+    job = lab.submit(
+        "#!/bin/sh\n#SBATCH --qpu=ibm_fez\n#SBATCH hetjob\n#SBATCH --partition=quantum\n"
+        f"srun --het-group=0 {short} : --het-group=1 {long}\n"
+        f"srun --het-group=0 {long} : --het-group=1 {short}\n"
+    )
+    assert lab.wait(job) == "COMPLETED", lab.cluster.output(job)
+    # Each component tells of its end, and nobody waits for it.
+    lab.emulator.wait_for(
+        lambda _: {step for step, (_, took) in steps(lab, job).items() if took > 1.49} == {"batch", "0", "1"}
+    )
+
+
 def test_a_gateway_that_is_away_at_a_steps_end_holds_up_nothing(lab: Lab, gone: Path) -> None:
     assert lab.gateway is not None
     job = lab.submit(SLEEPER)
@@ -304,7 +318,7 @@ def test_reaping_beside_a_live_job_leaves_it_alone(lab: Lab, gone: Path) -> None
     reaped = lab.command("reap", "--json", config=lab.gateway_config)
 
     assert reaped.returncode == 0, reaped.stderr
-    assert json.loads(reaped.stdout) == {"leases": 1, "reaped": [], "left": 0, "trouble": ""}
+    assert json.loads(reaped.stdout) == {"leases": 1, "reaped": [], "left": 0, "forgotten": 0, "trouble": ""}
     gone.touch()
     assert lab.wait(job) == "COMPLETED"
 

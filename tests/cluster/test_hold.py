@@ -148,6 +148,21 @@ def test_programs_of_others_get_the_jobs_session(home: Lab) -> None:
     assert f"{{'101': 100}} {first.id}" in home.cluster.output(job)
 
 
+@pytest.mark.credentials("gateway")
+def test_programs_that_open_no_session_get_that_of_an_earlier_step(home: Lab) -> None:
+    job = completed(
+        home,
+        f"{BATCH}srun {TASK} first.json\nsrun python upstream_qrmi.py\nsrun {TASK} second.json --final\n"
+        "srun sh -c 'echo none: $ibm_fez_QRMI_JOB_ACQUISITION_TOKEN'\n",
+    )
+
+    # Upstream's program submits in the session that its step began with.
+    (session,) = home.emulator.sessions()
+    assert [task.session_id for task in home.emulator.tasks()] == [session.id] * 3
+    assert "qrmi {'101': 100}" in home.cluster.output(job)
+    assert home.cluster.output(job).splitlines()[-1].strip() == "none:"
+
+
 @pytest.fixture(scope="module")
 def admins_lab() -> Iterator[Lab]:
     """Hold sessions from the first task on, where users say nothing."""

@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from qpu_slurm.devkit.emulator import Drop, Fault
-from tests.cluster.matrix.jobs import SAY, SAY_AND_TASK, TASK, batch, het, salloc, srun
+from tests.cluster.matrix.jobs import FINAL, SAY, SAY_AND_TASK, TASK, batch, het, salloc, srun
 from tests.cluster.matrix.play import OVER
 from tests.cluster.matrix.scenario import Scenario
 from tests.cluster.matrix.stage import BACKENDS, SHARED, Stage
@@ -56,6 +56,11 @@ KINDS: dict[str, tuple[Submit, ...]] = {
         het("--qpu={qpu}", "--qpu={qpu}", SAY),
     ),
     "several nodes": (batch(f"srun sh -c '{SAY.strip()}'\n", "--nodes=2"),),
+    "held for tasks": (
+        batch(f"{TASK}sleep 1\nexec {TASK}", "--qpu-hold=task"),
+        batch(f"{FINAL}exec {TASK}"),
+        srun(TASK.strip(), "--qpu-hold=task"),
+    ),
     "not to be requeued": (batch(SAY_AND_TASK, "--no-requeue"),),
     "nested": (batch(f'[ "$OUTER" ] || OUTER=yes sbatch --qpu={{qpu}} --time=5 {{qpu}}.sh\nexec {TASK}'),),
 }
@@ -265,7 +270,7 @@ def faults_of(stage: Stage) -> list[str]:
     sessions = {one.id: (one.account, one.state) for found in stage.view.sessions.values() for one in found}
     answer = stage.lab.command("leases", "--all", "--json", config=stage.lab.gateway_config)
     leases = json.loads(answer.stdout)
-    held = Counter(lease["session_id"] for lease in leases if lease["session_id"])
+    held = Counter(session for lease in leases for session in lease["sessions"])
     nodes = stage.lab.cluster.node_states()
     return [
         *(
@@ -286,8 +291,8 @@ def faults_of(stage: Stage) -> list[str]:
         *(
             f"lease {lease} is not of the account of its session"
             for lease in leases
-            if lease["session_id"] in sessions
-            and sessions[lease["session_id"]][0] != stage.accounts[lease["qpu"]].name
+            for one in lease["sessions"]
+            if one in sessions and sessions[one][0] != stage.accounts[lease["qpu"]].name
         ),
         *(f"node {node} is {state}" for node, state in nodes.items() if state != "idle"),
     ]

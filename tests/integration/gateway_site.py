@@ -206,9 +206,11 @@ class Site:
     def bind(self, qpu: str = "ibm_fez", *, job_id: int = 0, user_id: int = USER) -> Lease:
         return self.broker.acquire(self.request(bind=qpu, job_id=job_id, user_id=user_id))[0]
 
-    def later(self, qpu: str = "ibm_fez", *, job_id: int = 0, seconds: int = 900) -> Lease:
+    def later(
+        self, qpu: str = "ibm_fez", *, job_id: int = 0, user_id: int = USER, seconds: int = 900
+    ) -> Lease:
         """Grant a lease whose session the job's first task opens."""
-        wanted = self.request(qpu, job_id=job_id)
+        wanted = self.request(qpu, job_id=job_id, user_id=user_id)
         return self.broker.acquire(structs.replace(wanted, hold=Hold.TASK, seconds_left=seconds))[0]
 
     def request(self, *qpus: str, bind: str = "", job_id: int = 0, user_id: int = USER) -> LeaseRequest:

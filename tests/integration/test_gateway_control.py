@@ -89,9 +89,9 @@ def test_a_step_gets_a_key_for_each_qpu_behind_the_gateway(site: Site) -> None:
     bound = site.bind("torino", job_id=900)
     site.journal.bind(job_id=900, user_id=1000, qpu="own")
     keys = site.hooks().keys(900)
-    assert {name: key.reveal() for name, key in keys.items()} == {
-        "ibm_fez": site.key(held),
-        "torino": site.key(bound),
+    assert {name: (own.key.reveal(), own.session_id) for name, own in keys.items()} == {
+        "ibm_fez": (site.key(held), held.session_id),
+        "torino": (site.key(bound), None),
     }
     site.journal.end(900, "Done.")
     assert site.hooks().keys(900) == {}
@@ -161,7 +161,7 @@ def test_a_jobs_user_gets_his_own_jobs_keys(site: Site, uid: int) -> None:
     lease = site.acquire(user_id=uid)
     path = messages.job_keys_path(lease.job_id)
     answer = ask(site, "GET", path, credential(site, "GET", path, uid=uid))
-    assert answer.json() == {"ibm_fez": site.key(lease)}
+    assert answer.json() == {"ibm_fez": {"key": site.key(lease), "session_id": lease.session_id}}
     nothing = messages.job_keys_path(99_999)
     assert ask(site, "GET", nothing, credential(site, "GET", nothing, uid=uid)).json() == {}
 

@@ -16,7 +16,7 @@ import requests
 
 from qpu_slurm import config
 from qpu_slurm.devkit.emulator import Drop, Emulator, Fault
-from qpu_slurm.errors import Unavailable
+from qpu_slurm.errors import JournalError, Unavailable
 from qpu_slurm.leases.model import LeaseState
 from tests.integration.gateway_site import PROGRAM, SECONDS, Site
 from tests.integration.steps import TASK_RUNNER, sampler_input
@@ -113,6 +113,39 @@ def test_a_release_that_could_not_be_done_is_done_by_the_reaper(emulator: Emulat
         assert [session.state for session in emulator.sessions()] == ["closed"]
         metrics = requests.get(f"{site.url}/metrics", timeout=SECONDS).text
         assert 'qpu_slurm_reaped_leases_total{qpu="ibm_fez"} 1.0' in metrics
+
+
+def test_a_journal_that_is_damaged_while_it_runs_ends_nothing(own: Site, emulator: Emulator) -> None:
+    own.start()
+    hooks, request = own.hooks(), own.request("torino")
+    (lease,) = hooks.acquire(own.request("ibm_fez"))
+    with own.job(lease) as job:
+        files = [path for path in own.config.journal.parent.glob("*.sqlite*") if path.suffix != ".secret"]
+        good = {path: path.read_bytes() for path in files}
+        for path in files:
+            with path.open("r+b") as file:
+                file.write(os.urandom(len(good[path])))
+
+        for ask in (
+            lambda: hooks.keys(lease.job_id),
+            lambda: hooks.acquire(request),
+            lambda: hooks.release(lease.job_id, "Done."),
+        ):
+            with pytest.raises(JournalError, match="is damaged"):
+                ask()
+        assert job.send("GET", "/backends").status_code == 503
+        assert requests.get(f"{own.url}/healthz", timeout=SECONDS).status_code == 503
+        assert [(session.backend, session.state) for session in emulator.sessions()] == [("ibm_fez", "open")]
+
+        # Whoever has a copy of the journal loses nothing.
+        own.kill()
+        for path, content in good.items():
+            path.write_bytes(content)
+        own.start()
+        job.submit()
+        (ended,) = own.hooks().release(lease.job_id, "Done.")
+    assert ended.state is LeaseState.RELEASED
+    assert [session.state for session in emulator.sessions()] == ["closed"]
 
 
 def test_it_does_not_outlive_who_started_it(own: Site) -> None:

@@ -16,9 +16,10 @@ from qpu_slurm import config
 from qpu_slurm.leases.broker import Broker
 from qpu_slurm.leases.journal import Journal
 from qpu_slurm.leases.model import Lease, LeaseRequest, LeaseState
+from tests.integration.squeue import Squeue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from qpu_slurm.devkit.emulator import Emulator
 
@@ -40,14 +41,6 @@ key_file = "{directory}/key"
 name = "ibm_fez"
 """
 
-SQUEUE = """#!{python}
-import json, sys
-[fields] = [argument.partition("=")[2] for argument in sys.argv if argument.startswith("--Format=")]
-for job in json.load(open("{jobs}")):
-    print("".join(job[name].ljust(int(width)) for name, width in (f.split(":") for f in fields.split(","))))
-"""
-"""A squeue that prints the fields that it is asked for."""
-
 
 class Controller:
     """A controller without a gateway, whose Slurm runs some jobs."""
@@ -60,10 +53,9 @@ class Controller:
         self.path.write_text(CONFIG.format(directory=directory, url=emulator.url, account=account))
         (directory / "key").touch(mode=0o600)
         (directory / "key").write_text(account.api_key)
-        squeue = SQUEUE.format(python=sys.executable, jobs=directory / "jobs")
-        for program, text in (("squeue", squeue), ("scontrol", "#!/bin/sh\n")):
-            (directory / program).write_text(text)
-            (directory / program).chmod(0o755)
+        self.squeue = Squeue(directory)
+        (directory / "scontrol").write_text("#!/bin/sh\n")
+        (directory / "scontrol").chmod(0o755)
         self.config = config.load(self.path)
         self.journal = Journal(self.config.journal)
         self.broker = Broker(self.config, self.journal, settle=0)
@@ -73,23 +65,6 @@ class Controller:
 
     def __exit__(self, *_: object) -> None:
         self.journal.close()
-
-    def runs(self, jobs: Iterable[int]) -> None:
-        values = {
-            "HetJobID": "N/A",
-            "UserID": str(os.getuid()),
-            "State": "RUNNING",
-            "BatchFlag": "1",
-            "TimeLeft": "10:00",
-            "TimeLimit": "15:00",
-            "SubmitTime": "1795563199",
-            "Account": "(null)",
-            "Reason": "None",
-            "Licenses": "(null)",
-            "tres-per-node": "N/A",
-            "admin_comment": "(null)",
-        }
-        (self.directory / "jobs").write_text(json.dumps([values | {"JobID": str(job)} for job in jobs]))
 
     def acquire(self, job_id: int) -> Lease:
         [lease] = self.broker.acquire(
@@ -125,7 +100,7 @@ def controller(emulator: Emulator, tmp_path: Path) -> Iterator[Controller]:
 def test_several_at_once_beside_jobs_that_start(controller: Controller) -> None:
     over = [controller.acquire(job_id) for job_id in range(1, 9)]
     live = [controller.acquire(job_id) for job_id in range(9, 13)]
-    controller.runs(range(9, 17))
+    controller.squeue.lists(*range(9, 17))
     reapers = [controller.reap() for _ in range(3)]
     live += [controller.acquire(job_id) for job_id in range(13, 17)]
     reports = [report(reaper) for reaper in reapers]
@@ -144,7 +119,7 @@ def test_several_at_once_beside_jobs_that_start(controller: Controller) -> None:
 def test_what_was_done_and_why(controller: Controller) -> None:
     gone, closed, kept = (controller.acquire(job_id) for job_id in (1, 2, 3))
     controller.emulator.close_session(str(closed.session_id))
-    controller.runs([2, 3])
+    controller.squeue.lists(2, 3)
     found = report(controller.reap())
     assert found["leases"] == 3
     assert {

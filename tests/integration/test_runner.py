@@ -65,7 +65,9 @@ def test_what_happens_is_said_in_plain_lines(step: Step) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "variables"), [(["-q"], {}), ([], {"SRUN_DEBUG": "2"})], ids=["-q", "srun -Q"]
+    ("arguments", "variables"),
+    [(["-q"], {}), (["--quiet"], {}), ([], {"SRUN_DEBUG": "2"})],
+    ids=["-q", "--quiet", "srun -Q"],
 )
 def test_it_can_be_silent(step: Step, arguments: list[str], variables: dict[str, str]) -> None:
     done = step.run(*arguments, "ibm_fez", step.input, step.output, environ=step.environ | variables)
@@ -74,7 +76,9 @@ def test_it_can_be_silent(step: Step, arguments: list[str], variables: dict[str,
 
 
 @pytest.mark.parametrize(
-    ("arguments", "variables"), [(["-v"], {}), ([], {"SRUN_DEBUG": "4"})], ids=["-v", "srun -v"]
+    ("arguments", "variables"),
+    [(["-v"], {}), (["--verbose"], {}), ([], {"SRUN_DEBUG": "4"})],
+    ids=["-v", "--verbose", "srun -v"],
 )
 def test_it_can_say_more_but_no_credential(
     step: Step, arguments: list[str], variables: dict[str, str]

@@ -50,7 +50,9 @@ def is_about(moment: datetime | None, ago: float) -> bool:
 def test_a_step_that_starts_gets_its_jobs_keys_and_is_written_down(site: Site) -> None:
     lease = site.acquire()
     keys = site.hooks().step_started(lease.job_id, "batch", "batch", 33.5)
-    assert {name: key.reveal() for name, key in keys.items()} == {"ibm_fez": site.key(lease)}
+    assert {name: (own.key.reveal(), own.session_id) for name, own in keys.items()} == {
+        "ibm_fez": (site.key(lease), lease.session_id)
+    }
     wait_for(lambda: bool(steps(site, lease)))
     step = steps(site, lease)["batch"]
     assert (step.job_id, step.name, step.ended_at) == (lease.job_id, "batch", None)
@@ -83,6 +85,20 @@ def test_what_is_told_twice_counts_once(site: Site) -> None:
     hooks.step_started(lease.job_id, "1", "another", 0)
     wait_for(lambda: len(steps(site, lease)) == 2)
     assert steps(site, lease)["0"] == first
+
+
+def test_a_step_that_ends_in_each_component_has_ended_with_the_last(site: Site) -> None:
+    lease = site.acquire()
+    hooks = site.hooks()
+    for step in ("0", "1"):
+        hooks.step_started(lease.job_id, step, "python", 50)
+    wait_for(lambda: len(steps(site, lease)) == 2)
+    for ago in (40, 10, 25):  # what is told first need not have been first
+        hooks.step_ended(lease.job_id, "0", ago)
+    hooks.step_ended(lease.job_id, "1", 40)
+    wait_for(lambda: is_about(steps(site, lease)["0"].ended_at, 10))
+    wait_for(lambda: is_about(steps(site, lease)["1"].ended_at, 40))
+    assert is_about(steps(site, lease)["0"].ended_at, 10)
 
 
 def test_what_was_long_ago_was_a_minute_ago(site: Site) -> None:

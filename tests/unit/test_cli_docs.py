@@ -6,13 +6,19 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from qpu_slurm import cli, config
 from qpu_slurm.config import Config, GatewayConfig, OutageConfig, QpuConfig, SlurmConfig
 from qpu_slurm.config.durations import parse_duration
-from qpu_slurm.leases.model import LeaseState
+from qpu_slurm.leases.model import Lease, LeaseState
+from qpu_slurm.report.show import COLUMNS
+from qpu_slurm.timeline.chart import Bar, JobRows, Row, Workflow
+
+if TYPE_CHECKING:
+    import msgspec
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -22,6 +28,13 @@ SECTIONS = {
     "[outage]": (OutageConfig, set()),
     "[gateway]": (GatewayConfig, set()),
     "[[qpu]] and [defaults]": (QpuConfig, {"api_key"}),
+}
+
+
+JSON = {
+    "A lease, as JSON": (*Lease.__struct_fields__, "sessions"),
+    "A row of a report": tuple(COLUMNS),
+    "A workflow, as JSON": Workflow.__struct_fields__,
 }
 
 
@@ -64,6 +77,18 @@ def test_every_command_and_option_stands_in_the_reference(capsys: pytest.Capture
         if name not in {"demo", "emulator"}:  # they are for trying things out: their --help is the reference
             missing = {option for option in re.findall(r"--[a-z-]+", out) if option not in text}
             assert not missing
+
+
+@pytest.mark.parametrize("name", JSON)
+def test_every_key_of_json_stands_in_the_reference(name: str) -> None:
+    keys = re.findall(r"^\| (`.+?`) \|", section(name, "qpu-slurm.md"), re.MULTILINE)
+    assert tuple(re.findall(r"`(\w+)`", " ".join(keys))) == JSON[name]
+
+
+@pytest.mark.parametrize("struct", [JobRows, Row, Bar])
+def test_what_a_workflow_is_made_of_stands_in_the_reference(struct: type[msgspec.Struct]) -> None:
+    described = section("A workflow, as JSON", "qpu-slurm.md")
+    assert set(struct.__struct_fields__) <= set(re.findall(r"`(\w+)`", described))
 
 
 def test_every_state_stands_in_the_reference() -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 REQUEST = LeaseRequest(job_id=7, user_id=1000, qpus=("ibm_fez",), seconds_left=60)
 
+KEYS = b'{"ibm_fez": {"key": "key", "session_id": null}}'
+
 Answer = tuple[int, bytes] | None
 """A status and a body; None cuts the connection."""
 
@@ -97,11 +99,11 @@ def serving(port: int, *answers: Answer) -> Iterator[Server]:
 
 
 def test_each_request_is_signed_by_a_credential_of_its_own(broker: GatewayBroker, port: int) -> None:
-    with serving(port, (200, b"[]"), None, (200, b"[]"), (200, b'{"ibm_fez": "key"}')) as server:
+    with serving(port, (200, b"[]"), None, (200, b"[]"), (200, KEYS)) as server:
         assert broker.release(7, "It ended, äh?") == ()
         assert broker.acquire(REQUEST) == ()
         keys = broker.keys(7)
-    assert {name: key.reveal() for name, key in keys.items()} == {"ibm_fez": "key"}
+    assert {name: own.key.reveal() for name, own in keys.items()} == {"ibm_fez": "key"}
     assert [method for method, _, _ in server.seen] == ["DELETE", "POST", "POST", "GET"]
     assert [credential for _, credential, _ in server.seen] == [
         f"{number}-{signature}" for number, (_, _, signature) in enumerate(server.seen)
@@ -110,7 +112,7 @@ def test_each_request_is_signed_by_a_credential_of_its_own(broker: GatewayBroker
 
 def test_a_step_is_told_of_with_what_is_worth_telling(broker: GatewayBroker, port: int) -> None:
     path, body = "/qpu-slurm/v1/jobs/7/steps", b'{"step":"0","name":"result.py","seconds_ago":60.0}'
-    with serving(port, None, (200, b'{"ibm_fez": "key"}'), None, (200, b"null")) as server:
+    with serving(port, None, (200, KEYS), None, (200, b"null")) as server:
         assert broker.step_started(7, "0", "result.py", 4711).keys() == {"ibm_fez"}
         broker.step_ended(7, "0", 0.25)
     signed = [bytes.fromhex(signature) for _, _, signature in server.seen]

@@ -27,7 +27,7 @@ from qpu_slurm.leases.model import LeaseRequest
 from qpu_slurm.munge import Replayed
 from qpu_slurm.secret import Secret
 
-UNIT = Path(__file__).parents[2] / "contrib" / "systemd" / "qpu-slurm-gateway.service"
+UNITS = Path(__file__).parents[2] / "contrib" / "systemd"
 
 ERRORS = [
     value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)
@@ -147,11 +147,26 @@ def test_the_watchdog_is_asked_for(
     assert watchdog_seconds() == seconds
 
 
+def unit(name: str) -> configparser.ConfigParser:
+    found = configparser.ConfigParser(strict=False, interpolation=None)
+    found.read_string((UNITS / name).read_text())
+    return found
+
+
 def test_systemds_unit_says_what_the_gateway_needs() -> None:
-    unit = configparser.ConfigParser(strict=False, interpolation=None)
-    unit.read(UNIT)
-    service = unit["Service"]
+    service = unit("qpu-slurm-gateway.service")["Service"]
     assert (service["type"], service["notifyaccess"], service["restart"]) == ("notify", "main", "always")
     assert service["execstart"].endswith("/qpu-slurm gateway")
     assert float(service["watchdogsec"]) > 0
     assert (service["nonewprivileges"], service["capabilityboundingset"]) == ("yes", "")
+
+
+def test_a_timer_reaps_where_there_is_no_gateway() -> None:
+    # Its service is the one of its name, unless it says otherwise.
+    timer, service = unit("qpu-slurm-reap.timer"), unit("qpu-slurm-reap.service")["Service"]
+    assert "unit" not in timer["Timer"]
+    assert timer["Timer"]["onunitinactivesec"] == "1min"
+    assert timer["Install"]["wantedby"] == "timers.target"
+    assert (service["type"], service["user"]) == ("oneshot", "slurm")
+    assert service["execstart"].endswith("/qpu-slurm reap")
+    assert "/var/lib/qpu_slurm" in service["readwritepaths"].split()

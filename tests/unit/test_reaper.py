@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from qpu_slurm.config import Config
     from qpu_slurm.leases.journal import Journal
     from qpu_slurm.leases.model import Lease
+    from qpu_slurm.leases.reaper import Report
 
 __all__ = ["broker", "config", "journal", "service"]  # fixtures
 
@@ -195,6 +196,25 @@ def test_an_intent_whose_process_died_is_resolved(
     (reaped,) = reaper.run().reaped
     assert (reaped.lease.state, reaped.lease.session_id) == (LeaseState.RELEASED, "s1")
     assert service.open_sessions() == []
+
+
+def test_a_clock_that_is_set_takes_no_session_from_who_is_opening_it(
+    config: Config, broker: Broker, journal: Journal, service: Service, slurm: Slurm
+) -> None:
+    slurm.add(7, "CONFIGURING")
+    looks: list[Report] = []
+
+    def set_clock_and_reap() -> None:
+        journal._database._db.execute(  # noqa: SLF001 - as if the clock had been set forward
+            "UPDATE leases SET created_at = '2026-01-01T00:00:00.000000Z'"
+        )
+        other = Broker(config, journal, service.connect, settle=0)
+        looks.append(Reaper(config, other, journal, slurm).run())
+
+    service.before["open ibm_fez"] = set_clock_and_reap
+    (lease,) = broker.acquire(request("ibm_fez"))
+    assert [look.reaped for look in looks] == [()]
+    assert lease.state is LeaseState.HELD
 
 
 def test_two_reapers_at_once_end_each_session_once(

@@ -54,7 +54,7 @@ def run_leases(arguments: argparse.Namespace) -> int:
 
     with Journal(config_of(arguments).journal) as journal:
         leases = journal.leases(job_id=arguments.job_id, over=arguments.all)
-        print(listing.as_json(leases) if arguments.json else listing.as_table(leases, journal))
+        print(listing.as_json(leases, journal) if arguments.json else listing.as_table(leases, journal))
     return 0
 
 

@@ -20,7 +20,6 @@ import msgspec
 from qpu_slurm import munge
 from qpu_slurm.errors import ConfigError, Unavailable
 from qpu_slurm.gateway import messages
-from qpu_slurm.secret import Secret
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
@@ -96,7 +95,7 @@ class GatewayBroker:
         path = messages.job_leases_path(job_id, reason, run, others=others)
         return self._ask("DELETE", path, messages.Leases, _RELEASE_SECONDS)
 
-    def keys(self, job_id: int, *, seconds: float = _KEYS_SECONDS) -> dict[str, Secret]:
+    def keys(self, job_id: int, *, seconds: float = _KEYS_SECONDS) -> messages.Keys:
         """Ask for the keys of a job of this process's user.
 
         Args:
@@ -104,15 +103,14 @@ class GatewayBroker:
             seconds: How long that may take.
 
         Returns:
-            A key for each QPU that the job holds or is bound to.
+            A key for each QPU that the job holds or is bound to, and the session that it has there now.
         """
         path = messages.job_keys_path(job_id)
-        keys = self._ask("GET", path, messages.Keys, seconds, patience=seconds)
-        return {name: Secret(key) for name, key in keys.items()}
+        return self._ask("GET", path, messages.Keys, seconds, patience=seconds)
 
     def step_started(
         self, job_id: int, step: str, name: str, ago: float, *, seconds: float = _KEYS_SECONDS
-    ) -> dict[str, Secret]:
+    ) -> messages.Keys:
         """Tell that a step starts, of a job of this process's user; return what `keys` does.
 
         Args:
@@ -125,8 +123,7 @@ class GatewayBroker:
         path = messages.job_steps_path(job_id)
         start = messages.StepStart(step=step, name=name, seconds_ago=min(ago, messages.MAX_AGO))
         body = messages.encode(start)
-        keys = self._ask("POST", path, messages.Keys, seconds, body=body, patience=seconds)
-        return {name: Secret(key) for name, key in keys.items()}
+        return self._ask("POST", path, messages.Keys, seconds, body=body, patience=seconds)
 
     def step_ended(self, job_id: int, step: str, ago: float) -> None:
         """Tell that a step has ended, of a job of this process's user.

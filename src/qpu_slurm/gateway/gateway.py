@@ -47,6 +47,7 @@ class Gateway:
     Attributes:
         config: Likewise.
         broker: Grants leases and ends them; it blocks: see `apart`.
+        background: The journal, for what nobody waits for.
         holders: Tells whose a request is.
         keys: Job keys.
         tokens: The tokens that are given for them.
@@ -74,6 +75,8 @@ class Gateway:
             self.journal = on_failure.enter_context(Journal(config.journal))
             # Requests read through a connection of their own, which never waits for one that is writing.
             self.reader = on_failure.enter_context(Journal(config.journal, patience=_READ_PATIENCE))
+            # Who waits for SQLite keeps a connection's other users waiting: not an acquire, for the reaper.
+            self.background = on_failure.enter_context(Journal(config.journal))
             self.keys = JobKeys.beside(config.journal)
             self._exit = on_failure.pop_all()
         self.broker = Broker(config, self.journal)

@@ -5,8 +5,8 @@ Six requests, JSON both ways, each signed with MUNGE:
 
     POST   /qpu-slurm/v1/leases                         LeaseRequest -> [Lease]
     DELETE /qpu-slurm/v1/jobs/{job}/leases?reason=&run=&others=  -> [Lease]
-    POST   /qpu-slurm/v1/jobs/{job}/steps               StepStart -> {QPU: job key}
-    GET    /qpu-slurm/v1/jobs/{job}/keys                -> {QPU: job key}
+    POST   /qpu-slurm/v1/jobs/{job}/steps               StepStart -> {QPU: JobKey}
+    GET    /qpu-slurm/v1/jobs/{job}/keys                -> {QPU: JobKey}
     DELETE /qpu-slurm/v1/jobs/{job}/steps/{step}?ago=   StepEnd -> null
     GET    /qpu-slurm/v1/jobs/{job}/history             -> JobHistory
 
@@ -50,8 +50,6 @@ SCHEME = "MUNGE"
 
 T = TypeVar("T")
 
-Keys = dict[str, str]
-"""A job key for each QPU that the job holds or is bound to."""
 
 Leases = tuple[Lease, ...]
 """What was acquired or released."""
@@ -61,6 +59,23 @@ MAX_AGO = 60.0
 
 Ago = Annotated[float, msgspec.Meta(ge=0, le=MAX_AGO)]
 """How many seconds ago something happened: the clocks of nodes and gateway differ."""
+
+
+class JobKey(msgspec.Struct, frozen=True, kw_only=True):
+    """What opens a job's way to one QPU.
+
+    Attributes:
+        key: The job key.
+        session_id: The session that the job's lease has now, which may be another than it began with; None
+            while it has none.
+    """
+
+    key: Secret
+    session_id: str | None
+
+
+Keys = dict[str, JobKey]
+"""One for each QPU that the job holds or is bound to."""
 
 
 class StepStart(msgspec.Struct, frozen=True, kw_only=True):

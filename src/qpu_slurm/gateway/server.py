@@ -21,6 +21,7 @@ from qpu_slurm.gateway.notify import notify, watchdog_seconds
 from qpu_slurm.gateway.routes.common import SMALL
 from qpu_slurm.gateway.usage import keep_account
 from qpu_slurm.leases.availability import Availability
+from qpu_slurm.leases.broker import Broker
 from qpu_slurm.leases.reaper import Reaper
 from qpu_slurm.slurm.control import Control
 from qpu_slurm.slurm.licenses import Licenses
@@ -116,8 +117,8 @@ class _Closed(asyncio.Protocol):
 
 async def _reap(gateway: Gateway) -> None:
     """End the leases that nobody needs any more, every now and then."""
-    config, journal = gateway.config, gateway.journal
-    reaper = Reaper(config, gateway.broker, journal, connect(config.slurm))
+    config, journal = gateway.config, gateway.background
+    reaper = Reaper(config, Broker(config, journal), journal, connect(config.slurm))
     availability = Availability(config, journal, Control(config.slurm), Licenses(config.slurm))
     while True:
         try:

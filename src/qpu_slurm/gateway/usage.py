@@ -34,7 +34,7 @@ _log = structlog.get_logger(__name__)
 
 async def keep_account(gateway: Gateway) -> NoReturn:
     """Account for sessions as they end, beginning with those that ended while no gateway was there."""
-    accountant = Accountant(gateway.config, gateway.journal)
+    accountant = Accountant(gateway.config, gateway.background)
     record = _SlurmsRecord(gateway)
     while True:
         gateway.ended.clear()
@@ -68,7 +68,7 @@ class _SlurmsRecord:
     """
 
     def __init__(self, gateway: Gateway) -> None:
-        self._journal = gateway.journal
+        self._journal = gateway.background
         self._query = connect(gateway.config.slurm)
         self._control = Control(gateway.config.slurm)
         self._database = True  # until sacctmgr says that there is none

@@ -331,6 +331,7 @@ class Broker(Endings):
             return lease
         # The job was ended while its session was being opened.
         if lease.session_id != session.id:
+            self._journal.found(lease.id, session.id)
             with suppress(NotFound):
                 target.provider.cancel_session(session.id)
         elif not lease.state.final:

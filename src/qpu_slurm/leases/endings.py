@@ -108,6 +108,16 @@ class Endings:
                 provider.cancel_session(session_id)
         return self._journal.finish(lease.id, LeaseState.RELEASED)
 
+    def is_opening(self, lease: Lease) -> bool:
+        """Tell whether somebody may be at work on a lease's session now: he holds the lock."""
+        try:
+            with self._locked([self._config.qpu(lease.qpu)], time.monotonic()):
+                return False
+        except Unavailable:
+            return True
+        except UserMistake:  # there is no such QPU any more
+            return False
+
     def _unended(self, lease: Lease) -> list[str]:
         """List a lease's sessions in which something may wait or run, those that take no more among them.
 

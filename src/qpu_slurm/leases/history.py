@@ -295,11 +295,17 @@ class History:
             )
 
     def step_ended(self, job_id: int, step: str, ended_at: datetime) -> None:
-        """Write down that a step of a job's newest run has ended; nothing if nobody told that it began."""
+        """Write down that a step of a job's newest run has ended; nothing if nobody told that it began.
+
+        Args:
+            job_id: The job; of a heterogeneous job, the leader.
+            step: Slurm's id of the step.
+            ended_at: When it ended. Told for each component that it runs in, the last time counts.
+        """
         with self._database.transaction() as db:
             db.execute(
-                "UPDATE steps SET ended_at = ? WHERE job_id = ? AND step = ? AND ended_at IS NULL AND run ="
-                " (SELECT run FROM leases WHERE job_id = ? ORDER BY id DESC LIMIT 1)",
+                "UPDATE steps SET ended_at = max(?, ifnull(ended_at, '')) WHERE job_id = ? AND step = ?"
+                " AND run = (SELECT run FROM leases WHERE job_id = ? ORDER BY id DESC LIMIT 1)",
                 (rows.text(ended_at), job_id, step, job_id),
             )
 

@@ -267,10 +267,15 @@ class Journal:
             return rows.one(db, lease_id)
 
     def found(self, lease_id: int, session_id: str) -> None:
-        """Write down a session that a lease's job has opened by itself: one that is to be ended with it."""
+        """Write down a further session of a lease: one to be ended with it, or at once if that is over.
+
+        It was opened by the job itself, or while the job was being ended.
+        """
         with self._database.transaction() as db:
             if rows.add_session(db, lease_id, session_id):
                 rows.log(db, lease_id, "adopted", session_id)
+            if rows.one(db, lease_id).state.final:
+                rows.end_sessions(db, lease_id)
 
     def end(self, job_id: int, reason: str, *, run: str = "", others: bool = False) -> list[Lease]:
         """Write down the intent to end what a job holds.

@@ -53,7 +53,8 @@ class JobSession:
         self._provider = provider
         self._job_id = environ.get("SLURM_JOB_ID", "")
         self._ends_at = environ.get("SLURM_JOB_END_TIME", "")
-        # The gateway's key is another for each lease; what the job began with is another for each run.
+        # The gateway's key is another for each lease. With the session that the step began with, no note is
+        # older than that.
         own = (qpu.name, qpu.endpoint, qpu.instance, qpu.api_key.reveal(), qpu.session_id or "")
         self._notes = JobCache(environ, *own)
         self._session_id: str | None = None

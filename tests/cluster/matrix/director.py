@@ -122,7 +122,7 @@ def _judge(stage: Stage, plays: Sequence[Play]) -> dict[str, Verdict]:
 def _lost(play: Play) -> int:
     """Count what the journal and the service's own record do not both have."""
     at_the_service = {session.id for session in play.sessions}
-    in_the_journal = {lease.session_id for lease in play.leases if lease.session_id is not None}
+    in_the_journal = {session for lease in play.leases for session in lease.sessions}
     return len(at_the_service ^ in_the_journal) + len(play.open_leases)
 
 

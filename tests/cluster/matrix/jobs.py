@@ -15,8 +15,12 @@ WAIT = f"{SAY}echo ready\nwhile [ ! -e {{qpu}}.go ]; do sleep 0.3; done\n"
 """It waits until it is let go (`events.GO`)."""
 
 TASK = "task_runner {qpu} input.json {qpu}.json\n"
+FINAL = TASK.replace("task_runner", "task_runner --final")
 SAY_AND_TASK = f"{SAY}exec {TASK}"
 """The exit code is task_runner's."""
+
+OPENS = f"opened session {UUID}"
+"""What task_runner says that has opened its job's session."""
 
 TWICE = '[ -n "$SLURM_RESTART_COUNT" ] || { echo ready; sleep 60; }\n'
 """The first run waits to be ended."""

@@ -41,7 +41,7 @@ class Lease(NamedTuple):
 
     job_id: int
     state: str
-    session_id: str | None
+    sessions: tuple[str, ...]
 
 
 class Play:

@@ -310,6 +310,6 @@ class Stage:
             return
         leases: dict[str, list[Lease]] = {}
         for lease in json.loads(answer.stdout):
-            found = Lease(lease["job_id"], lease["state"], lease["session_id"])
+            found = Lease(lease["job_id"], lease["state"], tuple(lease["sessions"]))
             leases.setdefault(lease["qpu"], []).append(found)
         self.leases = leases

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 from qpu_slurm.devkit.emulator import Drop, Fault
 from tests.cluster.matrix.events import (
     AT_ONCE,
@@ -18,7 +20,7 @@ from tests.cluster.matrix.events import (
     seconds,
     told,
 )
-from tests.cluster.matrix.jobs import HOLDS, SAY, SAY_AND_TASK, TASK, WAIT, batch, het, salloc, srun
+from tests.cluster.matrix.jobs import HOLDS, OPENS, SAY, SAY_AND_TASK, TASK, WAIT, batch, het, salloc, srun
 from tests.cluster.matrix.scenario import Event, Scenario
 
 
@@ -96,6 +98,17 @@ def _cell(request: Request, trouble: Trouble) -> Scenario:
 
 
 ONCE = tuple(_cell(request, trouble) for request in REQUESTS for trouble in TROUBLES)
+
+FOR_A_TASK = tuple(
+    Scenario(
+        way=f"--qpu-hold=task, the session's opening for the first task: {trouble.what}",
+        submit=batch(f"exec {TASK}", "--qpu-hold=task"),
+        faults=(msgspec.structs.replace(trouble.fault, method="POST", path="/sessions"),),
+        told=OPENS,
+    )
+    for trouble in TROUBLES
+    if trouble.what not in FINAL
+)
 
 GIVEN_UP = "given up after 2 new starts"
 
@@ -232,4 +245,4 @@ OF_ITS_OWN_ACCORD = (
     ),
 )
 
-WAYS_THE_SERVICE_FAILS = (*LASTING, *OF_ITS_OWN_ACCORD, *ONCE)
+WAYS_THE_SERVICE_FAILS = (*LASTING, *OF_ITS_OWN_ACCORD, *ONCE, *FOR_A_TASK)

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from tests.cluster.matrix.events import GO, LET_GO, RUNS, SUBMITTED, admin, command, seconds
 from tests.cluster.matrix.jobs import (
+    FINAL,
     HOLDS,
+    OPENS,
     SAY,
     SAY_AND_TASK,
     TASK,
@@ -20,6 +22,7 @@ from tests.cluster.matrix.jobs import (
 from tests.cluster.matrix.scenario import Event, Scenario, Submit
 
 OPTION = "--qpu={qpu}"
+FROM_THE_FIRST_TASK = "--qpu-hold=task"
 IN_BOTH = f"{SAY}srun --het-group=0 sh -c '{SAY.strip()}'\nsrun --het-group=1 {TASK}"
 HELD_TWICE = rf"holds ({UUID})\s+holds \1\b"
 
@@ -154,6 +157,31 @@ WAYS_TO_LIVE = (
         way="many tasks in one job",
         submit=batch(f"{SAY}for task in 1 2 3; do {TASK.strip()} || exit; done\nexec srun {TASK}"),
         told=HOLDS,
+    ),
+    Scenario(way="--qpu-hold=task", submit=batch(f"{TASK}exec {TASK}", FROM_THE_FIRST_TASK), told=OPENS),
+    Scenario(
+        way="--qpu-hold=task, het job",
+        submit=het(f"{OPTION} {FROM_THE_FIRST_TASK}", "", f"exec srun --het-group=1 {TASK}"),
+        told=OPENS,
+    ),
+    Scenario(
+        way="--qpu-hold=task, and no task",
+        submit=batch("echo holds nothing\n", FROM_THE_FIRST_TASK),
+        told="holds nothing",
+        sessions=(0,),
+    ),
+    Scenario(
+        way="--qpu-hold=task, requeued between two tasks",
+        submit=batch(f"{TASK}{TWICE}exec {TASK}", "--requeue", FROM_THE_FIRST_TASK),
+        happens=(Event(RUNS, command("scontrol", "requeue", "{job}")),),
+        told=OPENS,
+        sessions=(2,),
+    ),
+    Scenario(
+        way="--final, and then another task",
+        submit=batch(f"{SAY}{FINAL}exec {TASK}"),
+        told=OPENS,
+        sessions=(2,),
     ),
     Scenario(
         way="as long as its user wants", submit=batch(f"{WAIT}exec {TASK}"), happens=(LET_GO,), told=HOLDS

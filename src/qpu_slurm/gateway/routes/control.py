@@ -16,7 +16,7 @@ from qpu_slurm.errors import JournalError, QpuSlurmError, Refused, UserMistake
 from qpu_slurm.gateway import messages
 from qpu_slurm.gateway.answers import ApiError
 from qpu_slurm.gateway.gateway import GATEWAY
-from qpu_slurm.gateway.messages import StepEnd, StepStart
+from qpu_slurm.gateway.messages import JobKey, StepEnd, StepStart
 from qpu_slurm.gateway.routes.common import small_body
 from qpu_slurm.leases.model import LeaseRequest
 from qpu_slurm.slurm.job import STEP
@@ -100,7 +100,7 @@ async def step_started(request: web.Request, gateway: Gateway, body: bytes, uid:
     job_id = _job(request)
     keys = _keys(gateway, job_id, uid)
     if keys and (not start.step.isdigit() or int(start.step) < _MAX_STEPS):
-        write = gateway.journal.history.step_started
+        write = gateway.background.history.step_started
         _later(gateway, partial(write, job_id, start.step, start.name, _time(start.seconds_ago)))
     return keys
 
@@ -117,7 +117,7 @@ async def step_ended(request: web.Request, gateway: Gateway, _: bytes, uid: int)
     lease = gateway.holders.of_late(job_id)
     if lease is not None:
         _need_user(gateway, job_id, uid, lease)
-        write = gateway.journal.history.step_ended
+        write = gateway.background.history.step_ended
         _later(gateway, partial(write, job_id, request.match_info["step"], _time(end.ago)))
     return None
 
@@ -125,7 +125,10 @@ async def step_ended(request: web.Request, gateway: Gateway, _: bytes, uid: int)
 def _keys(gateway: Gateway, job_id: int, uid: int) -> messages.Keys:
     holders = gateway.holders.of_job(job_id)
     _need_user(gateway, job_id, uid, *(holder.lease for holder in holders))
-    return {holder.qpu.name: gateway.keys.key(holder.lease).reveal() for holder in holders}
+    return {
+        holder.qpu.name: JobKey(key=gateway.keys.key(holder.lease), session_id=holder.lease.session_id)
+        for holder in holders
+    }
 
 
 def _time(seconds_ago: float) -> datetime:
