@@ -61,6 +61,8 @@ def perform(stage: Stage, scenarios: Sequence[Scenario]) -> dict[str, Verdict]:
     for storm, group in groupby(stormy, key=lambda one: one.storm):
         plays = _play(stage, [Play(one, stage.qpus[one], stage) for one in group], storm)
         verdicts |= _judge(stage, plays)
+        if storm is not None:
+            _strike(storm.last, plays)
     return verdicts
 
 

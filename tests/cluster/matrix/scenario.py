@@ -70,12 +70,14 @@ class Storm:
         name: What it is.
         does: What is done, one after the other.
         first: What is done before any of its jobs is submitted.
+        last: What is done when all of them are over.
         keys: The cluster that it happens to.
     """
 
     name: str
     does: tuple[What, ...]
     first: tuple[What, ...] = ()
+    last: tuple[What, ...] = ()
     keys: Keys = "gateway"
 
 

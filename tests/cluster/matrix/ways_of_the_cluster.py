@@ -18,7 +18,7 @@ from tests.cluster.matrix.events import (
     seconds,
     told,
 )
-from tests.cluster.matrix.jobs import HOLDS, SAY, SAY_AND_TASK, TASK, UUID, WAIT, batch, het, srun
+from tests.cluster.matrix.jobs import HOLDS, OPENS, SAY, SAY_AND_TASK, TASK, UUID, WAIT, batch, het, srun
 from tests.cluster.matrix.scenario import Event, Scenario, Storm, Submit, When
 from tests.cluster.matrix.storms import (
     BRING_BACK,
@@ -238,8 +238,8 @@ EXPIRED = (
         RUNS,
         Event(AT_ONCE, GO),
         way="runs, and has a task",
-        ends="FAILED",
-        told="task_runner: .*(closed|not accept)",
+        told=OPENS,
+        sessions=(2,),
     ),
     struck(SERVICES_CLOCK, RUNS, Event(AT_ONCE, GO), way="runs, and ends", submit=batch(WAIT)),
     struck(

@@ -199,8 +199,8 @@ OF_ITS_OWN_ACCORD = (
         way="the service closes the session of a job that runs",
         submit=batch(f"{WAIT}exec {TASK}"),
         happens=(Event(RUNS, SERVICE_CLOSES), Event(seconds(0.5), GO)),
-        ends="FAILED",
-        told="task_runner: .*(closed|not accept)",
+        told=OPENS,
+        sessions=(2,),
     ),
     Scenario(
         way="the service closes the session of a job that waits for its end",

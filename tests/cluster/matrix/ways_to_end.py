@@ -255,6 +255,7 @@ HOOKS_HANG = (
         happens=(Event(FAULTY, kill_hook("prolog", signal.SIGSTOP)),),
         ends="CANCELLED",
         told="PrologSlurmctld failed",
+        sessions=(0, 1),
     ),
     Scenario(
         way="epilog hangs (PrologEpilogTimeout)",
