@@ -50,8 +50,8 @@ A request is named by its method and path, and fails for this job alone. Where S
 minutes, since its prolog was killed, the tests shorten that (`scontrol update StartTime`).
 
 One node is drained by Slurm itself, whoever's jobs run there: one that gets a job whose number it has seen
-before, as slurmctld had forgotten it ("Duplicate jobid" in [slurm-notes.md](slurm-notes.md)). So the row about
-that has the next job on another node.
+before, as slurmctld had forgotten it ("Duplicate jobid" in [slurm-notes.md](slurm-notes.md)). So the row
+about that has the next job on another node.
 
 Random jobs with random faults, all at once: `make soak SEED=1 JOBS=300`; the cluster tests run 30 of them.
 """
