@@ -52,8 +52,8 @@ key_file = "{directory}/ibm.key"
 _NOTE = (
     "{ours:.2f} ms against {bare:.2f} ms for 3 requests to a service on the same machine, which answers each "
     "in less than half a millisecond. Ours takes the account's lock, and writes down what it is about to do "
-    "and what it has done. Tried: to wait for the disk once only, and to write less; both are in it. The last "
-    "rows show a service that is farther away."
+    "and what it has done. Tried: to wait for the disk once only, and to write less; both are in it. The "
+    "last rows show a service that is farther away."
 )
 _DISK = {
     "acquire": "Before it opens a session, the disk has it that there may be one.",

@@ -66,8 +66,8 @@ def _figure(step: Step, directory: Path, key: str, what: str, *, at_least: float
         note=(
             f"{TASKS / seconds:.0f} tasks a second, the bare requests get {TASKS / limit:.0f}. Ours are "
             "checked, recorded, brought to disk one by one, and not executed again if the call is repeated. "
-            f"To bring one to disk took {_sync_seconds(directory) * 1e3:.2f} ms. Tried: to do that in a thread "
-            "(no gain), and for all results together at the end (a tenth of a task's time, for a weaker promise)."
+            f"To bring one to disk took {_sync_seconds(directory) * 1e3:.2f} ms. Tried: to do that in a "
+            "thread (no gain), and for all results at the end (a tenth of its time, for a weaker promise)."
         ),
     )
 
