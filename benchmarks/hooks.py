@@ -23,8 +23,11 @@ from benchmarks import limit
 from benchmarks.figures import Figure
 from benchmarks.processes import Pairs, rounded
 from benchmarks.step import QPU
+from qpu_slurm import config
 from qpu_slurm.devkit.cluster import Cluster
 from qpu_slurm.devkit.lab import Lab
+from qpu_slurm.gateway.client import GatewayBroker
+from qpu_slurm.leases.model import LeaseRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -113,40 +116,56 @@ def measure() -> Iterator[Figure]:
 
 
 def _hooks(lab: Lab) -> dict[str, Pairs]:
-    """Run the hooks of a job, again and again."""
-    job = lab.submit("#!/bin/sh\nsleep 600\n")
+    """Run the prolog of a job that runs and the epilog of one that is over, again and again."""
+    running = lab.submit("#!/bin/sh\nsleep 600\n")
     _sh(lab.cluster, _UNTIL_IT_RUNS)
+    over = lab.submit("#!/bin/sh\ntrue\n")
+    lab.wait(over)
+    user_id = pwd.getpwnam(lab.cluster.users[0]).pw_uid
+    broker = GatewayBroker(config.load(lab.config))
+    found = {hook: Pairs([], []) for hook in _DOES}
+    for number in range(_HOOK_ROUNDS + 1):
+        taken, session = _beside_its_limit(lab, "prolog", running, user_id, (QPU, "3600"))
+        broker.release(running, "It was measured.")
+        broker.acquire(LeaseRequest(job_id=over, user_id=user_id, qpus=(QPU,), seconds_left=3600))
+        ended, _ = _beside_its_limit(lab, "epilog", over, user_id, (session,))
+        if len(lab.emulator.sessions()) != 3 * (number + 1) or any(
+            session.state != "closed" for session in lab.emulator.sessions()
+        ):
+            raise RuntimeError(f"the hooks did not do their work: {lab.hook_log}")
+        if number:
+            for hook, seconds in (("prolog", taken), ("epilog", ended)):
+                found[hook].one.append(seconds[0])
+                found[hook].other.append(seconds[1])
+    return found
+
+
+def _beside_its_limit(
+    lab: Lab, hook: str, job: int, user_id: int, rest: tuple[str, ...]
+) -> tuple[tuple[float, float], str]:
+    """Run a hook, then its bare requests; return the seconds of both, and what the latter printed."""
     environ = {
         "SLURM_JOB_ID": str(job),
-        "SLURM_JOB_UID": str(pwd.getpwnam(lab.cluster.users[0]).pw_uid),
+        "SLURM_JOB_UID": str(user_id),
         "SLURM_JOB_PARTITION": "normal",
         "SPANK_QPU_SLURM_QPU": QPU,
     }
     way = (lab.emulator.url, lab.account.api_key, lab.account.crn)
-    found = {hook: Pairs([], []) for hook in _DOES}
-    for number in range(_HOOK_ROUNDS + 1):
-        session = ""
-        for hook, pairs in found.items():
-            begin = time.perf_counter()
-            script = lab.cluster.settings[f"{hook.capitalize()}Slurmctld"]
-            done = lab.cluster.run([script], user=lab.cluster.slurm_user, env=environ)
-            between = time.perf_counter()
-            rest = (QPU, "3600") if hook == "prolog" else (session,)
-            bare = subprocess.run(
-                [sys.executable, limit.__file__, _DOES[hook], *way, *rest],
-                capture_output=True,
-                text=True,
-                check=True,
-                timeout=_LONGEST_SECONDS,
-            )
-            end = time.perf_counter()
-            session = bare.stdout.strip()
-            if done.returncode or len(lab.emulator.sessions()) != 2 * (number + 1):
-                raise RuntimeError(f"the {hook} did not do its work: {done.stderr}\n{lab.hook_log}")
-            if number:
-                pairs.one.append(between - begin)
-                pairs.other.append(end - between)
-    return found
+    begin = time.perf_counter()
+    script = lab.cluster.settings[f"{hook.capitalize()}Slurmctld"]
+    done = lab.cluster.run([script], user=lab.cluster.slurm_user, env=environ)
+    between = time.perf_counter()
+    bare = subprocess.run(
+        [sys.executable, limit.__file__, _DOES[hook], *way, *rest],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=_LONGEST_SECONDS,
+    )
+    end = time.perf_counter()
+    if done.returncode:
+        raise RuntimeError(f"the {hook} failed: {done.stderr}\n{lab.hook_log}")
+    return (between - begin, end - between), bare.stdout.strip()
 
 
 def _take_turns(clusters: Sequence[Cluster], text: str, count: int) -> list[list[float]]:
