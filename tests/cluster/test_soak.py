@@ -206,6 +206,11 @@ def _close_session(soak: Soak) -> None:
         soak.stage.lab.emulator.close_session(sessions[int(chosen * len(sessions))].id)
 
 
+def _refuse(soak: Soak) -> None:
+    soak.stage.lab.emulator.refuse(2)
+    time.sleep(2.2)  # it refuses us, too
+
+
 def _suspend(soak: Soak) -> None:
     job = soak.victim()
     soak.stage.admin("scontrol", "suspend", job)
@@ -223,7 +228,7 @@ DEEDS = {
     "gateway killed": Deed(4, lambda soak: restart_gateway(soak.stage)),
     "slurmctld killed": Deed(2, _restart_slurmctld),
     "slurmd killed": Deed(3, _kill_slurmd),
-    "connections refused": Deed(3, lambda soak: soak.stage.lab.emulator.refuse(2)),
+    "connections refused": Deed(3, _refuse),
     "journal locked": Deed(3, lambda soak: lock_journal(soak.stage, 2)),
 }
 
