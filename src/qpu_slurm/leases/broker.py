@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import structlog
 
@@ -47,6 +47,16 @@ _TURN, _LOOK_AGAIN = 5.0, 0.2
 """Seconds to wait for a QPU that has as many jobs as may, and between two looks."""
 
 _log = structlog.get_logger(__name__)
+
+
+class _Whose(TypedDict):
+    """Whose a lease is: what every lease of a request has in common."""
+
+    job_id: int
+    user_id: int
+    run: str
+    account: str
+    submitted_at: datetime | None
 
 
 class _Target(NamedTuple):
@@ -264,14 +274,10 @@ class Broker(Endings):
     def _open_later(self, target: _Target, request: LeaseRequest, taken: list[Lease]) -> Lease:
         """Grant a lease whose session the job's first task opens."""
         lease = self._journal.bind(
-            job_id=request.job_id,
-            user_id=request.user_id,
+            **_whose(request),
             qpu=target.qpu.name,
             hold=Hold.TASK,
             job_ends_at=from_now(request.seconds_left),
-            run=request.run,
-            account=request.account,
-            submitted_at=request.submitted_at,
             api_key=request.api_key if target.qpu.credentials == "user" else None,
         )
         taken.append(lease)
@@ -284,14 +290,10 @@ class Broker(Endings):
         longest = ttl + self._config.outage.acquire_timeout
         if intent is None:
             intent = self._journal.intend(
-                job_id=request.job_id,
-                user_id=request.user_id,
+                **_whose(request),
                 qpu=target.qpu.name,
                 expires_at=from_now(longest),
                 job_ends_at=from_now(request.seconds_left),
-                run=request.run,
-                account=request.account,
-                submitted_at=request.submitted_at,
                 api_key=request.api_key if target.qpu.credentials == "user" else None,
             )
         elif intent.state is LeaseState.BOUND:
@@ -340,14 +342,7 @@ class Broker(Endings):
 
     def _bind(self, request: LeaseRequest) -> Iterator[Lease]:
         for name in request.bind:
-            yield self._journal.bind(
-                job_id=request.job_id,
-                user_id=request.user_id,
-                qpu=name,
-                run=request.run,
-                account=request.account,
-                submitted_at=request.submitted_at,
-            )
+            yield self._journal.bind(**_whose(request), qpu=name)
 
     @staticmethod
     def _ttl(qpu: QpuConfig, request: LeaseRequest) -> int:
@@ -398,6 +393,16 @@ class Broker(Endings):
         left = int((lease.job_ends_at - datetime.now(UTC)).total_seconds())
         # A job that runs beyond its end was given more time since.
         return min(left, qpu.max_ttl) if left > 0 else qpu.max_ttl
+
+
+def _whose(request: LeaseRequest) -> _Whose:
+    return {
+        "job_id": request.job_id,
+        "user_id": request.user_id,
+        "run": request.run,
+        "account": request.account,
+        "submitted_at": request.submitted_at,
+    }
 
 
 def _hold(qpu: QpuConfig, request: LeaseRequest) -> Hold:
