@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
 
+    from tests.cluster.matrix.play import Job
     from tests.cluster.matrix.scenario import Submit
 
 SEED = int(os.environ.get("SEED") or 1)
@@ -109,16 +110,16 @@ class Soak:
         """Choose a QPU."""
         return f"q{self.chance.randrange(QPUS)}"
 
-    def alive(self) -> list[int]:
+    def alive(self) -> list[Job]:
         """List the jobs that are not over."""
         jobs = [job for jobs in self.stage.view.jobs.values() for job in jobs]
-        return sorted(job.id for job in jobs if not OVER.fullmatch(job.state))
+        return sorted(job for job in jobs if not OVER.fullmatch(job.state))
 
     def victim(self) -> str:
         """Choose one of them; its number, or that of no job."""
         chosen = self.chance.random()
         alive = self.alive()
-        return str(alive[int(chosen * len(alive))]) if alive else "4000000"
+        return str(alive[int(chosen * len(alive))].id) if alive else "4000000"
 
     def submit(self) -> None:
         """Submit a job of some kind."""
@@ -241,7 +242,14 @@ def test_soak() -> None:
         print(f"\nsoak: {JOBS} jobs; repeat with: make soak SEED={SEED} JOBS={JOBS}")  # noqa: T201
         submit_all(soak)
         finish(soak)
-        assert faults_of(stage) == [], f"repeat with: make soak SEED={SEED} JOBS={JOBS}\n{story(soak)}"
+        faults = faults_of(soak)
+        assert faults == [], "\n".join(
+            [
+                f"repeat with: make soak SEED={SEED} JOBS={JOBS}",
+                story(soak),
+                stage.what_slurm_says(soak.alive()),
+            ]
+        )
 
 
 def submit_all(soak: Soak) -> None:
@@ -265,12 +273,13 @@ def finish(soak: Soak) -> None:
     while (soak.alive() or soak.clients) and time.monotonic() < deadline:
         soak.look()
         time.sleep(0.2)
-    while (faults_of(soak.stage)) and time.monotonic() < deadline:
+    while (faults_of(soak)) and time.monotonic() < deadline:
         time.sleep(1)
 
 
-def faults_of(stage: Stage) -> list[str]:
+def faults_of(soak: Soak) -> list[str]:
     """Say what is not as it has to be, in the end."""
+    stage = soak.stage
     stage.look()
     sessions = {one.id: (one.account, one.state) for found in stage.view.sessions.values() for one in found}
     answer = stage.lab.command("leases", "--all", "--json", config=stage.lab.gateway_config)
@@ -278,12 +287,7 @@ def faults_of(stage: Stage) -> list[str]:
     held = Counter(session for lease in leases for session in lease["sessions"])
     nodes = stage.lab.cluster.node_states()
     return [
-        *(
-            f"job {job} is not over"
-            for jobs in stage.view.jobs.values()
-            for job in jobs
-            if not OVER.fullmatch(job.state)
-        ),
+        *(f"{job} is not over" for job in soak.alive()),
         *(
             f"session {one} of {account} is {state}"
             for one, (account, state) in sessions.items()

@@ -108,8 +108,11 @@ def _judge(stage: Stage, plays: Sequence[Play]) -> dict[str, Verdict]:
         heard = play.heard
         pattern = play.scenario.told.replace("{qpu}", play.qpu)
         told = [where for where, text in heard.items() if re.search(pattern, text)]
+        ended = _short([job.state for job in play.jobs])
+        if play.problem or ended != play.scenario.ends:
+            heard["Slurm"] = stage.what_slurm_says(play.jobs)
         verdicts[play.qpu] = Verdict(
-            ended=_short([job.state for job in play.jobs]),
+            ended=ended,
             sessions_opened=len(play.sessions),
             sessions_left_open=len(play.open_sessions),
             leases_lost=_lost(play),

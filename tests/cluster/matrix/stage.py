@@ -297,6 +297,18 @@ class Stage:
         states = self.lab.cluster.node_states().values()
         return sum(1 for state in states if state not in {"idle", "mixed", "allocated", "completing"})
 
+    def what_slurm_says(self, jobs: Sequence[Job]) -> str:
+        """Return what Slurm shows of some jobs and has logged of them, for those who look why it failed."""
+        names = {f"JobId={job.id}" for job in jobs}
+        log = self.lab.cluster.log("slurmctld").splitlines()
+        return "\n".join(
+            [
+                *(self.admin("scontrol", "--oneliner", "show", "job", str(job.id)) for job in jobs),
+                self.admin("scontrol", "--oneliner", "show", "reservation"),
+                *(line for line in log if not names.isdisjoint(line.split())),
+            ]
+        )
+
     def read_journal(self) -> None:
         """Read the journal, and in a cluster without a gateway have the reaper look first; not too often."""
         if time.monotonic() - self._leases_read < _LEASES_SECONDS:
