@@ -116,10 +116,14 @@ class Soak:
         return sorted(job for job in jobs if not OVER.fullmatch(job.state))
 
     def victim(self) -> str:
-        """Choose one of them; its number, or that of no job."""
+        """Choose one of them; its number, or that of no job.
+
+        A heterogeneous job is chosen as a whole: where one component alone is cancelled while its prolog
+        runs, Slurm neither launches nor ends what is left of the job (22.05).
+        """
         chosen = self.chance.random()
         alive = self.alive()
-        return str(alive[int(chosen * len(alive))].id) if alive else "4000000"
+        return str(alive[int(chosen * len(alive))].leader) if alive else "4000000"
 
     def submit(self) -> None:
         """Submit a job of some kind."""

@@ -200,6 +200,9 @@ def test_a_qpu_in_maintenance_is_not_online(emulator: Emulator, provider: Provid
     status = provider.status()
     assert not status.online
     assert status.reason == "Back on Monday."
+    found = provider.statuses()
+    assert (found["ibm_fez"].online, found["ibm_fez"].reason) == (False, "Back on Monday.")
+    assert {name for name, other in found.items() if other.online} == {"ibm_torino"}
 
 
 def test_a_qpus_calibration_is_the_services(emulator: Emulator, provider: Provider) -> None:

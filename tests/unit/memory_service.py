@@ -44,9 +44,8 @@ class Service:
         self.after: dict[str, Callable[[], object]] = {}
 
     def connect(self, access: Access, *, deadline: float | None = None) -> Provider:
-        assert deadline is not None
         self.keys.append(access.api_key.reveal())
-        return cast("Provider", OneQpu(self, access.backend))
+        return cast("Provider", OneQpu(self, access.backend, deadline))
 
     def open_sessions(self) -> list[str]:
         return [session.id for session in self.sessions.values() if session.accepting_tasks]
@@ -73,11 +72,13 @@ class Service:
 class OneQpu:
     """As much of a provider as the broker uses."""
 
-    def __init__(self, service: Service, backend: str) -> None:
+    def __init__(self, service: Service, backend: str, deadline: float | None) -> None:
         self.service = service
         self.backend = backend
+        self.deadline = deadline
 
     def call(self, name: str, effect: Callable[[], T]) -> T:
+        assert self.deadline is not None
         name = f"{name} {self.backend}"
         self.service.calls.append(name)
         self.service.before.get(name, lambda: None)()
@@ -86,8 +87,17 @@ class OneQpu:
         return answer
 
     def status(self) -> QpuStatus:
-        reason = self.service.offline.get(self.backend, "")
-        return self.call("status", lambda: QpuStatus(online=not reason, reason=reason, queue_length=0))
+        return self.call("status", lambda: self._status(self.backend))
+
+    def _status(self, backend: str) -> QpuStatus:
+        reason = self.service.offline.get(backend, "")
+        return QpuStatus(online=not reason, reason=reason, queue_length=0)
+
+    def statuses(self, *, give_up: float | None = None) -> dict[str, QpuStatus]:
+        assert give_up is not None
+        self.deadline = give_up
+        names = ("ibm_fez", "ibm_torino", "ibm_paris")
+        return self.call("statuses", lambda: {name: self._status(name) for name in names})
 
     def open_session(self, max_ttl: int, *, known: Collection[str] = ()) -> Session:
         assert set(known) <= self.service.sessions.keys()

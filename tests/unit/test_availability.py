@@ -123,9 +123,33 @@ def test_a_closed_qpu_and_one_that_is_away_are_held_back(
 def test_a_service_that_does_not_answer_is_away(
     availability: Availability, service: Service, error: Exception, state: QpuState
 ) -> None:
-    service.before["status ibm_fez"] = raises(cast("Unavailable", error))
+    service.before["statuses ibm_fez"] = raises(cast("Unavailable", error))
     [report] = [report for report in availability.keep(()) if report.qpu == "ibm_fez"]
     assert (report.state, report.reason) == (state, str(error))
+
+
+def test_the_qpus_of_one_account_are_asked_about_at_once_and_the_account_is_kept(
+    limited: Config, journal: Journal, slurm: Slurm, service: Service
+) -> None:
+    fez = limited.qpus["ibm_fez"]
+    shared = {
+        name: msgspec.structs.replace(fez, name=name, backend=name) for name in ("ibm_fez", "ibm_torino")
+    }
+    nowhere = msgspec.structs.replace(fez, name="ibm_kyiv", backend="ibm_kyiv")
+    config = msgspec.structs.replace(limited, qpus={**shared, "ibm_kyiv": nowhere})
+    availability = Availability(
+        config, journal, cast("Control", slurm), cast("Licenses", slurm), service.connect
+    )
+    service.offline["ibm_torino"] = "maintenance"
+    found = {report.qpu: (report.state, report.reason) for report in availability.look(())}
+    assert found == {
+        "ibm_fez": ("available", ""),
+        "ibm_torino": ("away", "maintenance"),
+        "ibm_kyiv": ("unknown", "ibm_kyiv is none of the QPUs of its instance"),
+    }
+    availability.look(())
+    assert len(service.keys) == 1
+    assert service.calls == ["statuses ibm_fez"] * 2
 
 
 def test_who_was_requeued_is_started_when_his_qpu_is_back(
@@ -164,6 +188,12 @@ def test_only_as_many_are_started_as_there_is_room_for(
         waiting(7, "ibm_fez", state="RUNNING"),
         # A node would take its new run for the last one.
         waiting(7, "ibm_fez", submitted_at=datetime.now(UTC) + timedelta(hours=1)),
+        # Something else than the QPU's absence had failed, and may fail yet.
+        waiting(
+            7,
+            admin_comment=Handover(waiting="503", qpus=("ibm_fez",), tries=1).into_comment(""),
+            submitted_at=datetime.now(UTC) - timedelta(seconds=50),
+        ),
         waiting(7, admin_comment='{"qpu_slurm": {"waiting": 7}}'),
         waiting(7, admin_comment="a note"),
         waiting(7, admin_comment='{"qpu_slurm": {"qpus": ["ibm_fez"]}}'),
@@ -172,6 +202,16 @@ def test_only_as_many_are_started_as_there_is_room_for(
 def test_nobody_else_is_started(availability: Availability, slurm: Slurm, job: JobRecord) -> None:
     availability.keep([job])
     assert slurm.started == []
+
+
+def test_after_an_outage_jobs_are_started_as_soon_as_they_have_waited_once(
+    availability: Availability, slurm: Slurm
+) -> None:
+    left = Handover(waiting="503", qpus=("ibm_fez",), tries=4).into_comment("")
+    availability.keep(
+        [waiting(7, admin_comment=left, submitted_at=datetime.now(UTC) - timedelta(seconds=61))]
+    )
+    assert slurm.started == [7]
 
 
 def test_the_components_of_a_job_are_started_as_one(availability: Availability, slurm: Slurm) -> None:

@@ -11,11 +11,12 @@ It may run beside others of its kind: each leads to the same.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import structlog
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from qpu_slurm.leases.closings import Closing
     from qpu_slurm.leases.endings import Connect
     from qpu_slurm.leases.journal import Journal
+    from qpu_slurm.providers.base import Access, Provider, QpuStatus
     from qpu_slurm.slurm.control import Control
     from qpu_slurm.slurm.job import JobRecord
     from qpu_slurm.slurm.licenses import Licenses
@@ -42,8 +44,8 @@ _CLOSED_SECONDS = 365 * 86_400
 _AWAY_SECONDS = 15 * 60
 """How long a license is taken away, unless somebody looks again: after that, jobs try."""
 
-_TOO_EARLY = timedelta(seconds=4)
-"""A node takes a run of a job that starts as the last one has just ended for that one."""
+_TOO_EARLY = 4
+"""Seconds; a node takes a run of a job that starts as the last one has just ended for that one."""
 
 _log = structlog.get_logger(__name__)
 
@@ -89,6 +91,21 @@ class QpuReport(msgspec.Struct, frozen=True, kw_only=True):
         return float("inf") if self.limit is None else max(0, self.limit - len(self.jobs))
 
 
+class _Account(NamedTuple):
+    """What QPUs have in common that are all told of by one answer."""
+
+    type: str
+    endpoint: str
+    iam_endpoint: str
+    instance: str
+    key: bytes
+
+    @classmethod
+    def of(cls, access: Access) -> _Account:
+        key = hashlib.sha256(access.api_key.reveal().encode()).digest()
+        return cls(access.type, access.endpoint, access.iam_endpoint, access.instance, key)
+
+
 class Availability:
     """Keeps Slurm's queue in step with the QPUs.
 
@@ -113,6 +130,7 @@ class Availability:
         self._control = control
         self._licenses = licenses
         self._connect = connect
+        self._asked: dict[_Account, Provider] = {}
 
     def look(self, jobs: Collection[JobRecord] | None) -> tuple[QpuReport, ...]:
         """Ask how all QPUs are, and change nothing.
@@ -125,15 +143,15 @@ class Availability:
         """
         closed = self._journal.closings.all()
         waiting = _waiting(jobs or ())
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            found = pool.map(lambda qpu: self._state(qpu, closed.get(qpu.name)), self._config.qpus.values())
+        found = self._ask([qpu for name, qpu in self._config.qpus.items() if name not in closed])
         return tuple(
             msgspec.structs.replace(
-                report,
-                jobs=tuple(sorted(self._journal.jobs_on(report.qpu))),
-                waiting=None if jobs is None else tuple(sorted(waiting.get(report.qpu, ()))),
+                _closed(closed[name]) if name in closed else found[name],
+                limit=qpu.limit,
+                jobs=tuple(sorted(self._journal.jobs_on(name))),
+                waiting=None if jobs is None else tuple(sorted(waiting.get(name, ()))),
             )
-            for report in found
+            for name, qpu in self._config.qpus.items()
         )
 
     def keep(self, jobs: Collection[JobRecord] | None, *, opened: str = "") -> tuple[QpuReport, ...]:
@@ -153,23 +171,29 @@ class Availability:
         self._start(reports, jobs or (), opened)
         return reports
 
-    def _state(self, qpu: QpuConfig, closing: Closing | None) -> QpuReport:
-        report = QpuReport(qpu=qpu.name, state=QpuState.AVAILABLE, limit=qpu.limit)
-        replace = msgspec.structs.replace
-        if closing is not None:
-            by, at = closing.user_id, closing.closed_at
-            return replace(report, state=QpuState.CLOSED, reason=closing.reason, closed_by=by, closed_at=at)
-        if qpu.credentials == "user":
-            why = "nobody can ask without a user's own key"
-            return replace(report, state=QpuState.UNKNOWN, reason=why)
-        try:
-            provider = self._connect(qpu.access(), deadline=time.monotonic() + _ANSWER_SECONDS)
-            status = provider.status()
-        except Unavailable as error:
-            return replace(report, state=QpuState.AWAY, reason=str(error))
-        except QpuSlurmError as error:
-            return replace(report, state=QpuState.UNKNOWN, reason=str(error))
-        return report if status.online else replace(report, state=QpuState.AWAY, reason=status.reason)
+    def _ask(self, qpus: Iterable[QpuConfig]) -> dict[str, QpuReport]:
+        """Ask the services how QPUs are: once for all that are reached in the same way."""
+        reports: dict[str, QpuReport] = {}
+        accounts: dict[_Account, list[QpuConfig]] = {}
+        asked: dict[_Account, Provider] = {}
+        for qpu in qpus:
+            if qpu.credentials == "user":
+                reports[qpu.name] = _unknown(qpu, "nobody can ask without a user's own key")
+                continue
+            try:
+                access = qpu.access()
+                account = _Account.of(access)
+                # One that was asked before has a token, and a connection.
+                asked[account] = self._asked.get(account) or asked.get(account) or self._connect(access)
+            except QpuSlurmError as error:
+                reports[qpu.name] = _unknown(qpu, str(error))
+            else:
+                accounts.setdefault(account, []).append(qpu)
+        self._asked = asked
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for found in pool.map(_ask_account, asked.values(), accounts.values()):
+                reports |= found
+        return reports
 
     def _hold_back(self, reports: Iterable[QpuReport]) -> None:
         """Take away the licenses of QPUs that are not to be had, and give back those of all others."""
@@ -186,22 +210,27 @@ class Availability:
                 log.info("jobs are not held back any more", state=report.state)
 
     def _start(self, reports: Iterable[QpuReport], jobs: Iterable[JobRecord], opened: str) -> None:
-        """Start jobs that were requeued and whose QPUs are all there again, as many as there is room for."""
+        """Start jobs that were requeued and whose QPUs are all there again, as many as there is room for.
+
+        What was postponed as something failed waits for `outage.delay` at least: that a QPU is up does not
+        say that all else works, and tries are counted.
+        """
         room = {
             report.qpu: report.room
             for report in reports
             if report.state is QpuState.AVAILABLE
             or (report.qpu == opened and report.state is QpuState.UNKNOWN)
         }
-        young = datetime.now(UTC) - _TOO_EARLY
+        now = datetime.now(UTC)
         started: set[int] = set()
         for job in sorted(jobs, key=lambda job: job.leader):
-            qpus = _requeued_for(job)
-            if not qpus or job.leader in started or job.reason != "BeginTime":
+            left = _left_by_requeue(job)
+            if left is None or not left.qpus or job.leader in started or job.reason != "BeginTime":
                 continue
-            if not all(room.get(name, 0) >= 1 for name in qpus):
+            if not all(room.get(name, 0) >= 1 for name in left.qpus):
                 continue
-            if job.submitted_at is not None and job.submitted_at > young:
+            rest = self._config.outage.delay if left.tries else _TOO_EARLY
+            if job.submitted_at is not None and now - job.submitted_at < timedelta(seconds=rest):
                 continue
             try:
                 self._control.start_now(job.leader)
@@ -210,9 +239,45 @@ class Availability:
                 _log.warning("a job could not be started", job_id=job.leader, why=str(error))
                 continue
             started.add(job.leader)
-            _log.info("a job that waited is started", job_id=job.leader, qpus=qpus)
-            for name in qpus:
+            _log.info("a job that waited is started", job_id=job.leader, qpus=left.qpus)
+            for name in left.qpus:
                 room[name] -= 1
+
+
+def _ask_account(provider: Provider, qpus: Iterable[QpuConfig]) -> dict[str, QpuReport]:
+    try:
+        statuses = provider.statuses(give_up=time.monotonic() + _ANSWER_SECONDS)
+    except Unavailable as error:
+        return {qpu.name: _away(qpu, str(error)) for qpu in qpus}
+    except QpuSlurmError as error:
+        return {qpu.name: _unknown(qpu, str(error)) for qpu in qpus}
+    return {qpu.name: _report(qpu, statuses.get(qpu.backend)) for qpu in qpus}
+
+
+def _report(qpu: QpuConfig, status: QpuStatus | None) -> QpuReport:
+    if status is None:
+        return _unknown(qpu, f"{qpu.backend} is none of the QPUs of its instance")
+    if not status.online:
+        return _away(qpu, status.reason)
+    return QpuReport(qpu=qpu.name, state=QpuState.AVAILABLE)
+
+
+def _away(qpu: QpuConfig, why: str) -> QpuReport:
+    return QpuReport(qpu=qpu.name, state=QpuState.AWAY, reason=why)
+
+
+def _unknown(qpu: QpuConfig, why: str) -> QpuReport:
+    return QpuReport(qpu=qpu.name, state=QpuState.UNKNOWN, reason=why)
+
+
+def _closed(closing: Closing) -> QpuReport:
+    return QpuReport(
+        qpu=closing.qpu,
+        state=QpuState.CLOSED,
+        reason=closing.reason,
+        closed_by=closing.user_id,
+        closed_at=closing.closed_at,
+    )
 
 
 def _waiting(jobs: Iterable[JobRecord]) -> dict[str, set[int]]:
@@ -220,17 +285,18 @@ def _waiting(jobs: Iterable[JobRecord]) -> dict[str, set[int]]:
     found: dict[str, set[int]] = {}
     for job in jobs:
         if job.state == "PENDING":
-            for name in (*job.licenses, *_requeued_for(job)):
+            left = _left_by_requeue(job)
+            for name in (*job.licenses, *(left.qpus if left else ())):
                 found.setdefault(name, set()).add(job.leader)
     return found
 
 
-def _requeued_for(job: JobRecord) -> tuple[str, ...]:
-    """Tell for which QPUs a job was put back into the queue."""
+def _left_by_requeue(job: JobRecord) -> Handover | None:
+    """Return what was written down as a job was put back into the queue, if it was."""
     if job.state != "PENDING" or not job.admin_comment:
-        return ()
+        return None
     try:
         handover = Handover.from_comment(job.admin_comment)
     except SlurmError:
-        return ()
-    return handover.qpus if handover.waiting else ()
+        return None
+    return handover if handover.waiting else None

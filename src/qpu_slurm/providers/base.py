@@ -171,6 +171,13 @@ class Provider(Protocol):
     def status(self) -> QpuStatus:
         """Ask whether the QPU takes tasks."""
 
+    def statuses(self, *, give_up: float | None = None) -> dict[str, QpuStatus]:
+        """Ask the same of all QPUs that the credential is good for, by the service's names, in one request.
+
+        Args:
+            give_up: When to give up, on the monotonic clock, if that is earlier than otherwise.
+        """
+
     def configuration(self) -> bytes:
         """Read what the QPU can do (qubits, gates, coupling), as JSON text in the service's words."""
 

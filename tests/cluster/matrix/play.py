@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.cluster.matrix.scenario import Scenario
     from tests.cluster.matrix.stage import Stage, View
 
-LONGEST = 240.0
+LONGEST = 300.0
 """Seconds after which a scenario that has not ended never will."""
 
 SETTLE = 40.0
@@ -26,9 +26,11 @@ OVER = re.compile(
 
 
 class Job(NamedTuple):
-    """What Slurm shows of a job, or of one component or task of it."""
+    """What Slurm shows of a job, or of one component or task of it; the leader is the whole job's number."""
 
     id: int
+    leader: int
+    partition: str
     state: str
     reason: str
     starts: str

@@ -16,7 +16,7 @@ import msgspec
 from urllib3.exceptions import HTTPError
 
 from qpu_slurm.errors import NotFound, Refused, ServiceError, Unavailable
-from qpu_slurm.providers.base import TaskStatus
+from qpu_slurm.providers.base import QpuStatus, TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +61,27 @@ class BackendStatus(msgspec.Struct):
     status: str = ""
     message: str | None = None
     length_queue: int = 0
+
+
+class DeviceStatus(msgspec.Struct):
+    """What GET /backends says of whether a QPU takes tasks."""
+
+    name: str = ""
+    reason: str | None = None
+
+
+class Device(msgspec.Struct):
+    """A QPU as GET /backends lists it."""
+
+    name: str
+    status: DeviceStatus = msgspec.field(default_factory=DeviceStatus)
+    queue_length: int | None = None
+
+
+class Backends(msgspec.Struct):
+    """GET /backends."""
+
+    devices: list[Device] = []
 
 
 class SessionDocument(msgspec.Struct):
@@ -247,6 +268,15 @@ def quote(text: str) -> str:
     """Make one line of a text that the service sent, with no control character in it, and not too long."""
     line = re.sub(r"\s+", " ", "".join(c if c.isprintable() else " " for c in text[: 4 * _QUOTED])).strip()
     return line if len(line) <= _QUOTED else f"{line[:_QUOTED]}…"
+
+
+def qpu_status(
+    word: str, reason: str | None, queue_length: int | None, *, operational: bool = True
+) -> QpuStatus:
+    """Read how a QPU is, from the words that either answer has for it."""
+    online = operational and word.lower() in {"active", "online"}
+    why = "" if online else quote(reason or word or "not operational")
+    return QpuStatus(online=online, reason=why, queue_length=max(queue_length or 0, 0))
 
 
 def status_of(job: Job) -> TaskStatus | None:

@@ -88,9 +88,17 @@ class QuantumComputeService:
         """Ask whether the QPU takes tasks."""
         path = f"/backends/{part(self._access.backend)}/status"
         answer = self._http.call("GET", path, answers.reading(answers.BackendStatus))
-        online = answer.state and answer.status.lower() in {"active", "online"}
-        reason = "" if online else answers.quote(answer.message or answer.status or "not operational")
-        return QpuStatus(online=online, reason=reason, queue_length=max(answer.length_queue, 0))
+        return answers.qpu_status(
+            answer.status, answer.message, answer.length_queue, operational=answer.state
+        )
+
+    def statuses(self, *, give_up: float | None = None) -> dict[str, QpuStatus]:
+        """Ask the same of all QPUs of the instance; see the protocol."""
+        listing = self._http.call("GET", "/backends", answers.reading(answers.Backends), give_up=give_up)
+        return {
+            device.name: answers.qpu_status(device.status.name, device.status.reason, device.queue_length)
+            for device in listing.devices
+        }
 
     def configuration(self) -> bytes:
         """Read what the QPU can do, as JSON text in the service's words."""
