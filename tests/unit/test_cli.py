@@ -72,6 +72,17 @@ def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str])
     assert f"usage: qpu-slurm {command}" in capsys.readouterr().out
 
 
+def test_a_word_that_is_another_commands_name_asks_for_nothing_of_that_one(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Where the devkit is not installed, "demo" may be a QPU's name all the same.
+    monkeypatch.setitem(sys.modules, "qpu_slurm.devkit", None)
+    assert run("--config", config, "drain", "demo", "--reason", "New fridge.") == 1
+    assert "demo" in capsys.readouterr().err
+    assert run("demo") == 1
+    assert "qpu_slurm[devkit]" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

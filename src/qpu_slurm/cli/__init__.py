@@ -16,7 +16,7 @@ import sys
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qpu_slurm import __version__
 from qpu_slurm.cli import admin, slurm
@@ -62,14 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code.
 
     Args:
-        argv: The arguments; by default this process's.
+        argv: The arguments; None are this process's.
 
     Raises:
         SystemExit: The arguments make no sense (2), or were a question (0).
     """
-    argv = sys.argv[1:] if argv is None else argv
     try:
-        arguments = _parser(argv).parse_args(argv)
+        arguments = _parser().parse_args(argv)
         return COMMANDS[arguments.command].run(arguments)
     except QpuSlurmError as error:
         for line in str(error).splitlines():
@@ -83,7 +82,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+class _CommandParser(argparse.ArgumentParser):
+    """A command's parser, which gets its options as it begins to parse; the others import nothing."""
+
+    configure: Callable[[argparse.ArgumentParser], None] | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401 - as argparse has it
+        configure, self.configure = self.configure, None
+        if configure is not None:
+            configure(self)
+        return super().parse_known_args(args, namespace)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="qpu-slurm",
         description="Quantum processors as a resource of a Slurm cluster.",
@@ -100,12 +111,12 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         help="the configuration (default: $QPU_SLURM_CONFIG, or /etc/qpu_slurm/config.toml)",
     )
     # argparse would work out `prog` with what formats help, and import a lot for that.
-    commands = parser.add_subparsers(prog=parser.prog, dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(
+        prog=parser.prog, dest="command", metavar="COMMAND", required=True, parser_class=_CommandParser
+    )
     for name, command in COMMANDS.items():
         own = commands.add_parser(name, help=command.summary, description=f"{command.summary}.")
-        # Only what is asked for is imported.
-        if name in argv:
-            command.configure(own)
+        own.configure = command.configure
     return parser
 
 
