@@ -85,5 +85,10 @@ def _sync_seconds(directory: Path) -> float:
 
 
 def _empty(directory: Path) -> None:
+    """Begin with an empty directory, and with a disk that has nothing to do yet.
+
+    Else ours, which waits for the disk, would wait for what was written and deleted before as well.
+    """
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
+    os.sync()

@@ -25,7 +25,7 @@ import random
 import ssl
 import time
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
@@ -150,7 +150,8 @@ class Http:
             beside.pool if beside is not None and beside.server == self.server else _pool(self._base)
         )
         self._headers = {"User-Agent": CLIENT, "Accept-Encoding": "gzip, deflate", **headers}
-        self._skew = timedelta()
+        # What the service's clock showed last (to a second), and ours as it did.
+        self._clock = ("", datetime.now(UTC))
 
     def call(
         self,
@@ -229,7 +230,10 @@ class Http:
 
     def service_time(self, local: datetime) -> datetime:
         """Return a time of our clock as the service's shows it, as far as its answers have told."""
-        return local + self._skew
+        header, received = self._clock
+        with suppress(ValueError, TypeError):
+            return local + (parsedate_to_datetime(header).astimezone(UTC) - received)
+        return local
 
     def _send(self, request: _Request, token: Secret | None, give_up: float) -> BaseHTTPResponse:
         left = max(give_up - time.monotonic(), 0.01)
@@ -252,13 +256,9 @@ class Http:
             retries=_NEVER,
             redirect=False,
         )
-        self._note_clock(response)
+        if date := response.headers.get("Date"):
+            self._clock = (date, datetime.now(UTC))
         return response
-
-    def _note_clock(self, response: BaseHTTPResponse) -> None:
-        """Learn how far the service's clock is ahead of ours; to a second, which is what it tells."""
-        with suppress(KeyError, ValueError, TypeError):
-            self._skew = parsedate_to_datetime(response.headers["Date"]).astimezone(UTC) - datetime.now(UTC)
 
 
 def _pool(base: str) -> PoolManager:
