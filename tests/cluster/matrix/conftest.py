@@ -30,7 +30,8 @@ def verdict_of(selected: Sequence[Scenario], asserted: Asserted) -> Callable[[Sc
     def verdict_of(scenario: Scenario) -> Verdict:
         keys = scenario.keys
         if keys in broken:
-            raise broken[keys]  # nothing is gained by building the stage again for each scenario
+            # Nothing is gained by building the stage again for each scenario.
+            pytest.fail(f"There was nothing to play it on: {broken[keys]}", pytrace=False)
         if keys not in played:
             try:
                 played[keys] = _play(keys, selected, asserted)
