@@ -32,20 +32,29 @@ _TIMEOUT = 60
 def acquire(url: str, key: str, crn: str, qpu: str, seconds: str) -> str:
     """Open a session; return its id."""
     with _http() as http:
-        headers = _authorized(http, url, key, crn)
-        http.request("GET", f"{url}/api/v1/backends/{qpu}/status", headers=headers)
-        body = {"mode": "dedicated", "backend": qpu, "instance": crn, "max_ttl": int(seconds)}
-        answer = http.request("POST", f"{url}/api/v1/sessions", body=json.dumps(body), headers=headers)
-        return str(json.loads(answer.data)["id"])
+        return open_session(http, authorized(http, url, key, crn), url, qpu, seconds)
+
+
+def open_session(http: PoolManager, headers: dict[str, str], url: str, qpu: str, seconds: str) -> str:
+    """Do so with a token that there is already."""
+    http.request("GET", f"{url}/api/v1/backends/{qpu}/status", headers=headers)
+    crn = headers["Service-CRN"]
+    body = {"mode": "dedicated", "backend": qpu, "instance": crn, "max_ttl": int(seconds)}
+    answer = http.request("POST", f"{url}/api/v1/sessions", body=json.dumps(body), headers=headers)
+    return str(json.loads(answer.data)["id"])
 
 
 def release(url: str, key: str, crn: str, session: str) -> None:
     """Close a session."""
     with _http() as http:
-        headers = _authorized(http, url, key, crn)
-        http.request("DELETE", f"{url}/api/v1/sessions/{session}/close", headers=headers)
-        query = f"exclude_params=true&session_id={session}&limit=50&pending=true"
-        http.request("GET", f"{url}/api/v1/jobs?{query}", headers=headers)
+        close_session(http, authorized(http, url, key, crn), url, session)
+
+
+def close_session(http: PoolManager, headers: dict[str, str], url: str, session: str) -> None:
+    """Do so with a token that there is already."""
+    http.request("DELETE", f"{url}/api/v1/sessions/{session}/close", headers=headers)
+    query = f"exclude_params=true&session_id={session}&limit=50&pending=true"
+    http.request("GET", f"{url}/api/v1/jobs?{query}", headers=headers)
 
 
 def execute(name: str, *paths: str) -> None:
@@ -55,7 +64,7 @@ def execute(name: str, *paths: str) -> None:
         for key in ("ENDPOINT", "IAM_ENDPOINT", "IAM_APIKEY", "SERVICE_CRN")
     }
     http = _http()
-    headers = _authorized(http, environ["IAM_ENDPOINT"], environ["IAM_APIKEY"], environ["SERVICE_CRN"])
+    headers = authorized(http, environ["IAM_ENDPOINT"], environ["IAM_APIKEY"], environ["SERVICE_CRN"])
     jobs = f"{environ['ENDPOINT']}/jobs"
     for source, destination in zip(paths[::2], paths[1::2], strict=True):
         given = json.loads(Path(source).read_bytes())
@@ -76,8 +85,8 @@ def _http() -> PoolManager:
     return PoolManager(timeout=Timeout(_TIMEOUT), retries=False)
 
 
-def _authorized(http: PoolManager, iam: str, key: str, crn: str) -> dict[str, str]:
-    """Get a token, and return the headers that every request has."""
+def authorized(http: PoolManager, iam: str, key: str, crn: str) -> dict[str, str]:
+    """Ask for a token, and return the headers that every request has."""
     grant = {"grant_type": "urn:ibm:params:oauth:grant-type:apikey", "apikey": key}
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     answer = http.request("POST", f"{iam}/identity/token", body=urlencode(grant), headers=form)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from qpu_slurm.devkit.emulator import Account, Emulator
-from qpu_slurm.errors import ConfigError, NotFound, Refused
-from qpu_slurm.providers import connect
+from qpu_slurm.errors import ConfigError, NotFound, Refused, Unavailable
+from qpu_slurm.providers import Connections, connect
 from qpu_slurm.providers.base import Access, SessionState, Task, TaskStatus
 from qpu_slurm.secret import Secret
 from qpu_slurm.tasks.calibration import calibrated_at
@@ -44,6 +44,34 @@ def access_to(emulator: Emulator, account: Account | None = None, **changes: Any
 @pytest.fixture
 def provider(emulator: Emulator) -> Provider:
     return connect(access_to(emulator))
+
+
+def tokens_asked_for(emulator: Emulator) -> int:
+    return sum(1 for request in emulator.requests() if request.path == "/identity/token")
+
+
+def test_a_long_life_has_one_token_an_account(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    connections = Connections()
+    for backend in ("ibm_fez", "ibm_torino", "ibm_fez"):
+        assert connections.connect(access_to(emulator, backend=backend)).status().online
+    assert tokens_asked_for(emulator) == 1
+
+    # A deadline that is over is one's own alone, and another key another account.
+    late = connections.connect(access_to(emulator), deadline=time.monotonic() - 1)
+    with pytest.raises(Unavailable):
+        late.status()
+    with pytest.raises(Refused):
+        connections.connect(access_to(emulator, api_key=Secret("wrong"))).status()
+    assert connections.connect(access_to(emulator)).status().online
+    asked = tokens_asked_for(emulator)
+    assert asked == 2
+
+    # One that nobody has asked for in a while is forgotten.
+    now = time.monotonic()
+    monkeypatch.setattr("qpu_slurm.providers.time.monotonic", lambda: now + 901)
+    connections.connect(access_to(emulator, api_key=Secret("another")))
+    assert connections.connect(access_to(emulator)).status().online
+    assert tokens_asked_for(emulator) == asked + 1
 
 
 def parameters(bell: str, shots: int = 16) -> bytes:
@@ -286,7 +314,7 @@ LARGE = 100 << 20
 
 STREAM = """
 import resource, sys, time
-from qpu_slurm.providers import connect
+from qpu_slurm.providers import Connections, connect
 from qpu_slurm.providers.base import Access
 from qpu_slurm.secret import Secret
 access = Access(type="ibm-quantum-compute-service", backend="ibm_fez", endpoint=sys.argv[1] + "/api/v1",

@@ -44,8 +44,9 @@ class Service:
         self.after: dict[str, Callable[[], object]] = {}
 
     def connect(self, access: Access, *, deadline: float | None = None) -> Provider:
+        assert deadline is not None
         self.keys.append(access.api_key.reveal())
-        return cast("Provider", OneQpu(self, access.backend, deadline))
+        return cast("Provider", OneQpu(self, access.backend))
 
     def open_sessions(self) -> list[str]:
         return [session.id for session in self.sessions.values() if session.accepting_tasks]
@@ -72,13 +73,11 @@ class Service:
 class OneQpu:
     """As much of a provider as the broker uses."""
 
-    def __init__(self, service: Service, backend: str, deadline: float | None) -> None:
+    def __init__(self, service: Service, backend: str) -> None:
         self.service = service
         self.backend = backend
-        self.deadline = deadline
 
     def call(self, name: str, effect: Callable[[], T]) -> T:
-        assert self.deadline is not None
         name = f"{name} {self.backend}"
         self.service.calls.append(name)
         self.service.before.get(name, lambda: None)()
@@ -93,9 +92,7 @@ class OneQpu:
         reason = self.service.offline.get(backend, "")
         return QpuStatus(online=not reason, reason=reason, queue_length=0)
 
-    def statuses(self, *, give_up: float | None = None) -> dict[str, QpuStatus]:
-        assert give_up is not None
-        self.deadline = give_up
+    def statuses(self) -> dict[str, QpuStatus]:
         names = ("ibm_fez", "ibm_torino", "ibm_paris")
         return self.call("statuses", lambda: {name: self._status(name) for name in names})
 

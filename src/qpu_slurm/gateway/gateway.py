@@ -20,6 +20,7 @@ from qpu_slurm.gateway.tokens import Tokens
 from qpu_slurm.gateway.upstream import Upstream
 from qpu_slurm.leases.broker import Broker
 from qpu_slurm.leases.journal import Journal
+from qpu_slurm.providers import Connections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -46,6 +47,7 @@ class Gateway:
 
     Attributes:
         config: Likewise.
+        connections: What is kept of the accounts that the broker has to do with.
         broker: Grants leases and ends them; it blocks: see `apart`.
         background: The journal, for what nobody waits for.
         holders: Tells whose a request is.
@@ -79,7 +81,8 @@ class Gateway:
             self.background = on_failure.enter_context(Journal(config.journal))
             self.keys = JobKeys.beside(config.journal)
             self._exit = on_failure.pop_all()
-        self.broker = Broker(config, self.journal)
+        self.connections = Connections()
+        self.broker = Broker(config, self.journal, self.connections.connect)
         self.tokens = Tokens(self.keys)
         self.holders = Holders(config, self.reader, self.keys, self.tokens)
         self.metrics = Metrics(config, self.reader)

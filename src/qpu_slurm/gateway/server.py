@@ -118,8 +118,9 @@ class _Closed(asyncio.Protocol):
 async def _reap(gateway: Gateway) -> None:
     """End the leases that nobody needs any more, every now and then."""
     config, journal = gateway.config, gateway.background
-    reaper = Reaper(config, Broker(config, journal), journal, connect(config.slurm))
-    availability = Availability(config, journal, Control(config.slurm), Licenses(config.slurm))
+    to_service = gateway.connections.connect
+    reaper = Reaper(config, Broker(config, journal, to_service), journal, connect(config.slurm))
+    availability = Availability(config, journal, Control(config.slurm), Licenses(config.slurm), to_service)
     while True:
         try:
             report = await gateway.apart(reaper.run)

@@ -34,7 +34,7 @@ _log = structlog.get_logger(__name__)
 
 async def keep_account(gateway: Gateway) -> NoReturn:
     """Account for sessions as they end, beginning with those that ended while no gateway was there."""
-    accountant = Accountant(gateway.config, gateway.background)
+    accountant = Accountant(gateway.config, gateway.background, gateway.connections.connect)
     record = _SlurmsRecord(gateway)
     while True:
         gateway.ended.clear()

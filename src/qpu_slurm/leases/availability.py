@@ -11,12 +11,11 @@ It may run beside others of its kind: each leads to the same.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from qpu_slurm.leases.closings import Closing
     from qpu_slurm.leases.endings import Connect
     from qpu_slurm.leases.journal import Journal
-    from qpu_slurm.providers.base import Access, Provider, QpuStatus
+    from qpu_slurm.providers.base import Account, Provider, QpuStatus
     from qpu_slurm.slurm.control import Control
     from qpu_slurm.slurm.job import JobRecord
     from qpu_slurm.slurm.licenses import Licenses
@@ -91,21 +90,6 @@ class QpuReport(msgspec.Struct, frozen=True, kw_only=True):
         return float("inf") if self.limit is None else max(0, self.limit - len(self.jobs))
 
 
-class _Account(NamedTuple):
-    """What QPUs have in common that are all told of by one answer."""
-
-    type: str
-    endpoint: str
-    iam_endpoint: str
-    instance: str
-    key: bytes
-
-    @classmethod
-    def of(cls, access: Access) -> _Account:
-        key = hashlib.sha256(access.api_key.reveal().encode()).digest()
-        return cls(access.type, access.endpoint, access.iam_endpoint, access.instance, key)
-
-
 class Availability:
     """Keeps Slurm's queue in step with the QPUs.
 
@@ -130,7 +114,6 @@ class Availability:
         self._control = control
         self._licenses = licenses
         self._connect = connect
-        self._asked: dict[_Account, Provider] = {}
 
     def look(self, jobs: Collection[JobRecord] | None) -> tuple[QpuReport, ...]:
         """Ask how all QPUs are, and change nothing.
@@ -174,24 +157,22 @@ class Availability:
     def _ask(self, qpus: Iterable[QpuConfig]) -> dict[str, QpuReport]:
         """Ask the services how QPUs are: once for all that are reached in the same way."""
         reports: dict[str, QpuReport] = {}
-        accounts: dict[_Account, list[QpuConfig]] = {}
-        asked: dict[_Account, Provider] = {}
+        accounts: dict[Account, tuple[Provider, list[QpuConfig]]] = {}
+        deadline = time.monotonic() + _ANSWER_SECONDS
         for qpu in qpus:
             if qpu.credentials == "user":
                 reports[qpu.name] = _unknown(qpu, "nobody can ask without a user's own key")
                 continue
             try:
                 access = qpu.access()
-                account = _Account.of(access)
-                # One that was asked before has a token, and a connection.
-                asked[account] = self._asked.get(account) or asked.get(account) or self._connect(access)
+                if access.account not in accounts:
+                    accounts[access.account] = (self._connect(access, deadline=deadline), [])
             except QpuSlurmError as error:
                 reports[qpu.name] = _unknown(qpu, str(error))
             else:
-                accounts.setdefault(account, []).append(qpu)
-        self._asked = asked
+                accounts[access.account][1].append(qpu)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for found in pool.map(_ask_account, asked.values(), accounts.values()):
+            for found in pool.map(lambda asked: _ask_account(*asked), accounts.values()):
                 reports |= found
         return reports
 
@@ -246,7 +227,7 @@ class Availability:
 
 def _ask_account(provider: Provider, qpus: Iterable[QpuConfig]) -> dict[str, QpuReport]:
     try:
-        statuses = provider.statuses(give_up=time.monotonic() + _ANSWER_SECONDS)
+        statuses = provider.statuses()
     except Unavailable as error:
         return {qpu.name: _away(qpu, str(error)) for qpu in qpus}
     except QpuSlurmError as error:

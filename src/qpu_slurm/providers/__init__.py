@@ -3,23 +3,29 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import TYPE_CHECKING
 
 from qpu_slurm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from qpu_slurm.providers.base import Access, Provider
+    from qpu_slurm.providers.base import Access, Account, Provider
 
 _IBM_TYPES = ("ibm-quantum-compute-service", "qiskit-runtime-service")
 
+_KEPT_SECONDS = 900.0
+_KEPT = 100
 
-def connect(access: Access, *, deadline: float | None = None) -> Provider:
+
+def connect(access: Access, *, deadline: float | None = None, beside: Provider | None = None) -> Provider:
     """Return the provider of one QPU. Nothing is asked of the service yet.
 
     Args:
         access: How the QPU is reached.
         deadline: When everything that is asked of the provider gives up at the latest, on the monotonic
             clock; None lets every single call be as patient as it is by itself.
+        beside: Another one of the same account: they share its token and its connections.
 
     Raises:
         ConfigError: There is no provider for such a resource.
@@ -28,5 +34,32 @@ def connect(access: Access, *, deadline: float | None = None) -> Provider:
         # Here, since it brings requests along, which a job that asks for no QPU has no use for.
         from qpu_slurm.providers.ibm import QuantumComputeService  # noqa: PLC0415
 
-        return QuantumComputeService(access, deadline=deadline)
+        other = beside if isinstance(beside, QuantumComputeService) else None
+        return QuantumComputeService(access, deadline=deadline, beside=other)
     raise ConfigError(f"{access.backend}: there is no provider for the resource type {access.type!r}.")
+
+
+class Connections:
+    """What a process that lives long keeps of the accounts that it has to do with: tokens and connections.
+
+    A job waits for its session, and a session for its end, without that of the others' token and handshakes.
+    An account that nobody has asked for in 15 minutes is forgotten. Threads may share it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[Account, tuple[Provider, float]] = {}
+
+    def connect(self, access: Access, *, deadline: float | None = None) -> Provider:
+        """Return the provider of one QPU; see `connect`."""
+        account, now = access.account, time.monotonic()
+        with self._lock:
+            first, _ = self._kept.pop(account, (None, now))
+            provider = connect(access, deadline=deadline, beside=first)
+            # The last that was asked for is the last in it.
+            self._kept[account] = (first or provider, now)
+            for other, (_, asked) in list(self._kept.items()):
+                if len(self._kept) <= _KEPT and now - asked <= _KEPT_SECONDS:
+                    break
+                del self._kept[other]
+            return provider

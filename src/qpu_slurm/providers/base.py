@@ -8,9 +8,10 @@ session talks to the service through it. Errors are those of `qpu_slurm.errors` 
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -40,6 +41,22 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     instance: str
     api_key: Secret
     mode: str = "dedicated"
+
+    @property
+    def account(self) -> Account:
+        """What this has in common with the ways to other QPUs."""
+        key = hashlib.sha256(self.api_key.reveal().encode()).digest()
+        return Account(self.type, self.endpoint, self.iam_endpoint, self.instance, key)
+
+
+class Account(NamedTuple):
+    """Where a credential is good for something: QPUs there share a token, and are listed in one answer."""
+
+    type: str
+    endpoint: str
+    iam_endpoint: str
+    instance: str
+    key_sha256: bytes
 
 
 class QpuStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,12 +188,8 @@ class Provider(Protocol):
     def status(self) -> QpuStatus:
         """Ask whether the QPU takes tasks."""
 
-    def statuses(self, *, give_up: float | None = None) -> dict[str, QpuStatus]:
-        """Ask the same of all QPUs that the credential is good for, by the service's names, in one request.
-
-        Args:
-            give_up: When to give up, on the monotonic clock, if that is earlier than otherwise.
-        """
+    def statuses(self) -> dict[str, QpuStatus]:
+        """Ask the same of all QPUs that the credential is good for, by their names there, in one request."""
 
     def configuration(self) -> bytes:
         """Read what the QPU can do (qubits, gates, coupling), as JSON text in the service's words."""

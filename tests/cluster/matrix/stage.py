@@ -52,7 +52,10 @@ BACKENDS = (
     "ibm_kyiv",
     "ibm_osaka",
     "ibm_quebec",
+    "ibm_belem",
+    "ibm_bogota",
     "ibm_lima",
+    "ibm_manila",
     "ibm_quito",
 )
 SHARED = 6

@@ -10,6 +10,8 @@ import msgspec
 from qpu_slurm.devkit.emulator import Drop, Fault
 from tests.cluster.matrix.events import (
     AT_ONCE,
+    CLOSED,
+    FAULTY,
     GO,
     MEND,
     RUNS,
@@ -58,7 +60,9 @@ TROUBLES = (
     Trouble("429", Fault(status=429)),
     Trouble("429 with Retry-After", Fault(status=429, retry_after="1")),
     Trouble("500", Fault(status=500)),
+    Trouble("502, a proxy's page", Fault(status=502, body="<html><h1>Bad Gateway</h1></html>")),
     Trouble("503", Fault(status=503)),
+    Trouble("504, empty", Fault(status=504, body="")),
     Trouble("slow", Fault(delay=3)),
     Trouble("lost before it took effect", Fault(drop=Drop.BEFORE)),
     Trouble("lost after it took effect", Fault(drop=Drop.AFTER)),
@@ -86,14 +90,16 @@ REFUSED = {
 
 def _cell(request: Request, trouble: Trouble) -> Scenario:
     ends, told, sessions = REFUSED.get((request.what, trouble.what), ("COMPLETED", HOLDS, 1))
-    values = {name: getattr(trouble.fault, name) for name in ("delay", "status", "retry_after", "drop")}
+    fault = msgspec.structs.replace(trouble.fault, method=request.method, path=request.path)
     return Scenario(
         way=f"{request.part}, {request.what}: {trouble.what}",
         submit=batch(SAY_AND_TASK),
-        faults=(Fault(method=request.method, path=request.path, **values),),
+        faults=(fault,),
         ends=ends,
         told=told,
         sessions=(sessions,),
+        # The gateway has its tokens from before.
+        keys="user" if request.path == "/identity/token" else "gateway",
     )
 
 
@@ -226,6 +232,40 @@ OF_ITS_OWN_ACCORD = (
         ends="CANCELLED",
         told="Back on Monday",
         sessions=(0,),
+    ),
+    Scenario(
+        way="QPU in maintenance as the session is opened",
+        submit=batch(f"{WAIT}exec {TASK}"),
+        faults=(Fault(method="POST", path="/sessions", delay=2),),
+        backend="ibm_belem",
+        happens=(
+            Event(FAULTY, pause("ibm_belem", "Back on Monday.")),
+            Event(RUNS, GO),
+            Event(seconds(3), resume("ibm_belem")),
+        ),
+        told=HOLDS,
+    ),
+    Scenario(
+        way="QPU in maintenance as the task is submitted",
+        submit=batch(f"{WAIT}exec {TASK}"),
+        backend="ibm_bogota",
+        happens=(
+            Event(RUNS, pause("ibm_bogota", "Back on Monday.")),
+            Event(AT_ONCE, GO),
+            Event(seconds(3), resume("ibm_bogota")),
+        ),
+        told=HOLDS,
+    ),
+    Scenario(
+        way="QPU in maintenance as the job ends",
+        submit=batch(WAIT),
+        backend="ibm_manila",
+        happens=(
+            Event(RUNS, pause("ibm_manila", "Back on Monday.")),
+            Event(AT_ONCE, GO),
+            Event(CLOSED, resume("ibm_manila")),
+        ),
+        told=HOLDS,
     ),
     Scenario(
         way="Open plan, which has no dedicated sessions",

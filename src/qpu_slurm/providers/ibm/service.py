@@ -56,10 +56,16 @@ class QuantumComputeService:
         access: How it is reached.
         deadline: When everything gives up at the latest, on the monotonic clock.
         patience: How long is waited.
+        beside: Another one of the same account: they share its token and its connections.
     """
 
     def __init__(
-        self, access: Access, *, deadline: float | None = None, patience: Patience | None = None
+        self,
+        access: Access,
+        *,
+        deadline: float | None = None,
+        patience: Patience | None = None,
+        beside: QuantumComputeService | None = None,
     ) -> None:
         self._access = access
         self._patience = patience or Patience()
@@ -67,9 +73,11 @@ class QuantumComputeService:
             access.iam_endpoint,
             {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"},
             patience=self._patience,
-            deadline=deadline,
         )
-        self._http = Http(
+        # A gateway is both: IAM and the service.
+        pool_of: Http = iam if beside is None else beside._http  # noqa: SLF001 - our own kind
+        self._token: IamToken = IamToken(iam, access.api_key) if beside is None else beside._token  # noqa: SLF001
+        self._http: Http = Http(
             access.endpoint,
             {
                 "Accept": "application/json",
@@ -79,9 +87,9 @@ class QuantumComputeService:
                 "X-Qx-Client-Application": CLIENT,
             },
             patience=self._patience,
-            credential=IamToken(iam, access.api_key),
+            credential=self._token,
             deadline=deadline,
-            beside=iam,  # a gateway is both
+            beside=pool_of,
         )
 
     def status(self) -> QpuStatus:
@@ -92,9 +100,9 @@ class QuantumComputeService:
             answer.status, answer.message, answer.length_queue, operational=answer.state
         )
 
-    def statuses(self, *, give_up: float | None = None) -> dict[str, QpuStatus]:
+    def statuses(self) -> dict[str, QpuStatus]:
         """Ask the same of all QPUs of the instance; see the protocol."""
-        listing = self._http.call("GET", "/backends", answers.reading(answers.Backends), give_up=give_up)
+        listing = self._http.call("GET", "/backends", answers.reading(answers.Backends))
         return {
             device.name: answers.qpu_status(device.status.name, device.status.reason, device.queue_length)
             for device in listing.devices
