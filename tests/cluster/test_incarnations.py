@@ -74,8 +74,8 @@ def test_a_suspended_job_keeps_its_session(lab: Lab) -> None:
     wait_until(lambda: "begun" in lab.cluster.output(job))
     scontrol(lab, "suspend", str(job))
     time.sleep(3)  # the gateway's reaper looks every two seconds
-    scontrol(lab, "resume", str(job))
     scontrol(lab, "update", f"JobId={job}", "TimeLimit=20")
+    scontrol(lab, "resume", str(job))
     assert lab.wait(job) == "COMPLETED", lab.cluster.output(job)
     [lease] = leases(lab, job)
     assert (lease["state"], lease["reason"]) == ("released", "The job ended.")

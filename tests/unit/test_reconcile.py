@@ -15,7 +15,7 @@ from qpu_slurm.leases.broker import Broker
 from qpu_slurm.leases.journal import Journal
 from qpu_slurm.leases.model import Hold, LeaseState
 from qpu_slurm.leases.reaper import Reaper
-from tests.unit.memory_service import Service, request
+from tests.unit.memory_service import KEY, Service, request
 from tests.unit.power import left_of, power
 from tests.unit.test_leases import bind, broker, config, journal, raises, service
 from tests.unit.test_reaper import Slurm, reaper, slurm
@@ -96,6 +96,50 @@ def test_who_was_opening_a_session_for_a_task_died(
     assert settled.why == "Whoever was opening the session died."
     broker.release(7, "The job ended.")
     assert service.open_sessions() == []
+
+
+@pytest.mark.parametrize("qpu", ["ibm_fez", "ibm_torino"], ids=["the admin's key", "the user's key"])
+def test_a_session_that_comes_late_is_ended(
+    reaper: Reaper, broker: Broker, journal: Journal, service: Service, qpu: str
+) -> None:
+    in_an_hour = datetime.now(UTC) + timedelta(hours=1)
+    key = KEY if qpu == "ibm_torino" else None
+    intent = journal.intend(job_id=7, user_id=1000, qpu=qpu, expires_at=in_an_hour, api_key=key)
+    # Who was opening it died, and the job is over.
+    assert [lease.state for lease in broker.release(7, "The job ended.")] == [LeaseState.RELEASED]
+    assert reaper.run().reaped == ()
+    service.before[f"look {qpu}"] = raises(Unavailable("away"))
+    assert reaper.run().reaped == ()
+    service.before.clear()
+
+    service.create(qpu)
+    [late] = reaper.run().reaped
+    assert (late.lease.id, late.why) == (intent.id, "Its session came after it was over.")
+    assert service.open_sessions() == []
+    assert [session.session_id for session in journal.history.sessions(intent.id)] == ["s1"]
+    assert_settled(reaper, journal, service, intent.id)
+
+
+def test_after_a_while_none_comes_any_more(
+    reaper: Reaper, broker: Broker, journal: Journal, service: Service
+) -> None:
+    in_an_hour = datetime.now(UTC) + timedelta(hours=1)
+    intent = journal.intend(job_id=7, user_id=1000, qpu="ibm_torino", expires_at=in_an_hour, api_key=KEY)
+    broker.release(7, "The job ended.")
+    backdate(journal, "intended_at", intent.id)
+    assert reaper.run().reaped == ()
+    # One of somebody who works without Slurm.
+    service.create("ibm_torino")
+    assert_settled(reaper, journal, service, intent.id)
+    assert service.open_sessions() == ["s1"]
+
+
+def assert_settled(reaper: Reaper, journal: Journal, service: Service, lease_id: int) -> None:
+    service.calls.clear()
+    assert reaper.run().reaped == ()
+    assert service.calls == []
+    assert journal.events(lease_id)[-1].what == "settled"
+    assert journal.api_key(lease_id) is None
 
 
 @pytest.mark.usefixtures("power")

@@ -61,7 +61,8 @@ class Gateway:
         while not self.healthy():
             if self._process.poll() is not None:
                 _, said = self._process.communicate()
-                raise SlurmError(f"The gateway has ended: {said.strip()}")
+                code, self._process = self._process.returncode, None
+                raise SlurmError(f"The gateway has ended with {code}: {said.strip()}")
             if time.monotonic() > deadline:
                 self.kill()
                 raise SlurmError("The gateway does not answer.")

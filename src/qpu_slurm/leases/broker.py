@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from qpu_slurm.config import QpuConfig
-    from qpu_slurm.leases.model import Lease, LeaseRequest
+    from qpu_slurm.leases.model import Holder, Lease, LeaseRequest
     from qpu_slurm.providers.base import Provider, Session
 
 _GIVE_BACK_TIMEOUT = 10.0
@@ -47,16 +47,6 @@ _TURN, _LOOK_AGAIN = 5.0, 0.2
 """Seconds to wait for a QPU that has as many jobs as may, and between two looks."""
 
 _log = structlog.get_logger(__name__)
-
-
-class _Whose(TypedDict):
-    """Whose a lease is: what every lease of a request has in common."""
-
-    job_id: int
-    user_id: int
-    run: str
-    account: str
-    submitted_at: datetime | None
 
 
 class _Target(NamedTuple):
@@ -273,13 +263,7 @@ class Broker(Endings):
 
     def _open_later(self, target: _Target, request: LeaseRequest, taken: list[Lease]) -> Lease:
         """Grant a lease whose session the job's first task opens."""
-        lease = self._journal.bind(
-            **_whose(request),
-            qpu=target.qpu.name,
-            hold=Hold.TASK,
-            job_ends_at=from_now(request.seconds_left),
-            api_key=request.api_key if target.qpu.credentials == "user" else None,
-        )
+        lease = self._journal.bind(qpu=target.qpu.name, hold=Hold.TASK, **_holder(request, target.qpu))
         taken.append(lease)
         return lease
 
@@ -290,11 +274,7 @@ class Broker(Endings):
         longest = ttl + self._config.outage.acquire_timeout
         if intent is None:
             intent = self._journal.intend(
-                **_whose(request),
-                qpu=target.qpu.name,
-                expires_at=from_now(longest),
-                job_ends_at=from_now(request.seconds_left),
-                api_key=request.api_key if target.qpu.credentials == "user" else None,
+                qpu=target.qpu.name, expires_at=from_now(longest), **_holder(request, target.qpu)
             )
         elif intent.state is LeaseState.BOUND:
             # Another component of the job is content with a session later.
@@ -342,7 +322,7 @@ class Broker(Endings):
 
     def _bind(self, request: LeaseRequest) -> Iterator[Lease]:
         for name in request.bind:
-            yield self._journal.bind(**_whose(request), qpu=name)
+            yield self._journal.bind(qpu=name, **_holder(request))
 
     @staticmethod
     def _ttl(qpu: QpuConfig, request: LeaseRequest) -> int:
@@ -395,14 +375,19 @@ class Broker(Endings):
         return min(left, qpu.max_ttl) if left > 0 else qpu.max_ttl
 
 
-def _whose(request: LeaseRequest) -> _Whose:
-    return {
+def _holder(request: LeaseRequest, qpu: QpuConfig | None = None) -> Holder:
+    """Say who gets a lease; of a QPU that he may have a session on, with what ends it."""
+    holder: Holder = {
         "job_id": request.job_id,
         "user_id": request.user_id,
         "run": request.run,
         "account": request.account,
         "submitted_at": request.submitted_at,
     }
+    if qpu is not None:
+        holder["job_ends_at"] = from_now(request.seconds_left)
+        holder["api_key"] = request.api_key if qpu.credentials == "user" else None
+    return holder
 
 
 def _hold(qpu: QpuConfig, request: LeaseRequest) -> Hold:

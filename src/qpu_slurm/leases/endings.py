@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _ACCOUNT_TIMEOUT = 5.0
 _LOOK_AGAIN = 0.5
 
+_LATE = 60.0
+"""Seconds after the last moment of a request in which it may yet take effect."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -108,6 +111,37 @@ class Endings:
                 provider.cancel_session(session_id)
         return self._journal.finish(lease.id, LeaseState.RELEASED)
 
+    def look_again(self, lease: Lease, *, deadline: float) -> bool:
+        """Look for a session that may have come after its lease was over, and end it.
+
+        Its opener died, and the request took longer than anybody waited. After `_LATE` none comes any more.
+
+        Args:
+            lease: One of the journal's `unsettled` ones.
+            deadline: When to give up, on the monotonic clock.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            ServiceError: The service does not tell.
+            ConfigError: The admin's key cannot be read.
+            UserMistake: There is no such QPU any more.
+        """
+        qpu = self._config.qpu(lease.qpu)
+        provider = self._connect(qpu.access(self._journal.api_key(lease.id)), deadline=deadline)
+        with self._locked([qpu], deadline):
+            began = lease.intended_at or lease.created_at
+            late = (datetime.now(UTC) - began).total_seconds() - self._config.outage.acquire_timeout
+            session = self._first_unclaimed(began, provider)
+            if session is not None:
+                self._journal.found(lease.id, session.id)
+                with suppress(NotFound):
+                    provider.cancel_session(session.id)
+            if session is not None or late > _LATE:
+                self._journal.settle(lease.id)
+        return session is not None
+
     def is_opening(self, lease: Lease) -> bool:
         """Tell whether somebody may be at work on a lease's session now: he holds the lock."""
         try:
@@ -132,11 +166,7 @@ class Endings:
         return not intended and not self._unended(lease)
 
     def _lost_session(self, lease: Lease, provider: Provider) -> Session | None:
-        """Look for the session of an intent whose process died, or whose answer was lost.
-
-        Ours is the first that the account got after the intent, since creations are serialised. A later
-        one, if it is nobody's here, is somebody's who works on the account without Slurm: left alone.
-        """
+        """Look for the session of an intent whose process died, or whose answer was lost; for a while."""
         since = lease.intended_at
         if since is None:
             return None
@@ -144,12 +174,19 @@ class Endings:
         young = age < self._config.outage.acquire_timeout + self._settle
         until = time.monotonic() + (self._settle if young else 0)
         while True:
-            found = provider.unclaimed_sessions(since, known=self._journal.known_sessions(since))
-            if found:
-                return min(found, key=lambda session: session.created_at or since)
-            if time.monotonic() >= until:
-                return None
+            found = self._first_unclaimed(since, provider)
+            if found is not None or time.monotonic() >= until:
+                return found
             time.sleep(_LOOK_AGAIN)
+
+    def _first_unclaimed(self, since: datetime, provider: Provider) -> Session | None:
+        """Look for the session of an intent.
+
+        Ours is the first that the account got after the intent, since creations are serialised. A later
+        one, if it is nobody's here, is somebody's who works on the account without Slurm: left alone.
+        """
+        found = provider.unclaimed_sessions(since, known=self._journal.known_sessions(since))
+        return min(found, key=lambda session: session.created_at or since, default=None)
 
     @contextmanager
     def _locked(self, qpus: Iterable[QpuConfig], deadline: float) -> Iterator[None]:

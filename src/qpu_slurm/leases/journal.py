@@ -13,7 +13,7 @@ Every change is one transaction; which of them survive a power loss, and why the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 import msgspec
 
@@ -27,6 +27,8 @@ from qpu_slurm.secret import Secret
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
+
+    from qpu_slurm.leases.model import Holder
 
 _PATIENCE = 10.0
 
@@ -66,109 +68,52 @@ class Journal:
     # What a broker writes.
 
     def intend(
-        self,
-        *,
-        job_id: int,
-        user_id: int,
-        qpu: str,
-        expires_at: datetime,
-        hold: Hold = Hold.JOB,
-        run: str = "",
-        account: str = "",
-        submitted_at: datetime | None = None,
-        job_ends_at: datetime | None = None,
-        api_key: Secret | None = None,
+        self, *, qpu: str, expires_at: datetime, hold: Hold = Hold.JOB, **holder: Unpack[Holder]
     ) -> Lease:
         """Write down that a session is about to be opened for a job that has no lease on the QPU.
 
         Args:
-            job_id: The job; of a heterogeneous job, the leader.
-            user_id: Whose it is.
             qpu: The QPU's name.
             expires_at: When the session will have ended by itself, at the latest.
             hold: How long sessions are held.
-            run: Which run of the job it is.
-            account: Slurm's account of the job.
-            submitted_at: When the job was submitted, or requeued.
-            job_ends_at: When its time limit is over.
-            api_key: The user's own credential: kept until the lease is over, since nobody else could end
-                the session if the job is gone.
+            holder: Who gets it.
         """
         with self._database.transaction(durable=True) as db:
             bound = "SELECT id FROM leases WHERE job_id = ? AND qpu = ? AND state = 'bound'"
-            for row in db.execute(bound, (job_id, qpu)).fetchall():
+            for row in db.execute(bound, (holder["job_id"], qpu)).fetchall():
                 rows.begin_end(db, row["id"], "The job gets a session.")
-            now = rows.now()
             lease_id = rows.insert(
                 db,
-                job_id=job_id,
-                user_id=user_id,
+                holder,
                 qpu=qpu,
                 state=LeaseState.ACQUIRING,
                 hold=hold,
-                run=run,
-                account=account,
-                submitted_at=rows.text(submitted_at),
-                job_ends_at=rows.text(job_ends_at),
-                created_at=now,
-                intended_at=now,
+                intended_at=rows.now(),
                 expires_at=rows.text(expires_at),
             )
-            rows.keep_key(db, lease_id, api_key)
             rows.log(db, lease_id, "intent", qpu)
             return rows.one(db, lease_id)
 
-    def bind(
-        self,
-        *,
-        job_id: int,
-        user_id: int,
-        qpu: str,
-        hold: Hold = Hold.NONE,
-        run: str = "",
-        account: str = "",
-        submitted_at: datetime | None = None,
-        job_ends_at: datetime | None = None,
-        api_key: Secret | None = None,
-    ) -> Lease:
+    def bind(self, *, qpu: str, hold: Hold = Hold.NONE, **holder: Unpack[Holder]) -> Lease:
         """Write down that a job may know what a QPU is like, and open a session on it if `hold` says so.
 
         Args:
-            job_id: The job; of a heterogeneous job, the leader.
-            user_id: Whose it is.
             qpu: The QPU's name.
             hold: NONE: the job never gets a session; otherwise it may open one: see `begin_session`.
-            run: Which run of the job it is.
-            account: Slurm's account of the job.
-            submitted_at: When the job was submitted, or requeued.
-            job_ends_at: When its time limit is over.
-            api_key: The user's own credential, as for `intend`.
+            holder: Who gets it.
 
         Returns:
             The lease: BOUND, or the one with a session that the job has or is about to get.
         """
         with self._database.transaction(durable=True) as db:
             query = "SELECT id, hold FROM open_leases WHERE job_id = ? AND qpu = ? AND state <> 'releasing'"
-            row = db.execute(query, (job_id, qpu)).fetchone()
+            row = db.execute(query, (holder["job_id"], qpu)).fetchone()
             if row is not None and row["hold"] == Hold.NONE and hold is not Hold.NONE:
                 # Another component of the job was faster, which only wants to know what the QPU is like.
                 rows.begin_end(db, row["id"], "The job gets a session.")
                 row = None
             if row is None:
-                lease_id = rows.insert(
-                    db,
-                    job_id=job_id,
-                    user_id=user_id,
-                    qpu=qpu,
-                    state=LeaseState.BOUND,
-                    hold=hold,
-                    run=run,
-                    account=account,
-                    submitted_at=rows.text(submitted_at),
-                    job_ends_at=rows.text(job_ends_at),
-                    created_at=rows.now(),
-                )
-                rows.keep_key(db, lease_id, api_key)
+                lease_id = rows.insert(db, holder, qpu=qpu, state=LeaseState.BOUND, hold=hold)
                 rows.log(db, lease_id, "bound", qpu)
             else:
                 lease_id = row["id"]
@@ -329,6 +274,8 @@ class Journal:
     def finish(self, lease_id: int, state: LeaseState, reason: str = "") -> Lease:
         """Write down that nothing is held any more, and forget the credential with it.
 
+        Where a session may still come (see `unsettled`), the credential is kept until that is settled.
+
         Args:
             lease_id: The lease.
             state: RELEASED or FAILED.
@@ -340,7 +287,11 @@ class Journal:
                 " WHERE id = ? AND ended_at IS NULL",
                 (state, rows.now(), reason, reason, lease_id),
             )
-            forgotten = db.execute("DELETE FROM credentials WHERE lease_id = ?", (lease_id,)).rowcount
+            forgotten = db.execute(
+                "DELETE FROM credentials WHERE lease_id = ?"
+                " AND lease_id NOT IN (SELECT id FROM unsettled_leases)",
+                (lease_id,),
+            ).rowcount
             if changed.rowcount:
                 rows.end_sessions(db, lease_id)
                 rows.log(db, lease_id, state, reason)
@@ -348,6 +299,15 @@ class Journal:
         if forgotten:
             self._database.scrub()
         return lease
+
+    def settle(self, lease_id: int) -> None:
+        """Write down that no session of a lease that is over can come any more; forget the credential."""
+        with self._database.transaction() as db:
+            db.execute("UPDATE leases SET intended_at = NULL WHERE id = ?", (lease_id,))
+            forgotten = db.execute("DELETE FROM credentials WHERE lease_id = ?", (lease_id,)).rowcount
+            rows.log(db, lease_id, "settled", "")
+        if forgotten:
+            self._database.scrub()
 
     # What a broker and an admin read.
 
@@ -370,6 +330,11 @@ class Journal:
         with self._database.reading() as db:
             row = db.execute(query, (job_id, qpu)).fetchone()
         return rows.lease_of(row) if row else None
+
+    def unsettled(self) -> list[Lease]:
+        """Read the leases that are over without a session, of which nobody knows that none was opened."""
+        with self._database.reading() as db:
+            return [rows.lease_of(row) for row in db.execute("SELECT * FROM unsettled_leases ORDER BY id")]
 
     def leases(self, *, job_id: int | None = None, over: bool = False) -> list[Lease]:
         """Read leases, the oldest first.

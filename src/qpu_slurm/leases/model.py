@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Required, TypedDict
 
 import msgspec
 
@@ -102,8 +103,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         time: When it was written down.
         lease_id: Which lease.
-        what: `intent`, `held`, `adopted`, `bound`, `renewed`, `parted`, `releasing`, `postponed`, `released`
-            or `failed`.
+        what: `intent`, `held`, `adopted`, `bound`, `renewed`, `parted`, `releasing`, `postponed`,
+            `released`, `failed` or `settled`.
         detail: The session's id, or why.
     """
 
@@ -111,6 +112,29 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     lease_id: int
     what: str
     detail: str
+
+
+class Holder(TypedDict, total=False):
+    """Who is to have a lease: what the journal keeps of the job.
+
+    Attributes:
+        job_id: The job; of a heterogeneous job, the leader.
+        user_id: Whose it is.
+        run: Which run of the job it is.
+        account: Slurm's account of the job.
+        submitted_at: When the job was submitted, or requeued.
+        job_ends_at: When its time limit is over.
+        api_key: The user's own credential: kept until the lease is over and no session of it can come any
+            more, since nobody else could end that if the job is gone.
+    """
+
+    job_id: Required[int]
+    user_id: Required[int]
+    run: str
+    account: str
+    submitted_at: datetime | None
+    job_ends_at: datetime | None
+    api_key: Secret | None
 
 
 class LeaseRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,7 +23,7 @@ import structlog
 
 from qpu_slurm.errors import SlurmError
 from qpu_slurm.leases.model import Lease, LeaseState
-from qpu_slurm.leases.sessions import CLOSED, Sessions
+from qpu_slurm.leases.sessions import CLOSED, LATE, Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,6 +166,7 @@ class Reaper:
             _log.warning("reaped without Slurm", why=trouble)
         elif time.monotonic() < until:
             reaped += self._compared([lease for lease in leases if lease.id not in why])
+        reaped += self._late()
         return Report(
             leases=len(leases),
             reaped=tuple(reaped),
@@ -182,6 +183,12 @@ class Reaper:
         for lease in self._sessions.settle(leases, longest=self._longest_acquire):
             yield Reaped(lease=lease, why="Whoever was opening the session died.")
             _log.info("opening settled", job_id=lease.job_id, qpu=lease.qpu, state=lease.state)
+
+    def _late(self) -> Iterator[Reaped]:
+        """End the sessions of leases that were over before these came; there is hardly ever one."""
+        for lease in self._sessions.late():
+            yield Reaped(lease=lease, why=LATE)
+            _log.info("session ended", job_id=lease.job_id, qpu=lease.qpu, why=LATE)
 
     def _forget(self) -> int:
         """Delete leases that were over long ago; a few at each look, so that nobody waits for the journal."""

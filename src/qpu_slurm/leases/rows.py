@@ -14,7 +14,7 @@ from qpu_slurm.leases.model import Lease
 if TYPE_CHECKING:
     import sqlite3
 
-    from qpu_slurm.secret import Secret
+    from qpu_slurm.leases.model import Holder
 
 
 def begin_end(db: sqlite3.Connection, lease_id: int, reason: str) -> Lease:
@@ -35,19 +35,25 @@ def begin_end(db: sqlite3.Connection, lease_id: int, reason: str) -> Lease:
     return one(db, lease_id)
 
 
-def insert(db: sqlite3.Connection, **values: str | int | None) -> int:
-    """Write a lease; return its number."""
+def insert(db: sqlite3.Connection, holder: Holder, **more: str | int | None) -> int:
+    """Write a lease, with its user's own credential where there is one; return its number."""
+    values = more | {
+        "job_id": holder["job_id"],
+        "user_id": holder["user_id"],
+        "run": holder.get("run", ""),
+        "account": holder.get("account", ""),
+        "submitted_at": text(holder.get("submitted_at")),
+        "job_ends_at": text(holder.get("job_ends_at")),
+        "created_at": now(),
+    }
     names = ", ".join(values)
     marks = ", ".join("?" * len(values))
     # The names are this package's own.
     cursor = db.execute(f"INSERT INTO leases ({names}) VALUES ({marks})", tuple(values.values()))  # noqa: S608
-    return cursor.lastrowid or 0
-
-
-def keep_key(db: sqlite3.Connection, lease_id: int, api_key: Secret | None) -> None:
-    """Keep a user's own credential until the lease is over."""
-    if api_key is not None:
+    lease_id = cursor.lastrowid or 0
+    if (api_key := holder.get("api_key")) is not None:
         db.execute("INSERT INTO credentials VALUES (?, ?)", (lease_id, api_key.reveal()))
+    return lease_id
 
 
 def add_session(db: sqlite3.Connection, lease_id: int, session_id: str) -> bool:

@@ -191,4 +191,16 @@ SCHEMA: tuple[tuple[str, ...], ...] = (
         )
         """,
     ),
+    # Which leases ended without a session while one was being opened for them: it may come yet.
+    (
+        "UPDATE leases SET intended_at = NULL WHERE ended_at IS NOT NULL",
+        """
+        CREATE INDEX leases_to_settle ON leases (id)
+            WHERE state = 'released' AND intended_at IS NOT NULL
+        """,
+        """
+        CREATE VIEW unsettled_leases AS
+            SELECT * FROM leases WHERE state = 'released' AND intended_at IS NOT NULL
+        """,
+    ),
 )

@@ -29,6 +29,7 @@ _ANSWER_SECONDS = 10.0
 _SLACK = timedelta(minutes=1)
 
 CLOSED = "The service had closed the session."
+LATE = "Its session came after it was over."
 
 _log = structlog.get_logger(__name__)
 
@@ -105,3 +106,18 @@ class Sessions:
                 yield self._broker.settle(lease.id, deadline=time.monotonic() + _ANSWER_SECONDS)
             except (ServiceError, ConfigError, UserMistake) as error:
                 _log.warning("an opening is not settled yet", job_id=lease.job_id, why=str(error))
+
+    def late(self) -> Iterator[Lease]:
+        """Find the sessions that came when their leases were over already, and end them.
+
+        Yields:
+            Those leases.
+        """
+        for lease in self._journal.unsettled():
+            try:
+                if self._broker.look_again(lease, deadline=time.monotonic() + _ANSWER_SECONDS):
+                    yield lease
+            except (ServiceError, ConfigError, UserMistake) as error:
+                _log.warning("a session may have come late", job_id=lease.job_id, why=str(error))
+                if lease.expires_at is not None and lease.expires_at < datetime.now(UTC):
+                    self._journal.settle(lease.id)  # it would be over by itself

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.cluster.matrix.scenario import Scenario, Storm, What
     from tests.cluster.matrix.stage import Stage
 
-AT_ONCE = 14
+AT_ONCE = 12
 """How many scenarios are played beside each other."""
 
 _LOOK = 0.2

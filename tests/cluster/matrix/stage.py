@@ -61,7 +61,7 @@ BACKENDS = (
 SHARED = 6
 """So many of them, the first, are for everybody; the others are for those who put them into maintenance."""
 
-OUTAGE = "[outage]\ntries = 2\ndelay = 8\nmax_delay = 8\nacquire_timeout = 6\n"
+OUTAGE = "[outage]\ntries = 2\ndelay = 8\nmax_delay = 8\nacquire_timeout = 10\n"
 """Short, and yet long enough for a requeued job's first run to be cleaned up while this machine is busy."""
 
 HOOK_TIMEOUT = 25

@@ -29,11 +29,15 @@ from tests.cluster.matrix.scenario import Event, Keys, Scenario, Submit
 
 STATUS = "/backends/*/status"
 CLOSE = "/sessions/*/close"
-BEFORE_OPENING = Fault(path=STATUS, delay=3)
-OPENING = Fault(method="POST", path="/sessions", delay=3)
-OPENED = Fault(method="POST", path="/sessions", late=3)
-CLOSING = Fault(path=CLOSE, delay=3)
-CLOSED_ALREADY = Fault(path=CLOSE, late=3)
+
+LONG = 6
+"""Seconds that a request waits: until whatever is to happen meanwhile has happened, on a busy machine too."""
+
+BEFORE_OPENING = Fault(path=STATUS, delay=LONG)
+OPENING = Fault(method="POST", path="/sessions", delay=LONG)
+OPENED = Fault(method="POST", path="/sessions", late=LONG)
+CLOSING = Fault(path=CLOSE, delay=LONG)
+CLOSED_ALREADY = Fault(path=CLOSE, late=LONG)
 
 FOR_EVER = f"{SAY}echo ready\nwhile sleep 1; do :; done\n"
 STUBBORN = f"trap '' TERM\n{FOR_EVER}"
@@ -154,7 +158,7 @@ CANCELLED = (
     scancel("while it runs", when=(Event(RUNS, SCANCEL),)),
     scancel(
         "while a task runs",
-        Fault(method="GET", path="/jobs/*", delay=3),
+        Fault(method="GET", path="/jobs/*", delay=LONG),
         when=(Event(FAULTY, SCANCEL),),
         submit=batch(SAY_AND_TASK),
         told="task_runner: stopped by SIGTERM",
@@ -267,7 +271,7 @@ HOOKS_HANG = (
     Scenario(
         way="acquire takes too long (acquire_timeout)",
         submit=batch(SAY_AND_TASK),
-        faults=(Fault(method="POST", path="/sessions", delay=9),),
+        faults=(Fault(method="POST", path="/sessions", delay=14),),
         sessions=(1, 2),
         told=HOLDS,
     ),

@@ -403,10 +403,12 @@ class Cluster:
             if not dead and time.monotonic() < deadline:
                 time.sleep(0.05)
                 continue
-            culprit = dead[0] if dead else "slurmctld"
-            reason = f"{culprit} has ended" if dead else "the time is over"
-            tail = "\n".join(self.log(culprit).splitlines()[-15:])
-            raise SlurmError(f"Waited until {what}, but {reason}. {culprit} said last:\n{tail}")
+            reason = f"{dead[0]} has ended" if dead else "the time is over"
+            raise SlurmError(f"Waited until {what}, but {reason}. {self._last_words(dead)}")
+
+    def _last_words(self, dead: list[str]) -> str:
+        culprit = dead[0] if dead else "slurmctld"
+        return "\n".join([f"{culprit} said last:", *self.log(culprit).splitlines()[-15:]])
 
     def _squeue(self, *arguments: str) -> list[str]:
         return self._ask("squeue", "--noheader", *arguments).split()
@@ -414,5 +416,7 @@ class Cluster:
     def _ask(self, *argv: str) -> str:
         answer = self.run(argv, user=self.slurm_user, timeout=15)
         if answer.returncode:
-            raise SlurmError(f"{argv[0]}: {answer.stderr.strip()}")
+            dead = self._started.dead()
+            why = f" {dead[0]} has ended. {self._last_words(dead)}" if dead else ""
+            raise SlurmError(f"{argv[0]}: {answer.stderr.strip()}{why}")
         return answer.stdout
