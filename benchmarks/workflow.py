@@ -37,7 +37,7 @@ from qpu_slurm.devkit.lab import Lab
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_ROUNDS = 5
+_ROUNDS = 7
 _BUSY_ROUNDS = 3
 _WAITING = 6
 """How many of the other user's jobs wait at any time."""
