@@ -18,8 +18,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from urllib3 import PoolManager
-
 from benchmarks import limit
 from benchmarks.figures import Figure
 from benchmarks.processes import Pairs, rounded
@@ -101,7 +99,7 @@ class _Kept(_Bare):
 
     def __init__(self, url: str, account: Account) -> None:
         super().__init__(url, account)
-        self._http = PoolManager()
+        self._http = limit.pool()
         self._headers = limit.authorized(self._http, *self._way)
 
     def acquire(self) -> None:

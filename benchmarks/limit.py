@@ -31,7 +31,7 @@ _TIMEOUT = 60
 
 def acquire(url: str, key: str, crn: str, qpu: str, seconds: str) -> str:
     """Open a session; return its id."""
-    with _http() as http:
+    with pool() as http:
         return open_session(http, authorized(http, url, key, crn), url, qpu, seconds)
 
 
@@ -46,7 +46,7 @@ def open_session(http: PoolManager, headers: dict[str, str], url: str, qpu: str,
 
 def release(url: str, key: str, crn: str, session: str) -> None:
     """Close a session."""
-    with _http() as http:
+    with pool() as http:
         close_session(http, authorized(http, url, key, crn), url, session)
 
 
@@ -63,7 +63,7 @@ def execute(name: str, *paths: str) -> None:
         key: os.environ[f"{name}_QRMI_IBM_QCS_{key}"]
         for key in ("ENDPOINT", "IAM_ENDPOINT", "IAM_APIKEY", "SERVICE_CRN")
     }
-    http = _http()
+    http = pool()
     headers = authorized(http, environ["IAM_ENDPOINT"], environ["IAM_APIKEY"], environ["SERVICE_CRN"])
     jobs = f"{environ['ENDPOINT']}/jobs"
     for source, destination in zip(paths[::2], paths[1::2], strict=True):
@@ -81,7 +81,8 @@ def execute(name: str, *paths: str) -> None:
         Path(destination).write_bytes(http.request("GET", f"{task}/results", headers=headers).data)
 
 
-def _http() -> PoolManager:
+def pool() -> PoolManager:
+    """Return what keeps connections."""
     return PoolManager(timeout=Timeout(_TIMEOUT), retries=False)
 
 

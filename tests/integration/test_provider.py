@@ -314,7 +314,7 @@ LARGE = 100 << 20
 
 STREAM = """
 import resource, sys, time
-from qpu_slurm.providers import Connections, connect
+from qpu_slurm.providers import connect
 from qpu_slurm.providers.base import Access
 from qpu_slurm.secret import Secret
 access = Access(type="ibm-quantum-compute-service", backend="ibm_fez", endpoint=sys.argv[1] + "/api/v1",

@@ -165,12 +165,13 @@ class Availability:
                 continue
             try:
                 access = qpu.access()
-                if access.account not in accounts:
-                    accounts[access.account] = (self._connect(access, deadline=deadline), [])
+                account = access.account
+                if account not in accounts:
+                    accounts[account] = (self._connect(access, deadline=deadline), [])
             except QpuSlurmError as error:
                 reports[qpu.name] = _unknown(qpu, str(error))
             else:
-                accounts[access.account][1].append(qpu)
+                accounts[account][1].append(qpu)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             for found in pool.map(lambda asked: _ask_account(*asked), accounts.values()):
                 reports |= found

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from tests.cluster.matrix.scenario import Submit
 
+FRAIL = "frail"
+"""The partition of the nodes that die."""
+
 SESSION = "${qpu}_QRMI_JOB_ACQUISITION_TOKEN"
 UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 HOLDS = f"holds {UUID}"

@@ -28,15 +28,13 @@ from qpu_slurm.devkit.lab import Lab
 from qpu_slurm.errors import SlurmError
 from tests.cluster.conftest import CHECKOUT
 from tests.cluster.matrix.disk import small_disk
+from tests.cluster.matrix.jobs import FRAIL
 from tests.cluster.matrix.play import Job, Lease
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tests.cluster.matrix.scenario import Keys, Scenario, Submit
-
-FRAIL = "frail"
-"""The partition of the nodes that die."""
 
 NODES = (
     *(Node(f"n{number}", "normal") for number in range(1, 9)),

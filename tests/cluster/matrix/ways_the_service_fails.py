@@ -13,6 +13,7 @@ from tests.cluster.matrix.events import (
     CLOSED,
     FAULTY,
     GO,
+    LET_GO,
     MEND,
     RUNS,
     SERVICE_CLOSES,
@@ -23,7 +24,7 @@ from tests.cluster.matrix.events import (
     told,
 )
 from tests.cluster.matrix.jobs import HOLDS, OPENS, SAY, SAY_AND_TASK, TASK, WAIT, batch, het, salloc, srun
-from tests.cluster.matrix.scenario import Event, Scenario
+from tests.cluster.matrix.scenario import Event, Scenario, When
 
 
 class Request(NamedTuple):
@@ -200,6 +201,26 @@ LASTING = (
     ),
 )
 
+
+def maintenance(
+    part: str,
+    backend: str,
+    script: str,
+    *faults: Fault,
+    since: When,
+    then: tuple[Event, ...],
+) -> Scenario:
+    """Make a scenario of a job whose QPU, which no other has, goes into maintenance in its life."""
+    return Scenario(
+        way=f"QPU in maintenance as {part}",
+        submit=batch(script),
+        faults=faults,
+        backend=backend,
+        happens=(Event(since, pause(backend, "Back on Monday.")), *then),
+        told=HOLDS,
+    )
+
+
 OF_ITS_OWN_ACCORD = (
     Scenario(
         way="the service closes the session of a job that runs",
@@ -233,39 +254,27 @@ OF_ITS_OWN_ACCORD = (
         told="Back on Monday",
         sessions=(0,),
     ),
-    Scenario(
-        way="QPU in maintenance as the session is opened",
-        submit=batch(f"{WAIT}exec {TASK}"),
-        faults=(Fault(method="POST", path="/sessions", delay=2),),
-        backend="ibm_belem",
-        happens=(
-            Event(FAULTY, pause("ibm_belem", "Back on Monday.")),
-            Event(RUNS, GO),
-            Event(seconds(3), resume("ibm_belem")),
-        ),
-        told=HOLDS,
+    maintenance(
+        "the session is opened",
+        "ibm_belem",
+        f"{WAIT}exec {TASK}",
+        Fault(method="POST", path="/sessions", delay=2),
+        since=FAULTY,
+        then=(LET_GO, Event(seconds(3), resume("ibm_belem"))),
     ),
-    Scenario(
-        way="QPU in maintenance as the task is submitted",
-        submit=batch(f"{WAIT}exec {TASK}"),
-        backend="ibm_bogota",
-        happens=(
-            Event(RUNS, pause("ibm_bogota", "Back on Monday.")),
-            Event(AT_ONCE, GO),
-            Event(seconds(3), resume("ibm_bogota")),
-        ),
-        told=HOLDS,
+    maintenance(
+        "the task is submitted",
+        "ibm_bogota",
+        f"{WAIT}exec {TASK}",
+        since=RUNS,
+        then=(Event(AT_ONCE, GO), Event(seconds(3), resume("ibm_bogota"))),
     ),
-    Scenario(
-        way="QPU in maintenance as the job ends",
-        submit=batch(WAIT),
-        backend="ibm_manila",
-        happens=(
-            Event(RUNS, pause("ibm_manila", "Back on Monday.")),
-            Event(AT_ONCE, GO),
-            Event(CLOSED, resume("ibm_manila")),
-        ),
-        told=HOLDS,
+    maintenance(
+        "the job ends",
+        "ibm_manila",
+        WAIT,
+        since=RUNS,
+        then=(Event(AT_ONCE, GO), Event(CLOSED, resume("ibm_manila"))),
     ),
     Scenario(
         way="Open plan, which has no dedicated sessions",

@@ -24,7 +24,7 @@ from tests.cluster.matrix.events import (
     start_slurmd,
     state,
 )
-from tests.cluster.matrix.jobs import HOLDS, SAY, SAY_AND_TASK, TASK, WAIT, batch, het, salloc, srun
+from tests.cluster.matrix.jobs import FRAIL, HOLDS, SAY, SAY_AND_TASK, TASK, WAIT, batch, het, salloc, srun
 from tests.cluster.matrix.scenario import Event, Keys, Scenario, Submit
 
 STATUS = "/backends/*/status"
@@ -51,14 +51,14 @@ NO_END = (
     ),
     Scenario(
         way="node failure (slurmd and slurmstepd)",
-        submit=batch(FOR_EVER, "--no-requeue", "--partition=frail", "--nodelist=f1"),
+        submit=batch(FOR_EVER, "--no-requeue", f"--partition={FRAIL}", "--nodelist=f1"),
         happens=(Event(RUNS, kill_node("f1")), Event(state("NODE_FAIL"), start_slurmd("f1"))),
         ends="NODE_FAIL",
         told="NODE_FAIL",
     ),
     Scenario(
         way="node failure (slurmd and slurmstepd), requeued",
-        submit=batch(f"{WAIT}exec {TASK}", "--requeue", "--partition=frail", "--nodelist=f2"),
+        submit=batch(f"{WAIT}exec {TASK}", "--requeue", f"--partition={FRAIL}", "--nodelist=f2"),
         happens=(
             Event(RUNS, kill_node("f2")),
             Event(state("PENDING"), start_slurmd("f2")),
@@ -69,7 +69,7 @@ NO_END = (
     ),
     Scenario(
         way="slurmd killed and started again",
-        submit=batch(f"{WAIT}exec {TASK}", "--partition=frail", "--nodelist=f3"),
+        submit=batch(f"{WAIT}exec {TASK}", f"--partition={FRAIL}", "--nodelist=f3"),
         happens=(
             Event(RUNS, kill_slurmd("f3")),
             Event(seconds(2), start_slurmd("f3")),

@@ -69,14 +69,16 @@ class QuantumComputeService:
     ) -> None:
         self._access = access
         self._patience = patience or Patience()
-        iam = Http(
-            access.iam_endpoint,
-            {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"},
-            patience=self._patience,
-        )
-        # A gateway is both: IAM and the service.
-        pool_of: Http = iam if beside is None else beside._http  # noqa: SLF001 - our own kind
-        self._token: IamToken = IamToken(iam, access.api_key) if beside is None else beside._token  # noqa: SLF001
+        self._token: IamToken
+        if beside is None:
+            neighbour = iam = Http(
+                access.iam_endpoint,
+                {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"},
+                patience=self._patience,
+            )
+            self._token = IamToken(iam, access.api_key)
+        else:
+            neighbour, self._token = beside._http, beside._token  # noqa: SLF001 - our own kind
         self._http: Http = Http(
             access.endpoint,
             {
@@ -89,7 +91,8 @@ class QuantumComputeService:
             patience=self._patience,
             credential=self._token,
             deadline=deadline,
-            beside=pool_of,
+            # A gateway is both: IAM and the service.
+            beside=neighbour,
         )
 
     def status(self) -> QpuStatus:
