@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -118,6 +119,39 @@ def test_a_session_that_comes_late_is_ended(
     assert service.open_sessions() == []
     assert [session.session_id for session in journal.history.sessions(intent.id)] == ["s1"]
     assert_settled(reaper, journal, service, intent.id)
+
+
+@pytest.mark.parametrize("what", ["late", "opening"])
+def test_one_look_takes_no_longer_than_it_may(
+    reaper: Reaper,
+    broker: Broker,
+    journal: Journal,
+    service: Service,
+    slurm: Slurm,
+    *,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+) -> None:
+    in_an_hour = datetime.now(UTC) + timedelta(hours=1)
+    for job_id in (7, 8, 9):
+        if what == "late":
+            journal.intend(job_id=job_id, user_id=1000, qpu="ibm_fez", expires_at=in_an_hour)
+            broker.release(job_id, "The job ended.")
+        else:
+            slurm.add(job_id)
+            wanted = msgspec.structs.replace(request("ibm_fez", job_id=job_id), hold=Hold.TASK)
+            [lease] = broker.acquire(wanted)
+            journal.begin_session(lease.id, in_an_hour)
+            backdate(journal, "intended_at", lease.id)
+    monkeypatch.setattr("qpu_slurm.leases.reaper._BUDGET", 0.2)
+    service.before["look ibm_fez"] = lambda: time.sleep(0.3)
+    service.calls.clear()
+    reaper.run()
+    assert service.calls.count("look ibm_fez") == 1
+    # The others are taken up by the next looks.
+    service.before.clear()
+    reaper.run()
+    assert service.calls.count("look ibm_fez") >= 3
 
 
 def test_after_a_while_none_comes_any_more(

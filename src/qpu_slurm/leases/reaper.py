@@ -165,8 +165,8 @@ class Reaper:
         if trouble:
             _log.warning("reaped without Slurm", why=trouble)
         elif time.monotonic() < until:
-            reaped += self._compared([lease for lease in leases if lease.id not in why])
-        reaped += self._late()
+            reaped += self._compared([lease for lease in leases if lease.id not in why], until)
+        reaped += self._late(until)
         return Report(
             leases=len(leases),
             reaped=tuple(reaped),
@@ -175,18 +175,18 @@ class Reaper:
             trouble=trouble,
         )
 
-    def _compared(self, leases: list[Lease]) -> Iterator[Reaped]:
+    def _compared(self, leases: list[Lease], until: float) -> Iterator[Reaped]:
         """Compare leases of jobs that run with the service."""
         for lease in self._sessions.part(leases):
             yield Reaped(lease=lease, why=CLOSED)
             _log.info("session gone", job_id=lease.job_id, qpu=lease.qpu)
-        for lease in self._sessions.settle(leases, longest=self._longest_acquire):
+        for lease in self._sessions.settle(leases, longest=self._longest_acquire, until=until):
             yield Reaped(lease=lease, why="Whoever was opening the session died.")
             _log.info("opening settled", job_id=lease.job_id, qpu=lease.qpu, state=lease.state)
 
-    def _late(self) -> Iterator[Reaped]:
+    def _late(self, until: float) -> Iterator[Reaped]:
         """End the sessions of leases that were over before these came; there is hardly ever one."""
-        for lease in self._sessions.late():
+        for lease in self._sessions.late(until):
             yield Reaped(lease=lease, why=LATE)
             _log.info("session ended", job_id=lease.job_id, qpu=lease.qpu, why=LATE)
 

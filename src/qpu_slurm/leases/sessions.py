@@ -8,6 +8,7 @@ And who was opening a session may have died: the session is there, or it is not.
 
 from __future__ import annotations
 
+import random
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -85,7 +86,7 @@ class Sessions:
                 if now.state is LeaseState.BOUND:
                     yield now
 
-    def settle(self, leases: Iterable[Lease], *, longest: float) -> Iterator[Lease]:
+    def settle(self, leases: Iterable[Lease], *, longest: float, until: float) -> Iterator[Lease]:
         """Find what became of sessions of running jobs whose opening is not over by the journal.
 
         Their opener died; or he did open them, and the record was lost with the power.
@@ -93,6 +94,7 @@ class Sessions:
         Args:
             leases: The leases.
             longest: Seconds that an opening may take.
+            until: When to leave the rest to the next look, on the monotonic clock.
 
         Yields:
             The leases, as they are now: HELD, with the session that was found; or BOUND.
@@ -100,6 +102,8 @@ class Sessions:
         for lease in leases:
             if lease.state is not LeaseState.ACQUIRING or lease.intended_at is None:
                 continue
+            if time.monotonic() >= until:
+                return
             if (datetime.now(UTC) - lease.intended_at).total_seconds() <= longest:
                 continue
             try:
@@ -107,13 +111,21 @@ class Sessions:
             except (ServiceError, ConfigError, UserMistake) as error:
                 _log.warning("an opening is not settled yet", job_id=lease.job_id, why=str(error))
 
-    def late(self) -> Iterator[Lease]:
+    def late(self, until: float) -> Iterator[Lease]:
         """Find the sessions that came when their leases were over already, and end them.
+
+        Args:
+            until: When to leave the rest to the next look, on the monotonic clock.
 
         Yields:
             Those leases.
         """
-        for lease in self._journal.unsettled():
+        leases = self._journal.unsettled()
+        # In another order each time, as the reaper has it.
+        random.shuffle(leases)
+        for lease in leases:
+            if time.monotonic() >= until:
+                return
             try:
                 if self._broker.look_again(lease, deadline=time.monotonic() + _ANSWER_SECONDS):
                     yield lease
