@@ -77,8 +77,9 @@ soak: setup
 
 lock:
 	$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-		--extra devkit --group test --group build --group lock \
-		--custom-compile-command 'make lock' pyproject.toml --output-file requirements.lock
+		--all-extras --group test --group build --group lock \
+		--custom-compile-command 'make lock' --no-emit-package qpu-slurm \
+		pyproject.toml src/qpu_slurm_devkit/pyproject.toml --output-file requirements.lock
 
 clean:
 	rm -rf build

@@ -23,19 +23,20 @@ from benchmarks.figures import Figure
 from benchmarks.processes import Pairs, rounded
 from benchmarks.step import HOURS, QPU
 from qpu_slurm import config as configurations
-from qpu_slurm import logs, providers
-from qpu_slurm.devkit.emulator import Emulator, Fault
+from qpu_slurm import providers
+from qpu_slurm.journal.journal import Journal
+from qpu_slurm.journal.model import LeaseRequest, LeaseState
 from qpu_slurm.leases.broker import Broker
-from qpu_slurm.leases.journal import Journal
-from qpu_slurm.leases.model import LeaseRequest, LeaseState
 from qpu_slurm.providers import Connections
+from qpu_slurm.system import logs
+from qpu_slurm_devkit.emulator import Emulator, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from qpu_slurm.config import Config
-    from qpu_slurm.devkit.emulator import Account
-    from qpu_slurm.leases.endings import Connect
+    from qpu_slurm.leases.release import Connect
+    from qpu_slurm_devkit.emulator import Account
 
 _ROUNDS = 41
 _FAR_SECONDS = 0.03

@@ -32,13 +32,14 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from qpu_slurm import config, logs
-from qpu_slurm.devkit.emulator import Emulator
+from qpu_slurm import config
 from qpu_slurm.gateway.command import READY
 from qpu_slurm.gateway.keys import JobKeys
+from qpu_slurm.journal.journal import Journal
+from qpu_slurm.journal.model import Lease, LeaseRequest
 from qpu_slurm.leases.broker import Broker
-from qpu_slurm.leases.journal import Journal
-from qpu_slurm.leases.model import Lease, LeaseRequest
+from qpu_slurm.system import logs
+from qpu_slurm_devkit.emulator import Emulator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

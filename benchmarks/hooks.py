@@ -24,10 +24,10 @@ from benchmarks.figures import Figure
 from benchmarks.processes import Pairs, rounded
 from benchmarks.step import QPU
 from qpu_slurm import config
-from qpu_slurm.devkit.cluster import Cluster
-from qpu_slurm.devkit.lab import Lab
 from qpu_slurm.gateway.client import GatewayBroker
-from qpu_slurm.leases.model import LeaseRequest
+from qpu_slurm.journal.model import LeaseRequest
+from qpu_slurm_devkit.cluster import Cluster
+from qpu_slurm_devkit.lab import Lab
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -23,13 +23,13 @@ from benchmarks.figures import Figure
 from benchmarks.processes import rounded
 from benchmarks.step import HOURS, QPU
 from benchmarks.throughput import MEMORY
-from qpu_slurm import logs
-from qpu_slurm.devkit.emulator import Emulator
+from qpu_slurm.journal.journal import Journal
+from qpu_slurm.journal.model import LeaseRequest
 from qpu_slurm.leases.broker import Broker
-from qpu_slurm.leases.journal import Journal
-from qpu_slurm.leases.model import LeaseRequest
 from qpu_slurm.leases.reaper import Reaper
 from qpu_slurm.slurm._command_line import FIELDS, parse
+from qpu_slurm.system import logs
+from qpu_slurm_devkit.emulator import Emulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from qpu_slurm.devkit.emulator import EventKind
+from qpu_slurm_devkit.emulator import EventKind
 
 if TYPE_CHECKING:
-    from qpu_slurm.devkit.demo import Workflow
-    from qpu_slurm.devkit.emulator import Event
+    from qpu_slurm_devkit.demo import Workflow
+    from qpu_slurm_devkit.emulator import Event
 
 
 class Run(NamedTuple):

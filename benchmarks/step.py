@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from benchmarks import limit, processes
-from qpu_slurm import environment, providers
-from qpu_slurm.devkit.emulator import Emulator
-from qpu_slurm.environment import JobQpu
-from qpu_slurm.secret import Secret
+from qpu_slurm import providers
+from qpu_slurm.job import variables
+from qpu_slurm.job.variables import JobQpu
+from qpu_slurm.system.secret import Secret
+from qpu_slurm_devkit.emulator import Emulator
 
 if TYPE_CHECKING:
     from benchmarks.processes import Cost
-    from qpu_slurm.devkit.emulator import Account
+    from qpu_slurm_devkit.emulator import Account
 
 QPU = "ibm_fez"
 HOURS = 8 * 3600
@@ -81,7 +82,7 @@ class Step:
             qpu = qpu_of(self.emulator, self.emulator.accounts[0])
             self.provider = providers.connect(qpu.access())
             self.session_id = self.provider.open_session(HOURS).id
-            held = environment.to_environ([msgspec.structs.replace(qpu, session_id=self.session_id)])
+            held = variables.to_environ([msgspec.structs.replace(qpu, session_id=self.session_id)])
             inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
             # srun -Q: neither says more than errors.
             self.environ = inherited | held | {"SLURM_JOB_ID": "42", "SRUN_DEBUG": "2"}

@@ -15,8 +15,8 @@ from unittest import mock
 from benchmarks.figures import Figure
 from benchmarks.processes import rounded
 from benchmarks.step import Step
-from qpu_slurm.tasks import execute, payload
-from qpu_slurm.tasks.output import Output
+from qpu_slurm.system.atomic_file import Output
+from qpu_slurm.tasks import execution, payload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,14 +116,14 @@ def _simulated(duration: float, times: int) -> _Tail:
             clock = _Clock(step)
             task_input = payload.read(step.input)
             with (
-                mock.patch.object(execute, "time", clock),
+                mock.patch.object(execution, "time", clock),
                 Output(step.output) as output,
-                execute.Execution(step.provider) as execution,
+                execution.Execution(step.provider) as running,
             ):
-                execution.submit(task_input, session_id=step.session_id, tags=execute.new_tags({}))
-                execution.wait()
-                output.write(execution.result())
+                running.submit(task_input, session_id=step.session_id, tags=execution.new_tags({}))
+                running.wait()
+                output.write(running.result())
             over = clock.time()
             seconds.append(over - (step.emulator.tasks()[-1].done_at or 0))
-            polls = max(polls, execution.polls + 1)
+            polls = max(polls, running.polls + 1)
     return _Tail(duration, seconds, polls, simulated=True)

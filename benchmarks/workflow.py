@@ -29,10 +29,10 @@ from benchmarks.figures import Figure
 from benchmarks.processes import rounded
 from benchmarks.run import Run
 from benchmarks.step import QPU, qpu_of
-from qpu_slurm import environment
-from qpu_slurm.devkit.demo import Workflow
-from qpu_slurm.devkit.emulator import Emulator
-from qpu_slurm.devkit.lab import Lab
+from qpu_slurm.job import variables
+from qpu_slurm_devkit.demo import Workflow
+from qpu_slurm_devkit.emulator import Emulator
+from qpu_slurm_devkit.lab import Lab
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -190,7 +190,7 @@ def _prepare(lab: Lab) -> None:
     if seed.count(runner) != 1:
         raise RuntimeError("the example job is another than this was written for")
     qpu = qpu_of(lab.emulator, lab.account)
-    exports = (f"export {name}='{value}'\n" for name, value in environment.to_environ([qpu]).items())
+    exports = (f"export {name}='{value}'\n" for name, value in variables.to_environ([qpu]).items())
     files = _SPLIT | {
         "final.sh": seed.replace(runner, f"task_runner --final {QPU}"),
         "upstream_hetjob.sh": _HETJOB,

@@ -16,12 +16,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from qpu_slurm.api.inputs import write_estimator_input, write_executor_input, write_sampler_input
+    from qpu_slurm.api.primitives import EstimatorV2, SamplerV2, Session
+    from qpu_slurm.api.qpu import Qpu, job_qpus
+    from qpu_slurm.api.results import read_executor_result, read_result
+    from qpu_slurm.api.submit import Progress, Task, execute, submit
     from qpu_slurm.errors import QpuSlurmError
-    from qpu_slurm.execution import Progress, Task, execute, submit
-    from qpu_slurm.inputs import write_estimator_input, write_executor_input, write_sampler_input
-    from qpu_slurm.primitives import EstimatorV2, SamplerV2, Session
-    from qpu_slurm.qpu import Qpu, job_qpus
-    from qpu_slurm.results import read_executor_result, read_result
 
 __version__ = "0.1.0"
 
@@ -45,21 +45,21 @@ __all__ = [
 ]
 
 _HOME = {
-    "EstimatorV2": "qpu_slurm.primitives",
-    "Progress": "qpu_slurm.execution",
-    "Qpu": "qpu_slurm.qpu",
+    "EstimatorV2": "qpu_slurm.api.primitives",
+    "Progress": "qpu_slurm.api.submit",
+    "Qpu": "qpu_slurm.api.qpu",
     "QpuSlurmError": "qpu_slurm.errors",
-    "SamplerV2": "qpu_slurm.primitives",
-    "Session": "qpu_slurm.primitives",
-    "Task": "qpu_slurm.execution",
-    "execute": "qpu_slurm.execution",
-    "job_qpus": "qpu_slurm.qpu",
-    "read_executor_result": "qpu_slurm.results",
-    "read_result": "qpu_slurm.results",
-    "submit": "qpu_slurm.execution",
-    "write_estimator_input": "qpu_slurm.inputs",
-    "write_executor_input": "qpu_slurm.inputs",
-    "write_sampler_input": "qpu_slurm.inputs",
+    "SamplerV2": "qpu_slurm.api.primitives",
+    "Session": "qpu_slurm.api.primitives",
+    "Task": "qpu_slurm.api.submit",
+    "execute": "qpu_slurm.api.submit",
+    "job_qpus": "qpu_slurm.api.qpu",
+    "read_executor_result": "qpu_slurm.api.results",
+    "read_result": "qpu_slurm.api.results",
+    "submit": "qpu_slurm.api.submit",
+    "write_estimator_input": "qpu_slurm.api.inputs",
+    "write_executor_input": "qpu_slurm.api.inputs",
+    "write_sampler_input": "qpu_slurm.api.inputs",
 }
 """Where each public name lives (PEP 562). Hooks and task_runner import this package and need none of them."""
 

@@ -27,7 +27,7 @@ _LOGS: Final = "hook"
 def task_runner() -> NoReturn:
     """Be the command task_runner."""
     _hurry()
-    from qpu_slurm.tasks.runner import main  # noqa: PLC0415 - only now
+    from qpu_slurm.runner.main import main  # noqa: PLC0415 - only now
 
     _leave(main())
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qpu_slurm.devkit.cluster import Cluster
-from qpu_slurm.devkit.lab import Lab
+from qpu_slurm_devkit.cluster import Cluster
+from qpu_slurm_devkit.lab import Lab
 from tests.cluster.stage import Stage
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from qpu_slurm.slurm.job import HookJob
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qpu_slurm.devkit.cluster import Cluster
+    from qpu_slurm_devkit.cluster import Cluster
 
 PLUGIN = Path(__file__).parents[2] / "plugin"
 

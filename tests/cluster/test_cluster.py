@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 import psutil
 import pytest
 
-from qpu_slurm.devkit.cluster import SEED_LAYOUT, Cluster, Node
 from qpu_slurm.errors import SlurmError
+from qpu_slurm_devkit.cluster import SEED_LAYOUT, Cluster, Node
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,7 +125,7 @@ def test_nothing_is_left_after_a_job_that_hides_its_processes() -> None:
 def test_nothing_is_left_when_its_user_is_killed(number: int, seconds: float) -> None:
     program = (
         "import time\n"
-        "from qpu_slurm.devkit.cluster import *\n"
+        "from qpu_slurm_devkit.cluster import *\n"
         "cluster = Cluster(SEED_LAYOUT[:2])\n"
         "print(cluster.directory, flush=True)\n"
         "with cluster:\n"

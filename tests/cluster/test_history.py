@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qpu_slurm.leases.journal import Journal
+from qpu_slurm.journal.journal import Journal
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
 
-    from qpu_slurm.devkit.lab import Lab
+    from qpu_slurm_devkit.lab import Lab
 
 SECONDS = 60
 

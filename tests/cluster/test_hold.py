@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qpu_slurm.devkit.emulator import EventKind
-from qpu_slurm.devkit.lab import Lab
+from qpu_slurm_devkit.emulator import EventKind
+from qpu_slurm_devkit.lab import Lab
 from tests.cluster.conftest import CHECKOUT, check_nothing_left
 
 if TYPE_CHECKING:

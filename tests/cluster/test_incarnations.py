@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qpu_slurm.devkit.lab import Lab
+from qpu_slurm_devkit.lab import Lab
 from tests.cluster.conftest import CHECKOUT, OUTAGE, check_nothing_left
 
 if TYPE_CHECKING:

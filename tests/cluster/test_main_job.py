@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qpu_slurm.devkit.emulator import EventKind
+from qpu_slurm_devkit.emulator import EventKind
 
 if TYPE_CHECKING:
-    from qpu_slurm.devkit.lab import Lab
+    from qpu_slurm_devkit.lab import Lab
 
 SEED_DIRECTIVES = """\
 #SBATCH --qpu=ibm_fez

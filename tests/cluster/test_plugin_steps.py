@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from qpu_slurm.slurm.job import STEP_NAME
+from qpu_slurm.names import STEP_NAME
 from tests.cluster.stage import wait_for
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from qpu_slurm.devkit.lab import Lab
+    from qpu_slurm_devkit.lab import Lab
 
 
 @pytest.mark.credentials("gateway", "user")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from qpu_slurm.devkit.cluster import Cluster
+    from qpu_slurm_devkit.cluster import Cluster
 
 HET = ("--time=5", "--wrap=sleep 60", ":", "--partition=quantum", "--gres=qpu:1", "--time=7", "--wrap=true")
 FORGERY = (

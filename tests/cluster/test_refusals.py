@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qpu_slurm.devkit.emulator import Fault
 from qpu_slurm.errors import SlurmError
+from qpu_slurm_devkit.emulator import Fault
 
 if TYPE_CHECKING:
-    from qpu_slurm.devkit.lab import Lab
+    from qpu_slurm_devkit.lab import Lab
 
 NOT_SUBMITTED = {
     "unknown QPU": (["--qpu=ibm_nowhere"], ["ibm_nowhere", "ibm_fez", "ibm_torino"]),

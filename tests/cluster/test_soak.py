@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import psutil
 import pytest
 
-from qpu_slurm.devkit.emulator import Drop, Fault
+from qpu_slurm_devkit.emulator import Drop, Fault
 from tests.cluster.matrix.jobs import FINAL, SAY, SAY_AND_TASK, TASK, batch, het, salloc, srun
 from tests.cluster.matrix.play import OVER
 from tests.cluster.matrix.scenario import Scenario

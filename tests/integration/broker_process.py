@@ -14,12 +14,13 @@ from pathlib import Path
 
 import msgspec
 
-from qpu_slurm import config, logs
+from qpu_slurm import config
 from qpu_slurm.errors import QpuSlurmError
+from qpu_slurm.journal.journal import Journal
+from qpu_slurm.journal.model import LeaseRequest
 from qpu_slurm.leases.broker import Broker
-from qpu_slurm.leases.journal import Journal
-from qpu_slurm.leases.model import LeaseRequest
-from qpu_slurm.secret import Secret
+from qpu_slurm.system import logs
+from qpu_slurm.system.secret import Secret
 
 
 def main(path: str, action: str, job: str, qpus: str = "") -> int:

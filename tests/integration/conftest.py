@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from qpu_slurm.devkit.emulator import Account, Emulator
+from qpu_slurm_devkit.emulator import Account, Emulator
 from tests.integration.gateway_site import Site
 from tests.integration.steps import Step
 

@@ -18,19 +18,20 @@ import msgspec
 import requests
 from msgspec import structs
 
-from qpu_slurm import config, environment
-from qpu_slurm.environment import JobQpu
+from qpu_slurm import config
 from qpu_slurm.gateway.client import GatewayBroker
 from qpu_slurm.gateway.command import READY
 from qpu_slurm.gateway.keys import JobKeys
+from qpu_slurm.job import variables
+from qpu_slurm.job.variables import JobQpu
+from qpu_slurm.journal.journal import Journal
+from qpu_slurm.journal.model import Hold, Lease, LeaseRequest, LeaseState
 from qpu_slurm.leases.broker import Broker
-from qpu_slurm.leases.journal import Journal
-from qpu_slurm.leases.model import Hold, Lease, LeaseRequest, LeaseState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from qpu_slurm.devkit.emulator import Emulator
+    from qpu_slurm_devkit.emulator import Emulator
 
 SECONDS = 30
 
@@ -293,11 +294,11 @@ class Job:
         )
         key = JobKeys.beside(self.site.config.journal).key(self.lease)
         hold = HOLDS[self.lease.hold]
-        variables = environment.to_environ(
+        held = variables.to_environ(
             [JobQpu.bind(behind, api_key=key, session_id=self.lease.session_id, hold=hold)]
         )
         own = {"SLURM_JOB_ID": str(self.lease.job_id), "TMPDIR": str(self.temporary)}
-        return {"PATH": os.defpath, **own, **variables}
+        return {"PATH": os.defpath, **own, **held}
 
     def send(self, method: str, path: str, **arguments: Any) -> requests.Response:  # noqa: ANN401 - as requests
         return self.http.request(method, f"{self.site.url}/api/v1{path}", timeout=SECONDS, **arguments)

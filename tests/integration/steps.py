@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from qpu_slurm import environment, providers
-from qpu_slurm.environment import JobQpu
-from qpu_slurm.secret import Secret
+from qpu_slurm import providers
+from qpu_slurm.job import variables
+from qpu_slurm.job.variables import JobQpu
+from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from qpu_slurm.devkit.emulator import Emulator, TaskRecord
+    from qpu_slurm_devkit.emulator import Emulator, TaskRecord
 
 TASK_RUNNER = Path(sys.executable).with_name("task_runner")
 
@@ -66,7 +67,7 @@ class Step:
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         qpu = msgspec.structs.replace(self.qpu, **changes)
         job = {"SLURM_JOB_ID": "42", "TMPDIR": str(self.directory)}
-        return inherited | environment.to_environ([qpu]) | job
+        return inherited | variables.to_environ([qpu]) | job
 
     def write(self, name: str, text: str) -> Path:
         """Write a file into the working directory."""

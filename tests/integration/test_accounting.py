@@ -11,12 +11,12 @@ import pytest
 import requests
 
 from qpu_slurm.config import Config, QpuConfig
-from qpu_slurm.devkit.emulator import Emulator, Fault
+from qpu_slurm.journal.journal import Journal
+from qpu_slurm.journal.model import LeaseRequest, LeaseState
 from qpu_slurm.leases.accountant import Accountant
 from qpu_slurm.leases.broker import Broker
-from qpu_slurm.leases.journal import Journal
-from qpu_slurm.leases.model import LeaseRequest, LeaseState
-from qpu_slurm.secret import Secret
+from qpu_slurm.system.secret import Secret
+from qpu_slurm_devkit.emulator import Emulator, Fault
 from tests.integration.conftest import api_of
 from tests.integration.gateway_site import SECONDS, Site
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from qpu_slurm.leases.model import Lease
+    from qpu_slurm.journal.model import Lease
 
 TASK_SECONDS = 0.3
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qpu_slurm.leases.history import TaskUse
-from qpu_slurm.leases.journal import Journal
-from qpu_slurm.leases.model import LeaseState
+from qpu_slurm.journal.history import TaskUse
+from qpu_slurm.journal.journal import Journal
+from qpu_slurm.journal.model import LeaseState
 from tests.integration.gateway_site import PROGRAM, SECONDS
 
 if TYPE_CHECKING:

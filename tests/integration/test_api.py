@@ -18,14 +18,15 @@ import pytest
 from qiskit_ibm_runtime import IBMBackend, QiskitRuntimeService
 from qiskit_ibm_runtime.exceptions import IBMInputValueError
 
-from qpu_slurm import Qpu, environment, job_qpus
+from qpu_slurm import Qpu, job_qpus
 from qpu_slurm.errors import NoLease
+from qpu_slurm.job import variables
 from tests.integration.steps import Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from qpu_slurm.devkit.emulator import Emulator
+    from qpu_slurm_devkit.emulator import Emulator
 
 SEED = Path(__file__).parents[2] / "contrib" / "seed"
 
@@ -124,7 +125,7 @@ def test_ibms_public_service_is_addressed_as_its_client_expects(
     endpoint = "https://eu-de.quantum.cloud.ibm.com/api/v1"
     public = msgspec.structs.replace(step.qpu, endpoint=endpoint, iam_endpoint="https://iam.cloud.ibm.com")
 
-    service = Qpu.of_job(environ=environment.to_environ([public])).service
+    service = Qpu.of_job(environ=variables.to_environ([public])).service
     with pytest.raises(Asked):
         _ = service.channel
 
@@ -195,7 +196,7 @@ def test_a_backend_that_is_refreshed_is_so_for_the_whole_job(in_job: Step) -> No
 def test_a_release_of_qiskits_client_that_is_made_otherwise(
     in_job: Step, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "qpu_slurm.backend", raising=False)
+    monkeypatch.delitem(sys.modules, "qpu_slurm.api.backend", raising=False)
     monkeypatch.setitem(sys.modules, "qiskit_ibm_runtime.utils.backend_decoder", None)
 
     backend = Qpu.of_job().backend()
@@ -230,7 +231,7 @@ def test_a_job_that_is_only_bound_may_transpile(in_job: Step, monkeypatch: pytes
 
 def test_the_qpus_of_a_job_come_in_its_order(step: Step) -> None:
     torino = msgspec.structs.replace(step.qpu, name="torino", backend="ibm_torino")
-    environ = environment.to_environ([torino, step.qpu])
+    environ = variables.to_environ([torino, step.qpu])
 
     assert list(job_qpus(environ=environ)) == ["torino", "ibm_fez"]
     assert Qpu.of_job(environ=environ).name == "torino"
@@ -246,7 +247,7 @@ def test_a_qpu_that_the_job_does_not_have(step: Step) -> None:
 
 def test_the_backend_may_be_another_than_the_name(in_job: Step, monkeypatch: pytest.MonkeyPatch) -> None:
     renamed = msgspec.structs.replace(in_job.qpu, name="fast", backend="ibm_torino")
-    for name, value in environment.to_environ([renamed]).items():
+    for name, value in variables.to_environ([renamed]).items():
         monkeypatch.setenv(name, value)
 
     assert Qpu.of_job("fast").backend().name == "ibm_torino"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qpu_slurm.devkit.emulator import Fault
+from qpu_slurm_devkit.emulator import Fault
 from tests.integration.steps import sampler_input
 
 if TYPE_CHECKING:

@@ -26,7 +26,6 @@ from qpu_slurm import (
     submit,
     write_executor_input,
 )
-from qpu_slurm.devkit.emulator import Fault
 from qpu_slurm.errors import (
     NoLease,
     OutputError,
@@ -37,6 +36,7 @@ from qpu_slurm.errors import (
     TimedOut,
     UserMistake,
 )
+from qpu_slurm_devkit.emulator import Fault
 from tests.integration.steps import sampler_input
 
 if TYPE_CHECKING:

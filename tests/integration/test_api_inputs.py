@@ -28,7 +28,7 @@ from qpu_slurm.errors import OutputError, PayloadError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from qpu_slurm.inputs import CircuitFormat
+    from qpu_slurm.api.inputs import CircuitFormat
     from tests.integration.steps import Step
 
 FORMATS: tuple[CircuitFormat, ...] = ("qpy", "qasm3")

@@ -15,8 +15,9 @@ from qiskit_ibm_runtime import Batch
 from qiskit_ibm_runtime.exceptions import IBMRuntimeError
 from qiskit_ibm_runtime.fake_provider import FakeFez
 
-from qpu_slurm import EstimatorV2, Qpu, SamplerV2, Session, environment
+from qpu_slurm import EstimatorV2, Qpu, SamplerV2, Session
 from qpu_slurm.errors import NoLease
+from qpu_slurm.job import variables
 
 if TYPE_CHECKING:
     from tests.integration.steps import Step
@@ -88,7 +89,7 @@ def test_a_qpu_is_named_as_in_the_submission(in_job: Step, monkeypatch: pytest.M
     session_id = in_job.session_id
     torino = msgspec.structs.replace(in_job.qpu, name="torino", backend="ibm_torino", session_id="other")
     fez = msgspec.structs.replace(in_job.qpu, session_id=session_id)
-    for name, value in environment.to_environ([torino, fez]).items():
+    for name, value in variables.to_environ([torino, fez]).items():
         monkeypatch.setenv(name, value)
     backend = Qpu.of_job("ibm_fez").backend()
 

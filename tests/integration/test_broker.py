@@ -14,17 +14,17 @@ import msgspec
 import pytest
 
 from qpu_slurm import config
-from qpu_slurm.devkit.emulator import Account, Drop, Fault
 from qpu_slurm.errors import QpuSlurmError, Refused, Unavailable
+from qpu_slurm.journal.journal import Journal
+from qpu_slurm.journal.model import Lease, LeaseRequest, LeaseState
 from qpu_slurm.leases.broker import Broker
-from qpu_slurm.leases.journal import Journal
-from qpu_slurm.leases.model import Lease, LeaseRequest, LeaseState
-from qpu_slurm.secret import Secret
+from qpu_slurm.system.secret import Secret
+from qpu_slurm_devkit.emulator import Account, Drop, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from qpu_slurm.devkit.emulator import Emulator
+    from qpu_slurm_devkit.emulator import Emulator
 
 PROGRAM = Path(__file__).with_name("broker_process.py")
 

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 if TYPE_CHECKING:
-    from qpu_slurm.devkit.emulator import Emulator
+    from qpu_slurm_devkit.emulator import Emulator
     from tests.integration.conftest import Api
 
 GRANT = "urn:ibm:params:oauth:grant-type:apikey"

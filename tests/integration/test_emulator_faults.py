@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from qpu_slurm.devkit.emulator import Drop, Fault
+from qpu_slurm_devkit.emulator import Drop, Fault
 
 if TYPE_CHECKING:
-    from qpu_slurm.devkit.emulator import Emulator
+    from qpu_slurm_devkit.emulator import Emulator
     from tests.integration.conftest import Api
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from qpu_slurm.devkit.emulator import Emulator
+from qpu_slurm_devkit.emulator import Emulator
 from tests.integration.conftest import api_of
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.integration.conftest import Api
 
-COMMAND = [sys.executable, "-m", "qpu_slurm.devkit.emulator"]
+COMMAND = [sys.executable, "-m", "qpu_slurm_devkit.emulator"]
 
 # Takes minutes: 26 qubits, one gate after another.
 ENDLESS = (
@@ -73,7 +73,7 @@ def directory_of(pid: int) -> Path:
 
 def test_it_ends_with_its_parent() -> None:
     script = (
-        "import time; from qpu_slurm.devkit.emulator import Emulator;"
+        "import time; from qpu_slurm_devkit.emulator import Emulator;"
         "e = Emulator(); e.start(); print(e.pid, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:

@@ -14,7 +14,7 @@ import pytest
 import requests
 from qiskit_ibm_runtime import RuntimeDecoder, RuntimeEncoder
 
-from qpu_slurm.devkit.emulator import Emulator
+from qpu_slurm_devkit.emulator import Emulator
 from tests.integration.conftest import SECONDS, api_of
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from qpu_slurm.devkit.emulator import Account, Emulator
+    from qpu_slurm_devkit.emulator import Account, Emulator
 
 
 # Still what upstream's own examples ask first.

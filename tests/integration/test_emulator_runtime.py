@@ -20,12 +20,12 @@ from qiskit_ibm_runtime.exceptions import IBMRuntimeError, RuntimeInvalidStateEr
 from qiskit_ibm_runtime.executor_estimator import Estimator
 from qiskit_ibm_runtime.executor_sampler import Sampler
 
-from qpu_slurm.devkit.emulator import EventKind, Fault
+from qpu_slurm_devkit.emulator import EventKind, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from qpu_slurm.devkit.emulator import Account, Emulator
+    from qpu_slurm_devkit.emulator import Account, Emulator
     from tests.integration.conftest import Api
 
 # Deprecated in favour of a class that speaks to another program, the executor; still what most users have.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qpu_slurm.devkit.emulator import Emulator, EventKind
+from qpu_slurm_devkit.emulator import Emulator, EventKind
 from tests.integration.conftest import api_of
 
 if TYPE_CHECKING:

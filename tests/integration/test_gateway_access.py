@@ -12,15 +12,15 @@ import pytest
 import requests
 from msgspec import structs
 
+from qpu_slurm.gateway.ibm.tokens import Tokens
 from qpu_slurm.gateway.keys import JobKeys
-from qpu_slurm.gateway.tokens import Tokens
-from qpu_slurm.leases.model import LeaseState
+from qpu_slurm.journal.model import LeaseState
 from tests.integration.gateway_site import GRANT, SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from qpu_slurm.devkit.emulator import Emulator
+    from qpu_slurm_devkit.emulator import Emulator
     from tests.integration.conftest import Api
     from tests.integration.gateway_site import Job, Site
 

@@ -13,15 +13,15 @@ import pytest
 from qiskit_ibm_runtime import RuntimeDecoder
 
 from qpu_slurm import providers, read_result
-from qpu_slurm.environment import from_environ
 from qpu_slurm.errors import Refused
+from qpu_slurm.job.variables import from_environ
 from tests.integration.steps import TASK_RUNNER, sampler_input
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from qpu_slurm.devkit.emulator import Emulator
+    from qpu_slurm_devkit.emulator import Emulator
     from tests.integration.gateway_site import Job, Site
 
 

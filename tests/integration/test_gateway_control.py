@@ -13,17 +13,17 @@ import msgspec
 import pytest
 import requests
 
-from qpu_slurm import munge
-from qpu_slurm.devkit.emulator import Fault
 from qpu_slurm.errors import NotFound, Refused, Unavailable, UserMistake
 from qpu_slurm.gateway import messages
-from qpu_slurm.leases.model import LeaseState
+from qpu_slurm.journal.model import LeaseState
+from qpu_slurm.system import munge
+from qpu_slurm_devkit.emulator import Fault
 from tests.integration.gateway_site import SECONDS, Munge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qpu_slurm.devkit.emulator import Emulator
+    from qpu_slurm_devkit.emulator import Emulator
     from tests.integration.gateway_site import Site
 
 NOBODY = 65534
@@ -34,7 +34,7 @@ OTHERS = [NOBODY] if os.geteuid() == 0 else []
 AS_ANOTHER = """
 import sys
 from pathlib import Path
-from qpu_slurm import munge
+from qpu_slurm.system import munge
 print(munge.encode(sys.argv[2].encode(), socket=Path(sys.argv[1])))
 """
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qpu_slurm.devkit.emulator import Drop, Fault
-from qpu_slurm.leases.model import LeaseState
+from qpu_slurm.journal.model import LeaseState
+from qpu_slurm_devkit.emulator import Drop, Fault
 from tests.integration.test_gateway_clients import program
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import requests
 
-    from qpu_slurm.devkit.emulator import Emulator
+    from qpu_slurm_devkit.emulator import Emulator
     from tests.integration.gateway_site import Job, Site
 
 FEZ = {"backend": "ibm_fez"}

@@ -15,9 +15,9 @@ import pytest
 import requests
 
 from qpu_slurm import config
-from qpu_slurm.devkit.emulator import Drop, Emulator, Fault
 from qpu_slurm.errors import JournalError, Unavailable
-from qpu_slurm.leases.model import LeaseState
+from qpu_slurm.journal.model import LeaseState
+from qpu_slurm_devkit.emulator import Drop, Emulator, Fault
 from tests.integration.gateway_site import PROGRAM, SECONDS, Site
 from tests.integration.steps import TASK_RUNNER, sampler_input
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from qpu_slurm.leases.model import LeaseRequest
+    from qpu_slurm.journal.model import LeaseRequest
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import requests
 
-from qpu_slurm.devkit.emulator import Drop, Emulator, Fault
+from qpu_slurm_devkit.emulator import Drop, Emulator, Fault
 from tests.integration.gateway_site import SECONDS, Site
 
 if TYPE_CHECKING:

@@ -11,25 +11,27 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 import pytest
 
-from qpu_slurm import config, environment, logs
-from qpu_slurm.devkit.emulator import Account, Drop, Fault
+from qpu_slurm import config
 from qpu_slurm.errors import SlurmError
-from qpu_slurm.handover import Handover
-from qpu_slurm.hooks import epilog, prolog
-from qpu_slurm.job_env import job_env
-from qpu_slurm.leases.journal import Journal
-from qpu_slurm.leases.model import LeaseState
+from qpu_slurm.hooks.controller import epilog, prolog
+from qpu_slurm.hooks.step import job_env
+from qpu_slurm.job import variables
+from qpu_slurm.journal.journal import Journal
+from qpu_slurm.journal.model import LeaseState
+from qpu_slurm.slurm.admin_comment import Handover
 from qpu_slurm.slurm.job import JobRecord, parse_gres
+from qpu_slurm.system import logs
+from qpu_slurm_devkit.emulator import Account, Drop, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from qpu_slurm.config import Config
-    from qpu_slurm.devkit.emulator import Emulator
-    from qpu_slurm.environment import JobQpu
-    from qpu_slurm.leases.model import Lease
+    from qpu_slurm.job.variables import JobQpu
+    from qpu_slurm.journal.model import Lease
     from qpu_slurm.slurm.control import Control
+    from qpu_slurm_devkit.emulator import Emulator
 
 CONFIG = """
 journal = "{directory}/lib/journal.sqlite"
@@ -150,7 +152,7 @@ class Controller:
     def qpus(self, job_id: int) -> dict[str, JobQpu]:
         environ = {"QPU_SLURM_API_KEY": self.account.api_key}
         lines = job_env(self.config, job_id, environ, query=self.slurm).splitlines()
-        return environment.from_environ(dict(line.split("=", 1) for line in lines))
+        return variables.from_environ(dict(line.split("=", 1) for line in lines))
 
     def open_sessions(self) -> dict[str, str]:
         sessions = [session for session in self.emulator.sessions() if session.accepting_tasks]

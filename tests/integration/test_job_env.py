@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qpu_slurm import environment
-from qpu_slurm.handover import Handover
+from qpu_slurm.job import variables
+from qpu_slurm.slurm.admin_comment import Handover
 from tests.integration.gateway_site import PROGRAM, SECONDS, USER
 from tests.integration.squeue import Squeue
 
 if TYPE_CHECKING:
-    from qpu_slurm.environment import JobQpu
-    from qpu_slurm.leases.model import Lease
+    from qpu_slurm.job.variables import JobQpu
+    from qpu_slurm.journal.model import Lease
     from tests.integration.gateway_site import Job, Site
 
 OWNER = USER if os.geteuid() == 0 else os.geteuid()
@@ -46,8 +46,8 @@ def start(site: Site, lease: Lease, *told: str) -> JobQpu:
         check=True,
         timeout=SECONDS,
     ).stdout
-    variables = dict(line.split("=", 1) for line in printed.splitlines())
-    return environment.find(variables, lease.qpu)
+    environ = dict(line.split("=", 1) for line in printed.splitlines())
+    return variables.find(environ, lease.qpu)
 
 
 def opened(job: Job) -> str:

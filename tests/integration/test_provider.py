@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qpu_slurm.devkit.emulator import Account, Emulator
 from qpu_slurm.errors import ConfigError, NotFound, Refused, Unavailable
 from qpu_slurm.providers import Connections, connect
 from qpu_slurm.providers.base import Access, SessionState, Task, TaskStatus
-from qpu_slurm.secret import Secret
+from qpu_slurm.system.secret import Secret
 from qpu_slurm.tasks.calibration import calibrated_at
+from qpu_slurm_devkit.emulator import Account, Emulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -316,7 +316,7 @@ STREAM = """
 import resource, sys, time
 from qpu_slurm.providers import connect
 from qpu_slurm.providers.base import Access
-from qpu_slurm.secret import Secret
+from qpu_slurm.system.secret import Secret
 access = Access(type="ibm-quantum-compute-service", backend="ibm_fez", endpoint=sys.argv[1] + "/api/v1",
                 iam_endpoint=sys.argv[1], instance=sys.argv[2], api_key=Secret(sys.argv[3]))
 provider = connect(access)

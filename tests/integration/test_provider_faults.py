@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import pytest
 
-from qpu_slurm.devkit.emulator import Drop, Emulator, Fault
 from qpu_slurm.errors import AnswerLost, NotFound, Refused, ServiceError, Unavailable
 from qpu_slurm.providers.base import Access
 from qpu_slurm.providers.ibm import Patience, QuantumComputeService
-from qpu_slurm.secret import Secret
+from qpu_slurm.system.secret import Secret
+from qpu_slurm_devkit.emulator import Drop, Emulator, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

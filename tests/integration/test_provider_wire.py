@@ -16,7 +16,7 @@ import pytest
 from qpu_slurm.errors import Refused, ServiceError, Unavailable
 from qpu_slurm.providers.base import Access
 from qpu_slurm.providers.ibm import Patience, QuantumComputeService
-from qpu_slurm.secret import Secret
+from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from qpu_slurm import config
+from qpu_slurm.journal.journal import Journal
+from qpu_slurm.journal.model import Lease, LeaseRequest, LeaseState
 from qpu_slurm.leases.broker import Broker
-from qpu_slurm.leases.journal import Journal
-from qpu_slurm.leases.model import Lease, LeaseRequest, LeaseState
 from tests.integration.squeue import Squeue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from qpu_slurm.devkit.emulator import Emulator
+    from qpu_slurm_devkit.emulator import Emulator
 
 CONFIG = """
 journal = "{directory}/journal.sqlite"

@@ -20,7 +20,7 @@ from qiskit_ibm_runtime.quantum_program import QuantumProgram
 from qiskit_ibm_runtime.quantum_program.converters.converters_2_0 import quantum_program_to_2_0
 
 from qpu_slurm import read_result, write_estimator_input, write_sampler_input
-from qpu_slurm.devkit.emulator import Drop, Fault
+from qpu_slurm_devkit.emulator import Drop, Fault
 from tests.integration.steps import TASK_RUNNER, Step, sampler_input
 
 

@@ -14,7 +14,7 @@ from qiskit.quantum_info import SparsePauliOp
 from qiskit_ibm_runtime.fake_provider import FakeFez
 
 from qpu_slurm import write_estimator_input, write_sampler_input
-from qpu_slurm.devkit.emulator import Fault
+from qpu_slurm_devkit.emulator import Fault
 from tests.integration.steps import QASM, Step, sampler_input
 
 if TYPE_CHECKING:

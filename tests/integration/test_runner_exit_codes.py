@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qpu_slurm.devkit.emulator import Fault
-from qpu_slurm.secret import Secret
+from qpu_slurm.system.secret import Secret
+from qpu_slurm_devkit.emulator import Fault
 from tests.integration.steps import TASK_RUNNER, Step, sampler_input
 
 if TYPE_CHECKING:

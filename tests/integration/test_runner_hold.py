@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qpu_slurm.devkit.emulator import Fault
-from qpu_slurm.environment import find
-from qpu_slurm.leases.model import LeaseState
-from qpu_slurm.tasks.exits import Exit
+from qpu_slurm.job.variables import find
+from qpu_slurm.journal.model import LeaseState
+from qpu_slurm.runner.exit_codes import Exit
 from qpu_slurm.tasks.session import JobSession
+from qpu_slurm_devkit.emulator import Fault
 from tests.integration.steps import TASK_RUNNER, Step, sampler_input
 from tests.integration.test_gateway_clients import run
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from qpu_slurm.devkit.emulator import SessionRecord
+    from qpu_slurm_devkit.emulator import SessionRecord
     from tests.integration.gateway_site import Job, Site
 
 

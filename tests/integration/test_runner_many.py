@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from qpu_slurm import read_result
-from qpu_slurm.devkit.emulator import Drop, Emulator, Fault
+from qpu_slurm_devkit.emulator import Drop, Emulator, Fault
 from tests.integration.steps import Step, sampler_input
 
 if TYPE_CHECKING:

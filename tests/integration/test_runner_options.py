@@ -12,7 +12,7 @@ import pytest
 from qiskit import QuantumCircuit
 
 from qpu_slurm import read_result, write_sampler_input
-from qpu_slurm.devkit.emulator import Drop, EventKind, Fault
+from qpu_slurm_devkit.emulator import Drop, EventKind, Fault
 from tests.integration.steps import QASM, Step, sampler_input
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from tests.integration.test_gateway_control import OTHERS, ask, credential, refu
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from qpu_slurm.leases.history import Step
-    from qpu_slurm.leases.model import Lease
+    from qpu_slurm.journal.history import Step
+    from qpu_slurm.journal.model import Lease
     from tests.integration.gateway_site import Site
 
 START = messages.StepStart(step="0", name="task_runner", seconds_ago=2.5)

@@ -10,9 +10,9 @@ import msgspec
 
 from qpu_slurm.config import Config, OutageConfig, QpuConfig
 from qpu_slurm.errors import NotFound
-from qpu_slurm.leases.model import LeaseRequest
+from qpu_slurm.journal.model import LeaseRequest
 from qpu_slurm.providers.base import QpuStatus, Session, SessionState, SessionUsage
-from qpu_slurm.secret import Secret
+from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator

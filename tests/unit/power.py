@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qpu_slurm.leases.database import Database
+from qpu_slurm.journal.database import Database
 
 if TYPE_CHECKING:
     import sqlite3

@@ -13,22 +13,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qpu_slurm import listing
+from qpu_slurm.admin import tables
 from qpu_slurm.config import SlurmConfig
 from qpu_slurm.errors import Refused, SlurmError, Unavailable
-from qpu_slurm.handover import Handover
 from qpu_slurm.leases.availability import Availability, QpuState
+from qpu_slurm.slurm.admin_comment import Handover
 from qpu_slurm.slurm.job import JobRecord
 from qpu_slurm.slurm.licenses import Licenses
 from tests.unit.memory_service import Service, request
 from tests.unit.test_leases import broker, config, journal, raises, service
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from qpu_slurm.config import Config
+    from qpu_slurm.journal.journal import Journal
     from qpu_slurm.leases.broker import Broker
-    from qpu_slurm.leases.journal import Journal
     from qpu_slurm.slurm.control import Control
 
 __all__ = ["broker", "config", "journal", "service"]  # fixtures
@@ -187,18 +188,21 @@ def test_only_as_many_are_started_as_there_is_room_for(
         # A node would take its new run for the last one.
         waiting(7, "ibm_fez", submitted_at=datetime.now(UTC) + timedelta(hours=1)),
         # Something else than the QPU's absence had failed, and may fail yet.
-        waiting(
+        # Made as the test begins: the time since this file was read may be minutes.
+        lambda: waiting(
             7,
             admin_comment=Handover(waiting="503", qpus=("ibm_fez",), tries=1).into_comment(""),
-            submitted_at=datetime.now(UTC) - timedelta(seconds=50),
+            submitted_at=datetime.now(UTC) - timedelta(seconds=30),
         ),
         waiting(7, admin_comment='{"qpu_slurm": {"waiting": 7}}'),
         waiting(7, admin_comment="a note"),
         waiting(7, admin_comment='{"qpu_slurm": {"qpus": ["ibm_fez"]}}'),
     ],
 )
-def test_nobody_else_is_started(availability: Availability, slurm: Slurm, job: JobRecord) -> None:
-    availability.keep([job])
+def test_nobody_else_is_started(
+    availability: Availability, slurm: Slurm, job: JobRecord | Callable[[], JobRecord]
+) -> None:
+    availability.keep([job() if callable(job) else job])
     assert slurm.started == []
 
 
@@ -230,7 +234,7 @@ def test_who_waits_for_what_nobody_can_ask_about_is_started_as_the_admin_opens_i
 
 def test_qpus_as_a_table(availability: Availability, journal: Journal) -> None:
     journal.closings.close("ibm_torino", "[red]New[/red] fridge.", 0)
-    lines = listing.qpus_as_table(availability.look(None)).splitlines()
+    lines = tables.qpus_as_table(availability.look(None)).splitlines()
     assert re.split(r" {2,}", lines[1].strip())[:5] == ["ibm_fez", "available", "0", "1", "?"]
     assert "[red]New[/red] fridge. [root, " in lines[2]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qpu_slurm import cli
-from qpu_slurm.leases.journal import Journal
+from qpu_slurm.journal.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable

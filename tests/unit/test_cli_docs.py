@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qpu_slurm import cli, config
+from qpu_slurm.admin.report.show import COLUMNS
+from qpu_slurm.admin.timeline.chart import Bar, JobRows, Row, Workflow
 from qpu_slurm.config import Config, GatewayConfig, OutageConfig, QpuConfig, SlurmConfig
-from qpu_slurm.config.durations import parse_duration
-from qpu_slurm.leases.model import Lease, LeaseState
-from qpu_slurm.report.show import COLUMNS
-from qpu_slurm.timeline.chart import Bar, JobRows, Row, Workflow
+from qpu_slurm.journal.model import Lease, LeaseState
+from qpu_slurm.system.durations import parse_duration
 
 if TYPE_CHECKING:
     import msgspec

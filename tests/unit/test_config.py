@@ -9,7 +9,7 @@ import pytest
 
 from qpu_slurm.config import Config, GatewayConfig, load
 from qpu_slurm.errors import ConfigError, UserMistake
-from qpu_slurm.secret import Secret
+from qpu_slurm.system.secret import Secret
 
 CRN = "crn:v1:bluemix:public:quantum-computing:us-east:a/1:2::"
 MINIMAL = f"""

@@ -10,7 +10,7 @@ import pytest
 
 from qpu_slurm.config import load
 from qpu_slurm.errors import ConfigError
-from qpu_slurm.secret import Secret
+from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
     from pathlib import Path

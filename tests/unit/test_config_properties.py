@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from qpu_slurm.config import load
-from qpu_slurm.config.durations import format_duration, parse_duration
 from qpu_slurm.errors import ConfigError
-from qpu_slurm.slurm.job import QPU_NAME
+from qpu_slurm.names import QPU_NAME
+from qpu_slurm.system.durations import format_duration, parse_duration
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from qpu_slurm.config import Config, load
 from qpu_slurm.errors import ConfigError, UserMistake
-from qpu_slurm.secret import Secret
+from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,10 +7,10 @@ import asyncio
 
 import pytest
 
-from qpu_slurm.devkit.emulator import Account, Drop, Fault
-from qpu_slurm.devkit.emulator.clock import Clock, timestamp
-from qpu_slurm.devkit.emulator.faults import Faults
-from qpu_slurm.devkit.emulator.sessions import Session, SessionState
+from qpu_slurm_devkit.emulator import Account, Drop, Fault
+from qpu_slurm_devkit.emulator.clock import Clock, timestamp
+from qpu_slurm_devkit.emulator.faults import Faults
+from qpu_slurm_devkit.emulator.sessions import Session, SessionState
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qpu_slurm.environment import JobQpu, find, from_environ, to_environ
 from qpu_slurm.errors import NoLease, UserMistake
-from qpu_slurm.secret import Secret
-from qpu_slurm.slurm.job import QPU_NAME
+from qpu_slurm.job.variables import JobQpu, find, from_environ, to_environ
+from qpu_slurm.names import QPU_NAME
+from qpu_slurm.system.secret import Secret
 
 CRN = "crn:v1:bluemix:public:quantum-computing:us-east:a/1:2::"
 

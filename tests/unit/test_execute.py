@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from qpu_slurm.providers.base import TaskStatus
-from qpu_slurm.tasks.execute import new_tags, pause
+from qpu_slurm.tasks.execution import new_tags, pause
 
 
 def polls(seconds: float, answer: float = 0.005) -> tuple[int, float]:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qpu_slurm import munge
 from qpu_slurm.config import Config, GatewayConfig
 from qpu_slurm.errors import ConfigError, NoLease, Refused, Unavailable
 from qpu_slurm.gateway import messages
 from qpu_slurm.gateway.client import GatewayBroker
-from qpu_slurm.leases.model import LeaseRequest
+from qpu_slurm.journal.model import LeaseRequest
+from qpu_slurm.system import munge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -13,9 +13,9 @@ from msgspec import structs
 
 from qpu_slurm.errors import ConfigError
 from qpu_slurm.gateway.gateway import KnownTasks
+from qpu_slurm.gateway.ibm.tokens import BadToken, Tokens
 from qpu_slurm.gateway.keys import PREFIX, JobKeys
-from qpu_slurm.gateway.tokens import BadToken, Tokens
-from qpu_slurm.leases.model import Lease, LeaseState
+from qpu_slurm.journal.model import Lease, LeaseState
 
 if TYPE_CHECKING:
     from pathlib import Path

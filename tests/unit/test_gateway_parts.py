@@ -22,10 +22,10 @@ from qpu_slurm.errors import (
     UserMistake,
 )
 from qpu_slurm.gateway import messages
-from qpu_slurm.gateway.notify import notify, watchdog_seconds
-from qpu_slurm.leases.model import LeaseRequest
-from qpu_slurm.munge import Replayed
-from qpu_slurm.secret import Secret
+from qpu_slurm.journal.model import LeaseRequest
+from qpu_slurm.system.munge import Replayed
+from qpu_slurm.system.secret import Secret
+from qpu_slurm.system.systemd import notify, watchdog_seconds
 
 UNITS = Path(__file__).parents[2] / "contrib" / "systemd"
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from qpu_slurm.gateway.scan import Malformed, Scanner
+from qpu_slurm.gateway.ibm.json_scan import Malformed, Scanner
 
 WANTED = ("backend", "session_id")
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from qpu_slurm.config import Config, OutageConfig, QpuConfig
 from qpu_slurm.errors import SlurmError, UserMistake
-from qpu_slurm.handover import Handover
-from qpu_slurm.hooks import Wanted, requeue_delay, wanted
+from qpu_slurm.hooks.controller import Wanted, requeue_delay, wanted
+from qpu_slurm.slurm.admin_comment import Handover
 from qpu_slurm.slurm.job import parse_gres
 
 CRN = "crn:v1:bluemix:public:quantum-computing:us-east:a/1:2::"
@@ -154,7 +154,12 @@ def test_a_word_that_is_not_ours_is_refused(own: str) -> None:
 
 
 def test_a_hook_that_takes_too_long_ends() -> None:
-    program = "import time\nfrom qpu_slurm.hooks import _bounded\nwith _bounded(0.1):\n    time.sleep(60)\n"
+    program = (
+        "import time\n"
+        "from qpu_slurm.hooks.controller import _bounded\n"
+        "with _bounded(0.1):\n"
+        "    time.sleep(60)\n"
+    )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=30, check=False)
     assert run.returncode == 1
     assert b"too long" in run.stdout

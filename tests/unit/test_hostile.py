@@ -14,12 +14,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qpu_slurm.errors import SlurmError, UserMistake
-from qpu_slurm.handover import Handover
-from qpu_slurm.hooks import wanted
-from qpu_slurm.leases import rows
+from qpu_slurm.hooks.controller import wanted
+from qpu_slurm.journal import rows
+from qpu_slurm.names import QPU_NAME
 from qpu_slurm.providers.ibm import answers
 from qpu_slurm.slurm._command_line import FIELDS, parse
-from qpu_slurm.slurm.job import QPU_NAME, HookJob, parse_gres
+from qpu_slurm.slurm.admin_comment import Handover
+from qpu_slurm.slurm.job import HookJob, parse_gres
 from tests.unit.memory_service import configure
 
 if TYPE_CHECKING:

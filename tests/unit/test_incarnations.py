@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from qpu_slurm.errors import Unavailable
+from qpu_slurm.journal.journal import Journal
+from qpu_slurm.journal.model import LeaseState
 from qpu_slurm.leases.broker import Broker
-from qpu_slurm.leases.journal import Journal
-from qpu_slurm.leases.model import LeaseState
 from qpu_slurm.leases.reaper import Reaper
 from tests.unit.memory_service import Service, configure, request
 from tests.unit.test_leases import bind, broker, config, journal, raises, service
 from tests.unit.test_reaper import Slurm, reaper, slurm
 
 if TYPE_CHECKING:
-    from qpu_slurm.leases.model import Lease
+    from qpu_slurm.journal.model import Lease
 
 __all__ = ["broker", "config", "journal", "reaper", "service", "slurm"]  # fixtures
 

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from qpu_slurm import logs
 from qpu_slurm.errors import SlurmError, UserMistake
-from qpu_slurm.slurm.job import MAX_QPUS, QPU_NAME, Gres, HookJob, parse_gres, parse_qpu_option
+from qpu_slurm.names import MAX_QPUS, QPU_NAME, parse_qpu_option
+from qpu_slurm.slurm.job import Gres, HookJob, parse_gres
+from qpu_slurm.system import logs
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qpu_slurm import job_cache
-from qpu_slurm.job_cache import JobCache
+from qpu_slurm.job import cache as cache_module
+from qpu_slurm.job.cache import JobCache
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -137,14 +137,14 @@ def test_what_is_too_old_or_too_big_is_not_used(
 ) -> None:
     cache.write("a.json", b"one")
     (file,) = directory.iterdir()
-    long_ago = time.time() - job_cache.MAX_AGE - 1
+    long_ago = time.time() - cache_module.MAX_AGE - 1
     os.utime(file, (long_ago, long_ago))
     assert cache.read("a.json") is None
 
     cache.write("b.json", b"two")  # which removes what is old
     assert file not in set(directory.iterdir())
 
-    monkeypatch.setattr(job_cache, "MAX_FILE", 2)
+    monkeypatch.setattr(cache_module, "MAX_FILE", 2)
     assert cache.read("b.json") is None
     cache.write("c.json", b"three")
     assert len(list(directory.iterdir())) == 1
@@ -153,7 +153,7 @@ def test_what_is_too_old_or_too_big_is_not_used(
 def test_the_oldest_go_when_there_is_too_much(
     cache: JobCache, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_cache, "MAX_TOTAL", 250)
+    monkeypatch.setattr(cache_module, "MAX_TOTAL", 250)
     now = time.time()
     for age, name in ((30, "a"), (20, "b")):
         cache.write(name, bytes(100))

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qpu_slurm.errors import JournalError
-from qpu_slurm.leases.history import Lock, TaskUse
-from qpu_slurm.leases.journal import Journal
-from qpu_slurm.leases.model import LeaseState
-from qpu_slurm.leases.schema import SCHEMA
-from qpu_slurm.secret import Secret
+from qpu_slurm.journal.history import Lock, TaskUse
+from qpu_slurm.journal.journal import Journal
+from qpu_slurm.journal.model import LeaseState
+from qpu_slurm.journal.schema import SCHEMA
+from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from qpu_slurm.leases.model import Lease
+    from qpu_slurm.journal.model import Lease
 
 KEY = "k3y-of-a-user-that-is-easily-found"
 
@@ -270,7 +270,7 @@ import resource, sys
 from pathlib import Path
 from datetime import UTC, datetime
 from qpu_slurm.errors import JournalError
-from qpu_slurm.leases.journal import Journal
+from qpu_slurm.journal.journal import Journal
 
 journal = Journal(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
@@ -295,8 +295,8 @@ WRITER = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from qpu_slurm.leases.journal import Journal
-from qpu_slurm.leases.model import LeaseState
+from qpu_slurm.journal.journal import Journal
+from qpu_slurm.journal.model import LeaseState
 
 first = int(sys.argv[2])
 with Journal(Path(sys.argv[1])) as journal:
@@ -356,7 +356,7 @@ def test_threads_share_it(journal: Journal) -> None:
 
 def test_two_in_one_process_keep_what_another_process_looks_at(path: Path) -> None:
     """SQLite's locks are the process's: who closes a descriptor of the file by hand gives all of them up."""
-    look = "import sys, pathlib; from qpu_slurm.leases.journal import Journal\n"
+    look = "import sys, pathlib; from qpu_slurm.journal.journal import Journal\n"
     look += "with Journal(pathlib.Path(sys.argv[1])) as journal: print(len(journal.leases()))"
     with Journal(path) as writer, Journal(path) as reader:
         for number in range(1, 4):

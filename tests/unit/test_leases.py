@@ -21,17 +21,17 @@ from qpu_slurm.errors import (
     Unavailable,
     UserMistake,
 )
+from qpu_slurm.journal.journal import Journal
+from qpu_slurm.journal.model import LeaseRequest, LeaseState
 from qpu_slurm.leases.broker import Broker
-from qpu_slurm.leases.files import locked
-from qpu_slurm.leases.journal import Journal
-from qpu_slurm.leases.model import LeaseRequest, LeaseState
+from qpu_slurm.system.files import locked
 from tests.unit.memory_service import KEY, Service, configure, request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from qpu_slurm.leases.model import Lease
+    from qpu_slurm.journal.model import Lease
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 import pytest
 
+from qpu_slurm.journal.journal import Journal
 from qpu_slurm.leases.broker import Broker
-from qpu_slurm.leases.journal import Journal
 from tests.unit.memory_service import Killed, Life, Mortal, Service, configure, request
 from tests.unit.power import left_of, power
 

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from qpu_slurm.errors import AnswerLost, NoLease, QpuSlurmError, Refused, Unavailable
+from qpu_slurm.journal.journal import Journal
+from qpu_slurm.journal.model import Hold, LeaseRequest, LeaseState
 from qpu_slurm.leases.broker import Broker
-from qpu_slurm.leases.journal import Journal
-from qpu_slurm.leases.model import Hold, LeaseRequest, LeaseState
 from qpu_slurm.leases.reaper import Reaper
 from qpu_slurm.providers.base import SessionState
 from qpu_slurm.slurm.job import JobRecord
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from qpu_slurm.config import Config
-    from qpu_slurm.leases.model import Lease
+    from qpu_slurm.journal.model import Lease
     from qpu_slurm.providers.base import Access, Provider
     from qpu_slurm.slurm.query import Query
 

@@ -18,7 +18,7 @@ from tests.unit.test_leases import bind, broker, config, journal, raises, servic
 
 if TYPE_CHECKING:
     from qpu_slurm.config import Config
-    from qpu_slurm.leases.journal import Journal
+    from qpu_slurm.journal.journal import Journal
 
 __all__ = ["broker", "config", "journal", "service"]  # fixtures
 

@@ -17,9 +17,9 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qpu_slurm import logs
 from qpu_slurm.errors import ConfigError
-from qpu_slurm.secret import Secret
+from qpu_slurm.system import logs
+from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -191,7 +191,7 @@ def test_a_full_disk_does_not_matter(path: Path) -> None:
 WRITER = """
 import sys, structlog
 from pathlib import Path
-from qpu_slurm import logs
+from qpu_slurm.system import logs
 logs.configure("info", Path(sys.argv[1]))
 for number in range(200):
     structlog.get_logger().info("x" * 5000, number=number)
@@ -207,7 +207,10 @@ def test_many_processes_write_whole_lines(tmp_path: Path) -> None:
 
 def test_stderr_is_the_default() -> None:
     program = (
-        "import structlog\nfrom qpu_slurm import logs\nlogs.configure()\nstructlog.get_logger().info('x')"
+        "import structlog\n"
+        "from qpu_slurm.system import logs\n"
+        "logs.configure()\n"
+        "structlog.get_logger().info('x')"
     )
     ran = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert ran.stdout == ""

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qpu_slurm import munge
 from qpu_slurm.errors import Unavailable
+from qpu_slurm.system import munge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

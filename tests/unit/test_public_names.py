@@ -67,7 +67,7 @@ def test_importing_the_package_loads_nothing_of_it() -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        "import qpu_slurm.tasks.runner",
+        "import qpu_slurm.runner.main",
         "from qpu_slurm import Qpu, execute, job_qpus, submit",
         "from qpu_slurm import read_executor_result, read_result",
         "from qpu_slurm import write_estimator_input, write_executor_input, write_sampler_input",

@@ -13,10 +13,10 @@ from qiskit.circuit import Parameter
 from qiskit.circuit.library import efficient_su2
 from qiskit_ibm_runtime.fake_provider import FakeFez
 
-from qpu_slurm.tasks.qasm import Program
+from qpu_slurm.runner.qasm import Program
 
 if TYPE_CHECKING:
-    from qpu_slurm.tasks.qasm import Operation
+    from qpu_slurm.runner.qasm import Operation
 
 HEAD = 'OPENQASM 3.0;\ninclude "stdgates.inc";\n'
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from qpu_slurm import listing
+from qpu_slurm.admin import tables
 from qpu_slurm.errors import SlurmError, Unavailable
+from qpu_slurm.journal.model import LeaseState
 from qpu_slurm.leases.broker import Broker
-from qpu_slurm.leases.model import LeaseState
 from qpu_slurm.leases.reaper import Reaper
 from qpu_slurm.slurm.job import JobRecord
 from tests.unit.memory_service import Service, request
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qpu_slurm.config import Config
-    from qpu_slurm.leases.journal import Journal
-    from qpu_slurm.leases.model import Lease
+    from qpu_slurm.journal.journal import Journal
+    from qpu_slurm.journal.model import Lease
     from qpu_slurm.leases.reaper import Report
 
 __all__ = ["broker", "config", "journal", "service"]  # fixtures
@@ -138,7 +138,7 @@ def test_a_release_that_failed_is_tried_again_whatever_slurm_says(
         assert not report.complete
     # What is the same every minute is written down once.
     assert [event.what for event in journal.events(lease.id)].count("postponed") == 1
-    assert "not released yet: The service is away." in listing.report_as_text(report)
+    assert "not released yet: The service is away." in tables.report_as_text(report)
 
     del service.before["cancel ibm_fez"]
     assert [reaped.lease.reason for reaped in reaper.run().reaped] == ["The job ended."]

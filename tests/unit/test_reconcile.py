@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from qpu_slurm import listing
+from qpu_slurm.admin import tables
 from qpu_slurm.errors import Unavailable
+from qpu_slurm.journal.journal import Journal
+from qpu_slurm.journal.model import Hold, LeaseState
 from qpu_slurm.leases.broker import Broker
-from qpu_slurm.leases.journal import Journal
-from qpu_slurm.leases.model import Hold, LeaseState
 from qpu_slurm.leases.reaper import Reaper
 from tests.unit.memory_service import KEY, Service, request
 from tests.unit.power import left_of, power
@@ -49,8 +49,8 @@ def test_a_lease_loses_the_session_that_the_service_has_closed(
     [parted] = report.reaped
     assert (parted.lease.id, parted.lease.state, parted.lease.session_id) == (gone.id, LeaseState.BOUND, None)
     assert journal.lease(kept.id) == kept
-    assert "ibm_fez: without a session, until the next task (" in listing.report_as_text(report)
-    assert "2 leases: 0 to be ended, 2 left to their jobs." in listing.report_as_text(report)
+    assert "ibm_fez: without a session, until the next task (" in tables.report_as_text(report)
+    assert "2 leases: 0 to be ended, 2 left to their jobs." in tables.report_as_text(report)
     assert reaper.run().reaped == ()
     # A later task opens another.
     assert broker.open_session(gone.id).session_id in service.open_sessions()
@@ -215,5 +215,5 @@ def test_what_was_over_long_ago_is_forgotten(
     assert journal.history.sessions(old.id) == []
     assert journal.history.steps(7, "1") == []
     assert len(journal.history.steps(8, "1")) == 1
-    assert "1 that were over long ago are deleted." in listing.report_as_text(report)
+    assert "1 that were over long ago are deleted." in tables.report_as_text(report)
     assert reaper.run().forgotten == 0

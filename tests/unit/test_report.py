@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qpu_slurm import cli
-from qpu_slurm.leases.history import TaskUse, Use
-from qpu_slurm.leases.journal import Journal
-from qpu_slurm.leases.model import LeaseState
-from qpu_slurm.report.sums import KEYS, sum_up
+from qpu_slurm.admin.report.sums import KEYS, sum_up
+from qpu_slurm.journal.history import TaskUse, Use
+from qpu_slurm.journal.journal import Journal
+from qpu_slurm.journal.model import LeaseState
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,8 +18,8 @@ from qiskit.primitives import BitArray, DataBin, PrimitiveResult, PubResult, Sam
 from qiskit_ibm_runtime import RuntimeEncoder
 
 from qpu_slurm import read_result
+from qpu_slurm.api.results import decode
 from qpu_slurm.errors import PayloadError
-from qpu_slurm.results import decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -198,7 +198,7 @@ def test_any_numbers_are_read_in_both_shapes(evs: np.ndarray[Any, Any], *, encod
 
 
 def test_many_samples_are_put_together_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qpu_slurm.results._SAMPLES", 3)
+    monkeypatch.setattr("qpu_slurm.api.results._SAMPLES", 3)
     numbers = [number % 4 for number in range(10)]
 
     bits = decoded({"results": [{"data": {"c": {"samples": [hex(n) for n in numbers], "num_bits": 2}}}]})

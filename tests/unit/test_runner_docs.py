@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from qpu_slurm.tasks import arguments
-from qpu_slurm.tasks.exits import Exit
-from qpu_slurm.tasks.record import Record
-from qpu_slurm.tasks.summary import DryRun, InputReport, PubReport, Summary, TaskSummary
+from qpu_slurm.runner import arguments
+from qpu_slurm.runner.exit_codes import Exit
+from qpu_slurm.runner.record import Record
+from qpu_slurm.runner.summary import DryRun, InputReport, PubReport, Summary, TaskSummary
 
 TEXT = (Path(__file__).parents[2] / "docs" / "task_runner.md").read_text(encoding="utf-8")
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qpu_slurm.devkit.cluster import Cluster
 from qpu_slurm.errors import SlurmError
+from qpu_slurm_devkit.cluster import Cluster
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -77,7 +77,7 @@ def test_an_exit_code_survives_a_stream_that_nobody_reads(stdout: str) -> None:
     os.close(reading)
 
     done = python(
-        "import sys, qpu_slurm.tasks.runner as runner\n"
+        "import sys, qpu_slurm.runner.main as runner\n"
         "from qpu_slurm import start\n"
         f"sys.stdout = {stdout}\n"
         "if sys.stdout: sys.stdout.write('a result')\n"

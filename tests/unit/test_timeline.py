@@ -17,13 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qpu_slurm import cli
-from qpu_slurm.history import JobHistory
-from qpu_slurm.leases.history import LeaseHistory, Lock, SessionHistory, SessionUse, Step, TaskUse
-from qpu_slurm.leases.journal import Journal
-from qpu_slurm.leases.model import Hold, Lease, LeaseState
+from qpu_slurm.admin.timeline import chart, text
+from qpu_slurm.admin.timeline.chart import Kind
+from qpu_slurm.journal.history import LeaseHistory, Lock, SessionHistory, SessionUse, Step, TaskUse
+from qpu_slurm.journal.journal import Journal
+from qpu_slurm.journal.model import Hold, Lease, LeaseState
+from qpu_slurm.leases.job_history import JobHistory
 from qpu_slurm.slurm.times import JobTimes
-from qpu_slurm.timeline import chart, text
-from qpu_slurm.timeline.chart import Kind
 from tests.unit.test_report import CONFIG
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,7 +23,7 @@ from qpu_slurm.cli.common import config_of
 from qpu_slurm.errors import QpuSlurmError, UserMistake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from types import ModuleType
 
 _EPILOG = """\
@@ -42,6 +41,10 @@ examples:
   qpu-slurm timeline 4711              when job 4711 ran, and locked the QPU
   qpu-slurm demo                       a job on a throw-away cluster with an emulated QPU
 """
+
+
+EXTENSIONS = "qpu_slurm.commands"
+"""The entry points by which another distribution brings a command."""
 
 
 class Command(NamedTuple):
@@ -120,51 +123,35 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-# What somebody runs who wants to try it.
+def _from_devkit(name: str, summary: str) -> Command:
+    """Return a command of the devkit, a distribution of its own that clusters in production lack.
 
+    It registers a module with `add_arguments` and `run` as an entry point: nothing here imports it.
+    """
 
-@contextmanager
-def _devkit() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise UserMistake(f"It needs the Python package {error.name}. Install qpu_slurm[devkit].") from None
+    def command() -> ModuleType:
+        from importlib.metadata import entry_points
 
+        for found in entry_points(group=EXTENSIONS, name=name):
+            module: ModuleType = found.load()
+            return module
+        raise UserMistake(f"`qpu-slurm {name}` needs the Python package qpu_slurm_devkit. Install it first.")
 
-def _configure_emulator(parser: argparse.ArgumentParser) -> None:
-    from qpu_slurm.devkit import emulator
-
-    emulator.add_arguments(parser)
-
-
-def _run_emulator(arguments: argparse.Namespace) -> int:
-    from qpu_slurm.devkit import emulator
-
-    with _devkit():
-        return emulator.serve(arguments)
-
-
-def _configure_demo(parser: argparse.ArgumentParser) -> None:
-    with _devkit():
-        from qpu_slurm.devkit import demo
-
-        demo.add_arguments(parser)
-
-
-def _run_demo(arguments: argparse.Namespace) -> int:
-    from qpu_slurm.devkit import demo
-
-    return demo.run(arguments)
+    return Command(
+        summary,
+        lambda parser: command().add_arguments(parser),
+        lambda arguments: int(command().run(arguments)),
+    )
 
 
 def _of(room: str, summary: str) -> Command:
     """Return the command of a room that has a module for it."""
 
     def command() -> ModuleType:
-        return import_module(f"qpu_slurm.{room}.command")
+        return import_module(f"qpu_slurm.admin.{room}")
 
     def run(arguments: argparse.Namespace) -> int:
-        from qpu_slurm import logs
+        from qpu_slurm.system import logs
 
         logs.configure("error")
         return int(command().run(config_of(arguments), arguments))
@@ -182,14 +169,14 @@ COMMANDS = {
     "qpus": _of("qpus", "Show which QPUs are available, and who waits"),
     "drain": _of("qpus", "Close a QPU to new jobs"),
     "resume": _of("qpus", "Open a QPU that was closed"),
-    "report": _of("report", "Sum up what the QPUs were used for"),
-    "timeline": _of("timeline", "Draw when jobs ran and when they locked a QPU"),
+    "report": _of("report.command", "Sum up what the QPUs were used for"),
+    "timeline": _of("timeline.command", "Draw when jobs ran and when they locked a QPU"),
     "gateway": Command(
         "Serve QPUs to jobs that hold no credential", admin.configure_gateway, admin.run_gateway
     ),
     "plugstack": Command("Print the line for plugstack.conf", admin.configure_plugstack, admin.run_plugstack),
-    "demo": Command("Run the example jobs on a throw-away cluster", _configure_demo, _run_demo),
-    "emulator": Command("Serve an emulated quantum service", _configure_emulator, _run_emulator),
+    "demo": _from_devkit("demo", "Run the example jobs on a throw-away cluster"),
+    "emulator": _from_devkit("emulator", "Serve an emulated quantum service"),
     "hook": Command("What Slurm's hooks run", slurm.configure_hook, slurm.run_hook),
     "job-env": Command(
         "What the SPANK plugin runs: a job's variables", slurm.configure_job_env, slurm.run_job_env

@@ -32,7 +32,8 @@ def configure_check(parser: argparse.ArgumentParser) -> None:
 
 
 def run_check(arguments: argparse.Namespace) -> int:
-    from qpu_slurm import check, logs
+    from qpu_slurm.admin import check
+    from qpu_slurm.system import logs
 
     logs.configure("error")
     return check.run(arguments.config, as_json=arguments.json)
@@ -49,12 +50,12 @@ def configure_leases(parser: argparse.ArgumentParser) -> None:
 
 
 def run_leases(arguments: argparse.Namespace) -> int:
-    from qpu_slurm import listing
-    from qpu_slurm.leases.journal import Journal
+    from qpu_slurm.admin import tables
+    from qpu_slurm.journal.journal import Journal
 
     with Journal(config_of(arguments).journal) as journal:
         leases = journal.leases(job_id=arguments.job_id, over=arguments.all)
-        print(listing.as_json(leases, journal) if arguments.json else listing.as_table(leases, journal))
+        print(tables.as_json(leases, journal) if arguments.json else tables.as_table(leases, journal))
     return 0
 
 
@@ -73,9 +74,10 @@ def configure_release(parser: argparse.ArgumentParser) -> None:
 
 
 def run_release(arguments: argparse.Namespace) -> int:
-    from qpu_slurm import listing, logs
-    from qpu_slurm.leases.model import LeaseState
-    from qpu_slurm.leasing import leasing
+    from qpu_slurm.admin import tables
+    from qpu_slurm.hooks.leasing import leasing
+    from qpu_slurm.journal.model import LeaseState
+    from qpu_slurm.system import logs
 
     config = config_of(arguments)
     logs.configure("error")
@@ -84,7 +86,7 @@ def run_release(arguments: argparse.Namespace) -> int:
     if not leases:
         print(f"Job {arguments.job_id} holds no QPU.")
     for lease in leases:
-        why = "" if lease.state.final else listing.why_not_released(config.journal, lease)
+        why = "" if lease.state.final else tables.why_not_released(config.journal, lease)
         print(f"{lease.qpu}: {lease.state}{why}")
     return 0 if all(lease.state is LeaseState.RELEASED for lease in leases) else 1
 
@@ -99,11 +101,11 @@ def configure_reap(parser: argparse.ArgumentParser) -> None:
 
 
 def run_reap(arguments: argparse.Namespace) -> int:
-    from qpu_slurm import listing
+    from qpu_slurm.admin import tables
+    from qpu_slurm.journal.journal import Journal
     from qpu_slurm.leases.accountant import Accountant
     from qpu_slurm.leases.availability import Availability
     from qpu_slurm.leases.broker import Broker
-    from qpu_slurm.leases.journal import Journal
     from qpu_slurm.leases.reaper import Reaper
     from qpu_slurm.slurm.control import Control
     from qpu_slurm.slurm.licenses import Licenses
@@ -114,7 +116,7 @@ def run_reap(arguments: argparse.Namespace) -> int:
     with Journal(config.journal) as journal:
         reaper = Reaper(config, Broker(config, journal), journal, connect(config.slurm))
         report = reaper.run()
-        print(listing.report_as_json(report) if arguments.json else listing.report_as_text(report))
+        print(tables.report_as_json(report) if arguments.json else tables.report_as_text(report))
         if config.gateway is None:  # which does it by itself
             Accountant(config, journal).run()
         Availability(config, journal, Control(config.slurm), Licenses(config.slurm)).keep(reaper.jobs)

@@ -24,7 +24,7 @@ def log_as_told(config: Config) -> None:
     """Log where the admin said; a log that cannot be written must not keep a job from its QPU."""
     import structlog
 
-    from qpu_slurm import logs
+    from qpu_slurm.system import logs
 
     try:
         logs.configure(config.log_level, config.log)
@@ -42,7 +42,7 @@ def job_id(text: str) -> int:
 
 def step(text: str) -> str:
     """Read Slurm's id of a step."""
-    from qpu_slurm.slurm.job import STEP
+    from qpu_slurm.names import STEP
 
     if not STEP.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text[:64]!r} is no step of a job")

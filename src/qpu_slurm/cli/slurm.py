@@ -25,12 +25,12 @@ def configure_hook(parser: argparse.ArgumentParser) -> None:
 def run_hook(arguments: argparse.Namespace) -> int:
     import structlog
 
-    from qpu_slurm import hooks
+    from qpu_slurm.hooks import controller
 
     config = config_of(arguments)
     log_as_told(config)
     try:
-        return {"prolog": hooks.prolog, "epilog": hooks.epilog}[arguments.hook](config, os.environ)
+        return {"prolog": controller.prolog, "epilog": controller.epilog}[arguments.hook](config, os.environ)
     except Exception:  # noqa: BLE001 - what nobody thought of goes into the log, not into slurmctld's
         structlog.get_logger().exception("hook failed", hook=arguments.hook)
         return 1
@@ -49,7 +49,7 @@ def configure_job_env(parser: argparse.ArgumentParser) -> None:
 
 
 def run_job_env(arguments: argparse.Namespace) -> int:
-    from qpu_slurm.job_env import Step, error_line, job_env
+    from qpu_slurm.hooks.step import Step, error_line, job_env
 
     # Nothing is logged: stdout is the plugin's, and nobody reads stderr.
     started = None
@@ -78,8 +78,8 @@ def configure_step_end(parser: argparse.ArgumentParser) -> None:
 
 
 def run_step_end(arguments: argparse.Namespace) -> int:
-    from qpu_slurm import logs
-    from qpu_slurm.job_env import step_end
+    from qpu_slurm.hooks.step import step_end
+    from qpu_slurm.system import logs
 
     logs.configure("error")
     step_end(config_of(arguments), arguments.job_id, arguments.step, arguments.at)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from qpu_slurm.config.model import Config, GatewayConfig, OutageConfig, QpuConfig, SlurmConfig
+from qpu_slurm.config.qrmi_file import read_upstream
 from qpu_slurm.config.tables import Problems, keys_of
-from qpu_slurm.config.upstream import read_upstream
 from qpu_slurm.errors import ConfigError
-from qpu_slurm.slurm.job import QPU_NAME
+from qpu_slurm.names import QPU_NAME
 
 DEFAULT_PATH = Path("/etc/qpu_slurm/config.toml")
 """Where the configuration is, unless the variable QPU_SLURM_CONFIG or `--config` says otherwise."""

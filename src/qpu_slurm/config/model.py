@@ -15,9 +15,9 @@ import msgspec
 
 from qpu_slurm.config.private import read_key
 from qpu_slurm.errors import ConfigError, UserMistake
+from qpu_slurm.names import QPU_NAME
 from qpu_slurm.providers.base import Access
-from qpu_slurm.secret import Secret
-from qpu_slurm.slurm.job import QPU_NAME
+from qpu_slurm.system.secret import Secret
 
 MAX_TTL = 28_800
 """Seconds that the service lets a session live at most: 8 h."""

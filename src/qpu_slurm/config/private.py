@@ -9,7 +9,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from qpu_slurm.errors import ConfigError
-from qpu_slurm.secret import Secret
+from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
     from pathlib import Path

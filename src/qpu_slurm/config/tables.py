@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
-from qpu_slurm.config.durations import parse_duration
+from qpu_slurm.system.durations import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -12,9 +12,10 @@ from aiohttp import web
 
 from qpu_slurm.errors import JournalError, QpuSlurmError
 from qpu_slurm.gateway import messages
-from qpu_slurm.gateway.answers import ApiError, Cut, of_error, unavailable
 from qpu_slurm.gateway.gateway import GATEWAY, Gateway
-from qpu_slurm.gateway.routes import backends, cloud, control, history, sessions, tasks, watch
+from qpu_slurm.gateway.ibm import backends, cloud, sessions, tasks
+from qpu_slurm.gateway.ibm.answers import ApiError, Cut, of_error, unavailable
+from qpu_slurm.gateway.routes import control, history, watch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -17,16 +17,16 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from qpu_slurm import munge
 from qpu_slurm.errors import ConfigError, Unavailable
 from qpu_slurm.gateway import messages
+from qpu_slurm.system import munge
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
     from qpu_slurm.config import Config
-    from qpu_slurm.history import JobHistory
-    from qpu_slurm.leases.model import Lease, LeaseRequest
+    from qpu_slurm.journal.model import Lease, LeaseRequest
+    from qpu_slurm.leases.job_history import JobHistory
 
 T = TypeVar("T")
 
@@ -147,7 +147,7 @@ class GatewayBroker:
             Refused: It is another user's.
         """
         # Here, since hooks and steps have no use for it.
-        from qpu_slurm.history import JobHistory  # noqa: PLC0415
+        from qpu_slurm.leases.job_history import JobHistory  # noqa: PLC0415
 
         path = messages.job_history_path(job_id)
         return self._ask("GET", path, JobHistory, _HISTORY_SECONDS, patience=_PATIENCE)

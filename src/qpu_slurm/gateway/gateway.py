@@ -13,13 +13,13 @@ import aiohttp
 from aiohttp import web
 
 from qpu_slurm.errors import ConfigError
-from qpu_slurm.gateway.holders import Holders
+from qpu_slurm.gateway.callers import Holders
+from qpu_slurm.gateway.ibm.tokens import Tokens
+from qpu_slurm.gateway.ibm.upstream import Upstream
 from qpu_slurm.gateway.keys import JobKeys
 from qpu_slurm.gateway.metrics import Metrics
-from qpu_slurm.gateway.tokens import Tokens
-from qpu_slurm.gateway.upstream import Upstream
+from qpu_slurm.journal.journal import Journal
 from qpu_slurm.leases.broker import Broker
-from qpu_slurm.leases.journal import Journal
 from qpu_slurm.providers import Connections
 
 if TYPE_CHECKING:

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Self
 
 from qpu_slurm.config.private import read_private
 from qpu_slurm.errors import ConfigError
-from qpu_slurm.leases.files import open_private
-from qpu_slurm.secret import Secret
+from qpu_slurm.system.files import open_private
+from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from qpu_slurm.leases.model import Lease
+    from qpu_slurm.journal.model import Lease
 
 PREFIX = "qpu-slurm-job-key-"
 

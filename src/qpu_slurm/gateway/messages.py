@@ -36,9 +36,9 @@ from qpu_slurm.errors import (
     Unavailable,
     UserMistake,
 )
-from qpu_slurm.leases.model import Lease
-from qpu_slurm.secret import Secret
-from qpu_slurm.slurm.job import STEP, STEP_NAME
+from qpu_slurm.journal.model import Lease
+from qpu_slurm.names import STEP, STEP_NAME
+from qpu_slurm.system.secret import Secret
 
 PREFIX = "/qpu-slurm/v1"
 """Where the gateway's own requests are; everything else is the quantum service's API."""

@@ -15,17 +15,17 @@ import structlog
 from aiohttp import web
 
 from qpu_slurm.errors import ConfigError, QpuSlurmError
+from qpu_slurm.gateway.accounting import keep_account
 from qpu_slurm.gateway.app import build
 from qpu_slurm.gateway.gateway import Gateway
-from qpu_slurm.gateway.notify import notify, watchdog_seconds
 from qpu_slurm.gateway.routes.common import SMALL
-from qpu_slurm.gateway.usage import keep_account
 from qpu_slurm.leases.availability import Availability
 from qpu_slurm.leases.broker import Broker
 from qpu_slurm.leases.reaper import Reaper
 from qpu_slurm.slurm.control import Control
 from qpu_slurm.slurm.licenses import Licenses
 from qpu_slurm.slurm.query import connect
+from qpu_slurm.system.systemd import notify, watchdog_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,15 +18,15 @@ import structlog
 
 from qpu_slurm import providers
 from qpu_slurm.errors import ConfigError, JournalError, NotFound, QpuSlurmError, ServiceError, UserMistake
-from qpu_slurm.leases.history import Lock, TaskUse
-from qpu_slurm.leases.model import Lease
+from qpu_slurm.journal.history import Lock, TaskUse
+from qpu_slurm.journal.model import Lease
 from qpu_slurm.providers.base import SessionState
 
 if TYPE_CHECKING:
     from qpu_slurm.config import Config
-    from qpu_slurm.leases.endings import Connect
-    from qpu_slurm.leases.history import SessionUse
-    from qpu_slurm.leases.journal import Journal
+    from qpu_slurm.journal.history import SessionUse
+    from qpu_slurm.journal.journal import Journal
+    from qpu_slurm.leases.release import Connect
     from qpu_slurm.providers.base import Provider, SessionUsage
 
 _PAUSES = (0.0, 1.0, 2.0, 10.0, 30.0, 120.0, 600.0)

@@ -22,15 +22,15 @@ import structlog
 
 from qpu_slurm import providers
 from qpu_slurm.errors import QpuSlurmError, SlurmError, Unavailable
-from qpu_slurm.handover import Handover
+from qpu_slurm.slurm.admin_comment import Handover
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from qpu_slurm.config import Config, QpuConfig
-    from qpu_slurm.leases.closings import Closing
-    from qpu_slurm.leases.endings import Connect
-    from qpu_slurm.leases.journal import Journal
+    from qpu_slurm.journal.closed_qpus import Closing
+    from qpu_slurm.journal.journal import Journal
+    from qpu_slurm.leases.release import Connect
     from qpu_slurm.providers.base import Account, Provider, QpuStatus
     from qpu_slurm.slurm.control import Control
     from qpu_slurm.slurm.job import JobRecord

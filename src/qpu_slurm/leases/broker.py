@@ -29,16 +29,16 @@ from qpu_slurm.errors import (
     QpuSlurmError,
     ServiceError,
 )
-from qpu_slurm.leases.endings import Endings, from_now
+from qpu_slurm.journal.model import Hold, LeaseState
 from qpu_slurm.leases.limits import no_room
-from qpu_slurm.leases.model import Hold, LeaseState
+from qpu_slurm.leases.release import Endings, from_now
 from qpu_slurm.providers.base import SessionState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from qpu_slurm.config import QpuConfig
-    from qpu_slurm.leases.model import Holder, Lease, LeaseRequest
+    from qpu_slurm.journal.model import Holder, Lease, LeaseRequest
     from qpu_slurm.providers.base import Provider, Session
 
 _GIVE_BACK_TIMEOUT = 10.0

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from qpu_slurm.config import QpuConfig
-    from qpu_slurm.leases.journal import Journal
+    from qpu_slurm.journal.journal import Journal
 
 _NAMED = 4
 

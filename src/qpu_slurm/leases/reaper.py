@@ -22,15 +22,15 @@ import msgspec
 import structlog
 
 from qpu_slurm.errors import SlurmError
-from qpu_slurm.leases.model import Lease, LeaseState
-from qpu_slurm.leases.sessions import CLOSED, LATE, Sessions
+from qpu_slurm.journal.model import Lease, LeaseState
+from qpu_slurm.leases.reconcile import CLOSED, LATE, Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from qpu_slurm.config import Config
+    from qpu_slurm.journal.journal import Journal
     from qpu_slurm.leases.broker import Broker
-    from qpu_slurm.leases.journal import Journal
     from qpu_slurm.slurm.job import JobRecord
     from qpu_slurm.slurm.query import Query
 

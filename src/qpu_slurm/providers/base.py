@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
-from qpu_slurm.secret import Secret
+from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -6,66 +6,28 @@ from __future__ import annotations
 import logging
 import re
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from qpu_slurm.errors import SlurmError, UserMistake
-from qpu_slurm.secret import Secret
+from qpu_slurm.errors import SlurmError
+from qpu_slurm.names import HoldOption
+from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-QPU_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-"""What a QPU may be called: it becomes part of a variable's name, a gres type and a log line."""
-
-MAX_QPUS = 16
-"""How many QPUs one option may name; the plugin (plugin/names.h) holds to the same."""
-
-JOB_TAG = "slurm-job:"
-"""What a task is tagged with at the quantum service; the job's id follows (the leader's, of several)."""
 
 MAX_ADMIN_COMMENT = 4000
 """How many bytes of a job's AdminComment we write and read."""
 
 _COUNT = re.compile(r"(\d{1,18})([kmgtp]?)", re.ASCII | re.IGNORECASE)
 """How many of a gres: `2`, `1K` for 1024."""
-STEP = re.compile("batch|interactive|0|[1-9][0-9]{0,9}")
-"""Slurm's id of a step."""
-
-STEP_NAME = re.compile("[A-Za-z0-9._+-]{1,64}")
-"""What a step is called; the plugin (plugin/step.h) holds to the same."""
-
-HoldOption: TypeAlias = Literal["job", "task"]
-"""The values of `--qpu-hold`: how long a session is open; the plugin (plugin/hold.c) knows the same."""
 
 _HOLDS: dict[str, HoldOption] = {"job": "job", "task": "task"}
 _LONGEST_SHOWN = 64
 
 # Not structlog, which takes its time: what a QPU may be called is asked by every command.
 _log = logging.getLogger(__name__)
-
-
-def parse_qpu_option(value: str) -> tuple[str, ...]:
-    """Read the value of `--qpu`: names separated by commas, each once.
-
-    Args:
-        value: What the user wrote; hostile.
-
-    Raises:
-        UserMistake: It is empty, malformed or names a QPU twice.
-    """
-    names = tuple(value.split(","))
-    if len(names) > MAX_QPUS:
-        raise UserMistake(f"--qpu names more than {MAX_QPUS} QPUs.")
-    for name in names:
-        if not QPU_NAME.fullmatch(name):
-            raise UserMistake(
-                f"--qpu: {name[:64]!r} is not the name of a QPU. Write --qpu=NAME or --qpu=NAME,NAME."
-            )
-    if len(set(names)) < len(names):
-        raise UserMistake("--qpu names a QPU twice.")
-    return names
 
 
 class Gres(msgspec.Struct, frozen=True):
@@ -100,7 +62,7 @@ def parse_gres(value: str) -> tuple[Gres, ...]:
 
 def parse_licenses(value: str) -> tuple[str, ...]:
     """Read the names in a job's licenses, such as `ibm_fez,matlab@server:2`."""
-    names = (re.split("[:*@]", part, maxsplit=1)[0].strip() for part in re.split("[,;|]", value))
+    names = (re.split(r"[:*@\s]", part.strip(), maxsplit=1)[0] for part in re.split("[,;|]", value))
     return tuple(dict.fromkeys(filter(None, names)))
 
 

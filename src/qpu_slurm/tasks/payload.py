@@ -166,7 +166,7 @@ def receive(file: BinaryIO, *, source: str) -> Payload:
         if len(head) <= SMALL:
             return load(head, source=source)
         # Here, since a small input has no use for it.
-        from qpu_slurm.tasks.stretch import Stretch  # noqa: PLC0415
+        from qpu_slurm.tasks.file_slice import Stretch  # noqa: PLC0415
 
         stretch = Stretch.behind(head, file, source=source)
     except OSError as error:

@@ -14,16 +14,16 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from qpu_slurm.errors import Refused, ServiceError
-from qpu_slurm.job_cache import JobCache
-from qpu_slurm.slurm.job import JOB_TAG
-from qpu_slurm.tasks.execute import Observer
+from qpu_slurm.job.cache import JobCache
+from qpu_slurm.names import JOB_TAG
+from qpu_slurm.tasks.execution import Observer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from qpu_slurm.environment import JobQpu
+    from qpu_slurm.job.variables import JobQpu
     from qpu_slurm.providers.base import Provider
-    from qpu_slurm.tasks.execute import Execution
+    from qpu_slurm.tasks.execution import Execution
     from qpu_slurm.tasks.payload import Payload
 
 _TURN: Final = 90.0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import subprocess
 
-    from qpu_slurm.devkit.emulator import SessionRecord
+    from qpu_slurm_devkit.emulator import SessionRecord
     from tests.cluster.matrix.scenario import Scenario
     from tests.cluster.matrix.stage import Stage, View
 

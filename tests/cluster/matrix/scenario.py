@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qpu_slurm.devkit.emulator import Fault
-    from qpu_slurm.devkit.emulator.settings import Plan
+    from qpu_slurm_devkit.emulator import Fault
+    from qpu_slurm_devkit.emulator.settings import Plan
     from tests.cluster.matrix.play import Play
 
 Keys = Literal["gateway", "user"]

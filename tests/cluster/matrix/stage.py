@@ -22,10 +22,10 @@ import msgspec
 import psutil
 import requests
 
-from qpu_slurm.devkit.cluster import Node
-from qpu_slurm.devkit.emulator import Account, Emulator, Fault, SessionRecord
-from qpu_slurm.devkit.lab import Lab
 from qpu_slurm.errors import SlurmError
+from qpu_slurm_devkit.cluster import Node
+from qpu_slurm_devkit.emulator import Account, Emulator, Fault, SessionRecord
+from qpu_slurm_devkit.lab import Lab
 from tests.cluster.conftest import CHECKOUT
 from tests.cluster.matrix.disk import small_disk
 from tests.cluster.matrix.jobs import FRAIL

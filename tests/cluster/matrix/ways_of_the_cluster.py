@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from qpu_slurm.devkit.emulator import Fault
+from qpu_slurm_devkit.emulator import Fault
 from tests.cluster.matrix.events import (
     AT_ONCE,
     FAULTY,

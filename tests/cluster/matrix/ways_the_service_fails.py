@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from qpu_slurm.devkit.emulator import Drop, Fault
+from qpu_slurm_devkit.emulator import Drop, Fault
 from tests.cluster.matrix.events import (
     AT_ONCE,
     CLOSED,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 import signal
 
-from qpu_slurm.devkit.emulator import Fault
+from qpu_slurm_devkit.emulator import Fault
 from tests.cluster.matrix.events import (
     CLOSED,
     FAULTY,

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import requests
 
-from qpu_slurm import munge
 from qpu_slurm.gateway import messages
+from qpu_slurm.system import munge
 
 url, job, session, task = sys.argv[1:]
 api = f"{url}/experimental/api/v1"

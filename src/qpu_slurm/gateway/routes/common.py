@@ -11,14 +11,14 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from qpu_slurm.gateway.answers import ApiError, Cut, forbidden, invalid, too_large, unauthorized
 from qpu_slurm.gateway.gateway import GATEWAY
+from qpu_slurm.gateway.ibm.answers import ApiError, Cut, forbidden, invalid, too_large, unauthorized
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from qpu_slurm.gateway.holders import Holder
-    from qpu_slurm.gateway.upstream import Query
+    from qpu_slurm.gateway.callers import Holder
+    from qpu_slurm.gateway.ibm.upstream import Query
 
     Handler = Callable[[web.Request, Holder], Awaitable[web.StreamResponse]]
     T = TypeVar("T")

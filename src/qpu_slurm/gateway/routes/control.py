@@ -11,21 +11,21 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from qpu_slurm import munge
 from qpu_slurm.errors import JournalError, QpuSlurmError, Refused, UserMistake
 from qpu_slurm.gateway import messages
-from qpu_slurm.gateway.answers import ApiError
 from qpu_slurm.gateway.gateway import GATEWAY
+from qpu_slurm.gateway.ibm.answers import ApiError
 from qpu_slurm.gateway.messages import JobKey, StepEnd, StepStart
 from qpu_slurm.gateway.routes.common import small_body
-from qpu_slurm.leases.model import LeaseRequest
-from qpu_slurm.slurm.job import STEP
+from qpu_slurm.journal.model import LeaseRequest
+from qpu_slurm.names import STEP
+from qpu_slurm.system import munge
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from qpu_slurm.gateway.gateway import Gateway
-    from qpu_slurm.leases.model import Lease
+    from qpu_slurm.journal.model import Lease
 
     Answer = Callable[[web.Request, Gateway, bytes, int], Awaitable[object]]
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from qpu_slurm import history
 from qpu_slurm.errors import Refused
 from qpu_slurm.gateway.routes.control import signed
+from qpu_slurm.leases import job_history
 
 if TYPE_CHECKING:
     from qpu_slurm.gateway.gateway import Gateway
@@ -19,10 +19,10 @@ ROUTES = web.RouteTableDef()
 
 @ROUTES.get("/jobs/{job:[0-9]{1,10}}/history")
 @signed
-async def job_history(request: web.Request, gateway: Gateway, _: bytes, uid: int) -> object:
+async def history(request: web.Request, gateway: Gateway, _: bytes, uid: int) -> object:
     """Tell what is known of a job to its user, or to Slurm."""
     job_id = int(request.match_info["job"])
-    found = await gateway.apart(history.read, gateway.reader, gateway.config.slurm, job_id)
+    found = await gateway.apart(job_history.read, gateway.reader, gateway.config.slurm, job_id)
     if uid not in gateway.trusted and found.users != {uid}:
         raise Refused(f"Job {job_id} is not a job of user {uid}.")
     return found

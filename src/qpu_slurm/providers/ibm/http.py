@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
     from qpu_slurm.providers.base import Pieces
-    from qpu_slurm.secret import Secret
+    from qpu_slurm.system.secret import Secret
 
     Body = bytes | Pieces
 

@@ -12,7 +12,7 @@ import msgspec
 
 from qpu_slurm.errors import Refused
 from qpu_slurm.providers.ibm import answers
-from qpu_slurm.secret import Secret
+from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse

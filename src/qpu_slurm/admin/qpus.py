@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`qpu-slurm qpus`, `drain` and `resume`."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from qpu_slurm.admin import tables
+from qpu_slurm.admin.check import is_here
+from qpu_slurm.errors import ConfigError, SlurmError
+from qpu_slurm.journal.journal import Journal
+from qpu_slurm.leases.availability import Availability
+from qpu_slurm.slurm.control import Control
+from qpu_slurm.slurm.licenses import Licenses
+from qpu_slurm.slurm.query import connect
+
+if TYPE_CHECKING:
+    import argparse
+
+    from qpu_slurm.config import Config
+    from qpu_slurm.slurm.job import JobRecord
+
+_REASON_LENGTH = 200
+
+_WHERE = "As root or SlurmUser, where the journal is."
+_WHAT = {
+    "qpus": "Show for each QPU whether it is available (asked of the service where that needs no user's "
+    "key), how many jobs have it, may have it, and wait for it.",
+    "drain": "Close a QPU to new jobs, at once: they wait in the queue, and jobs that have it keep it.",
+    "resume": "Open a QPU again that was closed, and start the jobs that wait for it.",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of one of the commands."""
+    command = parser.prog.rpartition(" ")[2]
+    parser.description = f"{_WHAT[command]} {_WHERE}"
+    if command == "qpus":
+        parser.add_argument("--json", action="store_true", help="print a JSON list")
+    else:
+        parser.add_argument("name", metavar="NAME", help="the QPU")
+    if command == "drain":
+        parser.add_argument("--reason", required=True, metavar="TEXT", help="why; users see it")
+
+
+def run(config: Config, arguments: argparse.Namespace) -> int:
+    """Do it, and return the exit code."""
+    if arguments.command == "drain":
+        return drain(config, arguments.name, arguments.reason)
+    if arguments.command == "resume":
+        return resume(config, arguments.name)
+    return show(config, as_json=arguments.json)
+
+
+def show(config: Config, *, as_json: bool) -> int:
+    """Print how all QPUs are, and return the exit code.
+
+    Args:
+        config: What the admin wrote.
+        as_json: Print a JSON list rather than a table.
+
+    Raises:
+        ConfigError: The journal is on another machine.
+    """
+    _need_journal(config)
+    with Journal(config.journal) as journal:
+        reports = _availability(config, journal).look(_jobs(config))
+    print(tables.qpus_as_json(reports) if as_json else tables.qpus_as_table(reports))  # noqa: T201 - a command
+    return 0
+
+
+def drain(config: Config, name: str, reason: str) -> int:
+    """Close a QPU to new jobs, at once; those that have it keep it. Return the exit code.
+
+    Args:
+        config: What the admin wrote.
+        name: The QPU.
+        reason: Why; users see it.
+
+    Raises:
+        UserMistake: There is no such QPU.
+        ConfigError: The journal is on another machine, or the reason says nothing.
+        SlurmError: Slurm could not be told; the QPU is closed all the same.
+    """
+    config.qpu(name)
+    _need_journal(config)
+    reason = " ".join("".join(c if c.isprintable() else " " for c in reason).split())[:_REASON_LENGTH]
+    if not reason:
+        raise ConfigError("--reason: write why, for those who wait.")
+    with Journal(config.journal) as journal:
+        journal.closings.close(name, reason, os.getuid())
+        reports = _availability(config, journal).keep(_jobs(config))
+    print(tables.qpus_as_table([report for report in reports if report.qpu == name]))  # noqa: T201 - a command
+    return 0
+
+
+def resume(config: Config, name: str) -> int:
+    """Open a QPU again that was closed, and start who waits for it. Return the exit code.
+
+    Args:
+        config: What the admin wrote.
+        name: The QPU.
+
+    Raises:
+        UserMistake: There is no such QPU.
+        ConfigError: The journal is on another machine.
+        SlurmError: Slurm could not be told; the QPU is open all the same.
+    """
+    config.qpu(name)
+    _need_journal(config)
+    with Journal(config.journal) as journal:
+        if not journal.closings.open(name):
+            print(f"{name} was not closed.")  # noqa: T201 - a command
+        reports = _availability(config, journal).keep(_jobs(config), opened=name)
+    print(tables.qpus_as_table([report for report in reports if report.qpu == name]))  # noqa: T201 - a command
+    return 0
+
+
+def _availability(config: Config, journal: Journal) -> Availability:
+    return Availability(config, journal, Control(config.slurm), Licenses(config.slurm))
+
+
+def _jobs(config: Config) -> list[JobRecord] | None:
+    try:
+        return connect(config.slurm).jobs()
+    except SlurmError:
+        return None
+
+
+def _need_journal(config: Config) -> None:
+    if not is_here(config):
+        raise ConfigError("The journal is on the gateway's host: do this there, with its configuration.")

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What somebody types: `qpu-slurm timeline`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from qpu_slurm.admin import pictures
+from qpu_slurm.admin.timeline import chart, text
+
+if TYPE_CHECKING:
+    from qpu_slurm.config import Config
+    from qpu_slurm.leases.job_history import JobHistory
+
+DESCRIPTION = """\
+Draw when jobs waited and ran, when their sessions were open, and when the QPU was locked. Jobs joined by
+commas are one workflow, and begin with the first submission; several workflows are drawn one below the other,
+on one scale. root and SlurmUser see every job where the journal is; users see their own, through the gateway.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options to a parser."""
+    parser.description = DESCRIPTION
+    parser.add_argument(
+        "workflows", type=_jobs, nargs="+", metavar="JOBID[,JOBID...]", help="a workflow's jobs"
+    )
+    parser.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="what a workflow is called; repeat it, in their order",
+    )
+    parser.add_argument(
+        "--svg", type=pictures.picture, metavar="FILE.svg", help="write a picture instead of text"
+    )
+    parser.add_argument("--png", type=pictures.picture, metavar="FILE.png", help="likewise")
+    parser.add_argument("--json", action="store_true", help="print the bars as a JSON list instead")
+
+
+def run(config: Config, arguments: argparse.Namespace) -> int:
+    """Draw; return the exit code.
+
+    Raises:
+        NotFound: Nothing is known of a job.
+        QpuSlurmError: The journal or the gateway cannot be asked, or a picture cannot be drawn.
+    """
+    labels = [*arguments.label, *[""] * len(arguments.workflows)]
+    workflows = [
+        chart.workflow([_history(config, job_id) for job_id in jobs], label)
+        for jobs, label in zip(arguments.workflows, labels, strict=False)
+    ]
+    if paths := [path for path in (arguments.svg, arguments.png) if path]:
+        from qpu_slurm.admin.timeline import picture  # noqa: PLC0415 - its library belongs to an extra
+
+        picture.draw(workflows, paths)
+    if arguments.json:
+        print(msgspec.json.format(msgspec.json.encode(workflows), indent=2).decode())  # noqa: T201 - the output
+    elif not paths:
+        print(text.draw(workflows))  # noqa: T201 - likewise
+    return 0
+
+
+def _history(config: Config, job_id: int) -> JobHistory:
+    """Read the journal where this user can; elsewhere, ask the gateway."""
+    if config.gateway is not None and not os.access(config.journal, os.R_OK | os.W_OK):
+        from qpu_slurm.gateway.client import GatewayBroker  # noqa: PLC0415 - only where there is one
+
+        return GatewayBroker(config).history(job_id)
+    from qpu_slurm.journal.journal import Journal  # noqa: PLC0415 - likewise
+    from qpu_slurm.leases import job_history  # noqa: PLC0415
+
+    with Journal(config.journal) as journal:
+        return job_history.read(journal, config.slurm, job_id)
+
+
+def _jobs(text_: str) -> tuple[int, ...]:
+    parts = text_.split(",")
+    if not all(part.isascii() and part.isdigit() and 0 < int(part[:20]) < 1 << 32 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text_[:64]!r} is no list of jobs' numbers")
+    return tuple(map(int, parts))

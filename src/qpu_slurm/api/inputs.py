@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writing primitive inputs, for task_runner and for `qpu_slurm.execute`.
+
+Circuits are written as QPY, in the encoding that qiskit-ibm-runtime uses itself, so that everything a
+circuit holds, its parameters' names and order included, is what the QPU gets; or as OpenQASM 3, which other
+tools read, too. They have to be transpiled for the QPU before (`Qpu.backend`, `Qpu.target`): the service
+takes nothing else.
+
+An input says which calibration of the QPU its circuits were transpiled for, so that a newer one is noticed
+when it is executed. That is for us alone: the service never sees it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from qpu_slurm.errors import PayloadError
+from qpu_slurm.system.atomic_file import Output
+from qpu_slurm.tasks import calibration
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from qiskit import QuantumCircuit
+    from qiskit.primitives.containers import EstimatorPubLike, SamplerPubLike
+    from qiskit.providers import BackendV2
+    from qiskit_ibm_runtime import ExecutorOptions, QuantumProgram
+
+CircuitFormat = Literal["qpy", "qasm3"]
+"""How circuits are written: as QPY or as OpenQASM 3."""
+
+
+def write_sampler_input(
+    path: str | os.PathLike[str],
+    pubs: Iterable[SamplerPubLike],
+    *,
+    shots: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    format: CircuitFormat = "qpy",  # noqa: A002 - the word for it
+    backend: BackendV2 | None = None,
+) -> None:
+    """Write an input that samples circuits.
+
+    Args:
+        path: The file; it appears whole or not at all.
+        pubs: As for Qiskit's `SamplerV2.run`: circuits, or (circuit, parameter values, shots).
+        shots: For pubs that do not say; None leaves it to the service.
+        options: The sampler's options as the service names them, such as
+            `{"dynamical_decoupling": {"enable": True}}`.
+        format: How circuits are written.
+        backend: What the circuits were transpiled for; None is the QPU that this program has looked at.
+
+    Raises:
+        PayloadError: A circuit cannot be said in that format.
+        OutputError: The file cannot be written.
+    """
+    _write(path, sampler_document(pubs, shots=shots, options=options, format=format, backend=backend))
+
+
+def write_estimator_input(
+    path: str | os.PathLike[str],
+    pubs: Iterable[EstimatorPubLike],
+    *,
+    precision: float | None = None,
+    options: Mapping[str, Any] | None = None,
+    resilience_level: int | None = None,
+    format: CircuitFormat = "qpy",  # noqa: A002 - the word for it
+    backend: BackendV2 | None = None,
+) -> None:
+    """Write an input that estimates observables' expectation values.
+
+    Args:
+        path: The file; it appears whole or not at all.
+        pubs: As for Qiskit's `EstimatorV2.run`: (circuit, observables, parameter values, precision). An
+            observable has to have the circuit's layout (`observable.apply_layout(circuit.layout)`).
+        precision: For pubs that do not say; None leaves it to the service.
+        options: The estimator's options as the service names them.
+        resilience_level: How much to do against errors, 0 to 2; None leaves it to the service.
+        format: How circuits are written.
+        backend: What the circuits were transpiled for; None is the QPU that this program has looked at.
+
+    Raises:
+        PayloadError: A circuit cannot be said in that format.
+        OutputError: The file cannot be written.
+    """
+    document = estimator_document(pubs, precision=precision, options=options, format=format, backend=backend)
+    if resilience_level is not None:
+        document["parameters"]["resilience_level"] = resilience_level
+    _write(path, document)
+
+
+def write_executor_input(
+    path: str | os.PathLike[str],
+    program: QuantumProgram,
+    *,
+    options: ExecutorOptions | None = None,
+    backend: BackendV2 | None = None,
+) -> None:
+    """Write an input that executes a quantum program, as qiskit-ibm-runtime's `Executor` does.
+
+    Args:
+        path: The file; it appears whole or not at all.
+        program: What `Executor.run` takes.
+        options: The executor's; None are its defaults.
+        backend: What the circuits were transpiled for; None is the QPU that this program has looked at.
+
+    Raises:
+        PayloadError: The installed qiskit-ibm-runtime has no executor.
+        OutputError: The file cannot be written.
+    """
+    try:
+        from qiskit_ibm_runtime import ExecutorOptions, QuantumProgram  # noqa: PLC0415 - a second and a half
+        from qiskit_ibm_runtime.quantum_program.params_converters import (  # noqa: PLC0415 - likewise
+            QUANTUM_PROGRAM_PARAMS_CONVERTERS,
+        )
+    except ImportError as error:
+        raise PayloadError(
+            f"An executor's input needs qiskit-ibm-runtime 0.50 or newer ({error}): "
+            "pip install --upgrade qiskit-ibm-runtime."
+        ) from error
+    if not isinstance(program, QuantumProgram):
+        program = QuantumProgram.from_(program)
+    # The newest schema that the client knows, as its own Executor takes.
+    *_, converter = QUANTUM_PROGRAM_PARAMS_CONVERTERS.values()
+    parameters = converter.encoder(program, options or ExecutorOptions()).model_dump(mode="json")
+    _write(path, _document("executor", parameters, backend))
+
+
+def sampler_document(
+    pubs: Iterable[SamplerPubLike],
+    *,
+    shots: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    format: CircuitFormat = "qpy",  # noqa: A002 - the word for it
+    backend: BackendV2 | None = None,
+) -> dict[str, Any]:
+    """Make a sampler's input; see `write_sampler_input`."""
+    from qiskit.primitives.containers.sampler_pub import SamplerPub  # noqa: PLC0415 - half a second
+
+    coerced: list[Any] = [SamplerPub.coerce(pub, shots) for pub in pubs]
+    if format == "qasm3":
+        coerced = [(_qasm3(pub.circuit), _values(pub), pub.shots) for pub in coerced]
+    return _document("sampler", _primitive(coerced, options), backend)
+
+
+def estimator_document(
+    pubs: Iterable[EstimatorPubLike],
+    *,
+    precision: float | None = None,
+    options: Mapping[str, Any] | None = None,
+    format: CircuitFormat = "qpy",  # noqa: A002 - the word for it
+    backend: BackendV2 | None = None,
+) -> dict[str, Any]:
+    """Make an estimator's input; see `write_estimator_input`."""
+    from qiskit.primitives.containers.estimator_pub import EstimatorPub  # noqa: PLC0415 - half a second
+
+    coerced: list[Any] = [EstimatorPub.coerce(pub, precision) for pub in pubs]
+    if format == "qasm3":
+        coerced = [
+            (_qasm3(pub.circuit), pub.observables.tolist(), _values(pub), pub.precision) for pub in coerced
+        ]
+    return _document("estimator", _primitive(coerced, options), backend)
+
+
+def pieces(document: Mapping[str, Any]) -> Iterator[bytes]:
+    """Write an input in the form that qiskit-ibm-runtime's primitives send, in pieces."""
+    from qiskit_ibm_runtime import RuntimeEncoder  # noqa: PLC0415 - a second and a half
+
+    for piece in RuntimeEncoder(allow_nan=False).iterencode(document):
+        yield piece.encode()
+
+
+def _write(path: str | os.PathLike[str], document: Mapping[str, Any]) -> None:
+    with Output(Path(path)) as output:
+        output.write(pieces(document))
+
+
+def _document(program_id: str, parameters: dict[str, Any], backend: BackendV2 | None) -> dict[str, Any]:
+    """Put together an input, and what it was transpiled for, if that is known."""
+    made_for = calibration.seen() if backend is None else calibration.of_backend(backend)
+    known = (
+        {}
+        if made_for is None
+        else {
+            "qpu_slurm": {
+                "backend": made_for.backend,
+                "calibrated_at": made_for.calibrated_at.isoformat(),
+            }
+        }
+    )
+    return {"program_id": program_id, **known, "parameters": parameters}
+
+
+def _primitive(pubs: list[Any], options: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {"pubs": pubs, "options": dict(options or {}), "version": 2, "support_qiskit": True}
+
+
+def _values(pub: Any) -> Any:  # noqa: ANN401 - numbers in lists of lists
+    """List a pub's parameter values in the order in which its circuit declares the parameters."""
+    return pub.parameter_values.as_array(pub.circuit.parameters).tolist()
+
+
+def _qasm3(circuit: QuantumCircuit) -> str:
+    """Write a circuit as OpenQASM 3.
+
+    Raises:
+        PayloadError: OpenQASM 3, or Qiskit's exporter, has no words for it.
+    """
+    from qiskit import qasm3  # noqa: PLC0415 - half a second
+
+    try:
+        text: str = qasm3.dumps(circuit)
+    except qasm3.QASM3ExporterError as error:
+        raise PayloadError(
+            f"The circuit {circuit.name} cannot be written as OpenQASM 3: {error.message}. "
+            'Write it as QPY (format="qpy").'
+        ) from error
+    declared = set(re.findall(r"^bit\[\d+\] (\w+);$", text, re.MULTILINE))
+    for register in circuit.cregs:
+        if register.name not in declared:
+            raise PayloadError(
+                f"The classical register {register.name!r} of the circuit {circuit.name} would have another "
+                'name in OpenQASM 3, and in the result. Rename it, or write QPY (format="qpy").'
+            )
+    return text

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Qiskit's session and primitives, in the job's session without being told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import qiskit_ibm_runtime
+from qiskit_ibm_runtime import IBMBackend
+from qiskit_ibm_runtime.utils.default_session import get_cm_session
+
+from qpu_slurm.api.qpu import Qpu, job_qpus
+from qpu_slurm.errors import NoLease
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from qiskit.providers import BackendV2
+    from qiskit_ibm_runtime.options import EstimatorOptions, SamplerOptions
+
+
+# Qiskit is published without type information, so what is derived from it is for mypy derived from Any.
+class Session(qiskit_ibm_runtime.Session):  # type: ignore[misc]
+    """The job's session, as Qiskit's.
+
+    The job has opened it, and its other steps may still need it: leaving a `with` block does not close it,
+    and no time limit can be given but the job's. `close()` does, for all of the job.
+
+    Args:
+        backend: The QPU: a name as in `--qpu=NAME`, what `Qpu.backend()` returned, or a `Qpu`. None is the
+            job's first or only one.
+        final: Whether the job needs no session after this: it is closed where a `with` block ends. What was
+            submitted still runs, and the QPU is free the moment it ends.
+
+    Raises:
+        NoLease: The job has no such QPU, or holds no session on it.
+    """
+
+    def __init__(self, backend: str | IBMBackend | Qpu | None = None, *, final: bool = False) -> None:
+        qpu = _qpu_of(backend)
+        self._final = final
+        self._stays_open = False
+        self._held = qpu.open_session()
+        super().__init__(backend if isinstance(backend, IBMBackend) else qpu.backend(), create_new=False)
+
+    def _create_session(self, *, create_new: bool | None = True) -> str:  # noqa: ARG002 - as super calls it
+        """Give the job's session in place of a new one."""
+        return self._held
+
+    def close(self) -> None:
+        """Close the session for the whole job: it takes no more tasks, and those that it has still run."""
+        if not self._stays_open:
+            super().close()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        self._stays_open = not self._final
+        try:
+            super().__exit__(exc_type, exc_val, exc_tb)
+        finally:
+            self._stays_open = False
+
+
+class SamplerV2(qiskit_ibm_runtime.SamplerV2):  # type: ignore[misc]
+    """Qiskit's `SamplerV2` in the job's session.
+
+    Args:
+        mode: None is the session of a `with` block that this stands in, else the one on the job's first or
+            only QPU; a QPU's name or its backend, the one on that. Any other is as for Qiskit's own.
+        options: As for Qiskit's own.
+
+    Raises:
+        NoLease: The job has no such QPU, or holds no session on it.
+    """
+
+    def __init__(
+        self,
+        mode: qiskit_ibm_runtime.Session | BackendV2 | str | None = None,
+        options: Mapping[str, Any] | SamplerOptions | None = None,
+    ) -> None:
+        super().__init__(mode=_mode(mode), options=options)
+
+
+class EstimatorV2(qiskit_ibm_runtime.EstimatorV2):  # type: ignore[misc]
+    """Qiskit's `EstimatorV2` in the job's session.
+
+    Args:
+        mode: As for `SamplerV2`.
+        options: As for Qiskit's own.
+
+    Raises:
+        NoLease: The job has no such QPU, or holds no session on it.
+    """
+
+    def __init__(
+        self,
+        mode: qiskit_ibm_runtime.Session | BackendV2 | str | None = None,
+        options: Mapping[str, Any] | EstimatorOptions | None = None,
+    ) -> None:
+        super().__init__(mode=_mode(mode), options=options)
+
+
+def _qpu_of(backend: str | IBMBackend | Qpu | None) -> Qpu:
+    """Find the job's QPU."""
+    if isinstance(backend, Qpu):
+        return backend
+    if not isinstance(backend, IBMBackend):
+        return Qpu.of_job(backend)
+    qpus = job_qpus()
+    for qpu in qpus.values():
+        if qpu.backend_name == backend.name:
+            return qpu
+    raise NoLease(f"This job has no QPU {backend.name!r}, only {', '.join(qpus)}.")
+
+
+def _mode(mode: Any) -> Any:  # noqa: ANN401 - what Qiskit takes
+    """Take the job's session for what stands for it."""
+    if get_cm_session() is None and (mode is None or isinstance(mode, IBMBackend)):
+        return Session(mode)
+    return Session(mode) if isinstance(mode, str) else mode

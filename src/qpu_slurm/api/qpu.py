@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A job's QPUs, as Qiskit sees them."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, TypeVar
+
+from qpu_slurm.errors import NoLease
+from qpu_slurm.job import variables
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from qiskit.transpiler import Target
+    from qiskit_ibm_runtime import IBMBackend, QiskitRuntimeService
+
+    from qpu_slurm.api.primitives import Session
+    from qpu_slurm.api.worker import Worker
+    from qpu_slurm.job.cache import JobCache
+    from qpu_slurm.job.variables import JobQpu
+
+T = TypeVar("T")
+
+
+class Qpu:
+    """A QPU of this job, bound to the job's credential and session.
+
+    `Qpu.of_job()` makes one. What it gives are qiskit-ibm-runtime's own objects, so all that can be done with
+    them can be done here.
+
+    Args:
+        binding: The job's variables of this QPU.
+        environ: The step's environment.
+
+    Attributes:
+        binding: As above.
+    """
+
+    def __init__(self, binding: JobQpu, environ: Mapping[str, str]) -> None:
+        self.binding = binding
+        self._environ = environ
+        self._backends: dict[bool | None, IBMBackend] = {}
+
+    @classmethod
+    def of_job(cls, name: str | None = None, *, environ: Mapping[str, str] | None = None) -> Qpu:
+        """Find one of this job's QPUs.
+
+        Args:
+            name: As in `--qpu=NAME`; None is the job's first or only one.
+            environ: The environment to look in, if not this process's own.
+
+        Raises:
+            NoLease: The job has no QPU, or none of that name.
+        """
+        return choose(job_qpus(environ=environ), name)
+
+    @property
+    def name(self) -> str:
+        """The QPU's name, as the user wrote it in `--qpu`."""
+        return self.binding.name
+
+    @property
+    def backend_name(self) -> str:
+        """The service's name of it."""
+        return self.binding.backend
+
+    @property
+    def session_id(self) -> str | None:
+        """The service's id of the session that the job holds; None when it is only bound to the QPU."""
+        return self.binding.session_id
+
+    def open_session(self) -> str:
+        """Return the service's id of the session that the job's tasks run in; one is opened if need be.
+
+        Raises:
+            NoLease: The job is only bound to the QPU.
+            ServiceError: None can be opened.
+        """
+        from qpu_slurm import providers  # noqa: PLC0415 - what speaks HTTP, when it is needed
+        from qpu_slurm.tasks.session import JobSession  # noqa: PLC0415 - likewise
+
+        return JobSession(self.binding, providers.connect(self.binding.access()), self._environ).usable()
+
+    @cached_property
+    def service(self) -> QiskitRuntimeService:
+        """The service that the QPU belongs to; it connects when something is asked of it."""
+        from qpu_slurm.api.runtime import JobService  # noqa: PLC0415 - a second and a half
+
+        return JobService(self.binding)
+
+    def backend(self, *, use_fractional_gates: bool | None = False) -> IBMBackend:
+        """Return the QPU as a Qiskit backend, to transpile for and to run primitives on.
+
+        Its configuration and properties are fetched once in a job: the first step to want them keeps them for
+        the others. `backend().refresh()` fetches them anew.
+
+        Args:
+            use_fractional_gates: As for `QiskitRuntimeService.backend`.
+
+        Raises:
+            IBMInputValueError: The QPU has no fractional gates.
+        """
+        if use_fractional_gates not in self._backends:
+            self._backends[use_fractional_gates] = self._make_backend(
+                use_fractional_gates=use_fractional_gates
+            )
+        return self._backends[use_fractional_gates]
+
+    @property
+    def target(self) -> Target:
+        """What the QPU can do, for the transpiler: `backend().target`."""
+        return self.backend().target
+
+    def session(self) -> Session:
+        """Return the job's session, as the `mode` of a primitive: `Session(self)`.
+
+        Raises:
+            NoLease: The job is only bound to the QPU.
+        """
+        from qpu_slurm.api.primitives import Session  # noqa: PLC0415 - likewise
+
+        return Session(self)
+
+    @cached_property
+    def worker(self) -> Worker:
+        """What executes inputs on the QPU, for `submit`.
+
+        Raises:
+            NoLease: The job is only bound to the QPU.
+        """
+        from qpu_slurm.api.worker import Worker  # noqa: PLC0415 - what speaks HTTP, when it is needed
+
+        return Worker(self.binding, self._environ)
+
+    def _make_backend(self, *, use_fractional_gates: bool | None) -> IBMBackend:
+        try:
+            from qpu_slurm.api.backend import JobBackend  # noqa: PLC0415 - likewise
+        except (
+            ImportError
+        ):  # a release of qiskit-ibm-runtime that is made otherwise: more requests, no other harm
+            return self.service.backend(self.backend_name, use_fractional_gates=use_fractional_gates)
+        return JobBackend(self.binding, self.service, self._cache, use_fractional_gates=use_fractional_gates)
+
+    @cached_property
+    def _cache(self) -> JobCache:
+        from qpu_slurm.job.cache import JobCache  # noqa: PLC0415 - only what transpiles needs it
+
+        qpu = self.binding
+        return JobCache(self._environ, qpu.endpoint, qpu.instance, qpu.backend)
+
+    def __repr__(self) -> str:
+        return f"Qpu({self.name!r}, session_id={self.session_id!r})"
+
+
+def job_qpus(*, environ: Mapping[str, str] | None = None) -> dict[str, Qpu]:
+    """Find this job's QPUs.
+
+    Args:
+        environ: The environment to look in, if not this process's own.
+
+    Returns:
+        Them by name, in the order of `--qpu`. As long as the environment does not change, they are the same
+        objects, so what one of them has fetched is there for all of the program.
+
+    Raises:
+        NoLease: This is not a job with a QPU.
+    """
+    return dict(_qpus(frozenset((os.environ if environ is None else environ).items())))
+
+
+@lru_cache(maxsize=1)
+def _qpus(environment: frozenset[tuple[str, str]]) -> dict[str, Qpu]:
+    environ = dict(environment)
+    return {name: Qpu(binding, environ) for name, binding in variables.from_environ(environ).items()}
+
+
+os.register_at_fork(after_in_child=_qpus.cache_clear)  # a child has none of its parent's threads
+
+
+def choose(qpus: Mapping[str, T], name: str | None) -> T:
+    """Choose one of a job's QPUs; None is the first.
+
+    Raises:
+        NoLease: There is none of that name.
+    """
+    if name is None:
+        return next(iter(qpus.values()))
+    if name not in qpus:
+        raise NoLease(f"This job has no QPU {name!r}, only {', '.join(qpus)}.")
+    return qpus[name]

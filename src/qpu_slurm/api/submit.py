@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Executing inputs from Python, just as task_runner does: the same checks, tags, session and errors.
+
+All tasks of a QPU are seen to by one thread, as in task_runner: it submits, asks for each when that is due,
+and takes the results. So many tasks at once cost one connection, and the program goes on meanwhile, be it an
+asyncio program or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from concurrent.futures import Future
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+
+import msgspec
+
+from qpu_slurm.api.qpu import Qpu
+from qpu_slurm.errors import PayloadError, TaskCancelled, TaskFailed, UserMistake
+from qpu_slurm.names import why_no_tag
+from qpu_slurm.providers.base import TaskStatus
+from qpu_slurm.system.atomic_file import Output
+from qpu_slurm.tasks import overrides, payload
+from qpu_slurm.tasks.execution import Execution, Observer, new_tags
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+
+    from qiskit.primitives import PrimitiveResult
+    from qiskit.primitives.containers import EstimatorPubLike, SamplerPubLike
+
+    from qpu_slurm.providers import base
+    from qpu_slurm.tasks.payload import Payload
+
+    Input = str | os.PathLike[str] | Iterable[SamplerPubLike] | Iterable[EstimatorPubLike]
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+Program = Literal["sampler", "estimator"]
+"""What pubs are for."""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a task is.
+
+    Attributes:
+        task_id: The service's id of it.
+        status: See `TaskStatus`.
+        position: Its place in the queue, from 1, where the service says so.
+    """
+
+    task_id: str
+    status: TaskStatus
+    position: int | None = None
+
+
+class Task(Generic[R]):
+    """A task on its way; `submit` makes one. `await` it, or ask for its `result()`.
+
+    Whoever stops waiting for it, by Ctrl-C or because its `await` is cancelled, cancels it.
+    """
+
+    def __init__(self, work: Work, cancel: Callable[[], None]) -> None:
+        self._work = work
+        self._cancel = cancel
+
+    def job_id(self) -> str:
+        """Return the service's id of the task, as soon as it has one (the service says "job").
+
+        Raises:
+            As `result` does, if it could not be submitted.
+        """
+        return self._patiently(self._work.submitted)
+
+    def status(self) -> TaskStatus | None:
+        """Say what has become of it, as far as was heard; None if the service does not have it yet."""
+        execution = self._work.execution
+        if execution.task is None:
+            return None if execution.task_id is None else TaskStatus.QUEUED
+        return execution.task.status
+
+    def done(self) -> bool:
+        """Say whether it is over: completed, failed or cancelled."""
+        return self._work.over.done()
+
+    def cancel(self) -> None:
+        """Cancel it, and wait until the service has heard of that. One that is over already is fine."""
+        self._cancel()
+
+    def result(self) -> R:
+        """Wait for the result.
+
+        Returns:
+            A PrimitiveResult, or the path that it was written to.
+
+        Raises:
+            TaskFailed: The task came to no result.
+            TimedOut: It took too long.
+            OutputError: The result could not be written.
+            ServiceError: The service said no, or said nothing.
+            concurrent.futures.CancelledError: It was cancelled by this program.
+        """
+        self._patiently(self._work.over)
+        result: R = self._work.take()
+        return result
+
+    def __await__(self) -> Generator[Any, None, R]:
+        """Wait for the result; see `result`."""
+        return self._wait().__await__()
+
+    async def _wait(self) -> R:
+        await asyncio.wrap_future(self._work.over)
+        result: R = await asyncio.to_thread(self._work.take)
+        return result
+
+    def _patiently(self, future: Future[T]) -> T:
+        try:
+            return future.result()
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C
+            self._cancel()
+            raise
+
+
+@overload
+def submit(
+    input: Input,
+    *,
+    output: None = None,
+    program: Program = ...,
+    qpu: str | Qpu | None = ...,
+    timeout: float | None = ...,
+    shots: int | None = ...,
+    tags: Sequence[str] = ...,
+    final: bool = ...,
+    on_progress: Callable[[Progress], object] | None = ...,
+) -> Task[PrimitiveResult[Any]]: ...
+@overload
+def submit(
+    input: Input,
+    *,
+    output: str | os.PathLike[str],
+    program: Program = ...,
+    qpu: str | Qpu | None = ...,
+    timeout: float | None = ...,
+    shots: int | None = ...,
+    tags: Sequence[str] = ...,
+    final: bool = ...,
+    on_progress: Callable[[Progress], object] | None = ...,
+) -> Task[Path]: ...
+def submit(
+    input: Input,  # noqa: A002 - the word for it
+    *,
+    output: str | os.PathLike[str] | None = None,
+    program: Program = "sampler",
+    qpu: str | Qpu | None = None,
+    timeout: float | None = None,
+    shots: int | None = None,
+    tags: Sequence[str] = (),
+    final: bool = False,
+    on_progress: Callable[[Progress], object] | None = None,
+) -> Task[PrimitiveResult[Any]] | Task[Path]:
+    """Submit an input to the job's session, which is opened if need be, and return at once.
+
+    Several that are submitted one after the other run one after the other, in the order of submission.
+
+    Args:
+        input: A file as task_runner reads it, or pubs as for Qiskit's `SamplerV2.run` (`EstimatorV2.run` with
+            `program="estimator"`).
+        output: Where the result is to be written; it appears whole or not at all. None returns it.
+        program: What pubs are for; a file says it itself.
+        qpu: Which of the job's QPUs; None is its first or only one.
+        timeout: Seconds from the submission within which the task has to be over, or else it is cancelled.
+        shots: For every pub of a sampler, in place of its own.
+        tags: To find the task by at the service, besides those that every task gets.
+        final: Whether the job needs its session no more: once this task is submitted, the session takes no
+            others, and the QPU is free the moment its tasks are over.
+        on_progress: Is told what becomes of the task, in another thread. What it raises ends the task.
+
+    Raises:
+        NoLease: The job has no such QPU, or holds no session on it.
+        PayloadError: The input is not in a form that the service takes.
+        OutputError: The result cannot be written there.
+        UserMistake: A tag is no line of text, or one that only qpu_slurm makes.
+    """
+    found = qpu if isinstance(qpu, Qpu) else Qpu.of_job(qpu)
+    worker = found.worker
+    for tag in tags:
+        if why := why_no_tag(tag):
+            raise UserMistake(f"{tag!r} cannot be a task's tag: it {why}.")
+    source, task_input = _load(input, program, shots)
+    if task_input.program_id == "executor" and output is None:
+        raise PayloadError(
+            f"{source}: an executor's result is no PrimitiveResult. Give an output, and read it with "
+            "qpu_slurm.read_executor_result."
+        )
+    work = Work(
+        source=source,
+        task_input=task_input,
+        output=None if output is None else Path(output),
+        tags=new_tags(os.environ, tags),
+        cost=found.binding.task_timeout,
+        final=final,
+        execution=Execution(worker.provider, _Teller(on_progress), timeout=timeout),
+    )
+    worker.add(work)
+    return Task(work, lambda: worker.cancel(work))
+
+
+@overload
+def execute(
+    input: Input,
+    *,
+    output: None = None,
+    program: Program = ...,
+    qpu: str | Qpu | None = ...,
+    timeout: float | None = ...,
+    shots: int | None = ...,
+    tags: Sequence[str] = ...,
+    final: bool = ...,
+    on_progress: Callable[[Progress], object] | None = ...,
+) -> PrimitiveResult[Any]: ...
+@overload
+def execute(
+    input: Input,
+    *,
+    output: str | os.PathLike[str],
+    program: Program = ...,
+    qpu: str | Qpu | None = ...,
+    timeout: float | None = ...,
+    shots: int | None = ...,
+    tags: Sequence[str] = ...,
+    final: bool = ...,
+    on_progress: Callable[[Progress], object] | None = ...,
+) -> Path: ...
+def execute(input: Input, **settings: Any) -> PrimitiveResult[Any] | Path:  # noqa: A002 - as `submit`
+    """Execute an input in the job's session, and wait for its result: `submit(…).result()`.
+
+    Args:
+        input: See `submit`.
+        settings: See `submit`.
+
+    Returns:
+        A PrimitiveResult, or the path that it was written to.
+
+    Raises:
+        As `submit` and `Task.result` do.
+    """
+    task: Task[PrimitiveResult[Any] | Path] = submit(input, **settings)
+    return task.result()
+
+
+class Work:
+    """All that a worker has to know of a task, and what it comes to.
+
+    Args:
+        source: What to call the input.
+        task_input: The input.
+        output: Where the result goes; None is a file without a name, to be decoded.
+        tags: See `new_tags`.
+        cost: Seconds of QPU time that it may take.
+        final: Whether to close the session once the task is submitted.
+        execution: The task's way.
+
+    Attributes:
+        submitted: Comes to the task's id.
+        over: Comes to None when the result is there. Whoever cancels it wants the task cancelled.
+
+    Raises:
+        OutputError: The result cannot be written there.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: str,
+        task_input: Payload,
+        output: Path | None,
+        tags: tuple[str, ...],
+        cost: int | None,
+        final: bool,
+        execution: Execution,
+    ) -> None:
+        self.source = source
+        self.task_input: Payload | None = task_input
+        self.tags = tags
+        self.cost = cost
+        self.final = final
+        self.execution = execution
+        self.submitted: Future[str] = Future()
+        self.over: Future[None] = Future()
+        self._place = output
+        self._stack = ExitStack()
+        self._output = None if output is None else self._stack.enter_context(Output(output))
+        self._text: IO[bytes] | None = None
+        self._result: Any = None
+
+    def write(self, task: base.Task) -> None:
+        """Write the result of a task that is over.
+
+        Raises:
+            TaskFailed: It has none.
+            OutputError: It could not be written.
+            ServiceError: It could not be read.
+        """
+        if task.status is not TaskStatus.COMPLETED:
+            cancelled = task.status is TaskStatus.CANCELLED
+            kind, what = (TaskCancelled, "was cancelled") if cancelled else (TaskFailed, "failed")
+            error = kind(f"Task {task.id} {what}. {task.reason}".rstrip(), task_id=task.id)
+            if not cancelled and (log := self.execution.log_tail()):
+                error.add_note("The end of its log:\n" + "\n".join(f"  {line}" for line in log))
+            raise error
+        if self._output is not None:
+            self._output.write(self.execution.result())
+        else:
+            text = tempfile.TemporaryFile()  # noqa: SIM115 - closed when it is decoded
+            text.writelines(self.execution.result())
+            self._text = text
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Give back what it holds, and tell those who wait."""
+        with suppress(OSError):  # a draft that cannot be removed is no reason to keep anybody waiting
+            self._stack.close()
+        self.task_input = None
+        if error is not None and not self.submitted.done():
+            self.submitted.set_exception(error)
+        # Whoever has cancelled it meanwhile waits no more.
+        if not self.over.done() and self.over.set_running_or_notify_cancel():
+            if error is None:
+                self.over.set_result(None)
+            else:
+                self.over.set_exception(error)
+
+    def take(self) -> Any:  # noqa: ANN401 - the path, or a PrimitiveResult
+        """Return the result, decoded once."""
+        if self._place is not None:
+            return self._place
+        if self._text is not None:
+            from qpu_slurm.api.results import decode  # noqa: PLC0415 - only who reads it needs it
+
+            with self._text as text:
+                text.seek(0)
+                self._result = decode(text, source=f"the result of task {self.execution.task_id}")
+            self._text = None
+        return self._result
+
+
+class _Teller(Observer):
+    """Tells a program what becomes of its task."""
+
+    def __init__(self, tell: Callable[[Progress], object] | None) -> None:
+        self.wants_position = tell is not None
+        self._tell = tell or (lambda _: None)
+        self._task_id = ""
+
+    def submitted(self, task_id: str) -> None:
+        """Tell that the service has it."""
+        self._task_id = task_id
+        self._tell(Progress(task_id, TaskStatus.QUEUED))
+
+    def changed(self, task: base.Task) -> None:
+        """Tell its new state."""
+        if task.status is not TaskStatus.QUEUED:
+            self._tell(Progress(task.id, task.status))
+
+    def moved(self, position: int) -> None:
+        """Tell its place in the queue."""
+        self._tell(Progress(self._task_id, TaskStatus.QUEUED, position))
+
+
+def _load(given: Input, program: Program, shots: int | None) -> tuple[str, Payload]:
+    """Read and check an input, and change in it what is asked for; say what to call it, too."""
+    if isinstance(given, str | os.PathLike):
+        source, task_input = str(given), payload.read(Path(given))
+    else:
+        source = "the input"
+        with tempfile.TemporaryFile() as file:
+            file.writelines(_pieces(given, program))
+            file.seek(0)
+            task_input = payload.receive(file, source=source)
+    return source, task_input if shots is None else overrides.with_shots(task_input, shots)
+
+
+def _pieces(pubs: Iterable[Any], program: Program) -> Iterator[bytes]:
+    from qpu_slurm.api import inputs  # noqa: PLC0415 - only pubs need Qiskit
+
+    document = inputs.estimator_document if program == "estimator" else inputs.sampler_document
+    return inputs.pieces(document(pubs))

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads upstream's qrmi_config.json (of spank-plugins and qrmi) as it is.
+
+    {"resources": [{"name": "ibm_fez", "type": "ibm-quantum-compute-service",
+                    "environment": {"QRMI_IBM_QCS_IAM_APIKEY": "…", "QRMI_IBM_QCS_SERVICE_CRN": "crn:…"}}]}
+
+`environment` is what upstream's plugin sets in the job, with `<name>_` before each. It holds the API key, so
+every job gets to see it (`credentials = "shared"`), and so the file must not be readable by others. Without a
+key the user's own counts, as it does upstream. Resources of other makers, and templates of resources, are
+skipped with a warning: the rest of the file is used.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from qpu_slurm.config.model import MAX_TTL, Config, QpuConfig
+from qpu_slurm.config.private import read_private
+from qpu_slurm.config.tables import Problems, quote
+from qpu_slurm.errors import ConfigError
+from qpu_slurm.system.secret import Secret
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_MAX_BYTES = 1 << 20
+
+_PREFIXES = {
+    "ibm-quantum-compute-service": "QRMI_IBM_QCS_",
+    "qiskit-runtime-service": "QRMI_IBM_QRS_",
+}
+"""The resource types that we know, and what their variables' names begin with."""
+
+_FIELDS = {
+    "ENDPOINT": "endpoint",
+    "IAM_ENDPOINT": "iam_endpoint",
+    "SERVICE_CRN": "instance",
+    "SESSION_MODE": "mode",
+    "SESSION_MAX_TTL": "max_ttl",
+    "TIMEOUT_SECONDS": "task_timeout",
+}
+
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_KEY = re.compile(r"[\x21-\x7e]{1,4096}")
+
+
+def read_upstream(path: Path) -> Config:
+    """Read a qrmi_config.json.
+
+    Raises:
+        ConfigError: It cannot be used, or others can read it; everything that is wrong, at once.
+    """
+    reader = _Reader(path)
+    qpus: dict[str, QpuConfig] = {}
+    for number, resource in enumerate(reader.resources(), 1):
+        qpu = reader.qpu(resource, number)
+        if qpu is None:
+            continue
+        if qpu.name in qpus:
+            reader.problems.add(f"resource {qpu.name!r}: another resource has this name already.")
+        qpus[qpu.name] = qpu
+    if not qpus and not reader.problems.found:
+        reader.problems.add(f"has no resource of a type that is supported: {' or '.join(_PREFIXES)}.")
+    if reader.problems.found:
+        raise ConfigError(*reader.problems.found)
+    insecure = (warning for qpu in qpus.values() for warning in qpu.warnings())
+    return Config(path=path, qpus=qpus, warnings=(*reader.warnings, *insecure))
+
+
+class _Reader:
+    """Reads one file; what is wrong is noted in `problems`, what is left out in `warnings`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.problems = Problems(path)
+        self.warnings: list[str] = []
+
+    def resources(self) -> list[Any]:
+        try:
+            document = msgspec.json.decode(read_private(self._path, _MAX_BYTES))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            self.problems.add(f"is not JSON: {error}.")
+            return []
+        resources = document.get("resources") if isinstance(document, dict) else None
+        if not isinstance(resources, list):
+            self.problems.add('expected {"resources": [ … ]}, as in upstream\'s example.')
+            return []
+        return resources
+
+    def qpu(self, resource: Any, number: int) -> QpuConfig | None:  # noqa: ANN401 - from JSON
+        """Read a resource, unless it is skipped or wrong."""
+        where = f"resource number {number}: "
+        if not isinstance(resource, dict):
+            self.problems.add(f"{where}expected an object with name, type and environment.")
+            return None
+        where = f"resource {quote(resource['name'])}: " if "name" in resource else where
+        environment = resource.get("environment", {})
+        prefix = _PREFIXES.get(str(resource.get("type")))
+        skipped = ""
+        if prefix is None:
+            skipped = f"type {quote(resource.get('type'))} is not supported"
+        elif resource.get("is_dynamic"):
+            skipped = "it is a template (is_dynamic), not a QPU"
+        elif environment == {}:
+            skipped = "its environment is empty, and so the service instance unknown"
+        if prefix is None or skipped:
+            self.warnings.append(f"{self._path}: {where}skipped: {skipped}.")
+            return None
+        if not isinstance(environment, dict) or not all(
+            isinstance(item, str) for item in environment.values()
+        ):
+            self.problems.add(f"{where}environment: expected an object whose values are strings.")
+            return None
+        before = len(self.problems.found)
+        # An empty value is none, for upstream's clients too.
+        values = self._values(
+            resource, {key: item for key, item in environment.items() if item}, prefix, where
+        )
+        return QpuConfig(**values) if len(self.problems.found) == before else None
+
+    def _values(
+        self, resource: dict[str, Any], environment: dict[str, str], prefix: str, where: str
+    ) -> dict[str, Any]:
+        keys = {f"{prefix}{suffix}": field for suffix, field in _FIELDS.items()}
+        api_key, mode, max_ttl = f"{prefix}IAM_APIKEY", f"{prefix}SESSION_MODE", f"{prefix}SESSION_MAX_TTL"
+        for key in environment:
+            if key not in keys and key != api_key:
+                self.warnings.append(f"{self._path}: {where}{quote(key)} is not used.")
+        # Everything is text there: a number as digits, the mode in any case.
+        table: dict[str, Any] = {
+            key: int(value) if _NUMBER.fullmatch(value) else value for key, value in environment.items()
+        }
+        if mode in table:
+            table[mode] = environment[mode].lower()
+        if isinstance(table.get(max_ttl), int) and table[max_ttl] > MAX_TTL:
+            table[max_ttl] = MAX_TTL
+            self.warnings.append(
+                f"{self._path}: {where}{max_ttl} is cut to the service's limit of {MAX_TTL}."
+            )
+        names = {"name": "name", "type": "type"}
+        values = self.problems.fields(QpuConfig, resource, where, names)
+        values |= self.problems.fields(QpuConfig, table, where, keys)
+        self.problems.missing(QpuConfig, {*resource, *environment}, where, names | keys)
+        if api_key in environment:
+            if not _KEY.fullmatch(environment[api_key]):
+                self.problems.add(f"{where}{api_key}: expected an API key.")
+            values |= {"credentials": "shared", "api_key": Secret(environment[api_key])}
+        return values

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What sessions that ended were used for: asked for in the background, for the journal, metrics and Slurm."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn
+
+import msgspec
+import structlog
+
+from qpu_slurm.errors import QpuSlurmError, SlurmError
+from qpu_slurm.leases.accountant import Accountant
+from qpu_slurm.slurm.admin_comment import Handover, Usage
+from qpu_slurm.slurm.control import Control
+from qpu_slurm.slurm.query import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qpu_slurm.gateway.gateway import Gateway
+    from qpu_slurm.journal.model import Lease
+    from qpu_slurm.leases.accountant import Used
+
+_LOOK_SECONDS = 2.0
+"""How often the journal is asked for sessions that ended without a release, such as by their last task."""
+
+_RUNNING = frozenset({"RUNNING", "SUSPENDED"})
+_COMPLETING = "COMPLETING"
+
+_log = structlog.get_logger(__name__)
+
+
+async def keep_account(gateway: Gateway) -> NoReturn:
+    """Account for sessions as they end, beginning with those that ended while no gateway was there."""
+    accountant = Accountant(gateway.config, gateway.background, gateway.connections.connect)
+    record = _SlurmsRecord(gateway)
+    while True:
+        gateway.ended.clear()
+        try:
+            found = await gateway.apart(accountant.run)
+            for used in found:
+                _count(gateway, used)
+                record.add(used.lease)
+            await gateway.apart(record.write)
+        except QpuSlurmError as error:
+            _log.error("the accountant failed", why=str(error))
+        except Exception:  # noqa: BLE001 - it has to try again, whatever it was
+            _log.exception("the accountant failed")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await gateway.ended.wait()
+
+
+def _count(gateway: Gateway, used: Used) -> None:
+    metrics, qpu = gateway.metrics, used.lease.qpu
+    metrics.locked_seconds.labels(qpu).inc(used.locked_seconds)
+    metrics.qpu_seconds.labels(qpu).inc(used.executed_seconds)
+    metrics.idle_seconds.labels(qpu).inc(max(used.locked_seconds - used.executed_seconds, 0.0))
+
+
+class _SlurmsRecord:
+    """Slurm's own record of what jobs have used: in their AdminComment, where that can be written.
+
+    A job that runs takes a comment; of one that is over, only slurmdbd's record does, which slurmctld writes
+    once more as the job ends. Best effort: the journal is the account.
+    """
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._journal = gateway.background
+        self._query = connect(gateway.config.slurm)
+        self._control = Control(gateway.config.slurm)
+        self._database = True  # until sacctmgr says that there is none
+        self._untold: dict[int, Lease] = {}
+
+    def add(self, lease: Lease) -> None:
+        """Have it written what a lease's job has used."""
+        self._untold[lease.job_id] = lease
+
+    def write(self) -> None:
+        """Write what can be written now."""
+        for lease in list(self._untold.values()):
+            try:
+                done = self._write(lease)
+            except SlurmError as error:
+                _log.info("Slurm's record has no usage", job_id=lease.job_id, why=str(error))
+                done = True
+            if done:
+                del self._untold[lease.job_id]
+
+    def _write(self, lease: Lease) -> bool:
+        """Write what a job has used; return whether nothing is left to be done."""
+        job = self._query.job(lease.job_id)
+        if job is None or not lease.is_of(job.run):
+            return True
+        if job.state == _COMPLETING:
+            return not self._database
+        left = Handover.from_comment(job.admin_comment)
+        left = msgspec.structs.replace(left, usage=dict(self._usage(lease.job_id)))
+        comment = left.into_comment(job.admin_comment)
+        if job.state in _RUNNING:
+            self._control.set_admin_comment(job.job_id, comment)
+        elif self._database:
+            self._database = self._control.set_admin_comment_of_ended(job, comment)
+        return True
+
+    def _usage(self, job_id: int) -> Iterator[tuple[str, Usage]]:
+        """Sum up what a job has used of each QPU, as far as the service has told."""
+        for past in self._journal.history.leases(job_id):
+            told = [one.session for one in past.sessions if one.session.locked_seconds is not None]
+            if told:
+                yield (
+                    past.lease.qpu,
+                    Usage(
+                        locked=round(sum(session.locked_seconds or 0.0 for session in told), 3),
+                        executed=round(sum(session.executed_seconds or 0.0 for session in told), 3),
+                    ),
+                )

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose request it is: which job's lease, on which QPU.
+
+The journal is asked at every request, so that a key is worth nothing from the moment on in which its lease
+ends; that is one look into a local file.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+from qpu_slurm.gateway.ibm.answers import forbidden, unauthorized
+from qpu_slurm.gateway.ibm.tokens import BadToken
+from qpu_slurm.journal.model import Hold, LeaseState
+
+if TYPE_CHECKING:
+    from qpu_slurm.config import Config, QpuConfig
+    from qpu_slurm.gateway.ibm.tokens import Tokens
+    from qpu_slurm.gateway.keys import JobKeys
+    from qpu_slurm.journal.journal import Journal
+    from qpu_slurm.journal.model import Lease
+
+_LATELY = timedelta(minutes=1)
+
+OPEN = frozenset({LeaseState.HELD, LeaseState.BOUND, LeaseState.ACQUIRING})
+"""The states of a lease whose key opens something: while another session is opened, the last one's tasks."""
+
+
+class Holder(NamedTuple):
+    """A lease, the QPU that it is on, and the sessions that it has and had, the newest last."""
+
+    lease: Lease
+    qpu: QpuConfig
+    sessions: tuple[str, ...]
+
+    def may_execute(self) -> None:
+        """Make sure that the lease is one that gets sessions.
+
+        Raises:
+            ApiError: It does not.
+        """
+        if self.lease.hold is Hold.NONE:
+            raise forbidden(
+                f"This job is only bound to {self.qpu.name}: it may read what the QPU is like, and holds no "
+                "session.",
+                f"Submit it with --qpu={self.qpu.name} --gres=qpu:1.",
+            )
+
+    def newest(self) -> str:
+        """Return the session that the lease has, or had last.
+
+        Raises:
+            ApiError: It had none yet, or gets none.
+        """
+        self.may_execute()
+        if not self.sessions:
+            raise forbidden(
+                f"This job holds no session on {self.qpu.name} yet.",
+                "Open one: task_runner, QRMI's acquire and Qiskit's Session(backend) do.",
+            )
+        return self.sessions[-1]
+
+
+class Holders:
+    """Tells whose request it is.
+
+    Args:
+        config: The QPUs.
+        journal: The leases.
+        keys: Job keys.
+        tokens: The tokens that are given for them.
+    """
+
+    def __init__(self, config: Config, journal: Journal, keys: JobKeys, tokens: Tokens) -> None:
+        self._config = config
+        self._journal = journal
+        self._keys = keys
+        self._tokens = tokens
+
+    def of_key(self, key: str) -> Holder:
+        """Tell whose a job key is.
+
+        Raises:
+            ApiError: It is nobody's, or its lease is over.
+        """
+        lease_id = self._keys.lease_id(key)
+        lease = None if lease_id is None else self._journal.find(lease_id)
+        if lease is None or not self._keys.opens(key, lease):
+            raise unauthorized("This is not the key of a job that holds a QPU here.")
+        return self._holder(lease)
+
+    def of_token(self, token: str) -> Holder:
+        """Tell whose a token is.
+
+        Raises:
+            ApiError: It is not (or no longer) valid, or its lease is over.
+        """
+        try:
+            lease_id, created_at = self._tokens.lease(token)
+        except BadToken as error:
+            raise unauthorized(str(error)) from None
+        lease = self._journal.find(lease_id)
+        if lease is None or lease.created_at.isoformat() != created_at:
+            raise unauthorized("The token is for a lease that there is not.")
+        return self._holder(lease)
+
+    def still(self, holder: Holder) -> None:
+        """Make sure that a lease is not over by now.
+
+        Raises:
+            ApiError: It is.
+        """
+        lease = self._journal.find(holder.lease.id)
+        if lease is None or lease.state not in OPEN:
+            raise _over(holder.lease)
+
+    def of_job(self, job_id: int) -> list[Holder]:
+        """List what a job holds, as far as it reaches it through the gateway."""
+        found = []
+        for lease in self._journal.leases(job_id=job_id):
+            qpu = self._config.qpus.get(lease.qpu)
+            if lease.state in OPEN and qpu is not None and qpu.credentials == "gateway":
+                found.append(self._holder(lease))
+        return found
+
+    def of_late(self, job_id: int) -> Lease | None:
+        """Return the newest lease of a job, unless it has been over for a while: steps end after it."""
+        leases = self._journal.leases(job_id=job_id, over=True)
+        if not leases or (leases[-1].ended_at or _now()) < _now() - _LATELY:
+            return None
+        return leases[-1]
+
+    def _holder(self, lease: Lease) -> Holder:
+        qpu = self._config.qpus.get(lease.qpu)
+        if lease.state not in OPEN or qpu is None or qpu.credentials != "gateway":
+            raise _over(lease)
+        sessions = self._journal.history.sessions(lease.id)
+        return Holder(lease, qpu, tuple(session.session_id for session in sessions))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _over(lease: Lease) -> Exception:
+    return unauthorized(f"Job {lease.job_id} no longer holds {lease.qpu}.")

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The QPU that the lease is on, and what the instance has used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from aiohttp import web
+
+from qpu_slurm.gateway.gateway import GATEWAY
+from qpu_slurm.gateway.ibm.answers import json_answer
+from qpu_slurm.gateway.routes.common import client_headers, held, own, query_of, read_as, relay
+
+if TYPE_CHECKING:
+    from qpu_slurm.gateway.callers import Holder
+
+ROUTES = web.RouteTableDef()
+
+
+class _Devices(msgspec.Struct):
+    devices: list[msgspec.Raw]
+
+
+class _Device(msgspec.Struct):
+    name: str
+
+
+@ROUTES.get("/backends")
+@held
+async def list_backends(request: web.Request, holder: Holder) -> web.StreamResponse:
+    """List the QPU, as the service describes it."""
+    upstream = request.app[GATEWAY].upstream(holder.qpu.name)
+    headers = client_headers(request) | {"Accept-Encoding": "identity"}
+    async with upstream.send("GET", "backends", query=query_of(request), headers=headers) as answer:
+        devices = (await read_as(answer, _Devices)).devices
+    own = [device for device in devices if _name(device) == holder.qpu.backend]
+    return json_answer({"devices": own})
+
+
+@ROUTES.get("/backends/{name}/{what:configuration|properties|status|defaults}")
+@held
+async def describe(request: web.Request, holder: Holder) -> web.StreamResponse:
+    """Describe the QPU."""
+    name, what = request.match_info["name"], request.match_info["what"]
+    own("backend", name, holder.qpu.backend)
+    upstream = request.app[GATEWAY].upstream(holder.qpu.name)
+    query, headers = query_of(request), client_headers(request)
+    async with upstream.send("GET", "backends", name, what, query=query, headers=headers) as answer:
+        return await relay(request, answer)
+
+
+@ROUTES.get("/instances/usage")
+@held
+async def usage(request: web.Request, holder: Holder) -> web.StreamResponse:
+    """Tell what the instance has used; the runtime client asks at every submission."""
+    upstream = request.app[GATEWAY].upstream(holder.qpu.name)
+    async with upstream.send("GET", "instances", "usage", headers=client_headers(request)) as answer:
+        return await relay(request, answer)
+
+
+def _name(device: msgspec.Raw) -> str:
+    return msgspec.json.decode(device, type=_Device).name

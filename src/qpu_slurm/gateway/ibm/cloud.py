@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of IBM Cloud that clients need before they reach the API: IAM, Global Search, Global Catalog.
+
+All answered here: a job key is no IAM key, and compute nodes need no way out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
+
+import structlog
+from aiohttp import web
+
+from qpu_slurm.gateway.gateway import GATEWAY
+from qpu_slurm.gateway.ibm.answers import ApiError, json_answer
+from qpu_slurm.gateway.routes.common import held, small_body
+
+if TYPE_CHECKING:
+    from qpu_slurm.gateway.callers import Holder
+
+ROUTES = web.RouteTableDef()
+
+_GRANT = "urn:ibm:params:oauth:grant-type:apikey"
+_PLAN = "slurm"
+
+_log = structlog.get_logger(__name__)
+
+
+@ROUTES.post("/identity/token")
+async def give_token(request: web.Request) -> web.Response:
+    """Give a token for a job key."""
+    gateway = request.app[GATEWAY]
+    try:
+        form = parse_qs((await small_body(request)).decode("ascii"), max_num_fields=20)
+    except ValueError:
+        form = {}
+    if form.get("grant_type") != [_GRANT]:
+        return _refuse("BXNIM0102E", "Unable to get a token: the grant type is not supported.")
+    try:
+        holder = gateway.holders.of_key(form.get("apikey", [""])[0])
+    except ApiError as error:
+        gateway.metrics.errors.labels(error.kind).inc()
+        _log.warning("key refused", why=error.message, peer=request.remote)
+        return _refuse("BXNIM0415E", error.message)
+    request["holder"] = holder
+    return json_answer(gateway.tokens.answer(holder.lease))
+
+
+@ROUTES.post("/v3/resources/search")
+@held
+async def search(_: web.Request, holder: Holder) -> web.Response:
+    """List the caller's instances: the one that his lease is on."""
+    item = {
+        "crn": holder.qpu.instance,
+        "name": holder.qpu.name,
+        "service_plan_unique_id": _PLAN,
+        # Instances without an allocation are passed over by clients.
+        "doc": {"extensions": {"backends": [holder.qpu.backend]}},
+        "tags": [],
+    }
+    return json_answer({"items": [item], "limit": 1})
+
+
+@ROUTES.get("/catalog/{plan}")
+async def describe_plan(request: web.Request) -> web.Response:
+    """Describe the one plan that there is; nothing in it is secret, and some clients show no token."""
+    if request.match_info["plan"] != _PLAN:
+        raise web.HTTPNotFound
+    return json_answer(
+        {
+            "id": _PLAN,
+            "name": _PLAN,
+            "kind": "plan",
+            "overview_ui": {"en": {"display_name": _PLAN.capitalize()}},
+            "metadata": {"pricing": {"type": "subscription"}},
+        }
+    )
+
+
+def _refuse(code: str, message: str) -> web.Response:
+    """Refuse, in IAM's own shape."""
+    return json_answer(
+        {"errorCode": code, "errorMessage": message, "context": {"requestId": "qpu-slurm"}}, 400
+    )

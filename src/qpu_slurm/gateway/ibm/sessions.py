@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lease's session, and the listing of workloads, in which sessions appear."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from aiohttp import web
+
+from qpu_slurm.gateway.gateway import GATEWAY
+from qpu_slurm.gateway.ibm.answers import json_answer, session_closed
+from qpu_slurm.gateway.routes.common import (
+    SMALL,
+    client_headers,
+    held,
+    message,
+    own,
+    read,
+    read_as,
+    relay,
+)
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from qpu_slurm.gateway.callers import Holder
+
+ROUTES = web.RouteTableDef()
+
+_SESSION = "/sessions/{id:[A-Za-z0-9_-]{1,128}}"
+
+
+class _Wanted(msgspec.Struct):
+    """The body of `POST /sessions`; qrmi sends `backend_name` besides."""
+
+    backend: str | None = None
+    backend_name: str | None = None
+
+
+class _Update(msgspec.Struct):
+    """The body of `PATCH /sessions/{id}`."""
+
+    accepting_jobs: bool
+
+
+class _Session(msgspec.Struct):
+    state: str = ""
+    accepting_jobs: bool | None = None
+
+
+class _Workloads(msgspec.Struct):
+    workloads: list[msgspec.Raw]
+
+
+class _Workload(msgspec.Struct):
+    id: str
+
+
+@ROUTES.post("/sessions")
+@held
+async def open_session(request: web.Request, holder: Holder) -> web.StreamResponse:
+    """Answer with the session that the lease has; if that takes no more tasks, or there is none, open one.
+
+    Asked for at the same time, or again, it is the same one.
+    """
+    wanted = await message(request, _Wanted)
+    for name in (wanted.backend, wanted.backend_name):
+        own("backend", name or holder.qpu.backend, holder.qpu.backend)
+    holder.may_execute()
+    session_id = holder.lease.session_id
+    document = None if session_id is None else await _if_it_takes_tasks(request, holder, session_id)
+    if document is not None:
+        return web.Response(body=document, content_type="application/json")
+    gateway = request.app[GATEWAY]
+    lease = await gateway.apart(gateway.broker.open_session, holder.lease.id)
+    return await _show(request, holder, lease.session_id or "")
+
+
+@ROUTES.get(_SESSION)
+@held
+async def show_session(request: web.Request, holder: Holder) -> web.StreamResponse:
+    """Show the session."""
+    return await _show(request, holder, _own(request, holder))
+
+
+@ROUTES.patch(_SESSION)
+@held
+async def close_session(request: web.Request, holder: Holder) -> web.StreamResponse:
+    """Have the session take no more tasks, or take them again."""
+    session_id = _own(request, holder)
+    update = await message(request, _Update)
+    if update.accepting_jobs and session_id != holder.lease.session_id:
+        # The end of the job would not know that it is open again.
+        raise session_closed()
+    # Written anew: nothing else in it is meant.
+    body = msgspec.json.encode(update)
+    upstream = request.app[GATEWAY].upstream(holder.qpu.name)
+    headers = client_headers(request)
+    async with upstream.send("PATCH", "sessions", session_id, headers=headers, body=body) as answer:
+        if not update.accepting_jobs:
+            await _part(request, holder, session_id, answer)
+        return await relay(request, answer)
+
+
+@ROUTES.delete(f"{_SESSION}/close")
+@held
+async def cancel_session(request: web.Request, holder: Holder) -> web.StreamResponse:
+    """Close the session at once."""
+    session_id = _own(request, holder)
+    upstream = request.app[GATEWAY].upstream(holder.qpu.name)
+    headers = client_headers(request)
+    async with upstream.send("DELETE", "sessions", session_id, "close", headers=headers) as answer:
+        await _part(request, holder, session_id, answer)
+        return await relay(request, answer)
+
+
+@ROUTES.get("/workloads")
+@held
+async def list_workloads(request: web.Request, holder: Holder) -> web.StreamResponse:
+    """List the lease's sessions, as far as the client's filters take them."""
+    holder.may_execute()
+    query = [
+        (name, value) for name, value in request.query.items() if name not in {"search", "next", "previous"}
+    ]
+    upstream = request.app[GATEWAY].upstream(holder.qpu.name)
+    headers = client_headers(request) | {"Accept-Encoding": "identity"}
+    listed = []
+    for session_id in reversed(holder.sessions):
+        search = [*query, ("search", session_id)]
+        async with upstream.send("GET", "workloads", query=search, headers=headers) as answer:
+            found = (await read_as(answer, _Workloads)).workloads
+        listed += [item for item in found if msgspec.json.decode(item, type=_Workload).id == session_id]
+    return json_answer({"workloads": listed, "total_count": len(listed), "limit": max(len(listed), 1)})
+
+
+async def _if_it_takes_tasks(request: web.Request, holder: Holder, session_id: str) -> bytes | None:
+    """Return the service's description of a session, if that takes tasks."""
+    upstream = request.app[GATEWAY].upstream(holder.qpu.name)
+    headers = client_headers(request) | {"Accept-Encoding": "identity"}
+    async with upstream.send("GET", "sessions", session_id, headers=headers) as answer:
+        document = await read(answer, SMALL)
+        if answer.status != web.HTTPOk.status_code:
+            return None
+    try:
+        session = msgspec.json.decode(document, type=_Session)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return document if session.state != "closed" and session.accepting_jobs is not False else None
+
+
+async def _part(
+    request: web.Request, holder: Holder, session_id: str, answer: aiohttp.ClientResponse
+) -> None:
+    """Write down that the job has closed a session, if the service has."""
+    if answer.status in range(200, 300):
+        gateway = request.app[GATEWAY]
+        why = "The job has closed its session."
+        await gateway.apart(gateway.journal.part, holder.lease.id, session_id, why)
+
+
+async def _show(request: web.Request, holder: Holder, session_id: str) -> web.StreamResponse:
+    upstream = request.app[GATEWAY].upstream(holder.qpu.name)
+    async with upstream.send("GET", "sessions", session_id, headers=client_headers(request)) as answer:
+        return await relay(request, answer)
+
+
+def _own(request: web.Request, holder: Holder) -> str:
+    """Return the session that a request names.
+
+    Raises:
+        ApiError: It is none of the lease's.
+    """
+    holder.newest()
+    session_id = request.match_info["id"]
+    own("session", session_id, *holder.sessions)
+    return session_id

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tasks of the lease's session; the service calls them jobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from aiohttp import web
+
+from qpu_slurm.gateway.gateway import GATEWAY
+from qpu_slurm.gateway.ibm.answers import ApiError, Cut, forbidden, invalid, json_answer, too_large
+from qpu_slurm.gateway.ibm.submission import Submission
+from qpu_slurm.gateway.routes.common import (
+    SMALL,
+    client_headers,
+    held,
+    message,
+    pieces,
+    query_of,
+    read,
+    read_as,
+    relay,
+    small_body,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from qpu_slurm.gateway.callers import Holder
+    from qpu_slurm.gateway.gateway import Gateway
+    from qpu_slurm.gateway.ibm.upstream import Query, Upstream
+
+ROUTES = web.RouteTableDef()
+
+_TASK = "/jobs/{id:[A-Za-z0-9_-]{1,128}}"
+
+_FILTERS = frozenset(
+    {
+        "limit",
+        "offset",
+        "skip",
+        "pending",
+        "program",
+        "backend",
+        "created_after",
+        "created_before",
+        "tags",
+        "tags[]",
+        "sort",
+        "exclude_params",
+        "include_mocks",
+    }
+)
+
+
+_PAGE = 200
+_MOST = 10_000
+"""How many tasks a listing may reach back to, where it has to be joined here."""
+
+
+class _Task(msgspec.Struct):
+    id: str
+    session_id: str | None = None
+    created: str = ""
+
+
+class _Listing(msgspec.Struct):
+    jobs: list[msgspec.Raw]
+    count: int = 0
+
+
+class _Tags(msgspec.Struct):
+    """The body of `PUT /jobs/{id}/tags`."""
+
+    tags: list[str]
+
+
+@ROUTES.post("/jobs")
+@held
+async def submit(request: web.Request, holder: Holder) -> web.StreamResponse:
+    """Submit a task to the lease's session."""
+    gateway = request.app[GATEWAY]
+    limit = gateway.settings.max_body
+    if (request.content_length or 0) > limit:
+        raise too_large(limit)
+    submission = Submission(holder, limit)
+    headers = client_headers(request) | {"Accept-Encoding": "identity"}
+    body: bytes | AsyncIterator[bytes]
+    if request.content_length is not None and request.content_length <= SMALL:
+        body = await small_body(request)
+        submission.feed(body)
+        submission.finish()
+    else:
+        body = _checked(request, gateway, holder, submission)
+        if request.content_length is not None:
+            headers["Content-Length"] = str(request.content_length)
+    try:
+        upstream = gateway.upstream(holder.qpu.name)
+        async with upstream.send("POST", "jobs", headers=headers, body=body, once=True) as answer:
+            document = await read(answer, SMALL)
+    except (ApiError, Cut):
+        # What was aborted looks like a connection that was lost.
+        if submission.refusal is not None:
+            raise submission.refusal from None
+        raise
+    if answer.status in range(200, 300):
+        _learn(gateway, holder, submission.session_id, document)
+        gateway.metrics.tasks.labels(holder.qpu.name).inc()
+        gateway.metrics.input_bytes.labels(holder.qpu.name).inc(submission.size)
+    passed = {
+        name: answer.headers[name] for name in ("Content-Type", "Retry-After") if name in answer.headers
+    }
+    return web.Response(status=answer.status, body=document, headers=passed)
+
+
+@ROUTES.get("/jobs")
+@held
+async def list_tasks(request: web.Request, holder: Holder) -> web.StreamResponse:
+    """List the tasks of the lease's sessions."""
+    asked = set(request.query.getall("session_id", []))
+    sessions = [session_id for session_id in holder.sessions if asked <= {session_id}]
+    upstream = request.app[GATEWAY].upstream(holder.qpu.name)
+    query = [(name, value) for name, value in query_of(request) if name in _FILTERS]
+    headers = client_headers(request)
+    if len(sessions) != 1:
+        return json_answer(await _tasks_of(upstream, sessions, query, headers))
+    query.append(("session_id", sessions[0]))
+    async with upstream.send("GET", "jobs", query=query, headers=headers) as answer:
+        return await relay(request, answer)
+
+
+@ROUTES.get(_TASK)
+@ROUTES.delete(_TASK)
+@ROUTES.get(_TASK + "/{what:results|logs|metrics|interim_results|transpiled_circuits}")
+@ROUTES.post(_TASK + "/{what:cancel}")
+@held
+async def task(request: web.Request, holder: Holder) -> web.StreamResponse:
+    """Do with a task what is asked for, if it is the job's."""
+    task_id, what = request.match_info["id"], request.match_info.get("what")
+    gateway = request.app[GATEWAY]
+    await _owned(gateway, holder, task_id)
+    parts = ("jobs", task_id) if what is None else ("jobs", task_id, what)
+    query, headers = query_of(request), client_headers(request)
+    upstream = gateway.upstream(holder.qpu.name)
+    async with upstream.send(request.method, *parts, query=query, headers=headers) as answer:
+        return await relay(request, answer)
+
+
+@ROUTES.put(f"{_TASK}/tags")
+@held
+async def set_tags(request: web.Request, holder: Holder) -> web.StreamResponse:
+    """Write other tags on a task."""
+    task_id = request.match_info["id"]
+    gateway = request.app[GATEWAY]
+    body = msgspec.json.encode(await message(request, _Tags))
+    await _owned(gateway, holder, task_id)
+    headers = client_headers(request)
+    upstream = gateway.upstream(holder.qpu.name)
+    async with upstream.send("PUT", "jobs", task_id, "tags", headers=headers, body=body) as answer:
+        return await relay(request, answer)
+
+
+async def _checked(
+    request: web.Request, gateway: Gateway, holder: Holder, submission: Submission
+) -> AsyncIterator[bytes]:
+    """Read a submission and hand it on, always one piece behind."""
+    held_back = b""
+    async for piece in pieces(request):
+        submission.feed(piece)
+        if held_back:
+            yield held_back
+        held_back = piece
+    submission.finish()
+    try:
+        gateway.holders.still(holder)  # it may have taken minutes
+    except ApiError as error:
+        submission.refusal = error
+        raise
+    yield held_back
+
+
+async def _tasks_of(
+    upstream: Upstream, sessions: Sequence[str], query: Query, headers: Mapping[str, str]
+) -> dict[str, object]:
+    """List the tasks of several sessions, which the service lists one by one, as if they were one."""
+    limit, offset = _number(query, "limit", _PAGE), _number(query, "offset", 0)
+    rest = [(name, value) for name, value in query if name not in {"limit", "offset", "skip"}]
+    found: list[msgspec.Raw] = []
+    count = 0
+    for session_id in sessions:
+        page = [*rest, ("session_id", session_id), ("limit", str(offset + limit))]
+        own = {**headers, "Accept-Encoding": "identity"}
+        async with upstream.send("GET", "jobs", query=page, headers=own) as answer:
+            listing = await read_as(answer, _Listing)
+        found += listing.jobs
+        count += listing.count
+    ascending = dict(query).get("sort", "").upper() == "ASC"
+    found.sort(key=lambda task: msgspec.json.decode(task, type=_Task).created, reverse=not ascending)
+    return {"jobs": found[offset : offset + limit], "count": count, "limit": limit, "offset": offset}
+
+
+def _number(query: Query, name: str, default: int) -> int:
+    """Read a number of the query.
+
+    Raises:
+        ApiError: It is none, or too large.
+    """
+    text = dict(query).get(name, str(default))
+    if not (text.isascii() and text.isdigit() and int(text[:10]) <= _MOST):
+        raise invalid(f"{name} is no number from 0 to {_MOST}")
+    return int(text)
+
+
+async def _owned(gateway: Gateway, holder: Holder, task_id: str) -> None:
+    """Make sure that a task is the job's: that it is in one of the lease's sessions.
+
+    Raises:
+        ApiError: It is not, or there is none.
+    """
+    holder.newest()
+    qpu = holder.qpu.name
+    session_id = gateway.tasks.session(qpu, task_id)
+    if session_id is None:
+        query = [("exclude_params", "true")]
+        async with gateway.upstream(qpu).send("GET", "jobs", task_id, query=query) as answer:
+            session_id = (await read_as(answer, _Task)).session_id or ""
+        gateway.tasks.learn(qpu, task_id, session_id)
+    if session_id not in holder.sessions:
+        raise forbidden(f"The task {task_id!r} is not this job's.")
+
+
+def _learn(gateway: Gateway, holder: Holder, session_id: str, document: bytes) -> None:
+    """Remember a task that was submitted, so that nobody has to ask whose it is."""
+    try:
+        task_id = msgspec.json.decode(document, type=_Task).id
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return
+    gateway.tasks.learn(holder.qpu.name, task_id, session_id)

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The quantum service behind the gateway, asked with the admin's credential."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode
+
+import aiohttp
+import structlog
+from requests.utils import get_environ_proxies, select_proxy
+from yarl import URL
+
+from qpu_slurm.errors import QpuSlurmError
+from qpu_slurm.gateway.ibm.answers import ApiError, Cut, unavailable
+from qpu_slurm.providers.ibm.http import CLIENT, Http, Patience
+from qpu_slurm.providers.ibm.iam import IamToken
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from concurrent.futures import Executor
+
+    from qpu_slurm.config import QpuConfig
+    from qpu_slurm.system.secret import Secret
+
+    Body = bytes | AsyncIterator[bytes]
+    Query = Sequence[tuple[str, str]]
+
+READ = 60.0
+"""Seconds to wait for the next piece of an answer."""
+
+SUBMIT = 300.0
+"""Likewise for the answer to a submission, which the service checks first."""
+
+_CONNECT = 5.0
+_UNAUTHORIZED = 401
+
+_TRUSTED_FOR = 5.0
+"""Seconds for which a token is used without another look at whether it has to be renewed."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Bearer:
+    """The token for the admin's key, kept as long as it is valid.
+
+    Asking for it blocks, and happens elsewhere; the key's file is read when there is no token yet and when
+    one was refused, so that a new key needs no restart.
+
+    Args:
+        qpu: Whose key.
+        pool: Where what blocks runs.
+    """
+
+    def __init__(self, qpu: QpuConfig, pool: Executor) -> None:
+        self._qpu = qpu
+        self._pool = pool
+        self._iam: IamToken | None = None
+        self._token: Secret | None = None
+        self._look_at = 0.0
+        self._lock = asyncio.Lock()
+
+    async def token(self) -> Secret:
+        """Return a token that is valid now.
+
+        Raises:
+            ApiError: There is none to be had.
+        """
+        if self._token is None or time.monotonic() >= self._look_at:
+            async with self._lock:
+                if self._token is None or time.monotonic() >= self._look_at:
+                    await self._renew()
+        if self._token is None:
+            raise AssertionError("renewed, and no token")
+        return self._token
+
+    def refused(self, token: Secret) -> None:
+        """Forget a token that was refused, and the key that it was given for."""
+        if self._token is token:
+            self._token = self._iam = None
+
+    async def _renew(self) -> None:
+        try:
+            self._token = await asyncio.get_running_loop().run_in_executor(self._pool, self._ask)
+        except QpuSlurmError as error:
+            self._iam = None
+            _log.error("no token for the service", qpu=self._qpu.name, why=str(error))
+            raise unavailable(f"The gateway has no access to {self._qpu.name} now.") from None
+        self._look_at = time.monotonic() + _TRUSTED_FOR
+
+    def _ask(self) -> Secret:
+        if self._iam is None:
+            http = Http(
+                self._qpu.iam_endpoint,
+                {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"},
+                patience=Patience(),
+            )
+            self._iam = IamToken(http, self._qpu.key())
+        return self._iam.bearer(give_up=time.monotonic() + READ / 3)
+
+
+class Upstream:
+    """One QPU's service.
+
+    Args:
+        qpu: How it is reached.
+        client: Its connections.
+        pool: Where what blocks runs.
+    """
+
+    def __init__(self, qpu: QpuConfig, client: aiohttp.ClientSession, pool: Executor) -> None:
+        self.qpu = qpu
+        self._client = client
+        self._base = qpu.endpoint.rstrip("/")
+        self._bearer = Bearer(qpu, pool)
+        # As the broker's requests have it. aiohttp would look at the environment each time, in a thread.
+        self._proxy = select_proxy(self._base, get_environ_proxies(self._base))
+
+    @asynccontextmanager
+    async def send(
+        self,
+        method: str,
+        *parts: str,
+        query: Query = (),
+        headers: Mapping[str, str] | None = None,
+        body: Body | None = None,
+        once: bool = False,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request; yields the answer, whose body is not read yet.
+
+        Args:
+            method: The HTTP method.
+            parts: The path's parts, as they are; they are quoted here.
+            query: The URL's query.
+            headers: What a client said besides.
+            body: JSON; what is not held in memory cannot be sent again.
+            once: Whether it may not take effect twice: then nobody is told that it did not, unless so.
+
+        Raises:
+            ApiError: There is no answer.
+            Cut: There is none, and the request may have taken effect.
+        """
+        path = "".join(f"/{quote(part, safe='')}" for part in parts)
+        url = URL(f"{self._base}{path}{'?' if query else ''}{urlencode(query)}", encoded=True)
+        own = {"Accept-Encoding": "identity", "User-Agent": CLIENT, **(headers or {})}
+        own["Service-CRN"] = self.qpu.instance
+        if body is not None:
+            own["Content-Type"] = "application/json"
+        for attempt in range(2):
+            token = await self._bearer.token()
+            own["Authorization"] = f"Bearer {token.reveal()}"
+            async with await self._ask(method, url, own, body, once=once) as answer:
+                if answer.status != _UNAUTHORIZED:
+                    yield answer
+                    return
+            self._bearer.refused(token)
+            if attempt or not isinstance(body, bytes | None):
+                break
+        _log.error("the service refuses the gateway's key", qpu=self.qpu.name)
+        raise unavailable(f"The service does not accept the gateway's key for {self.qpu.name}.")
+
+    async def _ask(
+        self, method: str, url: URL, headers: Mapping[str, str], body: Body | None, *, once: bool
+    ) -> aiohttp.ClientResponse:
+        log = _log.bind(method=method, path=url.path, qpu=self.qpu.name)
+        timeout = aiohttp.ClientTimeout(sock_connect=_CONNECT, sock_read=SUBMIT if once else READ)
+        try:
+            return await self._client.request(
+                method,
+                url,
+                headers=headers,
+                data=body,
+                timeout=timeout,
+                proxy=self._proxy,
+                allow_redirects=False,
+            )
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            log.warning("the service cannot be reached", why=str(error))
+            raise unavailable("The quantum service cannot be reached now.") from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            log.warning("the service did not answer", why=str(error) or type(error).__name__)
+            if once:
+                raise Cut(url.path) from error
+            raise ApiError(
+                502, "The quantum service did not answer.", "Try again later.", kind="lost"
+            ) from error

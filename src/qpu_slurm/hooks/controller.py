@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the controller's hooks do when a job starts and when it ends.
+
+Thin: Slurm's environment in, a broker's call, Slurm told, an exit code out. Whatever goes wrong is logged,
+and never drains a node:
+
+- a mistake of the user's ends a batch job with one sentence in its output (the SPANK plugin prints it as
+  the job's first task starts), and an srun or salloc with the sentence on its terminal;
+- an outage requeues a batch job with a growing delay, until it is given up on; it ends an srun or salloc;
+- so does a QPU that is closed, away, or in use by as many jobs as may, but that is waited for, however long.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+
+from qpu_slurm.errors import (
+    ConfigError,
+    JournalError,
+    MustWait,
+    QpuSlurmError,
+    Refused,
+    SlurmError,
+    Unavailable,
+    UserMistake,
+)
+from qpu_slurm.hooks.leasing import leasing
+from qpu_slurm.journal.model import Hold, LeaseRequest
+from qpu_slurm.names import parse_qpu_option
+from qpu_slurm.slurm.admin_comment import Handover
+from qpu_slurm.slurm.control import Control
+from qpu_slurm.slurm.job import HookJob
+from qpu_slurm.slurm.query import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from qpu_slurm.config import Config, OutageConfig
+    from qpu_slurm.slurm.job import Gres, JobRecord
+    from qpu_slurm.slurm.query import Query
+
+GRES = "qpu"
+"""The generic resource's name, in slurm.conf's GresTypes and in users' `--gres=qpu:1`."""
+
+STARTED = frozenset({"RUNNING", "CONFIGURING", "SUSPENDED"})
+"""The states of a job that has its nodes and was not ended."""
+
+_UNLIMITED = 10 * 366 * 86_400
+_SLURM_CALLS = 6
+
+_log = structlog.get_logger(__name__)
+
+
+class Wanted(NamedTuple):
+    """The QPUs that a job means: those to open a session on, and those that it is only bound to."""
+
+    acquire: tuple[str, ...] = ()
+    bind: tuple[str, ...] = ()
+
+
+def wanted(option: str | None, gres: Sequence[Gres], config: Config) -> Wanted:
+    """Decide which QPUs a job means.
+
+    Args:
+        option: The value of `--qpu`; None without one.
+        gres: What the job asked for with `--gres`.
+        config: The QPUs that there are, and what acquires (`acquire_on`).
+
+    Raises:
+        UserMistake: It names a QPU that there is not, or asks for one without saying which.
+    """
+    named = parse_qpu_option(option) if option else ()
+    asked = [item for item in gres if item.name == GRES and item.count > 0]
+    typed = tuple(dict.fromkeys(item.type for item in asked if item.type))
+    untyped = len(asked) > sum(1 for item in asked if item.type)
+    if untyped and not named and not typed:
+        typed = _only_qpu(config)
+    for name in (*named, *typed):
+        config.qpu(name)
+    acquired = (*named, *typed) if untyped or config.acquire_on == "qpu" else typed
+    return Wanted(tuple(dict.fromkeys(acquired)), tuple(name for name in named if name not in acquired))
+
+
+def _only_qpu(config: Config) -> tuple[str, ...]:
+    if len(config.qpus) > 1:
+        raise UserMistake(
+            f"--gres={GRES}:1 does not say which QPU. Add --qpu=NAME; known: {', '.join(config.qpus)}."
+        )
+    return tuple(config.qpus)
+
+
+def prolog(
+    config: Config,
+    environ: Mapping[str, str],
+    *,
+    query: Query | None = None,
+    control: Control | None = None,
+) -> int:
+    """Open the sessions of a job that is about to start (PrologSlurmctld).
+
+    Args:
+        config: What the admin wrote.
+        environ: The hook's environment.
+        query: How Slurm is asked; by default what `config` says.
+        control: How Slurm is told; likewise.
+
+    Returns:
+        The exit code: 0 lets the job start (or wait); 1 has Slurm requeue a batch job after two minutes,
+        and end an srun or salloc.
+    """
+    try:
+        job = HookJob.from_environ(environ)
+        start = _Start(config, job, query or connect(config.slurm), control or Control(config.slurm))
+        with _bounded(config.outage.acquire_timeout + _SLURM_CALLS * config.slurm.timeout):
+            return start.run()
+    except QpuSlurmError as error:
+        _log.error("prolog failed", job_id=environ.get("SLURM_JOB_ID"), why=str(error))
+        return 1
+
+
+def epilog(config: Config, environ: Mapping[str, str], *, query: Query | None = None) -> int:
+    """Close the sessions of a job that has ended (EpilogSlurmctld).
+
+    Args:
+        config: What the admin wrote.
+        environ: The hook's environment.
+        query: How Slurm is asked; by default what `config` says.
+
+    Returns:
+        The exit code, which Slurm only logs: 1 if not even the journal could be written.
+    """
+    try:
+        job = HookJob.from_environ(environ)
+        log = _log.bind(job_id=job.job_id, leader=job.leader)
+        with _bounded(60 + _SLURM_CALLS * config.slurm.timeout):
+            record = _record(job.leader, query or connect(config.slurm))
+            if record is not None and (record.state in STARTED or record.user_id != job.user_id):
+                # A component ended; or this hook comes late, and the number is a later run's by now.
+                log.info("the job goes on, or runs anew", state=record.state)
+                return 0
+            with leasing(config) as broker:
+                leases = broker.release(
+                    job.leader,
+                    "The job ended.",
+                    run=record.run if record else "",
+                    # Until a job's own epilogs are done, it is COMPLETING: this is its next run.
+                    others=record is not None and record.state == "PENDING",
+                )
+            log.info("released", leases={lease.qpu: lease.state for lease in leases})
+            return 0
+    except Unavailable as error:
+        _log.warning("released later, by the gateway", job_id=job.job_id, leader=job.leader, why=str(error))
+        return 0
+    except QpuSlurmError as error:
+        _log.error("epilog failed", job_id=environ.get("SLURM_JOB_ID"), why=str(error))
+        return 1
+
+
+def _record(job_id: int, query: Query) -> JobRecord | None:
+    """Look up a job; a Slurm that does not answer counts as one that does not know it."""
+    try:
+        return query.job(job_id)
+    except SlurmError as error:
+        _log.warning("Slurm was asked in vain", job_id=job_id, why=str(error))
+        return None
+
+
+class _Start:
+    """The start of one job, or of one component."""
+
+    def __init__(self, config: Config, job: HookJob, query: Query, control: Control) -> None:
+        self._config = config
+        self._job = job
+        self._query = query
+        self._control = control
+        self._log = _log.bind(
+            job_id=job.job_id, leader=job.leader, user_id=job.user_id, restarts=job.restarts
+        )
+
+    def run(self) -> int:
+        components = {record.job_id: record for record in self._query.components(self._job.leader)}
+        record, leader = components.get(self._job.job_id), components.get(self._job.leader)
+        if record is None or leader is None:
+            raise SlurmError(f"Slurm does not know job {self._job.job_id}.")
+        try:
+            names = wanted(self._job.qpu_option, record.gres, self._config)
+            if names == Wanted():
+                return 0
+            handover = self._acquire(names, record, leader)
+            self._hand_over(handover, record)
+        except (UserMistake, Refused) as error:
+            return self._refuse(str(error), record)
+        except (Unavailable, ConfigError, JournalError, SlurmError) as error:
+            tries = max(_outages(component) for component in components.values())
+            return self._postpone(error, record, names, tries)
+        self._log.info("the job has its QPUs", sessions=handover.sessions, hold=handover.hold)
+        return 0
+
+    def _acquire(self, names: Wanted, record: JobRecord, leader: JobRecord) -> Handover:
+        request = LeaseRequest(
+            job_id=self._job.leader,
+            user_id=self._job.user_id,
+            qpus=names.acquire,
+            bind=names.bind,
+            hold=Hold(self._job.hold) if self._job.hold else None,
+            seconds_left=_UNLIMITED if record.time_left is None else record.time_left,
+            run=leader.run,
+            account=leader.account,
+            submitted_at=leader.submitted_at,
+            api_key=self._job.api_key,
+        )
+        with leasing(self._config) as broker:
+            leases = broker.acquire(request)
+        return Handover(
+            sessions={lease.qpu: lease.session_id for lease in leases},
+            hold={
+                lease.qpu: "task" for lease in leases if lease.session_id is None and lease.hold is Hold.TASK
+            },
+        )
+
+    def _hand_over(self, handover: Handover, record: JobRecord) -> None:
+        self._control.set_admin_comment(record.job_id, handover.into_comment(record.admin_comment))
+
+    def _refuse(self, sentence: str, record: JobRecord) -> int:
+        """End the job with a sentence for its user."""
+        self._log.warning("the job is refused", why=sentence)
+        if not record.batch:
+            self._control.notify(self._job.job_id, f"qpu_slurm: {sentence}")
+            return 1
+        self._hand_over(Handover(error=sentence), record)
+        return 0
+
+    def _postpone(self, error: QpuSlurmError, record: JobRecord, names: Wanted, tries: int) -> int:
+        """Have the job start later, unless an outage has lasted for too long."""
+        outage = self._config.outage
+        waits = isinstance(error, MustWait)
+        if not record.batch:
+            return self._refuse(str(error), record)
+        if not waits and tries >= outage.tries:
+            return self._refuse(f"{error} This was given up after {tries} new starts.", record)
+        if not self._still_starts():
+            # Cancelled, or requeued for another component; `scontrol requeue` would revive it.
+            self._log.info("the job is not starting any more", why=str(error))
+            return 0
+        delay = requeue_delay(outage, self._job.leader, 0 if waits else tries)
+        tries += not waits
+        self._hand_over(Handover(waiting=str(error), qpus=names.acquire, tries=tries), record)
+        try:
+            self._control.requeue(self._job.leader, delay)
+        except SlurmError as failure:
+            if not self._still_starts():
+                return 0
+            return self._refuse(f"{error} The job could not be requeued: {failure}", record)
+        self._log.warning("the job is requeued", why=str(error), delay=delay, tries=tries)
+        return 0
+
+    def _still_starts(self) -> bool:
+        record = _record(self._job.job_id, self._query)
+        return record is not None and record.state in STARTED
+
+
+def _outages(record: JobRecord) -> int:
+    """Tell how many outages in a row have requeued a job, by what the last one's hook has left."""
+    try:
+        return Handover.from_comment(record.admin_comment).tries
+    except SlurmError:
+        return 0
+
+
+def requeue_delay(outage: OutageConfig, job_id: int, tries: int) -> int:
+    """Return the seconds until a requeued job may start again.
+
+    The delay doubles at each try, up to `max_delay`. Up to a tenth more, different from job to job, keeps
+    those that were requeued at once from coming back at once.
+    """
+    delay = min(outage.delay << min(tries, 32), outage.max_delay)
+    return delay + delay * (job_id % 16) // 160
+
+
+@contextmanager
+def _bounded(seconds: float) -> Iterator[None]:
+    """Kill this process if it takes too long: the last resort, for what knows no time-out of its own.
+
+    Names are resolved in C, for as long as the resolver likes. Dying is safe at any point; see the broker.
+    """
+
+    def give_up() -> None:
+        _log.error("the hook took too long", seconds=seconds)
+        os._exit(1)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

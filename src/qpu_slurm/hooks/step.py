@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the SPANK plugin runs for steps: `qpu-slurm job-env` when one starts, `step-end` when it is over.
+
+Both run as root on the compute node. job-env prints the step's variables. Which QPUs the job has, and with
+which sessions it began, stands in its AdminComment, how the QPUs are reached in the node's own configuration;
+nothing that a user can write is trusted. The keys of QPUs behind the gateway are asked for there, by the
+job's user: for that, the process becomes him, for good. With them come the sessions that the job has by now.
+The plugin reads lines `NAME=value`, or one line `error: sentence`, which ends the job.
+
+The same request tells the gateway that the step starts. step-end tells that it is over; nobody waits for it.
+
+A heterogeneous job is one job: whichever component asks gets the QPUs of all.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from qpu_slurm.errors import NoLease, QpuSlurmError, SlurmError, UserMistake
+from qpu_slurm.job.variables import JobQpu, to_environ
+from qpu_slurm.slurm.admin_comment import Handover
+from qpu_slurm.slurm.query import connect
+from qpu_slurm.system.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from qpu_slurm.config import Config, QpuConfig
+    from qpu_slurm.gateway.client import GatewayBroker
+    from qpu_slurm.gateway.messages import Keys
+    from qpu_slurm.slurm.job import JobRecord
+    from qpu_slurm.slurm.query import Query
+
+USER_KEY = "QPU_SLURM_API_KEY"
+"""The variable in which the plugin hands the user's own credential over."""
+
+_SECONDS = 7.0
+"""What all of it may take: the plugin (plugin/remote.c) ends this process after 8 s."""
+
+_SLURM_SECONDS = 3
+"""What one question to Slurm may take; a heterogeneous job may need two."""
+
+_NOBODYS_GROUP = 65_534
+
+
+class Step(NamedTuple):
+    """A step that starts.
+
+    Attributes:
+        step: Slurm's id of it: `batch`, `interactive` or a number.
+        name: Its program.
+        at: When the plugin saw it, in seconds since the epoch.
+    """
+
+    step: str
+    name: str
+    at: float
+
+
+def job_env(
+    config: Config,
+    job_id: int,
+    environ: Mapping[str, str],
+    *,
+    step: Step | None = None,
+    query: Query | None = None,
+) -> str:
+    """Return the lines to print.
+
+    Args:
+        config: What the admin wrote, on this node.
+        job_id: The job; of a heterogeneous job, any component.
+        environ: Holds the user's own credential, where the plugin published one.
+        step: What starts; None where somebody else tells.
+        query: How Slurm is asked; by default what `config` says.
+
+    Returns:
+        Nothing for a job that has no QPU.
+    """
+    deadline = time.monotonic() + _SECONDS
+    try:
+        records = _records(config, job_id, query)
+        variables = to_environ(_qpus(config, records, environ, step, deadline))
+    except QpuSlurmError as error:
+        return error_line(error)
+    return "".join(f"{name}={value}\n" for name, value in variables.items())
+
+
+def step_end(config: Config, job_id: int, step: str, at: float, *, query: Query | None = None) -> None:
+    """Tell the gateway that a step has ended, if it is one that knows of it.
+
+    Args:
+        config: What the admin wrote, on this node.
+        job_id: The job; of a heterogeneous job, any component.
+        step: Slurm's id of the step.
+        at: When it ended, in seconds since the epoch.
+        query: How Slurm is asked; by default what `config` says.
+
+    Raises:
+        SlurmError: Slurm does not answer, or does not know the job.
+        Unavailable: The gateway does not answer.
+    """
+    records = _records(config, job_id, query)
+    qpus = [config.qpus.get(name) for name in _handover(records).sessions]
+    if any(qpu is not None and qpu.credentials == "gateway" for qpu in qpus):
+        gateway = _gateway_as_user(config, records[0])
+        gateway.step_ended(records[0].leader, step, _seconds_since(at))
+
+
+def error_line(error: QpuSlurmError) -> str:
+    """Return the line that ends a job with a sentence."""
+    return f"error: {' '.join(str(error).split())}\n"
+
+
+def _records(config: Config, job_id: int, query: Query | None) -> list[JobRecord]:
+    """Ask Slurm for all components of a job; what the asking one named comes first."""
+    slurm = msgspec.structs.replace(config.slurm, timeout=min(config.slurm.timeout, _SLURM_SECONDS))
+    records = (query or connect(slurm)).components(job_id)
+    if not records:
+        raise SlurmError(f"Slurm does not know job {job_id}.")
+    return sorted(records, key=lambda record: record.job_id != job_id)
+
+
+def _handover(records: Sequence[JobRecord]) -> Handover:
+    return Handover.merged(Handover.from_comment(record.admin_comment) for record in records)
+
+
+def _qpus(
+    config: Config,
+    records: Sequence[JobRecord],
+    environ: Mapping[str, str],
+    step: Step | None,
+    deadline: float,
+) -> list[JobQpu]:
+    handover = _handover(records)
+    if handover.error:
+        raise UserMistake(handover.error)
+    qpus = {name: config.qpu(name) for name in handover.sessions}
+    user_key = Secret(environ[USER_KEY]) if environ.get(USER_KEY) else None
+    # First, since the job's user cannot read the admin's shared keys.
+    keys = {name: qpu.key(user_key) for name, qpu in qpus.items() if qpu.credentials != "gateway"}
+    sessions = dict(handover.sessions)
+    if len(keys) < len(qpus):
+        for name, job_key in _keys_from_gateway(config, records[0], step, deadline).items():
+            keys[name], sessions[name] = job_key.key, job_key.session_id
+    bound = []
+    for name in handover.sessions:
+        if name not in keys:
+            raise NoLease(f"The gateway has no key for {name}: this job does not hold it any more.")
+        job_qpu = JobQpu.bind(
+            _through_gateway(config, qpus[name]),
+            api_key=keys[name],
+            session_id=sessions[name],
+            hold=handover.holds(name),
+        )
+        # A session that the job's own programs may create lives no longer than the job, either.
+        if records[0].time_left is not None:
+            max_ttl = max(1, min(qpus[name].max_ttl, records[0].time_left))
+            job_qpu = msgspec.structs.replace(job_qpu, max_ttl=max_ttl)
+        bound.append(job_qpu)
+    return bound
+
+
+def _keys_from_gateway(config: Config, record: JobRecord, step: Step | None, deadline: float) -> Keys:
+    gateway = _gateway_as_user(config, record)
+    seconds = min(5.0, max(0.5, deadline - time.monotonic()))
+    if step is None:
+        return gateway.keys(record.leader, seconds=seconds)
+    return gateway.step_started(record.leader, step.step, step.name, _seconds_since(step.at), seconds=seconds)
+
+
+def _seconds_since(at: float) -> float:
+    """Return how long ago something was; a clock that was set meanwhile makes no news of it."""
+    return max(0.0, time.time() - at)
+
+
+def _gateway_as_user(config: Config, record: JobRecord) -> GatewayBroker:
+    """Become a job's user, who asks the gateway for himself."""
+    # Imported before this process becomes somebody who may not read what is installed; and only if needed.
+    from qpu_slurm.gateway.client import GatewayBroker  # noqa: PLC0415
+
+    gateway = GatewayBroker(config)
+    _become(record.user_id)
+    return gateway
+
+
+def _become(user_id: int) -> None:
+    """Become a job's user, with nobody's groups: MUNGE tells who asks, and nothing else is to be opened."""
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setresgid(_NOBODYS_GROUP, _NOBODYS_GROUP, _NOBODYS_GROUP)
+        os.setresuid(user_id, user_id, user_id)
+    elif os.geteuid() != user_id:
+        raise SlurmError(f"User {os.geteuid()} cannot ask for the keys of user {user_id}.")
+
+
+def _through_gateway(config: Config, qpu: QpuConfig) -> QpuConfig:
+    """Return a QPU as the gateway shows it to jobs, if it is behind it."""
+    if qpu.credentials != "gateway" or config.gateway is None:
+        return qpu
+    url = config.gateway.url
+    return msgspec.structs.replace(
+        qpu,
+        # qiskit-ibm-runtime takes a URL as it is only if it contains `experimental`.
+        endpoint=f"{url}/experimental/api/v1",
+        iam_endpoint=url,
+        search_endpoint=url,
+        catalog_endpoint=f"{url}/catalog",
+    )

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A job's QPU variables: written by `qpu-slurm job-env`, read by task_runner and the Python API.
+
+No other module knows the variables' names. They are those that programs for Qiskit and QRMI read, so that
+such programs run in a job unchanged:
+
+- `QRMI_JOB_QPU_RESOURCES` and `QRMI_JOB_QPU_TYPES` (before: `SLURM_JOB_QPU_…`) list the job's QPUs;
+- `<qpu>_QRMI_…` say how each is reached, and which session the job holds on it;
+- `QISKIT_IBM_…` are read by `QiskitRuntimeService()`, which knows one service only: that of the job's first
+  QPU. `IAM_URL`, `GLOBAL_SEARCH_URL` and `GLOBAL_CATALOG_URL` are set where they are not IBM's public ones.
+
+A job that has no session (yet) has no variable for it at all: QRMI would take an empty one for a session that
+it holds. Whether a task may open one says `<qpu>_QRMI_QPU_SLURM_HOLD`; a job that is only bound has neither.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from qpu_slurm.errors import NoLease, UserMistake
+from qpu_slurm.names import HoldOption
+from qpu_slurm.providers.base import Access
+from qpu_slurm.system.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from qpu_slurm.config import QpuConfig
+
+_RESOURCES = ("QRMI_JOB_QPU_RESOURCES", "SLURM_JOB_QPU_RESOURCES")
+_TYPES = ("QRMI_JOB_QPU_TYPES", "SLURM_JOB_QPU_TYPES")
+_ASKED = "SLURM_SPANK_QPU_SLURM_QPU"
+"""The value of `--qpu`, as the plugin published it: there whatever the hooks did."""
+
+_SERVICES = {"ibm-quantum-compute-service": "QRMI_IBM_QCS_", "qiskit-runtime-service": "QRMI_IBM_QRS_"}
+"""The resource types that we know, two names of one service, and their prefixes. A job gets the variables of
+both, since a client reads those of one only."""
+
+_OF_SERVICE = {
+    "endpoint": "ENDPOINT",
+    "iam_endpoint": "IAM_ENDPOINT",
+    "api_key": "IAM_APIKEY",
+    "instance": "SERVICE_CRN",
+    "mode": "SESSION_MODE",
+    "max_ttl": "SESSION_MAX_TTL",
+}
+"""The attributes of a `JobQpu` whose variable is `<qpu>_<prefix><this>`."""
+
+_OF_QPU = {
+    "session_id": "QRMI_JOB_ACQUISITION_TOKEN",
+    "task_timeout": "QRMI_JOB_TIMEOUT_SECONDS",
+    "hold": "QRMI_QPU_SLURM_HOLD",
+    "backend": "QRMI_QPU_SLURM_BACKEND",
+    "search_endpoint": "QRMI_QPU_SLURM_SEARCH_ENDPOINT",
+    "catalog_endpoint": "QRMI_QPU_SLURM_CATALOG_ENDPOINT",
+}
+"""The attributes of a `JobQpu` whose variable is `<qpu>_<this>`; set where there is a value. Four are our
+own: qrmi takes a QPU's name for the backend's, and knows of no session that is not there yet."""
+
+_OVERRIDES = {"session_id": "SESSION_ID", "task_timeout": "TIMEOUT_SECONDS"}
+"""As `_OF_SERVICE`, for what a user may set to override `_OF_QPU`: qrmi reads these first. Never written."""
+
+_REQUIRED = ("endpoint", "iam_endpoint", "api_key", "instance")
+_NUMBERS = ("max_ttl", "task_timeout")
+_HOLDS = ("job", "task")
+_MAX_DIGITS = 10
+
+_IBM_IAM = "https://iam.cloud.ibm.com"
+
+_PUBLIC = re.compile(r"(https)://(?:[a-z0-9-]+\.)?quantum\.(cloud\.ibm\.com)/api/v1/?")
+"""IBM's public service: qiskit-ibm-runtime is told the end of the host's name, and adds region and path."""
+
+_PRINTABLE = re.compile(r"[\x20-\x7e]*")
+
+
+class JobQpu(msgspec.Struct, frozen=True, kw_only=True):
+    """One QPU of a job.
+
+    Attributes:
+        name: As the user named it.
+        type: The resource type, in QRMI's words.
+        backend: The service's name of it.
+        endpoint: The service's base URL, its version included.
+        iam_endpoint: The base URL that turns an API key into a token.
+        search_endpoint: Global Search, where it is not IBM's public one.
+        catalog_endpoint: The Global Catalog, where it is not IBM's public one.
+        instance: The service instance (a CRN) that pays.
+        api_key: The credential that the job uses.
+        mode: The session's mode: `dedicated` or `batch`.
+        max_ttl: Seconds that a session may live at most.
+        task_timeout: Seconds of QPU time that one task may take; None leaves it to the service.
+        hold: From when on the job holds a session: its start (`job`), or its first task (`task`). Either way,
+            a task gets another session where the last one takes no more. None: it opens none.
+        session_id: The session that the job had when the step started; None if it had none.
+    """
+
+    name: str
+    type: str = "ibm-quantum-compute-service"
+    backend: str
+    endpoint: str
+    iam_endpoint: str
+    search_endpoint: str | None = None
+    catalog_endpoint: str | None = None
+    instance: str
+    api_key: Secret
+    mode: str = "dedicated"
+    max_ttl: int = 28_800
+    task_timeout: int | None = None
+    hold: HoldOption | None = None
+    session_id: str | None = None
+
+    @classmethod
+    def bind(
+        cls,
+        qpu: QpuConfig,
+        *,
+        api_key: Secret,
+        session_id: str | None,
+        hold: HoldOption | None = None,
+    ) -> JobQpu:
+        """Bind a job to a configured QPU; without a session and a hold, it may know what the QPU is like."""
+        shared = {
+            name: getattr(qpu, name)
+            for name in cls.__struct_fields__
+            if name not in {"api_key", "hold", "session_id"}
+        }
+        return cls(**shared, api_key=api_key, hold=hold, session_id=session_id)
+
+    def access(self) -> Access:
+        """Say how the QPU is reached."""
+        return Access(**{name: getattr(self, name) for name in Access.__struct_fields__})
+
+    def may_execute(self) -> None:
+        """Make sure that tasks of the job have a session to run in, or may open one.
+
+        Raises:
+            NoLease: The job is only bound to the QPU.
+        """
+        if self.session_id is None and self.hold is None:
+            raise NoLease(
+                f"This job may transpile for {self.name}, but holds no session to execute in. "
+                f"Submit it with --qpu={self.name} --gres=qpu:1."
+            )
+
+
+def to_environ(qpus: Sequence[JobQpu]) -> dict[str, str]:
+    """Return the variables that tell a job of its QPUs.
+
+    Args:
+        qpus: The job's QPUs, in the order in which the user named them. `QiskitRuntimeService()` gets the
+            first one's service.
+
+    Raises:
+        UserMistake: A value cannot be a variable's, such as an API key with a line break in it.
+    """
+    environ = dict(variable for qpu in qpus for variable in _variables(qpu))
+    if qpus:
+        environ |= dict.fromkeys(_RESOURCES, ",".join(qpu.name for qpu in qpus))
+        environ |= dict.fromkeys(_TYPES, ",".join(qpu.type for qpu in qpus))
+        environ |= _qiskit_variables(qpus[0])
+    for name, value in environ.items():
+        if not _PRINTABLE.fullmatch(value):
+            raise UserMistake(
+                f"{name} would hold what is not printable ASCII: look for stray characters in the API key."
+            )
+    return environ
+
+
+def from_environ(environ: Mapping[str, str]) -> dict[str, JobQpu]:
+    """Read a job's QPUs by name, whether our plugin or upstream's has set the variables.
+
+    QPUs of a type that we do not know are left out.
+
+    Raises:
+        NoLease: There is none.
+        UserMistake: A variable that belongs to one is missing or makes no sense.
+    """
+    delimiter = environ.get("QRMI_LIST_DELIMITER") or ","  # upstream lets its users choose another
+    names, types = ((_first(environ, lists) or "").split(delimiter) for lists in (_RESOURCES, _TYPES))
+    if len(names) != len(types):
+        raise UserMistake(f"{_RESOURCES[0]} and {_TYPES[0]} name a different number of QPUs.")
+    qpus = {
+        name: _read(environ, name, type_)
+        for name, type_ in zip(names, types, strict=True)
+        if type_ in _SERVICES
+    }
+    if not qpus:
+        asked = environ.get(_ASKED)
+        if asked:
+            raise NoLease(
+                f"This job was submitted with --qpu={asked[:64]}, and nothing was acquired for it: the "
+                "cluster's hooks did not run. Tell its admin, who has `qpu-slurm check`."
+            )
+        raise NoLease("This job has no QPU. Submit it with --qpu=NAME (and --gres=qpu:1 to execute on it).")
+    return qpus
+
+
+def find(environ: Mapping[str, str], name: str | None = None) -> JobQpu:
+    """Return the job's QPU of that name; without a name, its only one.
+
+    Raises:
+        NoLease: The job has none of that name, or several and no name was given.
+        UserMistake: See `from_environ`.
+    """
+    qpus = from_environ(environ)
+    if name is None and len(qpus) == 1:
+        return next(iter(qpus.values()))
+    if name is None or name not in qpus:
+        problem = (
+            "This job has several QPUs; name one" if name is None else f"This job has no QPU {name[:64]!r}"
+        )
+        raise NoLease(f"{problem}. It has: {', '.join(qpus)}.")
+    return qpus[name]
+
+
+def _variables(qpu: JobQpu) -> Iterator[tuple[str, str]]:
+    """Write one QPU's own variables."""
+    for attribute, suffix in _OF_SERVICE.items():
+        for prefix in _SERVICES.values():
+            yield f"{qpu.name}_{prefix}{suffix}", _text(getattr(qpu, attribute))
+    for attribute, suffix in _OF_QPU.items():
+        value = getattr(qpu, attribute)
+        if value is not None and (attribute, value) != ("backend", qpu.name):
+            yield f"{qpu.name}_{suffix}", _text(value)
+
+
+def _qiskit_variables(qpu: JobQpu) -> dict[str, str]:
+    """Write what qiskit-ibm-runtime reads.
+
+    It takes an endpoint as it is only if `experimental` stands in it: the emulator serves one that does.
+    """
+    public = _PUBLIC.fullmatch(qpu.endpoint)
+    variables = {
+        "QISKIT_IBM_CHANNEL": "ibm_quantum_platform",
+        "QISKIT_IBM_TOKEN": qpu.api_key.reveal(),
+        "QISKIT_IBM_INSTANCE": qpu.instance,
+        "QISKIT_IBM_URL": "://".join(public.groups()) if public else qpu.endpoint,
+        "IAM_URL": None if public and qpu.iam_endpoint == _IBM_IAM else qpu.iam_endpoint,
+        "GLOBAL_SEARCH_URL": qpu.search_endpoint,
+        "GLOBAL_CATALOG_URL": qpu.catalog_endpoint,
+    }
+    return {name: value for name, value in variables.items() if value is not None}
+
+
+def _read(environ: Mapping[str, str], name: str, type_: str) -> JobQpu:
+    """Read one QPU's own variables: those of its type's service before those of the other name."""
+    prefixes = sorted(_SERVICES.values(), key=_SERVICES[type_].__ne__)
+    values: dict[str, Any] = {"name": name, "type": type_, "backend": name}
+    for attribute in JobQpu.__struct_fields__:
+        suffix = _OF_SERVICE.get(attribute) or _OVERRIDES.get(attribute)
+        variables = [f"{name}_{prefix}{suffix}" for prefix in prefixes if suffix]
+        variables += [f"{name}_{_OF_QPU[attribute]}"] if attribute in _OF_QPU else []
+        text = _first(environ, variables)
+        if text and attribute == "hold" and text not in _HOLDS:
+            raise UserMistake(f"{variables[0]} is {text[:64]!r}; expected {' or '.join(_HOLDS)}.")
+        if text and attribute in _NUMBERS:
+            if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+                raise UserMistake(f"{variables[0]} is {text[:64]!r}; expected a number of seconds.")
+            values[attribute] = int(text)
+        elif text:
+            values[attribute] = Secret(text) if attribute == "api_key" else text
+        elif attribute in _REQUIRED:
+            raise UserMistake(
+                f"{variables[0]} is not set, though the job has the QPU {name}: was its environment cleared?"
+            )
+    return JobQpu(**values)
+
+
+def _first(environ: Mapping[str, str], names: Sequence[str]) -> str | None:
+    """Return the first variable that is set to something."""
+    return next((environ[name] for name in names if environ.get(name)), None)
+
+
+def _text(value: str | int | Secret) -> str:
+    return value.reveal() if isinstance(value, Secret) else str(value)

@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happened in leases: sessions and what they were used for, tasks, the job's steps.
+
+What an admin accounts for and what `qpu-slurm timeline` draws. Sessions are written by `Journal`, as they are
+opened and ended; what they were used for is written here, once the service has told.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from qpu_slurm.journal import rows
+from qpu_slurm.journal.model import Lease
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from qpu_slurm.journal.database import Database
+
+
+class SessionUse(msgspec.Struct, frozen=True, kw_only=True):
+    """A session that a lease has, or had.
+
+    Attributes:
+        session_id: The service's id of it.
+        lease_id: Whose it is.
+        opened_at: When it was recorded.
+        ended_at: Since when it takes no more tasks; None while it does.
+        locked_seconds: How long it was active, which is what is paid for; None until the service has told.
+        executed_seconds: How long its tasks ran on the QPU; likewise.
+        unknown: Why the service will never tell; empty while it may, and when it has.
+    """
+
+    session_id: str
+    lease_id: int
+    opened_at: datetime
+    ended_at: datetime | None
+    locked_seconds: float | None
+    executed_seconds: float | None
+    unknown: str = ""
+
+
+class Lock(msgspec.Struct, frozen=True, kw_only=True):
+    """A time in which a session had the QPU for itself, by the service's clock.
+
+    Attributes:
+        session_id: The session.
+        began_at: Since when: its first task began, or the first one after a pause.
+        ended_at: Until when.
+    """
+
+    session_id: str
+    began_at: datetime
+    ended_at: datetime
+
+
+class TaskUse(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that ran in a session, as the service tells once the session is over.
+
+    Attributes:
+        task_id: The service's id of it.
+        session_id: The session.
+        status: What became of it, in `TaskStatus`'s words.
+        created_at: When the service took it.
+        started_at: When it began to run; None if it never did, or the service does not say.
+        ended_at: When it was over; likewise.
+        seconds: How long it ran on the QPU.
+    """
+
+    task_id: str
+    session_id: str
+    status: str
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    seconds: float = 0.0
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """A step of a job, as the SPANK plugin reports it.
+
+    Attributes:
+        job_id: The job; of a heterogeneous job, the leader.
+        run: Which run of the job.
+        step: Slurm's id of it: `batch`, `interactive` or a number.
+        name: The program.
+        started_at: When it began.
+        ended_at: When it ended; None while it runs, or if nobody has told.
+    """
+
+    job_id: int
+    run: str
+    step: str
+    name: str
+    started_at: datetime
+    ended_at: datetime | None
+
+
+class SessionHistory(msgspec.Struct, frozen=True, kw_only=True):
+    """A session, when it had the QPU for itself, and its tasks."""
+
+    session: SessionUse
+    locks: tuple[Lock, ...]
+    tasks: tuple[TaskUse, ...]
+
+
+class LeaseHistory(msgspec.Struct, frozen=True, kw_only=True):
+    """A lease and all sessions that it has or had."""
+
+    lease: Lease
+    sessions: tuple[SessionHistory, ...]
+
+
+class Use(msgspec.Struct, frozen=True, kw_only=True):
+    """What one session was used for, by whom.
+
+    Attributes:
+        job_id: The job; of a heterogeneous job, the leader.
+        run: Which run of the job.
+        user_id: The job's user.
+        account: Slurm's account of the job; empty where Slurm has none.
+        qpu: The QPU, as users name it.
+        opened_at: When the session was recorded.
+        locked_seconds: As in `SessionUse`.
+        executed_seconds: Likewise.
+        given_up: Whether nobody will ever tell.
+        tasks: How many tasks ran in it, as far as the service has told.
+    """
+
+    job_id: int
+    run: str
+    user_id: int
+    account: str
+    qpu: str
+    opened_at: datetime
+    locked_seconds: float | None
+    executed_seconds: float | None
+    given_up: bool
+    tasks: int
+
+
+class History:
+    """The part of the journal that says what happened. All of it may raise `JournalError`.
+
+    Args:
+        database: The journal's file.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def sessions(self, lease_id: int) -> list[SessionUse]:
+        """Read the sessions that a lease has or had, the oldest first."""
+        query = "SELECT * FROM sessions WHERE lease_id = ? ORDER BY opened_at"
+        with self._database.reading() as db:
+            return [msgspec.convert(dict(row), SessionUse) for row in db.execute(query, (lease_id,))]
+
+    def leases(self, job_id: int) -> list[LeaseHistory]:
+        """Read what the newest run of a job holds or held, the oldest first."""
+        query = (
+            "SELECT * FROM leases WHERE job_id = ? AND run ="
+            " (SELECT run FROM leases WHERE job_id = ? ORDER BY id DESC LIMIT 1) ORDER BY id"
+        )
+        with self._database.reading() as db:
+            found = [rows.lease_of(row) for row in db.execute(query, (job_id, job_id))]
+        return [
+            LeaseHistory(
+                lease=lease,
+                sessions=tuple(
+                    SessionHistory(
+                        session=session,
+                        locks=tuple(self.locks(session.session_id)),
+                        tasks=tuple(self.tasks(session.session_id)),
+                    )
+                    for session in self.sessions(lease.id)
+                ),
+            )
+            for lease in found
+        ]
+
+    def unaccounted(self, lease_id: int | None = None) -> list[SessionUse]:
+        """Read the sessions that have ended and of which the service may yet tell what they were used for.
+
+        Args:
+            lease_id: Only this lease's; None reads everybody's.
+        """
+        query = (
+            "SELECT * FROM sessions WHERE ended_at IS NOT NULL AND locked_seconds IS NULL AND unknown = ''"
+            " AND ifnull(?, lease_id) = lease_id ORDER BY ended_at"
+        )
+        with self._database.reading() as db:
+            return [msgspec.convert(dict(row), SessionUse) for row in db.execute(query, (lease_id,))]
+
+    def account(
+        self,
+        session_id: str,
+        *,
+        locked: float,
+        executed: float,
+        tasks: Iterable[TaskUse],
+        locks: Iterable[Lock] = (),
+    ) -> None:
+        """Write down what a session was used for.
+
+        Args:
+            session_id: The session.
+            locked: Seconds that it was active.
+            executed: Seconds that its tasks ran.
+            tasks: Them.
+            locks: When it was active, as far as the service says.
+        """
+        with self._database.transaction() as db:
+            db.execute(
+                "UPDATE sessions SET locked_seconds = ?, executed_seconds = ?, unknown = ''"
+                " WHERE session_id = ?",
+                (locked, executed, session_id),
+            )
+            db.executemany(
+                "INSERT OR REPLACE INTO tasks (task_id, session_id, status, created_at, started_at, ended_at,"
+                " seconds) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        task.task_id,
+                        session_id,
+                        task.status,
+                        rows.text(task.created_at),
+                        rows.text(task.started_at),
+                        rows.text(task.ended_at),
+                        task.seconds,
+                    )
+                    for task in tasks
+                ],
+            )
+            db.executemany(
+                "INSERT OR REPLACE INTO locks (session_id, began_at, ended_at) VALUES (?, ?, ?)",
+                [(session_id, rows.text(lock.began_at), rows.text(lock.ended_at)) for lock in locks],
+            )
+
+    def give_up(self, session_id: str, why: str) -> None:
+        """Write down that nobody will tell what a session was used for; nothing if somebody has."""
+        with self._database.transaction() as db:
+            db.execute(
+                "UPDATE sessions SET unknown = ? WHERE session_id = ? AND locked_seconds IS NULL",
+                (why, session_id),
+            )
+
+    def locks(self, session_id: str) -> list[Lock]:
+        """Read when a session had the QPU for itself, the oldest first."""
+        query = "SELECT * FROM locks WHERE session_id = ? ORDER BY began_at"
+        with self._database.reading() as db:
+            return [msgspec.convert(dict(row), Lock) for row in db.execute(query, (session_id,))]
+
+    def uses(self, since: datetime, until: datetime) -> list[Use]:
+        """Read what every session that was opened in a period was used for, the oldest first.
+
+        Args:
+            since: The period's begin.
+            until: Its end; what was opened then is not in it.
+        """
+        query = (
+            "SELECT job_id, run, user_id, account, qpu, opened_at, locked_seconds, executed_seconds,"
+            " unknown <> '' AS given_up,"
+            " (SELECT count(*) FROM tasks WHERE tasks.session_id = sessions.session_id) AS tasks"
+            " FROM sessions JOIN leases ON leases.id = sessions.lease_id"
+            " WHERE opened_at >= ? AND opened_at < ? ORDER BY opened_at"
+        )
+        with self._database.reading() as db:
+            found = db.execute(query, (rows.text(since), rows.text(until)))
+            # SQLite knows no booleans.
+            return [msgspec.convert(dict(row), Use, strict=False) for row in found]
+
+    def tasks(self, session_id: str) -> list[TaskUse]:
+        """Read the tasks that ran in a session, the oldest first."""
+        query = "SELECT * FROM tasks WHERE session_id = ? ORDER BY created_at, task_id"
+        with self._database.reading() as db:
+            return [msgspec.convert(dict(row), TaskUse) for row in db.execute(query, (session_id,))]
+
+    def step_started(self, job_id: int, step: str, name: str, started_at: datetime) -> None:
+        """Write down that a step of a job's newest run has begun; nothing for a job without a lease.
+
+        Args:
+            job_id: The job; of a heterogeneous job, the leader.
+            step: Slurm's id of the step.
+            name: The program.
+            started_at: When it began. Told twice, the first time counts.
+        """
+        with self._database.transaction() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO steps (job_id, run, step, name, started_at)"
+                " SELECT job_id, run, ?, ?, ? FROM leases WHERE job_id = ? ORDER BY id DESC LIMIT 1",
+                (step, name, rows.text(started_at), job_id),
+            )
+
+    def step_ended(self, job_id: int, step: str, ended_at: datetime) -> None:
+        """Write down that a step of a job's newest run has ended; nothing if nobody told that it began.
+
+        Args:
+            job_id: The job; of a heterogeneous job, the leader.
+            step: Slurm's id of the step.
+            ended_at: When it ended. Told for each component that it runs in, the last time counts.
+        """
+        with self._database.transaction() as db:
+            db.execute(
+                "UPDATE steps SET ended_at = max(?, ifnull(ended_at, '')) WHERE job_id = ? AND step = ?"
+                " AND run = (SELECT run FROM leases WHERE job_id = ? ORDER BY id DESC LIMIT 1)",
+                (rows.text(ended_at), job_id, step, job_id),
+            )
+
+    def steps(self, job_id: int, run: str) -> list[Step]:
+        """Read the steps of one run of a job, the oldest first."""
+        query = "SELECT * FROM steps WHERE job_id = ? AND run = ? ORDER BY started_at"
+        with self._database.reading() as db:
+            return [msgspec.convert(dict(row), Step) for row in db.execute(query, (job_id, run))]
+
+    def forget(self, before: datetime, *, limit: int) -> int:
+        """Delete leases that were over by some time, with all that happened in them.
+
+        Args:
+            before: The time.
+            limit: How many at most: the journal is locked as long as that takes.
+
+        Returns:
+            How many were deleted.
+        """
+        with self._database.transaction() as db:
+            forgotten = db.execute(
+                "DELETE FROM leases WHERE id IN"
+                " (SELECT id FROM leases WHERE ended_at < ? ORDER BY ended_at LIMIT ?)",
+                (rows.text(before), limit),
+            ).rowcount
+            if forgotten:
+                db.execute(
+                    "DELETE FROM steps WHERE started_at < ? AND NOT EXISTS (SELECT 1 FROM leases"
+                    " WHERE leases.job_id = steps.job_id AND leases.run = steps.run)",
+                    (rows.text(before),),
+                )
+        return forgotten

@@ -1,0 +1,384 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The journal: the crash-safe record of all leases and of what happened to them.
+
+Every change is one transaction; which of them survive a power loss, and why the others need not, says
+`database`. A change that another process was faster with is not made twice. Times are UTC.
+
+    database    the file
+    schema      its tables
+    journal     leases: what gives a job something
+    history     what their sessions were used for, and when
+    closings    the QPUs that an admin has closed to new leases
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self, Unpack
+
+import msgspec
+
+from qpu_slurm.journal import rows
+from qpu_slurm.journal.closed_qpus import Closings
+from qpu_slurm.journal.database import Database
+from qpu_slurm.journal.history import History
+from qpu_slurm.journal.model import Event, Hold, Lease, LeaseState
+from qpu_slurm.system.secret import Secret
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from qpu_slurm.journal.model import Holder
+
+_PATIENCE = 10.0
+
+
+class Journal:
+    """The journal in one file; made if it is not there. Threads may share it.
+
+    Args:
+        path: The file.
+        patience: Seconds to wait for another process that is writing.
+
+    Attributes:
+        path: The file.
+        history: What sessions were used for, and when.
+        closings: The QPUs that an admin has closed to new leases.
+
+    Raises:
+        JournalError: It cannot be opened; so does every method when it cannot be read or written.
+    """
+
+    def __init__(self, path: Path, *, patience: float = _PATIENCE) -> None:
+        self.path = path
+        self._database = Database(path, patience=patience)
+        self.history = History(self._database)
+        self.closings = Closings(self._database)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # What a broker writes.
+
+    def intend(
+        self, *, qpu: str, expires_at: datetime, hold: Hold = Hold.JOB, **holder: Unpack[Holder]
+    ) -> Lease:
+        """Write down that a session is about to be opened for a job that has no lease on the QPU.
+
+        Args:
+            qpu: The QPU's name.
+            expires_at: When the session will have ended by itself, at the latest.
+            hold: How long sessions are held.
+            holder: Who gets it.
+        """
+        with self._database.transaction(durable=True) as db:
+            bound = "SELECT id FROM leases WHERE job_id = ? AND qpu = ? AND state = 'bound'"
+            for row in db.execute(bound, (holder["job_id"], qpu)).fetchall():
+                rows.begin_end(db, row["id"], "The job gets a session.")
+            lease_id = rows.insert(
+                db,
+                holder,
+                qpu=qpu,
+                state=LeaseState.ACQUIRING,
+                hold=hold,
+                intended_at=rows.now(),
+                expires_at=rows.text(expires_at),
+            )
+            rows.log(db, lease_id, "intent", qpu)
+            return rows.one(db, lease_id)
+
+    def bind(self, *, qpu: str, hold: Hold = Hold.NONE, **holder: Unpack[Holder]) -> Lease:
+        """Write down that a job may know what a QPU is like, and open a session on it if `hold` says so.
+
+        Args:
+            qpu: The QPU's name.
+            hold: NONE: the job never gets a session; otherwise it may open one: see `begin_session`.
+            holder: Who gets it.
+
+        Returns:
+            The lease: BOUND, or the one with a session that the job has or is about to get.
+        """
+        with self._database.transaction(durable=True) as db:
+            query = "SELECT id, hold FROM open_leases WHERE job_id = ? AND qpu = ? AND state <> 'releasing'"
+            row = db.execute(query, (holder["job_id"], qpu)).fetchone()
+            if row is not None and row["hold"] == Hold.NONE and hold is not Hold.NONE:
+                # Another component of the job was faster, which only wants to know what the QPU is like.
+                rows.begin_end(db, row["id"], "The job gets a session.")
+                row = None
+            if row is None:
+                lease_id = rows.insert(db, holder, qpu=qpu, state=LeaseState.BOUND, hold=hold)
+                rows.log(db, lease_id, "bound", qpu)
+            else:
+                lease_id = row["id"]
+                rows.log(db, lease_id, "renewed", "")
+            return rows.one(db, lease_id)
+
+    def begin_session(self, lease_id: int, expires_at: datetime) -> Lease:
+        """Write down that a session is about to be opened for a lease that has none, and may have one.
+
+        Args:
+            lease_id: The lease, BOUND with another `hold` than NONE.
+            expires_at: When the session will have ended by itself, at the latest.
+
+        Returns:
+            The lease: ACQUIRING; or as it is, if it is not (any more) a lease that may open one.
+        """
+        with self._database.transaction(durable=True) as db:
+            changed = db.execute(
+                "UPDATE leases SET state = 'acquiring', intended_at = ?, expires_at = ?"
+                " WHERE id = ? AND state = 'bound' AND hold <> 'none'",
+                (rows.now(), rows.text(expires_at), lease_id),
+            )
+            if changed.rowcount:
+                rows.log(db, lease_id, "intent", "")
+            return rows.one(db, lease_id)
+
+    def part(self, lease_id: int, session_id: str, why: str) -> Lease:
+        """Write down that a lease's session takes no more tasks: a later task needs another one.
+
+        Args:
+            lease_id: The lease.
+            session_id: The session; if the lease has another one by now, nothing changes.
+            why: What closed it.
+
+        Returns:
+            The lease: BOUND, without a session; or as it is, if it is not HELD with this one.
+        """
+        with self._database.transaction() as db:
+            changed = db.execute(
+                "UPDATE leases SET state = 'bound', session_id = NULL"
+                " WHERE id = ? AND session_id = ? AND state = 'held'",
+                (lease_id, session_id),
+            )
+            if changed.rowcount:
+                rows.end_sessions(db, lease_id)
+                rows.log(db, lease_id, "parted", why)
+            return rows.one(db, lease_id)
+
+    def give_up_session(self, lease_id: int, why: str) -> Lease:
+        """Write down that a lease gets no session now, after all; it stays the job's.
+
+        Args:
+            lease_id: The lease, ACQUIRING by `begin_session`; nothing is left at the service.
+            why: What kept it from having one.
+        """
+        with self._database.transaction() as db:
+            changed = db.execute(
+                "UPDATE leases SET state = 'bound', intended_at = NULL WHERE id = ? AND state = 'acquiring'",
+                (lease_id,),
+            )
+            if changed.rowcount:
+                rows.log(db, lease_id, "parted", why)
+            return rows.one(db, lease_id)
+
+    def renew(self, lease_id: int) -> Lease:
+        """Write down that a lease that was held already is given to the job again, if it is HELD still."""
+        with self._database.transaction() as db:
+            lease = rows.one(db, lease_id)
+            if lease.state is LeaseState.HELD:
+                rows.log(db, lease_id, "renewed", "")
+            return lease
+
+    def hold(self, lease_id: int, session_id: str, expires_at: datetime, *, adopted: bool = False) -> Lease:
+        """Write down the session of an intent.
+
+        Args:
+            lease_id: Whose session it is.
+            session_id: The session.
+            expires_at: When it ends by itself, at the latest.
+            adopted: It was found, left by a process that died, rather than opened.
+
+        Returns:
+            The lease: HELD; or RELEASING, now with its session, if it is to end already.
+        """
+        with self._database.transaction() as db:
+            now = rows.now()
+            changed = db.execute(
+                "UPDATE leases SET session_id = ?, acquired_at = ?, expires_at = ?, intended_at = NULL,"
+                " state = CASE state WHEN 'acquiring' THEN 'held' ELSE state END"
+                " WHERE id = ? AND session_id IS NULL AND state IN ('acquiring', 'releasing')",
+                (session_id, now, rows.text(expires_at), lease_id),
+            )
+            if changed.rowcount:
+                rows.add_session(db, lease_id, session_id)
+                rows.log(db, lease_id, "adopted" if adopted else "held", session_id)
+            return rows.one(db, lease_id)
+
+    def found(self, lease_id: int, session_id: str) -> None:
+        """Write down a further session of a lease: one to be ended with it, or at once if that is over.
+
+        It was opened by the job itself, or while the job was being ended.
+        """
+        with self._database.transaction() as db:
+            if rows.add_session(db, lease_id, session_id):
+                rows.log(db, lease_id, "adopted", session_id)
+            if rows.one(db, lease_id).state.final:
+                rows.end_sessions(db, lease_id)
+
+    def end(self, job_id: int, reason: str, *, run: str = "", others: bool = False) -> list[Lease]:
+        """Write down the intent to end what a job holds.
+
+        Args:
+            job_id: The job; of a heterogeneous job, the leader.
+            reason: What ended it.
+            run: Which run of the job has ended; empty is all of them.
+            others: Rather what all runs hold but this one.
+
+        Returns:
+            The leases, RELEASING now; those that held nothing are RELEASED.
+        """
+        with self._database.reading() as db:
+            if not rows.open_leases(db, job_id):
+                return []  # as for most jobs that start: none of them waits for who writes
+        with self._database.transaction() as db:
+            return [
+                rows.begin_end(db, lease.id, reason)
+                for lease in rows.open_leases(db, job_id)
+                if lease.is_of(run) is not others
+            ]
+
+    def end_one(self, lease_id: int, reason: str, *, unless_after: int | None = None) -> Lease:
+        """Write down the intent to end one lease.
+
+        Args:
+            lease_id: The lease.
+            reason: What ended it.
+            unless_after: Leave the lease as it is if something has happened to it since; see `last_event`.
+        """
+        with self._database.transaction() as db:
+            query = "SELECT EXISTS (SELECT 1 FROM events WHERE lease_id = ? AND id > ?)"
+            if unless_after is not None and db.execute(query, (lease_id, unless_after)).fetchone()[0]:
+                return rows.one(db, lease_id)
+            return rows.begin_end(db, lease_id, reason)
+
+    def postpone(self, lease_id: int, why: str) -> Lease:
+        """Write down why a lease could not be ended yet; it stays RELEASING."""
+        with self._database.transaction() as db:
+            # The same as last time is not written again and again, while a service is away for days.
+            again = db.execute(
+                "UPDATE events SET time = ? WHERE what = 'postponed' AND detail = ?"
+                " AND id = (SELECT max(id) FROM events WHERE lease_id = ?)",
+                (rows.now(), why, lease_id),
+            )
+            if not again.rowcount:
+                rows.log(db, lease_id, "postponed", why)
+            return rows.one(db, lease_id)
+
+    def finish(self, lease_id: int, state: LeaseState, reason: str = "") -> Lease:
+        """Write down that nothing is held any more, and forget the credential with it.
+
+        Where a session may still come (see `unsettled`), the credential is kept until that is settled.
+
+        Args:
+            lease_id: The lease.
+            state: RELEASED or FAILED.
+            reason: Why; empty leaves what is known already.
+        """
+        with self._database.transaction() as db:
+            changed = db.execute(
+                "UPDATE leases SET state = ?, ended_at = ?, reason = CASE ? WHEN '' THEN reason ELSE ? END"
+                " WHERE id = ? AND ended_at IS NULL",
+                (state, rows.now(), reason, reason, lease_id),
+            )
+            forgotten = db.execute(
+                "DELETE FROM credentials WHERE lease_id = ?"
+                " AND lease_id NOT IN (SELECT id FROM unsettled_leases)",
+                (lease_id,),
+            ).rowcount
+            if changed.rowcount:
+                rows.end_sessions(db, lease_id)
+                rows.log(db, lease_id, state, reason)
+            lease = rows.one(db, lease_id)
+        if forgotten:
+            self._database.scrub()
+        return lease
+
+    def settle(self, lease_id: int) -> None:
+        """Write down that no session of a lease that is over can come any more; forget the credential."""
+        with self._database.transaction() as db:
+            db.execute("UPDATE leases SET intended_at = NULL WHERE id = ?", (lease_id,))
+            forgotten = db.execute("DELETE FROM credentials WHERE lease_id = ?", (lease_id,)).rowcount
+            rows.log(db, lease_id, "settled", "")
+        if forgotten:
+            self._database.scrub()
+
+    # What a broker and an admin read.
+
+    def lease(self, lease_id: int) -> Lease:
+        """Read a lease."""
+        with self._database.reading() as db:
+            return rows.one(db, lease_id)
+
+    def find(self, lease_id: int) -> Lease | None:
+        """Read a lease by a number that somebody claims; None if there is none of it."""
+        with self._database.reading() as db:
+            row = db.execute("SELECT * FROM leases WHERE id = ?", (lease_id,)).fetchone()
+        return rows.lease_of(row) if row else None
+
+    def open_lease(self, job_id: int, qpu: str) -> Lease | None:
+        """Read a job's lease that has, or may have, a session on a QPU, if there is one."""
+        query = (
+            "SELECT * FROM open_leases WHERE job_id = ? AND qpu = ? AND (state <> 'bound' OR hold <> 'none')"
+        )
+        with self._database.reading() as db:
+            row = db.execute(query, (job_id, qpu)).fetchone()
+        return rows.lease_of(row) if row else None
+
+    def unsettled(self) -> list[Lease]:
+        """Read the leases that are over without a session, of which nobody knows that none was opened."""
+        with self._database.reading() as db:
+            return [rows.lease_of(row) for row in db.execute("SELECT * FROM unsettled_leases ORDER BY id")]
+
+    def leases(self, *, job_id: int | None = None, over: bool = False) -> list[Lease]:
+        """Read leases, the oldest first.
+
+        Args:
+            job_id: Only this job's; None reads everybody's.
+            over: Those that are over, too.
+        """
+        query = "SELECT * FROM leases" if over else "SELECT * FROM open_leases"
+        if job_id is not None:
+            query += " WHERE job_id = ?"
+        with self._database.reading() as db:
+            found = db.execute(query + " ORDER BY id", () if job_id is None else (job_id,))
+            return [rows.lease_of(row) for row in found]
+
+    def jobs_on(self, qpu: str) -> frozenset[int]:
+        """Read which jobs have a QPU, or may have a session on it yet; not those that never get one."""
+        query = (
+            "SELECT job_id FROM open_leases WHERE qpu = ? AND hold <> 'none' AND (state <> 'releasing'"
+            " OR (ifnull(session_id, intended_at) IS NOT NULL AND ifnull(expires_at, 'forever') > ?))"
+        )
+        with self._database.reading() as db:
+            return frozenset(row["job_id"] for row in db.execute(query, (qpu, rows.now())))
+
+    def known_sessions(self, since: datetime) -> frozenset[str]:
+        """Read the sessions that leases hold, or held until after `since`."""
+        query = "SELECT session_id FROM sessions WHERE ended_at IS NULL OR ended_at >= ?"
+        with self._database.reading() as db:
+            return frozenset(row["session_id"] for row in db.execute(query, (rows.text(since),)))
+
+    def api_key(self, lease_id: int) -> Secret | None:
+        """Read the user's own credential, if the lease is not over and needs one."""
+        query = "SELECT api_key FROM credentials WHERE lease_id = ?"
+        with self._database.reading() as db:
+            row = db.execute(query, (lease_id,)).fetchone()
+        return Secret(row["api_key"]) if row else None
+
+    def events(self, lease_id: int) -> list[Event]:
+        """Read what happened to a lease, in order."""
+        query = "SELECT time, lease_id, what, detail FROM events WHERE lease_id = ? ORDER BY id"
+        with self._database.reading() as db:
+            return [msgspec.convert(dict(row), Event) for row in db.execute(query, (lease_id,))]
+
+    def last_event(self) -> int:
+        """Return the number of what happened last; see `end_one`."""
+        with self._database.reading() as db:
+            return int(db.execute("SELECT ifnull(max(id), 0) FROM events").fetchone()[0])

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of the journal's tables, as leases and events, inside of a transaction."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, overload
+
+import msgspec
+
+from qpu_slurm.errors import JournalError
+from qpu_slurm.journal.model import Lease
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from qpu_slurm.journal.model import Holder
+
+
+def begin_end(db: sqlite3.Connection, lease_id: int, reason: str) -> Lease:
+    """Write down the intent to end a lease that gives its job something."""
+    changed = db.execute(
+        "UPDATE leases SET state = 'releasing', reason = ? WHERE id = ?"
+        " AND (state IN ('acquiring', 'held') OR (state = 'bound' AND hold <> 'none'))",
+        (reason, lease_id),
+    )
+    # Of what is only bound, there is nothing to be ended anywhere else.
+    ended = db.execute(
+        "UPDATE leases SET state = 'released', reason = ?, ended_at = ?"
+        " WHERE id = ? AND state = 'bound' AND hold = 'none'",
+        (reason, now(), lease_id),
+    )
+    if changed.rowcount or ended.rowcount:
+        log(db, lease_id, "releasing" if changed.rowcount else "released", reason)
+    return one(db, lease_id)
+
+
+def insert(db: sqlite3.Connection, holder: Holder, **more: str | int | None) -> int:
+    """Write a lease, with its user's own credential where there is one; return its number."""
+    values = more | {
+        "job_id": holder["job_id"],
+        "user_id": holder["user_id"],
+        "run": holder.get("run", ""),
+        "account": holder.get("account", ""),
+        "submitted_at": text(holder.get("submitted_at")),
+        "job_ends_at": text(holder.get("job_ends_at")),
+        "created_at": now(),
+    }
+    names = ", ".join(values)
+    marks = ", ".join("?" * len(values))
+    # The names are this package's own.
+    cursor = db.execute(f"INSERT INTO leases ({names}) VALUES ({marks})", tuple(values.values()))  # noqa: S608
+    lease_id = cursor.lastrowid or 0
+    if (api_key := holder.get("api_key")) is not None:
+        db.execute("INSERT INTO credentials VALUES (?, ?)", (lease_id, api_key.reveal()))
+    return lease_id
+
+
+def add_session(db: sqlite3.Connection, lease_id: int, session_id: str) -> bool:
+    """Write down a session of a lease; return whether it was not known before."""
+    added = db.execute(
+        "INSERT OR IGNORE INTO sessions (session_id, lease_id, opened_at) VALUES (?, ?, ?)",
+        (session_id, lease_id, now()),
+    )
+    return bool(added.rowcount)
+
+
+def end_sessions(db: sqlite3.Connection, lease_id: int) -> None:
+    """Write down that the sessions of a lease take no more tasks."""
+    db.execute("UPDATE sessions SET ended_at = ? WHERE lease_id = ? AND ended_at IS NULL", (now(), lease_id))
+
+
+def log(db: sqlite3.Connection, lease_id: int, what: str, detail: str) -> None:
+    """Write down an event; see `Event`."""
+    db.execute(
+        "INSERT INTO events (time, lease_id, what, detail) VALUES (?, ?, ?, ?)",
+        (now(), lease_id, what, detail),
+    )
+
+
+def one(db: sqlite3.Connection, lease_id: int) -> Lease:
+    """Read a lease."""
+    row = db.execute("SELECT * FROM leases WHERE id = ?", (lease_id,)).fetchone()
+    if row is None:
+        raise JournalError(f"The journal knows no lease {lease_id}.")
+    return lease_of(row)
+
+
+def open_leases(db: sqlite3.Connection, job_id: int) -> list[Lease]:
+    """Read what a job has that is not over."""
+    query = "SELECT * FROM open_leases WHERE job_id = ? ORDER BY id"
+    return [lease_of(row) for row in db.execute(query, (job_id,))]
+
+
+def lease_of(row: sqlite3.Row) -> Lease:
+    """Make a lease of its row."""
+    return msgspec.convert(dict(row), Lease)
+
+
+def now() -> str:
+    """Write the time."""
+    return text(datetime.now(UTC))
+
+
+@overload
+def text(time_: datetime) -> str: ...
+@overload
+def text(time_: None) -> None: ...
+def text(time_: datetime | None) -> str | None:
+    """Write a time so that texts sort as times do."""
+    return None if time_ is None else time_.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

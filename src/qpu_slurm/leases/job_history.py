@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is known of a job that has run: the journal's part of it, and Slurm's as long as Slurm remembers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from qpu_slurm.errors import NotFound, SlurmError
+from qpu_slurm.journal.history import LeaseHistory, Step
+from qpu_slurm.slurm.times import JobTimes, job_times
+
+if TYPE_CHECKING:
+    from qpu_slurm.config import SlurmConfig
+    from qpu_slurm.journal.journal import Journal
+
+_log = structlog.get_logger(__name__)
+
+
+class JobHistory(msgspec.Struct, frozen=True, kw_only=True):
+    """A job's newest run.
+
+    Attributes:
+        job_id: The job; of a heterogeneous job, the leader.
+        slurm: Slurm's part; None if it has forgotten the job.
+        leases: What the job held, with what it was used for; nothing for a job that asked for no QPU.
+        steps: Its steps.
+    """
+
+    job_id: int
+    slurm: JobTimes | None
+    leases: tuple[LeaseHistory, ...]
+    steps: tuple[Step, ...]
+
+    @property
+    def users(self) -> frozenset[int]:
+        """Whose it is; more than one if a number was used again, for another user's job."""
+        of_slurm = {self.slurm.user_id} if self.slurm else set()
+        return frozenset(of_slurm | {past.lease.user_id for past in self.leases})
+
+
+def read(journal: Journal, slurm: SlurmConfig, job_id: int) -> JobHistory:
+    """Gather what is known of a job.
+
+    Args:
+        journal: The journal.
+        slurm: How Slurm is asked; one that does not answer is done without.
+        job_id: The job; of a heterogeneous job, the leader.
+
+    Raises:
+        NotFound: Nothing is.
+        JournalError: The journal cannot be read.
+    """
+    try:
+        times = job_times(slurm, job_id)
+    except SlurmError as error:
+        _log.warning("Slurm was asked in vain", job_id=job_id, why=str(error))
+        times = None
+    leases = journal.history.leases(job_id)
+    if times is None and not leases:
+        raise NotFound(f"Neither the journal nor Slurm knows job {job_id}.")
+    steps = journal.history.steps(job_id, leases[-1].lease.run) if leases else []
+    return JobHistory(job_id=job_id, slurm=times, leases=tuple(leases), steps=tuple(steps))

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names that several rooms share: of QPUs, of steps, and of the tags that tasks carry at the service.
+
+The plugin in C holds to the same rules (plugin/names.h, plugin/step.h, plugin/hold.c).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Literal, TypeAlias
+
+from qpu_slurm.errors import UserMistake
+
+QPU_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+"""What a QPU may be called: it becomes part of a variable's name, a gres type and a log line."""
+
+MAX_QPUS: Final = 16
+"""How many QPUs one option may name."""
+
+HoldOption: TypeAlias = Literal["job", "task"]
+"""The values of `--qpu-hold`: how long a session is open."""
+
+STEP: Final = re.compile("batch|interactive|0|[1-9][0-9]{0,9}")
+"""Slurm's id of a step."""
+
+STEP_NAME: Final = re.compile("[A-Za-z0-9._+-]{1,64}")
+"""What a step is called."""
+
+JOB_TAG: Final = "slurm-job:"
+"""What a task is tagged with at the quantum service; the job's id follows (the leader's, of several)."""
+
+TASK_TAG: Final = "qpu-slurm-task:"
+"""What the tag that is a task's own begins with."""
+
+
+def parse_qpu_option(value: str) -> tuple[str, ...]:
+    """Read the value of `--qpu`: names separated by commas, each once.
+
+    Args:
+        value: What the user wrote; hostile.
+
+    Raises:
+        UserMistake: It is empty, malformed or names a QPU twice.
+    """
+    names = tuple(value.split(","))
+    if len(names) > MAX_QPUS:
+        raise UserMistake(f"--qpu names more than {MAX_QPUS} QPUs.")
+    for name in names:
+        if not QPU_NAME.fullmatch(name):
+            raise UserMistake(
+                f"--qpu: {name[:64]!r} is not the name of a QPU. Write --qpu=NAME or --qpu=NAME,NAME."
+            )
+    if len(set(names)) < len(names):
+        raise UserMistake("--qpu names a QPU twice.")
+    return names
+
+
+def why_no_tag(text: str) -> str | None:
+    """Say why a user may not tag a task with a text, if so.
+
+    Args:
+        text: What the user wrote.
+
+    Returns:
+        What is wrong with it, to follow the quoted text in a sentence; None if it may be a tag.
+    """
+    if not text or not text.isprintable() or text.strip() != text:
+        return "is not a line of text"
+    if text.startswith((JOB_TAG, TASK_TAG)):
+        return "begins as the tags that qpu_slurm makes itself"
+    return None

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""task_runner's command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from qpu_slurm.names import why_no_tag
+from qpu_slurm.runner import exit_codes
+from qpu_slurm.runner.console import Voice
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+STDIO: Final = "-"
+
+_JOBS: Final = 2
+
+_USAGE: Final = """\
+task_runner [OPTIONS] NAME INPUT [OUTPUT]
+       task_runner [OPTIONS] NAME --output-dir DIR INPUT..."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked for.
+
+    Attributes:
+        name: The QPU's.
+        inputs: Each input, and where its result goes (None is standard output).
+        records: Whether what is done is not done again.
+        jobs: How many tasks are with the service at once.
+        timeout: Seconds that a task may take, from its submission on.
+        shots: For every pub.
+        tags: The user's.
+        summary: Where the summary goes, if anywhere.
+        final: Whether no more tasks come.
+        dry_run: Whether nothing is submitted.
+        level: How much is said: see `Voice`.
+    """
+
+    name: str
+    inputs: tuple[tuple[str, Path | None], ...]
+    records: bool
+    jobs: int
+    timeout: int | None
+    shots: int | None
+    tags: tuple[str, ...]
+    summary: str | None
+    final: bool
+    dry_run: bool
+    level: int
+
+
+def parse(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> Options:
+    """Read the command line; ends the program when that makes no sense, or asks for help."""
+    parser = _parser()
+    found = parser.parse_intermixed_args(arguments)
+    inputs = _many(parser, found) if found.output_dir is not None else _one(parser, found)
+    if found.output_dir is None and found.jobs is not None:
+        parser.error("--jobs is for several inputs: give --output-dir")
+    if found.dry_run and found.final:
+        parser.error("--dry-run submits nothing, so nothing can be --final")
+    to_stdout = found.dry_run or any(output is None for _, output in inputs)
+    if found.json == STDIO and to_stdout:
+        parser.error("standard output is taken: give --json a FILE (/dev/stderr, say)")
+    return Options(
+        name=found.name,
+        inputs=inputs,
+        records=found.output_dir is not None,
+        jobs=found.jobs or _JOBS,
+        timeout=found.timeout,
+        shots=found.shots,
+        tags=tuple(found.tag),
+        summary=found.json,
+        final=found.final,
+        dry_run=found.dry_run,
+        level=_level(found, environ),
+    )
+
+
+def _one(parser: argparse.ArgumentParser, found: argparse.Namespace) -> tuple[tuple[str, Path | None], ...]:
+    """Read INPUT [OUTPUT]."""
+    source, *more = found.input
+    if len(more) > 1:
+        parser.error("several inputs need a directory for their results: --output-dir DIR INPUT...")
+    output = more[0] if more else STDIO
+    return ((source, None if output == STDIO else Path(output)),)
+
+
+def _many(parser: argparse.ArgumentParser, found: argparse.Namespace) -> tuple[tuple[str, Path | None], ...]:
+    """Find the place of each result: the directory, and the input's name."""
+    places: dict[Path, str] = {}
+    for source in found.input:
+        name = Path(source).name
+        if source == STDIO or not name:
+            parser.error(f"{source!r} is no file: with --output-dir, an input's name is its result's")
+        place = found.output_dir / name
+        if place in places:
+            parser.error(f"{places[place]} and {source} have the same name: their results would, too")
+        if _same(place, Path(source)):
+            parser.error(f"the result of {source} would replace it: choose another --output-dir")
+        places[place] = source
+    return tuple((source, place) for place, source in places.items())
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+class _Version(argparse.Action):
+    """Prints the version; only then is it looked up."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from qpu_slurm import __version__  # noqa: PLC0415 - reading the package's metadata takes its time
+
+        sys.stdout.write(f"task_runner (qpu_slurm) {__version__}\n")
+        parser.exit()
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Describe the command's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="task_runner",
+        usage=_USAGE,
+        description="Execute serialized primitive inputs on a QPU of this Slurm job, in the job's session.",
+        epilog=exit_codes.HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("name", metavar="NAME", help="the QPU, as in --qpu=NAME")
+    add(
+        "input",
+        metavar="INPUT [OUTPUT]",
+        nargs="+",
+        help="the input file (- is standard input), and the file to write the result to, whole or not at "
+        "all; without it, or with -, standard output",
+    )
+    add(
+        "--output-dir",
+        metavar="DIR",
+        type=Path,
+        help="execute several inputs, each into DIR under its own name; called again, what is done is not "
+        "done again",
+    )
+    add(
+        "--jobs",
+        metavar="N",
+        type=_count,
+        help=f"with --output-dir: have up to N tasks with the service at once (default: {_JOBS}: one runs, "
+        "and the next waits behind it, so that the QPU need not)",
+    )
+    add("--shots", metavar="N", type=_count, help="sample every pub N times, whatever the input says")
+    add(
+        "--tag",
+        metavar="TEXT",
+        action="append",
+        default=[],
+        type=_tag,
+        help="tag the task at the service; may be given again",
+    )
+    add(
+        "--timeout",
+        metavar="TIME",
+        type=_duration,
+        help="cancel a task that is not over by then, such as 90s, 30m or 1h30m after its submission",
+    )
+    add("--final", action="store_true", help="these are the last tasks: their session closes when they end")
+    add("--dry-run", action="store_true", help="check the inputs against the QPU, and submit nothing")
+    add("--json", metavar="FILE", help="write a summary for programs; - is standard output")
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
+    loudness.add_argument("-v", "--verbose", action="store_true", help="say more")
+    add("--version", action=_Version, nargs=0, help="print the version and end")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 1 << 31):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of them")
+    return int(text)
+
+
+def _duration(text: str) -> int:
+    from qpu_slurm.system.durations import parse_duration  # noqa: PLC0415 - brings the configuration along
+
+    try:
+        seconds = int(text) if text.isascii() and text.isdigit() else parse_duration(text)
+    except ValueError:
+        seconds = 0
+    if not seconds:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration, such as 90s, 30m or 1h30m")
+    return seconds
+
+
+def _tag(text: str) -> str:
+    if why := why_no_tag(text):
+        raise argparse.ArgumentTypeError(f"{text!r} {why}")
+    return text
+
+
+def _level(found: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Say how much to say: as asked for, or else as srun was (its -Q and -vv, in SRUN_DEBUG)."""
+    if found.quiet:
+        return Voice.ERRORS
+    if found.verbose:
+        return Voice.DEBUG
+    return {"0": -1, "1": -1, "2": -1, "4": 1, "5": 1, "6": 1}.get(
+        environ.get("SRUN_DEBUG", ""), 0
+    ) + Voice.PROGRESS

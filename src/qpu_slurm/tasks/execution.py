@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Executing one task in a job's session: what task_runner and the Python API share."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from typing import TYPE_CHECKING, Final, Self
+
+from qpu_slurm.errors import ServiceError, TimedOut, Unavailable
+from qpu_slurm.names import JOB_TAG, TASK_TAG
+from qpu_slurm.providers.base import Task, TaskStatus
+from qpu_slurm.tasks import times
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from types import TracebackType
+
+    from qpu_slurm.providers.base import Provider
+    from qpu_slurm.tasks.payload import Payload
+
+SHORTEST_PAUSE: Final = 0.02
+LONGEST_PAUSE: Final[dict[TaskStatus, float]] = {TaskStatus.QUEUED: 1.0, TaskStatus.RUNNING: 30.0}
+TAIL: Final = 0.04
+"""The pause as a part of the time that a task has been in its state: what is added to it at most."""
+
+PATIENCE: Final = 300.0
+"""Seconds that a service may be away before a task that was submitted is given up."""
+
+LOG_LINES: Final = 20
+
+FIRST_POSITION: Final = 2.0
+"""Seconds of waiting after which a task's place in the queue is asked for, if somebody wants to know."""
+
+NEXT_POSITION: Final = (5.0, 0.1)
+"""It is asked for again after so many seconds, or after this part of the time of waiting, if that is more."""
+
+
+def pause(status: TaskStatus, seconds: float) -> float:
+    """Say how long to wait before asking for a task's state again.
+
+    It grows with the time that has passed: a short task is not kept waiting, and a long one is not asked for
+    more than some hundred times (10 minutes of running: about 200).
+
+    Args:
+        status: The state that the task is in.
+        seconds: How long it has been seen in that state.
+
+    Returns:
+        Seconds.
+    """
+    return min(max(SHORTEST_PAUSE, TAIL * seconds), LONGEST_PAUSE.get(status, SHORTEST_PAUSE))
+
+
+def new_tags(environ: Mapping[str, str], more: Sequence[str] = ()) -> tuple[str, ...]:
+    """Make up a task's tags: its Slurm job's, one that no other task has, and the user's.
+
+    Args:
+        environ: A step's environment; there, SLURM_JOB_ID is the heterogeneous job's leader.
+        more: The user's own.
+    """
+    job_id = environ.get("SLURM_JOB_ID")
+    own = f"{TASK_TAG}{os.urandom(8).hex()}"
+    return (f"{JOB_TAG}{job_id}", own, *more) if job_id else (own, *more)
+
+
+class Observer:
+    """Is told what becomes of a task; overwrite what is of interest.
+
+    Attributes:
+        wants_position: Whether a waiting task's place in the queue is worth a request now and then.
+    """
+
+    wants_position = False
+
+    def session_opened(self, session_id: str, instead_of: str | None) -> None:
+        """Take note of a session that was opened for the task: the first, or one instead of another."""
+
+    def submitting(self) -> None:
+        """Take note that from now on, the service may have a task."""
+
+    def refused(self, session_id: str) -> None:
+        """Take note that the service has no task, since the session takes no more: another one is sought."""
+
+    def submitted(self, task_id: str) -> None:
+        """Take note that the service has the task."""
+
+    def adopted(self, task_id: str) -> None:
+        """Take note that the task was submitted before, by a process that is gone."""
+
+    def changed(self, task: Task) -> None:
+        """Take note of its new state."""
+
+    def moved(self, position: int) -> None:
+        """Take note of the waiting task's new place in the queue, from 1."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+    def unreachable(self, error: Unavailable) -> None:
+        """Take note that the service did not say what the state is; it is asked again."""
+
+    def cancelling(self, task_id: str) -> None:
+        """Take note that the task is about to be cancelled, since nobody waits for it any more."""
+
+    def cancelled(self, task_id: str) -> None:
+        """Take note that the service has cancelled it."""
+
+
+class Execution:
+    """One task's way, from its submission to its result.
+
+    Use it as a context manager: a task that is not over when the block is left, by whatever exception, is
+    cancelled. Either `wait` for the task's end, or, with several in one thread, `poll` each when it is `due`.
+
+    Args:
+        provider: The QPU's service.
+        observer: Who wants to know.
+        timeout: Seconds from the submission (or `restart_clock`) within which the task has to be over.
+
+    Attributes:
+        observer: Who wants to know.
+        task_id: The service's id of it.
+        task: Its state as it was last seen.
+        polls: How often it was asked for without being over.
+        due: When to poll next, on the monotonic clock.
+        leave: Whether to leave the task alone, whatever happens: nobody waits for it to be cancelled.
+    """
+
+    def __init__(
+        self, provider: Provider, observer: Observer | None = None, *, timeout: float | None = None
+    ) -> None:
+        self._provider = provider
+        self.observer = observer or Observer()
+        self._timeout = timeout
+        self.task_id: str | None = None
+        self.task: Task | None = None
+        self.polls = 0
+        self.due = 0.0
+        self.leave = False
+        self._since = self._answered = 0.0
+        self._give_up = math.inf
+        self._position: int | None = None
+        self._ask_position = math.inf
+
+    def submit(
+        self, payload: Payload, *, session_id: str, tags: tuple[str, ...], cost: int | None = None
+    ) -> str:
+        """Submit the task.
+
+        Args:
+            payload: The input.
+            session_id: The session to run in.
+            tags: See `new_tags`.
+            cost: Seconds of QPU time that it may take.
+
+        Returns:
+            The task's id.
+
+        Raises:
+            Refused: The service does not take it.
+            Unavailable: The service did not answer, and has no task with these tags.
+        """
+        self.observer.submitting()
+        task_id = self._provider.submit(
+            payload.program_id, payload.parameters, session_id=session_id, tags=tags, cost=cost
+        )
+        self._take(task_id)
+        self.observer.submitted(task_id)
+        return task_id
+
+    def adopt(self, task_id: str) -> None:
+        """Go on with a task that was submitted before; its time is counted from now."""
+        self._take(task_id)
+        self.observer.adopted(task_id)
+
+    def wait(self) -> Task:
+        """Wait until the task is over.
+
+        Returns:
+            Its final state.
+
+        Raises:
+            As `poll` does.
+        """
+        while (task := self.poll()) is None:
+            self.observer.sleep(max(self.due - time.monotonic(), 0))
+        return task
+
+    def poll(self) -> Task | None:
+        """Ask for the task's state.
+
+        Returns:
+            Its final state; None if it is not over.
+
+        Raises:
+            Refused: The service does not let us look at it any more.
+            TimedOut: It should be over by now.
+            Unavailable: The service has been away for `PATIENCE` seconds.
+        """
+        try:
+            task = self._provider.task(self._id())
+        except Unavailable as error:
+            if time.monotonic() - self._answered > PATIENCE:
+                raise
+            self.observer.unreachable(error)
+        else:
+            self._see(task)
+            if task.status.final:
+                return task
+        self.polls += 1
+        now = time.monotonic()
+        if now >= self._give_up:
+            raise TimedOut(f"Task {self.task_id} was not over after {self._timeout:g} s.")
+        status = self.task.status if self.task else TaskStatus.QUEUED
+        self.due = min(now + pause(status, now - self._since), self._give_up)
+        return None
+
+    def restart_clock(self) -> None:
+        """Count the time of a task that waits from now on: it waited behind one of its user's own."""
+        if self._timeout is not None and (self.task is None or self.task.status is TaskStatus.QUEUED):
+            self._give_up = time.monotonic() + self._timeout
+
+    def result(self) -> Iterator[bytes]:
+        """Read the completed task's result text, in pieces.
+
+        Raises:
+            ServiceError: It cannot be read, or there is nothing in it.
+        """
+        empty = True
+        for piece in self._provider.result(self._id()):
+            empty = empty and not piece
+            yield piece
+        if empty:
+            raise Unavailable(f"The service gave an empty result for task {self.task_id}.")
+
+    def log_tail(self) -> list[str]:
+        """Read the last lines that the service logged of the task: none where it gives none."""
+        try:
+            return self._provider.logs(self._id()).splitlines()[-LOG_LINES:]
+        except ServiceError:
+            return []
+
+    def cancel(self) -> None:
+        """Cancel the task, if there is one and it is not over.
+
+        Raises:
+            ServiceError: The service does not, or does not answer.
+        """
+        if self.task_id is None or self.leave or (self.task and self.task.status.final):
+            return
+        self.observer.cancelling(self.task_id)
+        self._provider.cancel_task(self.task_id)
+        self.observer.cancelled(self.task_id)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            return
+        try:
+            self.cancel()
+        except ServiceError as failure:
+            # The first error is the one to hear of; the end of the session will take the task with it.
+            error.add_note(f"It could not be cancelled: {failure}")
+
+    def _take(self, task_id: str) -> None:
+        """Begin to wait for a task."""
+        self.task_id = task_id
+        self.due = self._since = self._answered = time.monotonic()
+        if self._timeout is not None:
+            self._give_up = self._since + self._timeout
+        if self.observer.wants_position:
+            self._ask_position = self._since + FIRST_POSITION
+
+    def _see(self, task: Task) -> None:
+        """Take note of the task's state, and ask for its place in the queue when that is due."""
+        self._answered = time.monotonic()
+        if self.task is None or task.status is not self.task.status:
+            self.task = task
+            self._since = self._answered
+            self.observer.changed(task)
+        if task.status is TaskStatus.QUEUED and self._answered >= self._ask_position:
+            try:
+                position = times.read(self._provider.metrics(task.id)).position
+            except ServiceError:
+                position = None
+            if position is None:  # nothing to be had: not asked for again
+                self._ask_position = math.inf
+                return
+            least, part = NEXT_POSITION
+            self._ask_position = self._answered + max(least, part * (self._answered - self._since))
+            if position != self._position:
+                self._position = position
+                self.observer.moved(position)
+
+    def _id(self) -> str:
+        if self.task_id is None:
+            raise RuntimeError("nothing was submitted")
+        return self.task_id

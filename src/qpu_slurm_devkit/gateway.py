@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gateway of a throw-away cluster, as SlurmUser runs it there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
+
+import requests
+
+from qpu_slurm.errors import SlurmError
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from qpu_slurm_devkit.cluster import Cluster
+
+_LOOK_SECONDS = 0.05
+
+
+class Gateway:
+    """A gateway's process. As a client of the cluster, it ends with it, whoever is killed.
+
+    Args:
+        cluster: Whose SlurmUser runs it, and whose MUNGE it asks.
+        program: `qpu-slurm`.
+        config: Its configuration.
+        url: Where it answers.
+    """
+
+    def __init__(self, cluster: Cluster, program: Path, config: Path, url: str) -> None:
+        self._cluster = cluster
+        self._argv = [str(program), "--config", str(config), "gateway"]
+        self._process: subprocess.Popen[str] | None = None
+        self.url = url
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        if self._process is None:
+            raise SlurmError("The gateway is not started.")
+        return self._process.pid
+
+    def start(self, timeout: float = 20, *, env: Mapping[str, str] | None = None) -> Self:
+        """Start it, and wait until it answers.
+
+        Args:
+            timeout: Seconds to wait.
+            env: Further variables.
+
+        Raises:
+            SlurmError: It ended (the message is what it said), or the time was over.
+        """
+        self._process = self._cluster.popen(self._argv, user=self._cluster.slurm_user, env=env)
+        deadline = time.monotonic() + timeout
+        while not self.healthy():
+            if self._process.poll() is not None:
+                _, said = self._process.communicate()
+                code, self._process = self._process.returncode, None
+                raise SlurmError(f"The gateway has ended with {code}: {said.strip()}")
+            if time.monotonic() > deadline:
+                self.kill()
+                raise SlurmError("The gateway does not answer.")
+            time.sleep(_LOOK_SECONDS)
+        return self
+
+    def healthy(self) -> bool:
+        """Ask whether it serves."""
+        with suppress(requests.RequestException):
+            return requests.get(f"{self.url}/healthz", timeout=5).ok
+        return False
+
+    def kill(self, number: int = signal.SIGKILL, timeout: float = 20) -> int:
+        """Send it a signal that ends it, and wait until it is gone.
+
+        Returns:
+            Its exit code; of a signal that it did not handle, the number below zero.
+        """
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        with process:
+            os.killpg(process.pid, number)
+            try:
+                process.communicate(timeout=timeout)
+            finally:
+                process.kill()
+        return process.returncode
+
+    def stop(self) -> int:
+        """Stop it as systemd does; return its exit code."""
+        return self.kill(signal.SIGTERM)
