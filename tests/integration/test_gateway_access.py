@@ -183,7 +183,6 @@ SUBMISSIONS = [
     (f'{{"backend": "ibm_torino", "session_id": "OWN", {REST}}}', {403}, "backend"),
     (f'{{{FEZ}, "session_id": "FOREIGN", {REST}}}', {403}, "session_id"),
     (f'{{{FEZ}, {REST}, "session_id": "FOREIGN"}}', {403}, "session_id"),
-    (f"{{{FEZ}, {REST}}}", {403}, "has to say 'session_id'"),
     (f'{{"session_id": "OWN", {REST}}}', {403}, "has to say 'backend'"),
     (f'{{{FEZ}, "session_id": null, {REST}}}', {403}, "session_id"),
     (f'{{{FEZ}, "session_id": ["OWN"], {REST}}}', {403}, "session_id"),
@@ -191,9 +190,19 @@ SUBMISSIONS = [
     (f'{{"session_id": "OWN", {FEZ}, {REST}, "session_id": "FOREIGN"}}', {400}, "twice"),
     (f'{{"session_id": "OWN", {FEZ}, {REST}, "session\\u005fid": "FOREIGN"}}', {400}, "twice"),
     (f'{{"session_id": "OWN", {FEZ}, {REST}, "Session_ID": "FOREIGN"}}', {400}, "twice"),
+    (f'{{"session\\u005fid": "FOREIGN", {FEZ}, {REST}}}', {403}, "session_id"),
+    (f'{{{FEZ}, {REST}, "\\u0073ession_id": "FOREIGN"}}', {403}, "session_id"),
+    (f'{{{FEZ}, {REST}, "session_\\u0131d": "FOREIGN"}}', {400, 403}, "session_"),
+    (f'{{{FEZ}, {REST}, "Session_ID": "FOREIGN"}}', {403}, "not say 'Session_ID'"),
+    (f'{{{FEZ}, {REST}, "session_id ": "FOREIGN"}}', {403}, "not say 'session_id '"),
+    (f'{{{FEZ}, {REST}, "session_id\\u0000": "FOREIGN"}}', {403}, "not say"),
+    (f'{{{FEZ}, {REST}, "session_id": 7}}', {403}, "session_id"),
+    (f'{{{FEZ}, {REST}}}, "session_id": "FOREIGN"', {400}, "expected nothing more"),
+    (f'{{{FEZ}, {REST}}}{{"session_id": "FOREIGN"}}', {400}, "expected nothing more"),
     (f'{{"session_id": "OWN", {FEZ}, "start_session": true, {REST}}}', {403}, "not say 'start_session'"),
     ('[{"session_id": "OWN"}]', {400}, "expected an object"),
     ("", {400}, "ends before"),
+    (f"{{{FEZ}, {REST}", {400}, "ends before"),
     ('{"session_id": "OWN"', {400}, "ends before"),
 ]
 WAYS = ("small", "large", "chunked")
@@ -212,6 +221,41 @@ def test_a_submission_to_anywhere_else_never_takes_effect(  # noqa: PLR0917 - py
     assert status in statuses, message
     assert why in message
     assert emulator.tasks() == []
+
+
+def body_without_session(size: int, end: str = "") -> bytes:
+    body = {"program_id": "sampler", "backend": "ibm_fez", "params": {"pubs": [["?"]], "x": "y" * size}}
+    return (json.dumps(body, indent=1) + end).encode()
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n" * 200_000], ids=["brace", "newline", "newlines"])
+@pytest.mark.parametrize("way", ["length", "chunked"])
+@pytest.mark.parametrize("size", [10, 400_000])
+@pytest.mark.usefixtures("other")
+def test_a_submission_that_names_no_session_runs_in_the_jobs(
+    job: Job, emulator: Emulator, size: int, way: str, end: str
+) -> None:
+    body = body_without_session(size, end)
+    pieces = (body[start : start + 10_000] for start in range(0, len(body), 10_000))
+    answer = job.send("POST", "/jobs", data=pieces if way == "chunked" else body)
+    assert answer.ok, answer.text
+    (task,) = emulator.tasks()
+    assert task.session_id == job.session_id
+    params = job.get(f"/jobs/{task.id}")["params"]
+    assert params == {"pubs": [["?"]], "x": "y" * size}
+
+
+def test_what_is_refused_opens_no_session(site: Site, emulator: Emulator) -> None:
+    with site.job(site.later()) as job:
+        for body in (
+            b'{"backend": "ibm_torino", "program_id": "sampler", "params": {}}',
+            b'{"backend": "ibm_fez", "program_id": "sampler", "params": {}, "start_session": true}',
+            b'{"backend": "ibm_fez", "program_id": "sampler", "params": {',
+            body_without_session(400_000)[:-2],
+            body_without_session(400_000, "}"),
+        ):
+            assert refusal(job.send("POST", "/jobs", data=body))[0] in {400, 403}
+    assert emulator.sessions() == []
 
 
 @pytest.mark.parametrize("where", ["first", "last"])

@@ -89,6 +89,35 @@ def test_ibms_own_client_runs_in_the_jobs_session(job: Job, emulator: Emulator) 
     assert the_task_was_the_jobs(job, emulator)
 
 
+PUBLISHED = """
+from qiskit import QuantumCircuit
+from qiskit.transpiler import generate_preset_pass_manager
+from qiskit_ibm_runtime import QiskitRuntimeService, SamplerV2 as Sampler
+
+service = QiskitRuntimeService()
+backend = service.least_busy(simulator=False, operational=True)
+circuit = QuantumCircuit(3)
+circuit.x([0, 2])
+circuit.measure_all()
+isa = generate_preset_pass_manager(optimization_level=1, backend=backend).run(circuit)
+sampler = Sampler(mode=backend)
+for _ in range(2):
+    job = sampler.run([isa], shots=100)
+    print(job.result()[0].data.meas.get_counts(), job.session_id)
+"""
+"""A program that never asks for a session, as most published ones."""
+
+
+@pytest.mark.parametrize("hold", ["job", "task"])
+def test_a_program_that_names_no_session_runs_in_the_jobs(site: Site, emulator: Emulator, hold: str) -> None:
+    with site.job(site.acquire() if hold == "job" else site.later()) as job:
+        done = program(job, PUBLISHED)
+    assert done.returncode == 0, done.stderr
+    (session,) = emulator.sessions()
+    assert done.stdout.splitlines() == [f"{{'101': 100}} {session.id}"] * 2
+    assert {task.session_id for task in emulator.tasks()} == {session.id}
+
+
 def test_upstreams_library_acquires_uses_and_releases_what_the_job_holds(
     job: Job, emulator: Emulator, bell: str
 ) -> None:

@@ -114,6 +114,40 @@ def test_another_session_follows_one_that_takes_no_more(
     assert [session.state for session in emulator.sessions()] == ["closed", "closed"]
 
 
+@pytest.mark.parametrize("size", [10, 400_000])
+def test_a_task_that_names_no_session_has_one_opened(
+    site: Site, job: Job, emulator: Emulator, size: int
+) -> None:
+    nameless = job.submission({"pubs": [["?"]], "x": "y" * size})
+    del nameless["session_id"]
+    first = job.send("POST", "/jobs", json=nameless).json()["id"]
+    assert job.send("POST", "/jobs", json=nameless).ok
+    (session,) = emulator.sessions()
+    assert site.journal.lease(job.lease.id).session_id == session.id
+
+    emulator.close_session(session.id)
+    assert job.send("POST", "/jobs", json=nameless).ok
+
+    closed, second = emulator.sessions()
+    assert [task.session_id for task in emulator.tasks()] == [closed.id, closed.id, second.id]
+    assert job.get(f"/jobs/{first}", exclude_params="true")["session_id"] == closed.id
+    site.release(job.lease)
+    assert [session.state for session in emulator.sessions()] == ["closed", "closed"]
+
+
+@pytest.mark.parametrize("size", [10, 400_000])
+def test_a_task_for_which_no_session_is_to_be_had_is_told_why(
+    job: Job, emulator: Emulator, size: int
+) -> None:
+    nameless = job.submission({"pubs": [["?"]], "x": "y" * size})
+    del nameless["session_id"]
+    emulator.inject(Fault(method="POST", path="/sessions", status=403, times=9))
+    assert job.send("POST", "/jobs", json=nameless).status_code == 403
+    assert emulator.tasks() == []
+    emulator.clear_faults()
+    assert job.send("POST", "/jobs", json=nameless).ok
+
+
 def test_a_session_that_was_closed_is_not_opened_again_behind_the_journals_back(job: Job) -> None:
     first = opened(job)
     assert job.send("PATCH", f"/sessions/{first}", json={"accepting_jobs": False}).status_code == 204

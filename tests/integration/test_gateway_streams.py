@@ -64,12 +64,12 @@ class Growth:
         return self._most - self._before
 
 
-def large(job: Job, session_id: str = "") -> Iterator[bytes]:
-    """Write a submission of 100 MB whose session comes last."""
+def large(job: Job, *, named: bool = True) -> Iterator[bytes]:
+    """Write a submission of 100 MB whose session comes last, or not at all."""
     yield b'{"program_id": "sampler", "backend": "ibm_fez", "params": {"pubs": [], "x": "'
     for _ in range(SIZE // len(PIECE)):
         yield PIECE
-    yield b'"}, "session_id": "%b"}' % (session_id or job.session_id).encode()
+    yield b'"}, "session_id": "%b"}' % job.session_id.encode() if named else b'"}}'
 
 
 def test_what_is_large_costs_no_memory() -> None:
@@ -77,6 +77,8 @@ def test_what_is_large_costs_no_memory() -> None:
         site.start()
         with site.job(site.acquire()) as job:
             job.submit()  # what a first request needs is not what a large one does
+            with Growth(site) as nameless:
+                assert job.send("POST", "/jobs", data=large(job, named=False)).ok
             with Growth(site) as upload:
                 task = job.send("POST", "/jobs", data=large(job)).json()["id"]
             emulator.wait_for(lambda emulator: emulator.tasks()[-1].done_at)
@@ -85,7 +87,7 @@ def test_what_is_large_costs_no_memory() -> None:
             with Growth(site) as shown, job.send("GET", f"/jobs/{task}", stream=True) as answer:
                 assert sum(len(piece) for piece in answer.iter_content(1 << 20)) > SIZE
             assert got == pytest.approx(SIZE, rel=0.01)
-            for growth in (upload, result, shown):
+            for growth in (nameless, upload, result, shown):
                 assert growth.bytes < ROOM
 
 

@@ -27,6 +27,12 @@ OPEN = frozenset({LeaseState.HELD, LeaseState.BOUND, LeaseState.ACQUIRING})
 """The states of a lease whose key opens something: while another session is opened, the last one's tasks."""
 
 
+NAME_NONE = (
+    "Submit a task that names no session, or open one: QRMI's acquire and Qiskit's Session(backend) do."
+)
+"""What a job does that has no session yet."""
+
+
 class Holder(NamedTuple):
     """A lease, the QPU that it is on, and the sessions that it has and had, the newest last."""
 
@@ -57,7 +63,7 @@ class Holder(NamedTuple):
         if not self.sessions:
             raise forbidden(
                 f"This job holds no session on {self.qpu.name} yet.",
-                "Open one: task_runner, QRMI's acquire and Qiskit's Session(backend) do.",
+                NAME_NONE,
             )
         return self.sessions[-1]
 

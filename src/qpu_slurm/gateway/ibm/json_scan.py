@@ -68,6 +68,11 @@ class Scanner:
         self._open = bytearray()
         self._state: Callable[[bytes, int], int] = self._start
 
+    @property
+    def ended(self) -> bool:
+        """Whether the object has ended: nothing but blanks may follow."""
+        return self._state == self._end
+
     def feed(self, piece: bytes) -> None:
         """Follow the next piece.
 
@@ -84,7 +89,7 @@ class Scanner:
         Raises:
             Malformed: The object has not.
         """
-        if self._state != self._end:
+        if not self.ended:
             raise Malformed("it ends before the object does")
 
     # One method for each place that the text can be at; each takes what belongs there, and returns where it

@@ -67,14 +67,23 @@ async def open_session(request: web.Request, holder: Holder) -> web.StreamRespon
     wanted = await message(request, _Wanted)
     for name in (wanted.backend, wanted.backend_name):
         own("backend", name or holder.qpu.backend, holder.qpu.backend)
+    return await _show(request, holder, await session_for_tasks(request, holder))
+
+
+async def session_for_tasks(request: web.Request, holder: Holder) -> str:
+    """Return the session that takes the lease's tasks; one is opened if there is none.
+
+    Raises:
+        ApiError: The lease gets no session.
+        QpuSlurmError: None can be opened.
+    """
     holder.may_execute()
     session_id = holder.lease.session_id
-    document = None if session_id is None else await _if_it_takes_tasks(request, holder, session_id)
-    if document is not None:
-        return web.Response(body=document, content_type="application/json")
+    if session_id is not None and await _takes_tasks(request, holder, session_id):
+        return session_id
     gateway = request.app[GATEWAY]
     lease = await gateway.apart(gateway.broker.open_session, holder.lease.id)
-    return await _show(request, holder, lease.session_id or "")
+    return lease.session_id or ""
 
 
 @ROUTES.get(_SESSION)
@@ -134,19 +143,16 @@ async def list_workloads(request: web.Request, holder: Holder) -> web.StreamResp
     return json_answer({"workloads": listed, "total_count": len(listed), "limit": max(len(listed), 1)})
 
 
-async def _if_it_takes_tasks(request: web.Request, holder: Holder, session_id: str) -> bytes | None:
-    """Return the service's description of a session, if that takes tasks."""
+async def _takes_tasks(request: web.Request, holder: Holder, session_id: str) -> bool:
+    """Ask the service whether a session takes tasks; what it cannot say is no."""
     upstream = request.app[GATEWAY].upstream(holder.qpu.name)
-    headers = client_headers(request) | {"Accept-Encoding": "identity"}
-    async with upstream.send("GET", "sessions", session_id, headers=headers) as answer:
+    async with upstream.send("GET", "sessions", session_id) as answer:
         document = await read(answer, SMALL)
-        if answer.status != web.HTTPOk.status_code:
-            return None
     try:
         session = msgspec.json.decode(document, type=_Session)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None
-    return document if session.state != "closed" and session.accepting_jobs is not False else None
+        return False
+    return answer.ok and session.state != "closed" and session.accepting_jobs is not False
 
 
 async def _part(

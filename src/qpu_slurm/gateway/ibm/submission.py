@@ -3,18 +3,27 @@
 
 It is checked while it passes by. A piece goes on to the service only after it was looked at, and the last one
 only after all of them were: a submission that is refused never arrived there as a whole.
+
+Most published programs name no session. The gateway writes one into the last piece, in front of the brace
+that closes the object. The length of a submission comes first and its last key last, so the gateway declares
+`ROOM` bytes more than the client did, and fills what it does not need with blanks, which JSON allows there.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from qpu_slurm.gateway.callers import NAME_NONE
 from qpu_slurm.gateway.ibm.answers import forbidden, invalid, too_large
 from qpu_slurm.gateway.ibm.json_scan import Malformed, Scanner
 
 if TYPE_CHECKING:
     from qpu_slurm.gateway.callers import Holder
     from qpu_slurm.gateway.ibm.answers import ApiError
+
+_BLANKS = b" \t\r\n"
 
 _KEYS = frozenset(
     {
@@ -33,6 +42,10 @@ _KEYS = frozenset(
 """What clients write. What is new may mean something that a lease does not cover, such as another session."""
 
 
+ROOM = 192
+"""Bytes that naming a session adds to a submission at most."""
+
+
 class Submission:
     """One submission.
 
@@ -43,17 +56,28 @@ class Submission:
     Attributes:
         size: Bytes that it has so far.
         refusal: Why it was refused, if it was.
+        session_id: The session that it is for; None if it names none (so far).
+
+    Raises:
+        ApiError: The job may not submit anything.
     """
 
     def __init__(self, holder: Holder, limit: int) -> None:
+        holder.may_execute()
         self.size = 0
         self.refusal: ApiError | None = None
+        self.session_id: str | None = None
         self._limit = limit
-        self._newest = {"backend": holder.qpu.backend, "session_id": holder.newest()}
+        self._holder = holder
         # That an earlier session takes no more tasks is the service's to say: clients know its words.
         self._own = {"backend": (holder.qpu.backend,), "session_id": holder.sessions}
         self._scanner = Scanner(self._own)
         self._seen = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the object has ended: nothing but blanks may follow."""
+        return self._scanner.ended
 
     def feed(self, piece: bytes) -> None:
         """Look at the next piece.
@@ -74,12 +98,8 @@ class Submission:
                 self._refuse(forbidden(f"A submission through the gateway may not say {key[:64]!r}."))
         for key, value in self._scanner.values.items():
             if value not in self._own[key]:
-                self._refuse(
-                    forbidden(
-                        f"This job holds {key} {self._newest[key]!r}, and may not submit to another.",
-                        "Take the backend and the session from the job's own variables.",
-                    )
-                )
+                self._refuse(self._foreign(key))
+        self.session_id = self._scanner.values.get("session_id")
 
     def finish(self) -> None:
         """Look at it as a whole; nothing comes any more.
@@ -91,14 +111,35 @@ class Submission:
             self._scanner.finish()
         except Malformed as error:
             self._refuse(invalid(str(error)))
-        for key, expected in self._newest.items():
-            if key not in self._scanner.values:
-                self._refuse(forbidden(f"A submission has to say {key!r}; this job's is {expected!r}."))
+        if "backend" not in self._scanner.values:
+            backend = self._holder.qpu.backend
+            self._refuse(forbidden(f"A submission has to say 'backend'; this job's is {backend!r}."))
 
-    @property
-    def session_id(self) -> str:
-        """The session that it is for; known when it was looked at as a whole."""
-        return self._scanner.values["session_id"] or ""
+    def name_session(self, session_id: str, last: bytes) -> bytes:
+        """Write a session into a submission that names none.
+
+        Args:
+            session_id: The session.
+            last: The submission, or its last piece: the one in which the object ends.
+
+        Returns:
+            What to send in its place.
+        """
+        named = b',"session_id":%b}' % msgspec.json.encode(session_id)
+        if len(named) > ROOM:
+            raise AssertionError("a session's id is longer than any that we know")
+        self.session_id = session_id
+        return last.rstrip(_BLANKS).removesuffix(b"}") + named
+
+    def _foreign(self, key: str) -> ApiError:
+        """Say that the submission is for a QPU or a session that is not the job's."""
+        own = self._own[key]
+        if not own:
+            return forbidden(f"This job holds no session on {self._holder.qpu.name} yet.", NAME_NONE)
+        return forbidden(
+            f"This job holds {key} {own[-1]!r}, and may not submit to another.",
+            "Take the backend and the session from the job's own variables.",
+        )
 
     def _refuse(self, error: ApiError) -> None:
         self.refusal = error

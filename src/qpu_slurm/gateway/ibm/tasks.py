@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiohttp import web
 
+from qpu_slurm.errors import QpuSlurmError
 from qpu_slurm.gateway.gateway import GATEWAY
-from qpu_slurm.gateway.ibm.answers import ApiError, Cut, forbidden, invalid, json_answer, too_large
-from qpu_slurm.gateway.ibm.submission import Submission
+from qpu_slurm.gateway.ibm.answers import ApiError, Cut, forbidden, invalid, json_answer, of_error, too_large
+from qpu_slurm.gateway.ibm.sessions import session_for_tasks
+from qpu_slurm.gateway.ibm.submission import ROOM, Submission
 from qpu_slurm.gateway.routes.common import (
     SMALL,
     client_headers,
@@ -79,7 +81,7 @@ class _Tags(msgspec.Struct):
 @ROUTES.post("/jobs")
 @held
 async def submit(request: web.Request, holder: Holder) -> web.StreamResponse:
-    """Submit a task to the lease's session."""
+    """Submit a task to a session of the lease: the one that it names, or the one that takes tasks."""
     gateway = request.app[GATEWAY]
     limit = gateway.settings.max_body
     if (request.content_length or 0) > limit:
@@ -87,14 +89,17 @@ async def submit(request: web.Request, holder: Holder) -> web.StreamResponse:
     submission = Submission(holder, limit)
     headers = client_headers(request) | {"Accept-Encoding": "identity"}
     body: bytes | AsyncIterator[bytes]
-    if request.content_length is not None and request.content_length <= SMALL:
+    length = request.content_length
+    if length is not None and length <= SMALL:
         body = await small_body(request)
         submission.feed(body)
         submission.finish()
+        body = await _in_a_session(request, holder, submission, body)
     else:
-        body = _checked(request, gateway, holder, submission)
-        if request.content_length is not None:
-            headers["Content-Length"] = str(request.content_length)
+        sent_length = None if length is None else length + ROOM
+        body = _checked(request, holder, submission, sent_length)
+        if sent_length is not None:
+            headers["Content-Length"] = str(sent_length)
     try:
         upstream = gateway.upstream(holder.qpu.name)
         async with upstream.send("POST", "jobs", headers=headers, body=body, once=True) as answer:
@@ -105,7 +110,7 @@ async def submit(request: web.Request, holder: Holder) -> web.StreamResponse:
             raise submission.refusal from None
         raise
     if answer.status in range(200, 300):
-        _learn(gateway, holder, submission.session_id, document)
+        _learn(gateway, holder, submission.session_id or "", document)
         gateway.metrics.tasks.labels(holder.qpu.name).inc()
         gateway.metrics.input_bytes.labels(holder.qpu.name).inc(submission.size)
     passed = {
@@ -162,22 +167,50 @@ async def set_tags(request: web.Request, holder: Holder) -> web.StreamResponse:
 
 
 async def _checked(
-    request: web.Request, gateway: Gateway, holder: Holder, submission: Submission
+    request: web.Request, holder: Holder, submission: Submission, length: int | None
 ) -> AsyncIterator[bytes]:
-    """Read a submission and hand it on, always one piece behind."""
+    """Read a submission and hand it on, always one piece behind, with a session in it.
+
+    Args:
+        request: The submission's.
+        holder: Whose.
+        submission: Looks at it.
+        length: Bytes to hand on; None hands on as many as there are.
+    """
     held_back = b""
+    handed_on = 0
     async for piece in pieces(request):
+        ended = submission.ended
         submission.feed(piece)
+        if ended:
+            continue
         if held_back:
             yield held_back
+            handed_on += len(held_back)
         held_back = piece
     submission.finish()
     try:
-        gateway.holders.still(holder)  # it may have taken minutes
+        request.app[GATEWAY].holders.still(holder)  # it may have taken minutes
+        held_back = await _in_a_session(request, holder, submission, held_back)
+    except QpuSlurmError as error:
+        submission.refusal = of_error(error)
+        raise
     except ApiError as error:
         submission.refusal = error
         raise
     yield held_back
+    missing = 0 if length is None else length - handed_on - len(held_back)
+    while missing:
+        blanks = b" " * min(missing, SMALL)
+        yield blanks
+        missing -= len(blanks)
+
+
+async def _in_a_session(request: web.Request, holder: Holder, submission: Submission, last: bytes) -> bytes:
+    """Return the end of a submission, with a session in it: the lease's, if the submission names none."""
+    if submission.session_id is not None:
+        return last
+    return submission.name_session(await session_for_tasks(request, holder), last)
 
 
 async def _tasks_of(
