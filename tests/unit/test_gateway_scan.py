@@ -2,13 +2,14 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from qpu_slurm.gateway.ibm.json_scan import Malformed, Scanner
+from qpu_slurm.gateway.ibm.json_scan import MAX_DEPTH, Malformed, Scanner
 
 WANTED = ("backend", "session_id")
 
@@ -29,6 +30,9 @@ LARGE = [
     {"params": [1.5] * 5000, "tags": ["x"], "backend": "a"},
     {"params": ['say "\\" {[', "\\"] * 2000, "backend": "a"},
     {"params": "\\" * 9000, "backend": "a"},
+    {"params": ["\\" * 9000, '\\"' * 3000], "backend": "a"},
+    {"params": [["!", "[]", "\n"]] * 3000, "tags": [], "private": [[]], "backend": "a"},
+    {"params": ["\N{GREEK SMALL LETTER PSI}" * 900, 0] * 3, "backend": "a"},
 ]
 
 
@@ -58,10 +62,27 @@ def test_it_finds_what_json_finds_however_the_text_is_cut(
     }
 
 
+@settings(max_examples=30, deadline=None)
+@given(OBJECTS, st.fixed_dictionaries(STYLES))
+def test_no_way_to_cut_the_text_changes_what_it_finds(document: dict[str, Any], style: dict[str, Any]) -> None:
+    text = json.dumps(document, **style).encode()
+    found = {outcome(text, size) for size in (1, 2, 3, 5, 8, 13, 21, 34, 55, 89)}
+    assert found == {outcome(text, len(text))}
+
+
+def outcome(text: bytes, size: int) -> str:
+    """Say what is found in a text that comes in pieces of a size."""
+    try:
+        scanner = scan(text, *range(0, len(text), size))
+    except Malformed as error:
+        return str(error)
+    return repr((scanner.keys, scanner.values))
+
+
 @pytest.mark.parametrize("document", LARGE)
-@pytest.mark.parametrize("size", [1, 7, 4096, 4097, 65536])
+@pytest.mark.parametrize("size", [7, 1023, 4096, 4097, 65536])
 def test_large_values_are_passed_over(document: dict[str, Any], size: int) -> None:
-    text = json.dumps(document).encode()
+    text = json.dumps(document, ensure_ascii=False, indent=size % 2).encode()
     scanner = scan(text, *range(0, len(text), size))
     assert scanner.keys == list(document)
     assert scanner.values == {"backend": "a"}
@@ -135,9 +156,18 @@ def test_bytes_between_others_break_nothing(begin: bytes, end: bytes, cuts: list
         (b'{"a\\x": 1}', "no text"),
         (b'{"' + b"a" * 2000 + b'": 1}', "too long"),
         (b'{"backend": "' + b"a" * 2000 + b'"}', "too long"),
-        (json.dumps({str(number): 0 for number in range(100)}).encode(), "more than 64 keys"),
-        (b'{"a": ' + b"[" * 900 + b"]" * 900 + b"}", ""),
+        (json.dumps({str(number): 0 for number in range(100)}).encode(), "more than 12 keys"),
+        (b'{"a": ' + b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b"}", ""),
+        (b'{"a": ' + b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1) + b"}", "nested more than 100 deep"),
         (b'{"a": ' + b"[" * 2000 + b"]" * 2000 + b"}", "nested"),
+        (b'{"a": [' + b"1," * 5000 + b"[" * MAX_DEPTH, "nested"),
+        (b'{"a": [' + b'"x",' * 5000 + b"'\"', \"", "no place"),
+        (b'{"a": [' + b"1," * 5000 + b'"x\ny"]}', "no place in a string"),
+        (b'{"a": [' + b"1," * 5000 + b'"x\\\ny"]}', "no place in a string"),
+        (b'{"a": [' + b"1," * 5000 + b"\0]}", "no place"),
+        (b'{"a": [' + b"1," * 5000 + b"1}}", "no place"),
+        (b'{"a": [' + b"1," * 5000 + b'1\\\\]}', "no place"),
+        (b'{"a": [' + b"1," * 5000 + b'1\\"]"]}', "no place"),
         (b'{"a": ' + b'{"a":[' * 600 + b"]}" * 600 + b"}", "nested"),
     ],
 )
@@ -154,8 +184,33 @@ def test_what_could_be_understood_in_two_ways_is_refused(text: bytes, why: str, 
 def test_what_is_passed_over_is_not_held() -> None:
     scanner = Scanner(WANTED)
     scanner.feed(b'{"params": ["')
-    for _ in range(1000):
-        scanner.feed(b"x" * 65536)
-    assert len(scanner._text) == 0  # noqa: SLF001 - the only buffer that it has
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(100):
+            scanner.feed(b"x" * 65536)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 65536
     scanner.feed(b'"]}')
     scanner.finish()
+
+
+TOWERS = b"[" * 70 + b"]" * 70 + b","
+
+
+# It takes milliseconds. A scanner that tries again at each bracket would take hours.
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "unit", [TOWERS, TOWERS.replace(b"[", b'["!",').replace(b"]", b'"]"]'), b"[]", b'"[",[', b'"\\",', b'\\"']
+)
+@pytest.mark.parametrize("size", [1 << 20, 65536, 7])
+def test_no_text_takes_long(unit: bytes, size: int) -> None:
+    text = b'{"params": [' + unit * ((1 << 17) // len(unit))
+    scanner = Scanner(WANTED)
+    for begin in range(0, len(text), size):
+        try:
+            scanner.feed(text[begin : begin + size])
+        except Malformed:
+            break

@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads the top level of a JSON object as it passes by in pieces, and holds none of it.
 
-What the quantum service will find in a body has to be known before it finds it, and a body may have a
-hundred megabytes. So the scanner follows the text just far enough to tell where each value of the top level
-begins and ends, notes the keys, and the few values that are asked for. It is strict, since two readers that
-understand a text differently are how a check is passed by: no key twice (nor in another case, which some
-readers take for the same), no control character in a string, nothing but JSON's own signs outside of one.
+The gateway has to know what the quantum service will find in a body before the service finds it, and a body
+may have a hundred megabytes. The scanner follows the text far enough to know where each value of the top level
+begins and ends. It notes the keys, and the few values that are asked for.
+
+It is strict at the top level, since two readers that understand a text differently are how a check is passed by:
+no key twice (nor in another case, which some readers take for the same), no control character in a string,
+nothing but JSON's own signs outside of one. Inside a nested value it counts how deep the brackets are, and leaves
+it to the service to find out whether they match: text in which they do not is JSON to no reader.
+
+The time that it takes is proportional to the bytes, whatever they are and however they are cut. Nested values go
+by in blocks: a few passes over a block, each in C, leave only its quotes and brackets. Only a block in which a
+value ends, or in which something is wrong, is looked at sign by sign, and there is at most one for each value.
 """
 
 from __future__ import annotations
@@ -17,30 +24,58 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-_MAX_KEYS = 64
-_MAX_TEXT = 1024
-_MAX_DEPTH = 1000
+MAX_DEPTH = 100
+"""How deep a value may be nested. An array of 64 dimensions, which is NumPy's most, fits into any input."""
 
-_MUCH = 1 << 12
-_MUCH_DEPTH = 64
-"""From how many bytes on, and down to which depth, it pays to look at a nested value as a whole."""
+_MAX_KEYS = 12
+_MAX_TEXT = 1024
+
+_BLOCK = 1024
+"""Bytes that are passed over at once, and may be passed over again to find where a value ends in them."""
+
+_FEW = 16
+"""From how few bytes on it is cheaper to take each sign by itself."""
 
 _BLANK = re.compile(rb"[ \t\r\n]*+")
 _SCALAR = re.compile(rb"[0-9A-Za-z+.-]*+")
-# Possessive signs only behind single characters: before 3.11.5, Python errs where a possessive group fails.
-_IN_TEXT = rb'[^"\\\x00-\x1f]*+(?:\\[^\x00-\x1f][^"\\\x00-\x1f]*+)*'
-_TEXT = re.compile(_IN_TEXT)
-_WHOLE_TEXT = re.compile(rb'"' + _IN_TEXT + rb'"')
-# Whole strings among what may stand between them, without brackets and with them.
-_BETWEEN_BRACKETS = re.compile(rb'(?:[ \t\r\n,:0-9A-Za-z+.-]++|"' + _IN_TEXT + rb'")*')
-_INSIDE = re.compile(rb'(?:[ \t\r\n,:0-9A-Za-z+.{}\[\]-]++|"' + _IN_TEXT + rb'")*')
-_NO_BRACKET = bytes(set(range(128)) - set(b"{}[]"))
-_UNPAIRED = re.compile(rb"([\]}]*+)([\[{]*+)")
+_TEXT = re.compile(rb'[^"\x00-\x1f]*+')
+_BETWEEN = re.compile(rb"[ \t\r\n,:0-9A-Za-z+.-]*+")
 
-_QUOTE, _ESCAPE = b'"\\'
+_QUOTE = ord('"')
 _OPENING = {ord("{"): ord("}"), ord("["): ord("]")}
 _CLOSING = frozenset(_OPENING.values())
 _SPACE = 0x20
+
+# What a block is reduced to: each byte that matters becomes a mark, the others go.
+_LINE_END, _FORBIDDEN, _ONLY_IN_TEXT = b"\n", b"\0", b"!"
+_BLANK_CONTROL = b"\t\r\n"
+_ANYWHERE = b" ,:+-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+def _mark(byte: int) -> bytes:
+    sign = bytes([byte])
+    if sign in b'"[]{}':
+        return sign
+    if sign in _BLANK_CONTROL:
+        return _LINE_END
+    return _FORBIDDEN if byte < _SPACE else _ONLY_IN_TEXT
+
+
+_MARKS = b"".join(_mark(byte) for byte in range(256))
+_BITS = bytes(ord("1") if sign in b"[{" else ord("0") for sign in range(256))
+
+
+def _after(depth: int, brackets: int) -> int:
+    """Return how deep it is after eight brackets; 0 if they end the value, or go deeper than they may."""
+    for bit in reversed(range(8)):
+        depth += 1 if brackets >> bit & 1 else -1
+        if not 0 < depth <= MAX_DEPTH:
+            return 0
+    return depth
+
+
+_AFTER = tuple(bytes(_after(depth, brackets) for brackets in range(256)) for depth in range(MAX_DEPTH + 1))
+"""By depth, and by the next eight brackets, a bit each."""
 
 
 class Malformed(ValueError):
@@ -63,10 +98,14 @@ class Scanner:
         self.values: dict[str, str | None] = {}
         self._wanted = frozenset(wanted)
         self._folded: set[str] = set()
+        self._piece = b""
+        self._plain = b""
         self._text = bytearray()
         self._escaped = False
-        self._open = bytearray()
-        self._state: Callable[[bytes, int], int] = self._start
+        self._depth = 0
+        self._in_text = False
+        self._last = 0
+        self._state: Callable[[int], int] = self._start
 
     @property
     def ended(self) -> bool:
@@ -79,9 +118,13 @@ class Scanner:
         Raises:
             Malformed: It cannot be part of an object that is understood in one way only.
         """
+        if not piece:
+            return
+        self._piece, self._plain = piece, self._without_escapes(piece)
         position = 0
         while position < len(piece):
-            position = self._state(piece, position)
+            position = self._state(position)
+        self._piece = self._plain = b""
 
     def finish(self) -> None:
         """Note that the text has ended.
@@ -92,33 +135,45 @@ class Scanner:
         if not self.ended:
             raise Malformed("it ends before the object does")
 
+    def _without_escapes(self, piece: bytes) -> bytes:
+        """Return a piece with signs of no meaning for escaped quotes and backslashes: each quote then counts.
+
+        It is as long as before. Where a backslash is not allowed, neither is what replaces it.
+        """
+        if self._escaped and piece[0] in b'"\\':
+            piece = _ONLY_IN_TEXT + piece[1:]
+        if b"\\" in piece:
+            piece = piece.replace(rb"\\", _ONLY_IN_TEXT * 2).replace(rb"\"", _ONLY_IN_TEXT * 2)
+        self._escaped = piece.endswith(b"\\")
+        return piece
+
     # One method for each place that the text can be at; each takes what belongs there, and returns where it
     # went on. At the end of a piece it is called again with the next.
 
-    def _start(self, piece: bytes, position: int) -> int:
-        return self._sign(piece, position, {b"{": self._first_key}, "an object")
+    def _start(self, position: int) -> int:
+        return self._sign(position, {b"{": self._first_key}, "an object")
 
-    def _first_key(self, piece: bytes, position: int) -> int:
-        return self._sign(piece, position, {b'"': self._key, b"}": self._end}, "a key")
+    def _first_key(self, position: int) -> int:
+        return self._sign(position, {b'"': self._key, b"}": self._end}, "a key")
 
-    def _next_key(self, piece: bytes, position: int) -> int:
-        return self._sign(piece, position, {b'"': self._key}, "a key")
+    def _next_key(self, position: int) -> int:
+        return self._sign(position, {b'"': self._key}, "a key")
 
-    def _key(self, piece: bytes, position: int) -> int:
-        position, text = self._collect(piece, position)
+    def _key(self, position: int) -> int:
+        position, text = self._collect(position)
         if text is not None:
             self._note_key(text)
             self._state = self._colon
         return position
 
-    def _colon(self, piece: bytes, position: int) -> int:
-        return self._sign(piece, position, {b":": self._value}, "a colon")
+    def _colon(self, position: int) -> int:
+        return self._sign(position, {b":": self._value}, "a colon")
 
-    def _value(self, piece: bytes, position: int) -> int:
-        position = _skip_blank(piece, position)
-        if position == len(piece):
+    def _value(self, position: int) -> int:
+        position = self._end_of(_BLANK, position)
+        if position == len(self._plain):
             return position
-        first = piece[position]
+        first = self._plain[position]
         wanted = self.keys[-1] in self._wanted
         if first == _QUOTE:
             self._state = self._wanted_text if wanted else self._other_text
@@ -126,126 +181,127 @@ class Scanner:
         if wanted:
             self.values[self.keys[-1]] = None
         if first in _OPENING:
-            self._open.append(_OPENING[first])
+            self._last = _OPENING[first]
+            self._depth = 1
             self._state = self._nested
             return position + 1
-        if _end_of(_SCALAR, piece, position) == position:
-            raise Malformed(f"expected a value, found {_shown(piece, position)}")
+        if self._end_of(_SCALAR, position) == position:
+            raise Malformed(f"expected a value, found {self._shown(position)}")
         self._state = self._scalar
         return position
 
-    def _wanted_text(self, piece: bytes, position: int) -> int:
-        position, text = self._collect(piece, position)
+    def _wanted_text(self, position: int) -> int:
+        position, text = self._collect(position)
         if text is not None:
             self.values[self.keys[-1]] = text
             self._state = self._after_value
         return position
 
-    def _other_text(self, piece: bytes, position: int) -> int:
-        position, closed = self._pass_text(piece, position)
+    def _other_text(self, position: int) -> int:
+        position, closed = self._pass_text(position, len(self._plain))
         if closed:
             self._state = self._after_value
         return position
 
-    def _scalar(self, piece: bytes, position: int) -> int:
-        position = _end_of(_SCALAR, piece, position)
-        if position < len(piece):
+    def _scalar(self, position: int) -> int:
+        position = self._end_of(_SCALAR, position)
+        if position < len(self._plain):
             self._state = self._after_value
         return position
 
-    def _nested(self, piece: bytes, position: int) -> int:
-        if len(piece) - position > _MUCH:
-            position = self._pass_much(piece, position)
-        position = _end_of(_BETWEEN_BRACKETS, piece, position)
-        if position == len(piece):
-            return position
-        sign = piece[position]
-        if sign == _QUOTE:
-            # Its end is not in this piece, or there is something wrong with it.
-            self._state = self._nested_text
-        elif sign in _OPENING:
-            if len(self._open) >= _MAX_DEPTH:
-                raise Malformed(f"it is nested more than {_MAX_DEPTH} deep")
-            self._open.append(_OPENING[sign])
-        elif sign in _CLOSING and sign == self._open[-1]:
-            del self._open[-1]
-            if not self._open:
-                self._state = self._after_value
-        else:
-            raise Malformed(f"{_shown(piece, position)} has no place in {self.keys[-1]!r}")
-        return position + 1
+    def _nested(self, position: int) -> int:
+        end = min(position + _BLOCK, len(self._plain))
+        if self._pass_block(position, end):
+            return end
+        while end - position > _FEW:
+            middle = (position + end) // 2
+            if self._pass_block(position, middle):
+                position = middle
+            else:
+                end = middle
+        return self._pass_signs(position, end)
 
-    def _pass_much(self, piece: bytes, position: int) -> int:
-        """Pass over what does not end the value, without a look at each bracket; say where that ends.
+    def _after_value(self, position: int) -> int:
+        return self._sign(position, {b",": self._next_key, b"}": self._end}, "a comma or the end")
 
-        Pairs of brackets that hold nothing are taken out until there are none. If only the ends of what was
-        open before are left, and beginnings of what is open after it, the value did not end anywhere in it.
-        """
-        end = _end_of(_INSIDE, piece, position)
-        left = _WHOLE_TEXT.sub(b"", piece[position:end]).translate(None, _NO_BRACKET)
-        for _ in range(_MUCH_DEPTH):
-            before = len(left)
-            left = left.replace(b"[]", b"").replace(b"{}", b"")
-            if len(left) == before:
-                break
-        unpaired = _UNPAIRED.fullmatch(left)
-        if unpaired is None:
-            return position
-        closing, opening = unpaired.groups()
-        kept = len(self._open) - len(closing)
-        if kept < 1 or kept + len(opening) + _MUCH_DEPTH > _MAX_DEPTH or self._open[kept:] != closing[::-1]:
-            return position
-        self._open[kept:] = bytes(_OPENING[sign] for sign in opening)
-        return end
-
-    def _nested_text(self, piece: bytes, position: int) -> int:
-        position, closed = self._pass_text(piece, position)
-        if closed:
-            self._state = self._nested
-        return position
-
-    def _after_value(self, piece: bytes, position: int) -> int:
-        return self._sign(piece, position, {b",": self._next_key, b"}": self._end}, "a comma or the end")
-
-    def _end(self, piece: bytes, position: int) -> int:
-        return self._sign(piece, position, {}, "nothing more")
+    def _end(self, position: int) -> int:
+        return self._sign(position, {}, "nothing more")
 
     # What they are made of.
 
-    def _sign(
-        self, piece: bytes, position: int, following: dict[bytes, Callable[[bytes, int], int]], expected: str
-    ) -> int:
+    def _sign(self, position: int, following: dict[bytes, Callable[[int], int]], expected: str) -> int:
         """Take one of the signs that may stand here, and go on to what follows it."""
-        position = _skip_blank(piece, position)
-        if position == len(piece):
+        position = self._end_of(_BLANK, position)
+        if position == len(self._plain):
             return position
-        state = following.get(piece[position : position + 1])
+        state = following.get(self._plain[position : position + 1])
         if state is None:
-            raise Malformed(f"expected {expected}, found {_shown(piece, position)}")
+            raise Malformed(f"expected {expected}, found {self._shown(position)}")
         self._state = state
         return position + 1
 
-    def _pass_text(self, piece: bytes, position: int) -> tuple[int, bool]:
-        """Pass over what is left of a string; say where that ends, and whether the string does."""
-        if self._escaped:
-            self._escaped = False
-            if piece[position] < _SPACE:
-                raise Malformed(f"{_shown(piece, position)} has no place in a string")
-            position += 1
-        end = _end_of(_TEXT, piece, position)
-        if end == len(piece):
-            return end, False
-        if piece[end] == _QUOTE:
-            return end + 1, True
-        if piece[end] == _ESCAPE and end + 1 == len(piece):
-            self._escaped = True
-            return end + 1, False
-        raise Malformed(f"{_shown(piece, end)} has no place in a string")
+    def _pass_block(self, position: int, end: int) -> bool:
+        """Pass over a part of a nested value; say no, and do not, if the value ends there or is wrong."""
+        # Two quotes with no mark between them change nothing for the others. So most strings go.
+        marks = self._plain[position:end].translate(_MARKS, _ANYWHERE).replace(b'""', b"")
+        parts = marks.split(b'"')
+        outside = b"".join(parts[self._in_text :: 2])
+        line_end_in_text = marks.count(_LINE_END) > outside.count(_LINE_END)
+        if line_end_in_text or _ONLY_IN_TEXT in outside or _FORBIDDEN in marks:
+            return False
+        bits = outside.translate(_BITS, _LINE_END)
+        if bits:
+            # Eight at a time. What is missing to eight goes up: it does not seem to end the value.
+            missing = -len(bits) % 8
+            depth = self._depth
+            for brackets in int(bits + b"1" * missing, 2).to_bytes((len(bits) + missing) // 8):
+                depth = _AFTER[depth][brackets]
+                if not depth:
+                    return False
+            self._depth = depth - missing
+        self._in_text ^= len(parts) % 2 == 0
+        return True
 
-    def _collect(self, piece: bytes, position: int) -> tuple[int, str | None]:
+    def _pass_signs(self, position: int, end: int) -> int:
+        """Pass over a part of a nested value sign by sign, up to where the value ends."""
+        while position < end:
+            if self._in_text:
+                position, closed = self._pass_text(position, end)
+                self._in_text = not closed
+                continue
+            position = self._end_of(_BETWEEN, position, end)
+            if position == end:
+                break
+            sign = self._plain[position]
+            position += 1
+            if sign == _QUOTE:
+                self._in_text = True
+            elif sign in _OPENING:
+                if self._depth >= MAX_DEPTH:
+                    raise Malformed(f"it is nested more than {MAX_DEPTH} deep")
+                self._depth += 1
+            elif sign in _CLOSING and (self._depth > 1 or sign == self._last):
+                self._depth -= 1
+                if not self._depth:
+                    self._state = self._after_value
+                    break
+            else:
+                raise Malformed(f"{self._shown(position - 1)} has no place in {self.keys[-1]!r}")
+        return position
+
+    def _pass_text(self, position: int, end: int) -> tuple[int, bool]:
+        """Pass over what is left of a string; say where that ends, and whether the string does."""
+        position = self._end_of(_TEXT, position, end)
+        if position == end:
+            return position, False
+        if self._plain[position] == _QUOTE:
+            return position + 1, True
+        raise Malformed(f"{self._shown(position)} has no place in a string")
+
+    def _collect(self, position: int) -> tuple[int, str | None]:
         """Gather what is left of a string; say where that ends, and what the string is if it does."""
-        end, closed = self._pass_text(piece, position)
-        self._text += piece[position : end - closed]
+        end, closed = self._pass_text(position, len(self._plain))
+        self._text += self._piece[position : end - closed]
         if len(self._text) > _MAX_TEXT:
             raise Malformed(f"{bytes(self._text[:32])!r}… is too long")
         if not closed:
@@ -268,16 +324,10 @@ class Scanner:
         self._folded.add(folded)
         self.keys.append(key)
 
+    def _end_of(self, pattern: re.Pattern[bytes], position: int, end: int | None = None) -> int:
+        """Return where what a pattern takes ends; all of ours match nothing, too."""
+        found = pattern.match(self._plain, position, len(self._plain) if end is None else end)
+        return found.end() if found else position
 
-def _skip_blank(piece: bytes, position: int) -> int:
-    return _end_of(_BLANK, piece, position)
-
-
-def _end_of(pattern: re.Pattern[bytes], piece: bytes, position: int) -> int:
-    """Return where what a pattern takes ends; all of ours match nothing, too."""
-    found = pattern.match(piece, position)
-    return found.end() if found else position
-
-
-def _shown(piece: bytes, position: int) -> str:
-    return repr(piece[position : position + 1])
+    def _shown(self, position: int) -> str:
+        return repr(self._piece[position : position + 1])
