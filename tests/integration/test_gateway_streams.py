@@ -163,6 +163,36 @@ def test_a_body_that_is_too_large_is_refused(emulator: Emulator) -> None:
     assert emulator.tasks() == []
 
 
+TOWERS = b"[" * 70 + b"]" * 70 + b","
+
+
+@pytest.mark.parametrize("size", [12_000, 60_000, 600_000])
+def test_no_submission_keeps_the_gateway_from_answering(
+    site: Site, job: Job, emulator: Emulator, size: int
+) -> None:
+    """Brackets that open and close, many times over, are the most that there can be to do for each byte."""
+    begin = b'{"program_id": "sampler", "backend": "ibm_fez", "params": {"pubs": [], "x": ['
+    end = b'0]}, "session_id": "%b"}' % job.session_id.encode()
+    body = begin + TOWERS * (size // len(TOWERS)) + end
+    asked = threading.Thread(target=job.send, args=("POST", "/jobs"), kwargs={"data": body})
+    asked.start()
+    emulator.wait_for(lambda _: healthy(site))
+    asked.join()
+    assert len(emulator.tasks()) == 1
+
+
+def test_what_is_nested_too_deeply_is_refused_before_it_ends(
+    site: Site, job: Job, emulator: Emulator
+) -> None:
+    host, port = site.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=SECONDS) as connection:
+        head = f"POST /api/v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: {SIZE}\r\n"
+        head += f"Authorization: {job.token}\r\n\r\n"
+        connection.sendall(head.encode() + b'{"params": ' + b"[" * 101)
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 400 ")
+    assert emulator.tasks() == []
+
+
 def test_only_so_many_connections_are_taken(emulator: Emulator) -> None:
     with Site(emulator, gateway="max_connections = 5") as site:
         site.start()

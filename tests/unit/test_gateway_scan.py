@@ -64,7 +64,9 @@ def test_it_finds_what_json_finds_however_the_text_is_cut(
 
 @settings(max_examples=30, deadline=None)
 @given(OBJECTS, st.fixed_dictionaries(STYLES))
-def test_no_way_to_cut_the_text_changes_what_it_finds(document: dict[str, Any], style: dict[str, Any]) -> None:
+def test_no_way_to_cut_the_text_changes_what_it_finds(
+    document: dict[str, Any], style: dict[str, Any]
+) -> None:
     text = json.dumps(document, **style).encode()
     found = {outcome(text, size) for size in (1, 2, 3, 5, 8, 13, 21, 34, 55, 89)}
     assert found == {outcome(text, len(text))}
@@ -166,7 +168,7 @@ def test_bytes_between_others_break_nothing(begin: bytes, end: bytes, cuts: list
         (b'{"a": [' + b"1," * 5000 + b'"x\\\ny"]}', "no place in a string"),
         (b'{"a": [' + b"1," * 5000 + b"\0]}", "no place"),
         (b'{"a": [' + b"1," * 5000 + b"1}}", "no place"),
-        (b'{"a": [' + b"1," * 5000 + b'1\\\\]}', "no place"),
+        (b'{"a": [' + b"1," * 5000 + b"1\\\\]}", "no place"),
         (b'{"a": [' + b"1," * 5000 + b'1\\"]"]}', "no place"),
         (b'{"a": ' + b'{"a":[' * 600 + b"]}" * 600 + b"}", "nested"),
     ],

@@ -2,17 +2,18 @@
 """Reads the top level of a JSON object as it passes by in pieces, and holds none of it.
 
 The gateway has to know what the quantum service will find in a body before the service finds it, and a body
-may have a hundred megabytes. The scanner follows the text far enough to know where each value of the top level
-begins and ends. It notes the keys, and the few values that are asked for.
+may have a hundred megabytes. The scanner follows the text far enough to know where each value of the top
+level begins and ends. It notes the keys, and the few values that are asked for.
 
-It is strict at the top level, since two readers that understand a text differently are how a check is passed by:
-no key twice (nor in another case, which some readers take for the same), no control character in a string,
-nothing but JSON's own signs outside of one. Inside a nested value it counts how deep the brackets are, and leaves
-it to the service to find out whether they match: text in which they do not is JSON to no reader.
+It is strict at the top level, since two readers that understand a text differently are how a check is passed
+by: no key twice (nor in another case, which some readers take for the same), no control character in a
+string, nothing but JSON's own signs outside of one. Inside a nested value it counts how deep the brackets
+are, and leaves it to the service to find out whether they match. Text in which they do not match is JSON to
+no reader.
 
-The time that it takes is proportional to the bytes, whatever they are and however they are cut. Nested values go
-by in blocks: a few passes over a block, each in C, leave only its quotes and brackets. Only a block in which a
-value ends, or in which something is wrong, is looked at sign by sign, and there is at most one for each value.
+The time that it takes is proportional to the bytes, whatever they are and however they are cut. Nested values
+go by in blocks. A few passes over a block, each in C, leave its quotes and brackets. Only where a value ends,
+or where something is wrong, a block is searched, and each value ends once.
 """
 
 from __future__ import annotations
