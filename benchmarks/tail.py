@@ -120,7 +120,7 @@ def _simulated(duration: float, times: int) -> _Tail:
                 Output(step.output) as output,
                 execution.Execution(step.provider) as running,
             ):
-                running.submit(task_input, session_id=step.session_id, tags=execution.new_tags({}))
+                running.submit(task_input, session_id=step.session_id, tags=("tail",))
                 running.wait()
                 output.write(running.result())
             over = clock.time()

@@ -27,7 +27,7 @@ STEP_NAME: Final = re.compile("[A-Za-z0-9._+-]{1,64}")
 """What a step is called."""
 
 JOB_TAG: Final = "slurm-job:"
-"""What a task is tagged with at the quantum service; the job's id follows (the leader's, of several)."""
+"""How the tag begins that a job's tasks have at the quantum service; see `Lease.tag` for what follows."""
 
 TASK_TAG: Final = "qpu-slurm-task:"
 """What the tag that is a task's own begins with."""

@@ -69,7 +69,7 @@ def test_heterogeneous_job(lab: Lab) -> None:
         EventKind.SESSION_CLOSED,
     ]
     (task,) = lab.emulator.tasks()
-    assert f"slurm-job:{job}" in task.tags
+    assert task.tags[0].startswith(f"slurm-job:lab:{job}:")
 
 
 def test_three_chained_jobs(lab: Lab) -> None:

@@ -32,7 +32,7 @@ def test_a_job_of_python_programs(lab: Lab) -> None:
     (session,) = lab.emulator.sessions()
     tasks = lab.emulator.tasks()
     assert [task.session_id for task in tasks] == [session.id] * 4
-    assert all(f"slurm-job:{job}" in task.tags for task in tasks[1:])
+    assert all(task.tags[0].startswith(f"slurm-job:lab:{job}:") for task in tasks[1:])
     # The second step knows from the first what the QPU is like.
     asked = [request.path for request in lab.emulator.requests()]
     assert asked.count("/backends/ibm_fez/configuration") == 1

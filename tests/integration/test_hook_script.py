@@ -18,6 +18,7 @@ HOOK = {
     "SLURM_HET_JOB_ID": b"16",
     "SLURM_JOB_UID": b"1000",
     "SLURM_JOB_PARTITION": b"normal",
+    "SLURM_CLUSTER_NAME": b"lab",
     "SLURM_JOB_RESTART_COUNT": b"2",
     "SPANK_QPU_SLURM_QPU": b"ibm_fez",
     "SPANK_QPU_SLURM_HOLD": b"task",

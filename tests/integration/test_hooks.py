@@ -177,9 +177,11 @@ def test_a_job_gets_its_sessions_and_loses_them(controller: Controller) -> None:
     assert controller.prolog(7, "ibm_fez,ibm_torino") == 0
     sessions = controller.open_sessions()
     assert sessions.keys() == {"ibm_fez", "ibm_torino"}
+    with Journal(controller.config.journal) as journal:
+        tags = {lease.qpu: lease.tag for lease in journal.leases()}
     assert json.loads(controller.slurm.records[7].admin_comment) == {
         "comment": "a note",
-        "qpu_slurm": {"sessions": sessions},
+        "qpu_slurm": {"sessions": sessions, "tags": tags},
     }
     assert controller.epilog(7) == 0
     assert controller.open_sessions() == {}

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import pytest
 
+from qpu_slurm.job.variables import JobQpu
 from qpu_slurm.providers.base import TaskStatus
+from qpu_slurm.system.secret import Secret
 from qpu_slurm.tasks.execution import new_tags, pause
 
 
@@ -32,8 +34,27 @@ def test_a_queued_task_is_asked_for_at_least_every_second() -> None:
 
 
 def test_tags_name_the_slurm_job_and_the_task() -> None:
-    job, own = new_tags({"SLURM_JOB_ID": "42"})
+    qpu = job_qpu(tag="slurm-job:lab:42:0123456789abcdef")
+    job, own, users = new_tags(qpu, {"SLURM_JOB_ID": "42"}, ["mine"])
 
-    assert job == "slurm-job:42"
-    assert own not in new_tags({"SLURM_JOB_ID": "42"})
-    assert len(new_tags({})) == 1
+    assert job == "slurm-job:lab:42:0123456789abcdef"
+    assert own not in new_tags(qpu, {"SLURM_JOB_ID": "42"})
+    assert users == "mine"
+
+
+def test_without_a_tag_of_the_lease_the_jobs_number_has_to_do() -> None:
+    """So it is where upstream's plugin has set the variables, and for jobs that an older hook has started."""
+    assert new_tags(job_qpu(), {"SLURM_JOB_ID": "42"})[0] == "slurm-job:42"
+    assert len(new_tags(job_qpu(), {})) == 1
+
+
+def job_qpu(tag: str | None = None) -> JobQpu:
+    return JobQpu(
+        name="ibm_fez",
+        backend="ibm_fez",
+        endpoint="https://quantum.example",
+        iam_endpoint="https://iam.example",
+        instance="crn:v1:",
+        api_key=Secret("key"),
+        tag=tag,
+    )

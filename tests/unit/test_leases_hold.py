@@ -352,7 +352,7 @@ def test_a_lease_whose_opener_died_is_not_taken_from_its_job(
 # Without the gateway, steps open sessions by themselves.
 
 
-def opened_by_a_step(service: Service, *, tag: str | None = "slurm-job:7", ends_in: int = 600) -> str:
+def opened_by_a_step(service: Service, *, tag: str | None, ends_in: int = 600) -> str:
     session = service.create("ibm_torino")
     ends_at = datetime.now(UTC) + timedelta(seconds=ends_in)
     service.sessions[session.id] = msgspec.structs.replace(session, ends_at=ends_at)
@@ -366,28 +366,56 @@ def test_the_end_of_the_job_ends_what_its_steps_opened(
     broker: Broker, journal: Journal, service: Service, hold: Hold
 ) -> None:
     (lease,) = broker.acquire(msgspec.structs.replace(request("ibm_torino", seconds=600), hold=hold))
-    own = [opened_by_a_step(service) for _ in range(3)]
-    orphan = opened_by_a_step(service, tag=None)
+    own = [opened_by_a_step(service, tag=lease.tag) for _ in range(3)]
     others = opened_by_a_step(service, tag="slurm-job:77")
     (released,) = broker.release(7, "The job ended.")
     assert released.state is LeaseState.RELEASED
     assert service.open_sessions() == [others]
     recorded = [session.session_id for session in journal.history.sessions(lease.id)]
-    assert set(recorded) == {*own, orphan, *([lease.session_id] if hold is Hold.JOB else [])}
+    assert set(recorded) == {*own, *([lease.session_id] if hold is Hold.JOB else [])}
 
 
-def test_the_end_of_the_job_leaves_alone_what_others_opened(broker: Broker, service: Service) -> None:
-    broker.acquire(later("ibm_torino", seconds=600))
+def test_the_end_of_the_job_leaves_alone_what_others_opened(
+    broker: Broker, journal: Journal, service: Service
+) -> None:
+    (lease,) = broker.acquire(later("ibm_torino", seconds=600))
     (other,) = broker.acquire(request("ibm_torino", job_id=8))
-    # Of somebody who works on the account without Slurm: it outlives the job.
+    # Nothing proves whose these are: the first ends as the job does, the second outlives it.
+    unused = opened_by_a_step(service, tag=None)
     by_hand = opened_by_a_step(service, tag=None, ends_in=28_800)
     broker.release(7, "The job ended.")
-    assert service.open_sessions() == [other.session_id, by_hand]
+    assert service.open_sessions() == [other.session_id, unused, by_hand]
+    assert journal.history.sessions(lease.id) == []
+
+
+@pytest.mark.parametrize("names", [("alpha", "beta"), ("cluster", "cluster")])
+def test_the_end_of_job_7_on_one_cluster_leaves_job_7_on_another_alone(
+    tmp_path: Path, service: Service, names: tuple[str, str]
+) -> None:
+    """Two clusters use one account, each with a journal of its own; they may even have the same name."""
+    with ExitStack() as stack:
+        brokers, journals = [], []
+        leases: list[Lease] = []
+        for place, name in zip(("one", "other"), names, strict=True):
+            (tmp_path / place).mkdir()
+            config = configure(tmp_path / place)
+            journals.append(stack.enter_context(Journal(config.journal)))
+            brokers.append(Broker(config, journals[-1], service.connect, settle=0))
+            asked = msgspec.structs.replace(later("ibm_torino", seconds=600), cluster=name)
+            leases += brokers[-1].acquire(asked)
+        mine, theirs = (opened_by_a_step(service, tag=lease.tag) for lease in leases)
+        unused = opened_by_a_step(service, tag=None)
+
+        brokers[0].release(7, "The job ended.")
+
+        assert service.open_sessions() == [theirs, unused]
+        assert [use.session_id for use in journals[0].history.sessions(leases[0].id)] == [mine]
+        assert leases[0].tag.startswith(f"slurm-job:{names[0]}:7:")
 
 
 def test_a_release_that_cannot_look_is_finished_later(broker: Broker, service: Service) -> None:
-    broker.acquire(later("ibm_torino", seconds=600))
-    stray = opened_by_a_step(service)
+    (lease,) = broker.acquire(later("ibm_torino", seconds=600))
+    stray = opened_by_a_step(service, tag=lease.tag)
     service.before["tags ibm_torino"] = raises(Unavailable("away"))
     (lease,) = broker.release(7, "The job ended.")
     assert lease.state is LeaseState.RELEASING
@@ -401,8 +429,8 @@ def test_a_release_that_cannot_look_is_finished_later(broker: Broker, service: S
 def test_a_requeued_job_gets_its_lease_when_what_the_last_run_opened_is_gone(
     broker: Broker, service: Service
 ) -> None:
-    broker.acquire(later("ibm_torino", seconds=600))
-    stray = opened_by_a_step(service)
+    (lease,) = broker.acquire(later("ibm_torino", seconds=600))
+    stray = opened_by_a_step(service, tag=lease.tag)
     service.before["tags ibm_torino"] = raises(Unavailable("away"))
     broker.release(7, "The job was requeued.")
     with pytest.raises(Unavailable):

@@ -203,7 +203,7 @@ def submit(
         source=source,
         task_input=task_input,
         output=None if output is None else Path(output),
-        tags=new_tags(os.environ, tags),
+        tags=new_tags(found.binding, os.environ, tags),
         cost=found.binding.task_timeout,
         final=final,
         execution=Execution(worker.provider, _Teller(on_progress), timeout=timeout),

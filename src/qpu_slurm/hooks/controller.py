@@ -212,6 +212,7 @@ class _Start:
             run=leader.run,
             account=leader.account,
             submitted_at=leader.submitted_at,
+            cluster=self._job.cluster,
             api_key=self._job.api_key,
         )
         with leasing(self._config) as broker:
@@ -221,6 +222,7 @@ class _Start:
             hold={
                 lease.qpu: "task" for lease in leases if lease.session_id is None and lease.hold is Hold.TASK
             },
+            tags={lease.qpu: lease.tag for lease in leases if lease.tag and lease.hold is not Hold.NONE},
         )
 
     def _hand_over(self, handover: Handover, record: JobRecord) -> None:

@@ -53,11 +53,12 @@ _OF_QPU = {
     "session_id": "QRMI_JOB_ACQUISITION_TOKEN",
     "task_timeout": "QRMI_JOB_TIMEOUT_SECONDS",
     "hold": "QRMI_QPU_SLURM_HOLD",
+    "tag": "QRMI_QPU_SLURM_TAG",
     "backend": "QRMI_QPU_SLURM_BACKEND",
     "search_endpoint": "QRMI_QPU_SLURM_SEARCH_ENDPOINT",
     "catalog_endpoint": "QRMI_QPU_SLURM_CATALOG_ENDPOINT",
 }
-"""The attributes of a `JobQpu` whose variable is `<qpu>_<this>`; set where there is a value. Four are our
+"""The attributes of a `JobQpu` whose variable is `<qpu>_<this>`; set where there is a value. Five are our
 own: qrmi takes a QPU's name for the backend's, and knows of no session that is not there yet."""
 
 _OVERRIDES = {"session_id": "SESSION_ID", "task_timeout": "TIMEOUT_SECONDS"}
@@ -94,6 +95,8 @@ class JobQpu(msgspec.Struct, frozen=True, kw_only=True):
         task_timeout: Seconds of QPU time that one task may take; None leaves it to the service.
         hold: From when on the job holds a session: its start (`job`), or its first task (`task`). Either way,
             a task gets another session where the last one takes no more. None: it opens none.
+        tag: What the job's tasks are tagged with, so that they are told from all others of the account; None
+            where the job's hooks did not say.
         session_id: The session that the job had when the step started; None if it had none.
     """
 
@@ -110,6 +113,7 @@ class JobQpu(msgspec.Struct, frozen=True, kw_only=True):
     max_ttl: int = 28_800
     task_timeout: int | None = None
     hold: HoldOption | None = None
+    tag: str | None = None
     session_id: str | None = None
 
     @classmethod
@@ -120,14 +124,15 @@ class JobQpu(msgspec.Struct, frozen=True, kw_only=True):
         api_key: Secret,
         session_id: str | None,
         hold: HoldOption | None = None,
+        tag: str | None = None,
     ) -> JobQpu:
         """Bind a job to a configured QPU; without a session and a hold, it may know what the QPU is like."""
         shared = {
             name: getattr(qpu, name)
             for name in cls.__struct_fields__
-            if name not in {"api_key", "hold", "session_id"}
+            if name not in {"api_key", "hold", "tag", "session_id"}
         }
-        return cls(**shared, api_key=api_key, hold=hold, session_id=session_id)
+        return cls(**shared, api_key=api_key, hold=hold, tag=tag, session_id=session_id)
 
     def access(self) -> Access:
         """Say how the QPU is reached."""

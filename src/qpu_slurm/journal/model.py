@@ -60,6 +60,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
         submitted_at: When the job was submitted, or requeued.
         job_ends_at: When the job's time limit is over, as far as was known when it started: no session that
             is opened for it lives longer.
+        tag: What tells the job's tasks on this QPU from all others of the account, those of other clusters
+            among them: `slurm-job:CLUSTER:JOB:RANDOM`.
         session_id: The provider's session, while there is one.
         intended_at: Since when there may be a session that is not recorded; None if that cannot be.
         created_at: When the lease was written down first.
@@ -79,6 +81,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     account: str = ""
     submitted_at: datetime | None = None
     job_ends_at: datetime | None = None
+    tag: str = ""
     session_id: str | None
     intended_at: datetime | None = None
     created_at: datetime
@@ -124,6 +127,7 @@ class Holder(TypedDict, total=False):
         account: Slurm's account of the job.
         submitted_at: When the job was submitted, or requeued.
         job_ends_at: When its time limit is over.
+        tag: See `Lease.tag`.
         api_key: The user's own credential: kept until the lease is over and no session of it can come any
             more, since nobody else could end that if the job is gone.
     """
@@ -134,6 +138,7 @@ class Holder(TypedDict, total=False):
     account: str
     submitted_at: datetime | None
     job_ends_at: datetime | None
+    tag: str
     api_key: Secret | None
 
 
@@ -150,6 +155,7 @@ class LeaseRequest(msgspec.Struct, frozen=True, kw_only=True):
         run: Which run of the job it is.
         account: Slurm's account of the job.
         submitted_at: When the job was submitted, or requeued.
+        cluster: The cluster's name.
         api_key: The user's own credential, where the plugin published one.
     """
 
@@ -162,4 +168,5 @@ class LeaseRequest(msgspec.Struct, frozen=True, kw_only=True):
     run: str = ""
     account: str = ""
     submitted_at: datetime | None = None
+    cluster: str = ""
     api_key: Secret | None = None

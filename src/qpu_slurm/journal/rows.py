@@ -44,6 +44,7 @@ def insert(db: sqlite3.Connection, holder: Holder, **more: str | int | None) -> 
         "account": holder.get("account", ""),
         "submitted_at": text(holder.get("submitted_at")),
         "job_ends_at": text(holder.get("job_ends_at")),
+        "tag": holder.get("tag", ""),
         "created_at": now(),
     }
     names = ", ".join(values)

@@ -203,4 +203,19 @@ SCHEMA: tuple[tuple[str, ...], ...] = (
             SELECT * FROM leases WHERE state = 'released' AND intended_at IS NOT NULL
         """,
     ),
+    # How the tasks of a lease's job are tagged. Those of jobs that run now are tagged as they were until now.
+    (
+        "ALTER TABLE leases ADD COLUMN tag TEXT NOT NULL DEFAULT ''",
+        "UPDATE leases SET tag = 'slurm-job:' || job_id WHERE ended_at IS NULL",
+        "DROP VIEW open_leases",
+        """
+        CREATE VIEW open_leases AS
+            SELECT * FROM leases WHERE state IN ('acquiring', 'held', 'bound', 'releasing')
+        """,
+        "DROP VIEW unsettled_leases",
+        """
+        CREATE VIEW unsettled_leases AS
+            SELECT * FROM leases WHERE state = 'released' AND intended_at IS NOT NULL
+        """,
+    ),
 )

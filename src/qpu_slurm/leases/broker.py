@@ -13,6 +13,7 @@ makes that safe:
 
 from __future__ import annotations
 
+import secrets
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -32,6 +33,7 @@ from qpu_slurm.errors import (
 from qpu_slurm.journal.model import Hold, LeaseState
 from qpu_slurm.leases.limits import no_room
 from qpu_slurm.leases.release import Endings, from_now
+from qpu_slurm.names import JOB_TAG
 from qpu_slurm.providers.base import SessionState
 
 if TYPE_CHECKING:
@@ -375,6 +377,11 @@ class Broker(Endings):
         return min(left, qpu.max_ttl) if left > 0 else qpu.max_ttl
 
 
+def _new_tag(request: LeaseRequest) -> str:
+    """Make up a lease's tag: no other lease has it, of whatever cluster that uses the same account."""
+    return JOB_TAG + ":".join(filter(None, (request.cluster, str(request.job_id), secrets.token_hex(8))))
+
+
 def _holder(request: LeaseRequest, qpu: QpuConfig | None = None) -> Holder:
     """Say who gets a lease; of a QPU that he may have a session on, with what ends it."""
     holder: Holder = {
@@ -383,6 +390,7 @@ def _holder(request: LeaseRequest, qpu: QpuConfig | None = None) -> Holder:
         "run": request.run,
         "account": request.account,
         "submitted_at": request.submitted_at,
+        "tag": _new_tag(request),
     }
     if qpu is not None:
         holder["job_ends_at"] = from_now(request.seconds_left)

@@ -194,7 +194,7 @@ class Work:
 
     def _submit(self, execution: Execution, task_input: Payload) -> None:
         bench = self._bench
-        tags = new_tags(bench.environ, bench.options.tags)
+        tags = new_tags(bench.qpu, bench.environ, bench.options.tags)
         self._begun_at = time.monotonic()
         # A signal between a request and its answer would leave a task behind whose id nobody knows.
         with bench.signals.held():

@@ -6,6 +6,7 @@ which sessions the job holds and what went wrong, and no secret. It is JSON:
 
     {"qpu_slurm": {"sessions": {"ibm_fez": "<session id>", "ibm_torino": null}}}
     {"qpu_slurm": {"sessions": {"ibm_fez": null}, "hold": {"ibm_fez": "task"}}}
+    {"qpu_slurm": {"sessions": …, "tags": {"ibm_fez": "slurm-job:<cluster>:<job>:<random>"}}}
     {"qpu_slurm": {"sessions": …, "usage": {"ibm_fez": {"locked": 2.5, "executed": 2.0}}}}
     {"qpu_slurm": {"error": "<one sentence>"}}
     {"qpu_slurm": {"waiting": "<one sentence>", "qpus": ["ibm_fez"], "tries": 1}}
@@ -44,6 +45,7 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         sessions: The job's QPUs and the sessions that it holds on them; None where it has none.
         hold: Of those without a session, how long the job will hold one; those that it is only bound to are
             not named.
+        tags: What its tasks are tagged with at the service, for each QPU that it may execute on.
         usage: What its sessions that are over were used for: added by the gateway while the job still runs,
             since Slurm takes no comment for a job that has ended.
         error: Why the job cannot have what it asked for: it ends with this sentence.
@@ -54,6 +56,7 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     sessions: dict[str, str | None] = {}
     hold: dict[str, HoldOption] = {}
+    tags: dict[str, str] = {}
     usage: dict[str, Usage] = {}
     error: str = ""
     waiting: str = ""
@@ -84,13 +87,15 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """
         sessions: dict[str, str | None] = {}
         hold: dict[str, HoldOption] = {}
+        tags: dict[str, str] = {}
         error = ""
         for handover in handovers:
             error = error or handover.error
             for name, session_id in handover.sessions.items():
                 sessions[name] = sessions.get(name) or session_id
             hold |= handover.hold
-        return cls(sessions=sessions, hold=hold, error=error)
+            tags |= handover.tags
+        return cls(sessions=sessions, hold=hold, tags=tags, error=error)
 
     def holds(self, name: str) -> HoldOption | None:
         """Say how long the job holds sessions on one of its QPUs; None if it is only bound to it."""

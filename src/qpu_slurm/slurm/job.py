@@ -125,6 +125,7 @@ class HookJob(msgspec.Struct, frozen=True, kw_only=True):
         leader: The heterogeneous job's leader, or the job itself.
         user_id: Whose it is.
         restarts: How often it was requeued.
+        cluster: The cluster's name; empty where an older hook script does not pass it on.
         qpu_option: The value of `--qpu` as published by the plugin, unread; None without one.
         hold: The value of `--qpu-hold`; None where the user said nothing, or nothing that makes sense.
         api_key: The user's own credential, where the plugin published one.
@@ -134,6 +135,7 @@ class HookJob(msgspec.Struct, frozen=True, kw_only=True):
     leader: int
     user_id: int
     restarts: int
+    cluster: str = ""
     qpu_option: str | None
     hold: HoldOption | None = None
     api_key: Secret | None
@@ -160,6 +162,7 @@ class HookJob(msgspec.Struct, frozen=True, kw_only=True):
             leader=number("SLURM_HET_JOB_ID", "0") or job_id,
             user_id=number("SLURM_JOB_UID"),
             restarts=number("SLURM_JOB_RESTART_COUNT", "0"),
+            cluster=environ.get("SLURM_CLUSTER_NAME", ""),
             qpu_option=environ.get("SPANK_QPU_SLURM_QPU") or None,
             hold=_read_hold(environ.get("SPANK_QPU_SLURM_HOLD", ""), job_id),
             api_key=Secret(key) if key else None,

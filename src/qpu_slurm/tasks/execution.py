@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
+    from qpu_slurm.job.variables import JobQpu
     from qpu_slurm.providers.base import Provider
     from qpu_slurm.tasks.payload import Payload
 
@@ -53,16 +54,28 @@ def pause(status: TaskStatus, seconds: float) -> float:
     return min(max(SHORTEST_PAUSE, TAIL * seconds), LONGEST_PAUSE.get(status, SHORTEST_PAUSE))
 
 
-def new_tags(environ: Mapping[str, str], more: Sequence[str] = ()) -> tuple[str, ...]:
+def job_tag(qpu: JobQpu, environ: Mapping[str, str]) -> str:
+    """Return the tag of all tasks of a job on one QPU; empty outside of a job.
+
+    Args:
+        qpu: The job's QPU. Where it has no tag (upstream's plugin set the variables, or hooks of an older
+            release did), the job's number has to do.
+        environ: A step's environment; there, SLURM_JOB_ID is the heterogeneous job's leader.
+    """
+    job_id = environ.get("SLURM_JOB_ID")
+    return qpu.tag or (f"{JOB_TAG}{job_id}" if job_id else "")
+
+
+def new_tags(qpu: JobQpu, environ: Mapping[str, str], more: Sequence[str] = ()) -> tuple[str, ...]:
     """Make up a task's tags: its Slurm job's, one that no other task has, and the user's.
 
     Args:
-        environ: A step's environment; there, SLURM_JOB_ID is the heterogeneous job's leader.
+        qpu: The job's QPU.
+        environ: A step's environment.
         more: The user's own.
     """
-    job_id = environ.get("SLURM_JOB_ID")
     own = f"{TASK_TAG}{os.urandom(8).hex()}"
-    return (f"{JOB_TAG}{job_id}", own, *more) if job_id else (own, *more)
+    return tuple(filter(None, (job_tag(qpu, environ), own, *more)))
 
 
 class Observer:

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from qpu_slurm.errors import Refused, ServiceError
 from qpu_slurm.job.cache import JobCache
-from qpu_slurm.names import JOB_TAG
-from qpu_slurm.tasks.execution import Observer
+from qpu_slurm.tasks.execution import Observer, job_tag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,11 +50,11 @@ class JobSession:
         qpu.may_execute()
         self._qpu = qpu
         self._provider = provider
-        self._job_id = environ.get("SLURM_JOB_ID", "")
+        self._tag = job_tag(qpu, environ)
         self._ends_at = environ.get("SLURM_JOB_END_TIME", "")
         # The gateway's key is another for each lease. With the session that the step began with, no note is
         # older than that.
-        own = (qpu.name, qpu.endpoint, qpu.instance, qpu.api_key.reveal(), qpu.session_id or "")
+        own = (qpu.name, qpu.endpoint, qpu.instance, qpu.api_key.reveal(), self._tag, qpu.session_id or "")
         self._notes = JobCache(environ, *own)
         self._session_id: str | None = None
 
@@ -173,9 +172,9 @@ class JobSession:
 
     def _of_other_steps(self, instead_of: str | None) -> str | None:
         """Find the newest session that has tasks of this job, if it takes more."""
-        if not self._job_id:
+        if not self._tag:
             return None
-        session_id = next(self._provider.sessions_of_tasks(f"{JOB_TAG}{self._job_id}"), None)
+        session_id = next(self._provider.sessions_of_tasks(self._tag), None)
         if session_id in {None, instead_of} or not self._takes_tasks(session_id):
             return None
         return session_id
