@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qpu_slurm_devkit.emulator import EventKind
+from tests.requests_of_jobs import requests_of_jobs
 
 if TYPE_CHECKING:
     from qpu_slurm_devkit.lab import Lab
@@ -183,7 +184,7 @@ def test_a_job_without_a_qpu_does_not_notice(lab: Lab) -> None:
     lab.wait(job)
 
     assert lab.cluster.output(job) == ""
-    assert lab.emulator.requests() == []
+    assert requests_of_jobs(lab.emulator) == []
     assert f'"job_id":{job}' not in lab.hook_log
 
 

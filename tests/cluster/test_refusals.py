@@ -73,7 +73,8 @@ def test_interactive_commands_end_with_the_reason(lab: Lab, command: str) -> Non
 def test_an_outage_requeues_until_it_is_over(lab: Lab) -> None:
     lab.emulator.set_backend("ibm_fez", "paused", "Back on Monday.")
     job = lab.submit("#!/bin/sh\n#SBATCH --qpu=ibm_fez\necho $SLURM_RESTART_COUNT\n")
-    lab.emulator.wait_for(lambda emulator: len(emulator.requests()) > 1, seconds=20)
+    asked = "/backends/ibm_fez/status"
+    lab.emulator.wait_for(lambda emulator: asked in {one.path for one in emulator.requests()}, seconds=60)
     lab.emulator.set_backend("ibm_fez")
 
     assert lab.wait(job) == "COMPLETED"

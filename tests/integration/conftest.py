@@ -85,11 +85,24 @@ def shared_emulator() -> Iterator[Emulator]:
         yield emulator
 
 
+@pytest.fixture(scope="session")
+def shared_emulator_of_site() -> Iterator[Emulator]:
+    with Emulator() as emulator:
+        yield emulator
+
+
 @pytest.fixture
-def emulator(shared_emulator: Emulator) -> Emulator:
-    """Return an emulator with two QPUs, a premium account and one on the Open plan, as new."""
-    shared_emulator.reset()
-    return shared_emulator
+def emulator(request: pytest.FixtureRequest) -> Emulator:
+    """Return an emulator with two QPUs, a premium account and one on the Open plan, as new.
+
+    Tests of a gateway have another one than all others, whose requests it would disturb: it asks by itself.
+    """
+    behind_gateway = "site" in request.fixturenames
+    emulator: Emulator = request.getfixturevalue(
+        "shared_emulator_of_site" if behind_gateway else "shared_emulator"
+    )
+    emulator.reset()
+    return emulator
 
 
 @pytest.fixture
@@ -131,8 +144,8 @@ def open_plan(emulator: Emulator) -> Iterator[Api]:
 
 
 @pytest.fixture(scope="session")
-def shared_site(shared_emulator: Emulator) -> Iterator[Site]:
-    with Site(shared_emulator) as site:
+def shared_site(shared_emulator_of_site: Emulator) -> Iterator[Site]:
+    with Site(shared_emulator_of_site) as site:
         yield site.start()
 
 

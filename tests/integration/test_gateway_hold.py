@@ -12,6 +12,7 @@ import pytest
 from qpu_slurm.journal.model import LeaseState
 from qpu_slurm_devkit.emulator import Drop, Fault
 from tests.integration.test_gateway_clients import program
+from tests.requests_of_jobs import requests_of_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,9 +55,9 @@ def test_a_job_without_a_task_holds_nothing(site: Site, job: Job, emulator: Emul
     ):
         status, _, message = error(job.send(method, path, json=body))
         assert (status, message) == (403, "This job holds no session on ibm_fez yet.")
-    asked = len(emulator.requests())
+    asked = requests_of_jobs(emulator)
     site.release(job.lease)
-    assert len(emulator.requests()) == asked
+    assert requests_of_jobs(emulator) == asked
     assert emulator.sessions() == []
 
 
