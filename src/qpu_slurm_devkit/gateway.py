@@ -46,7 +46,7 @@ class Gateway:
             raise SlurmError("The gateway is not started.")
         return self._process.pid
 
-    def start(self, timeout: float = 20, *, env: Mapping[str, str] | None = None) -> Self:
+    def start(self, timeout: float = 60, *, env: Mapping[str, str] | None = None) -> Self:
         """Start it, and wait until it answers.
 
         Args:
@@ -69,13 +69,18 @@ class Gateway:
             time.sleep(_LOOK_SECONDS)
         return self
 
+    def lost(self) -> str:
+        """Say that it ended without having been told to; nothing as long as it runs, or is stopped."""
+        ended = self._process is not None and self._process.poll() is not None
+        return f"The gateway has ended with {self._process.returncode}." if self._process and ended else ""
+
     def healthy(self) -> bool:
         """Ask whether it serves."""
         with suppress(requests.RequestException):
             return requests.get(f"{self.url}/healthz", timeout=5).ok
         return False
 
-    def kill(self, number: int = signal.SIGKILL, timeout: float = 20) -> int:
+    def kill(self, number: int = signal.SIGKILL, timeout: float = 60) -> int:
         """Send it a signal that ends it, and wait until it is gone.
 
         Returns:

@@ -29,6 +29,16 @@ _OVER = re.compile(
 )
 """The states in which a job is over (squeue(1))."""
 
+_NO_ANSWER = re.compile(
+    "Unable to contact slurm controller|Socket timed out|Zero Bytes were transmitted|Connection refused"
+    "|Connection reset|Unexpected message received|Transport endpoint is not connected"
+    "|Resource temporarily unavailable"
+)
+"""What Slurm's commands say where slurmctld did not answer: it was just started, or the machine is busy."""
+
+_PATIENCE = 45.0
+"""Seconds in which a question that had no answer is asked again."""
+
 
 class Cluster:
     """A Slurm cluster that lives in one directory and leaves nothing behind.
@@ -108,9 +118,18 @@ class Cluster:
         """
         return self._started.log(daemon)
 
+    def lost(self) -> str:
+        """Say which daemon ended without having been told to, and the last lines of its log.
+
+        Returns:
+            Nothing as long as all of them run.
+        """
+        dead = self._started.dead()
+        return f"{dead[0]} has ended. {self._last_words(dead)}" if dead else ""
+
     # Its life
 
-    def start(self, timeout: float = 20) -> Self:
+    def start(self, timeout: float = 60) -> Self:
         """Start the daemons and wait until every node is idle.
 
         Args:
@@ -179,7 +198,7 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def kill(self, daemon: str, number: int = signal.SIGKILL, timeout: float = 10) -> None:
+    def kill(self, daemon: str, number: int = signal.SIGKILL, timeout: float = 30) -> None:
         """Send a daemon a signal that ends it, and wait until it is gone.
 
         Args:
@@ -193,7 +212,7 @@ class Cluster:
         """Start a daemon that was killed, and do not wait for it; see `restart`."""
         self._started.start(daemon)
 
-    def restart(self, daemon: str, timeout: float = 20) -> None:
+    def restart(self, daemon: str, timeout: float = 60) -> None:
         """Start a daemon that was killed, or stop it first; wait until it answers.
 
         After a restart of slurmctld the nodes are `unknown` for some seconds; see `wait_until_idle`.
@@ -212,7 +231,12 @@ class Cluster:
 
         self._wait_until(f"{daemon} answers", answers, time.monotonic() + timeout)
 
-    def wait_until_idle(self, timeout: float = 20) -> None:
+    def start_what_is_down(self) -> None:
+        """Start the daemons that were killed and not started again; wait until they answer."""
+        for daemon in self._started.down():
+            self.restart(daemon)
+
+    def wait_until_idle(self, timeout: float = 60) -> None:
         """Wait until every node is idle: no job, and none drained or down."""
         self._wait_until("all nodes are idle", self._all_idle, time.monotonic() + timeout)
 
@@ -286,6 +310,34 @@ class Cluster:
                 raise
         return subprocess.CompletedProcess(list(argv), process.returncode, output, errors)
 
+    def ask(self, *argv: str) -> str:
+        """Run one of Slurm's commands as SlurmUser; where slurmctld does not answer just then, again.
+
+        Args:
+            argv: The command and its arguments; it must be harmless to repeat.
+
+        Returns:
+            What it printed.
+
+        Raises:
+            SlurmError: It failed, there was no answer for a while, or a daemon has ended: then with the end
+                of its log.
+        """
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                answer = self.run(argv, user=self.slurm_user, timeout=_PATIENCE)
+            except subprocess.TimeoutExpired:
+                trouble, again = f"no answer within {_PATIENCE:g} s", True
+            else:
+                if answer.returncode == 0:
+                    return answer.stdout
+                trouble, again = answer.stderr.strip(), bool(_NO_ANSWER.search(answer.stderr))
+            lost = self.lost()
+            if lost or not again or time.monotonic() > deadline:
+                raise SlurmError(f"{argv[0]}: {trouble}\n{lost}".strip())
+            time.sleep(0.2)
+
     def submit(
         self, job: str | Sequence[str], *, user: str | None = None, env: Mapping[str, str] | None = None
     ) -> int:
@@ -308,7 +360,7 @@ class Cluster:
             raise SlurmError(sbatch.stderr.strip())
         return int(sbatch.stdout)
 
-    def wait(self, job_id: int, timeout: float = 60) -> str:
+    def wait(self, job_id: int, timeout: float = 120) -> str:
         """Wait until a job is over, its epilogs included.
 
         Args:
@@ -331,7 +383,7 @@ class Cluster:
         self._wait_until(f"job {job_id} is over", over, time.monotonic() + timeout)
         return next((state for state in states if state != "COMPLETED"), "COMPLETED")
 
-    def cancel_jobs(self, timeout: float = 15) -> None:
+    def cancel_jobs(self, timeout: float = 60) -> None:
         """Cancel every user's jobs, and wait until all are over.
 
         Args:
@@ -340,13 +392,13 @@ class Cluster:
         # By their ids, since scancel's --user refuses `nobody` from Slurm 26.05 on. `7+1` and `7_1` are parts
         # of job 7, and a component that still waits cannot be cancelled by itself.
         if jobs := {re.split("[+_]", job)[0] for job in self._squeue("--format=%i")}:
-            self._ask("scancel", "--quiet", *jobs)
+            self.ask("scancel", "--quiet", *jobs)
         over = time.monotonic() + timeout
         self._wait_until("all jobs are over", lambda: not self._squeue("--format=%A"), over)
 
     def output(self, job_id: int) -> str:
         """Return what a batch job wrote to its output file so far."""
-        path = re.search(r"^   StdOut=(.+)$", self._ask("scontrol", "show", "job", str(job_id)), re.MULTILINE)
+        path = re.search(r"^   StdOut=(.+)$", self.ask("scontrol", "show", "job", str(job_id)), re.MULTILINE)
         if path is None:
             raise SlurmError(f"Slurm knows no output file of job {job_id}.")
         try:
@@ -356,7 +408,7 @@ class Cluster:
 
     def node_states(self) -> dict[str, str]:
         """Return each node's state in Slurm's words, such as `idle` or `drained`."""
-        sinfo = self._ask("sinfo", "--noheader", "--Node", "--format=%N %T")
+        sinfo = self.ask("sinfo", "--noheader", "--Node", "--format=%N %T")
         return dict(line.split() for line in sinfo.splitlines())
 
     # How it is done
@@ -411,12 +463,4 @@ class Cluster:
         return "\n".join([f"{culprit} said last:", *self.log(culprit).splitlines()[-15:]])
 
     def _squeue(self, *arguments: str) -> list[str]:
-        return self._ask("squeue", "--noheader", *arguments).split()
-
-    def _ask(self, *argv: str) -> str:
-        answer = self.run(argv, user=self.slurm_user, timeout=15)
-        if answer.returncode:
-            dead = self._started.dead()
-            why = f" {dead[0]} has ended. {self._last_words(dead)}" if dead else ""
-            raise SlurmError(f"{argv[0]}: {answer.stderr.strip()}{why}")
-        return answer.stdout
+        return self.ask("squeue", "--noheader", *arguments).split()

@@ -110,6 +110,10 @@ class Daemons:
         """List the daemons that ended without having been told to."""
         return [name for name in self._running if not self.alive(name)]
 
+    def down(self) -> list[str]:
+        """List the daemons that were ended on purpose, and not started again."""
+        return [name for name in self._argv if name not in self._running]
+
     def listens(self, name: str) -> bool:
         """Tell whether munged or slurmctld can be asked something."""
         if name == "munged":

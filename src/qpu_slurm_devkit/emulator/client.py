@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from requests import Response
 
-_START_SECONDS = 30
+_START_SECONDS = 90
 _STOP_SECONDS = 5
 _REQUEST_SECONDS = 30
 
@@ -219,7 +219,7 @@ class Emulator:
         """Make it as new: nothing runs, nothing is recorded, nothing goes wrong, the clock is right."""
         self._send("POST", "reset")
 
-    def wait_for(self, condition: Callable[[Emulator], object], seconds: float = 10) -> None:
+    def wait_for(self, condition: Callable[[Emulator], object], seconds: float = 60) -> None:
         """Wait until something is so, such as `lambda e: e.sessions()[0].state == "closed"`.
 
         Raises:

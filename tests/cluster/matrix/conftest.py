@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -34,7 +33,7 @@ def verdict_of(selected: Sequence[Scenario], asserted: Asserted) -> Callable[[Sc
             pytest.fail(f"There was nothing to play it on: {broken[keys]}", pytrace=False)
         if keys not in played:
             try:
-                played[keys] = _play(keys, selected, asserted)
+                played[keys] = play_all(keys, selected, asserted)
             except Exception as error:
                 broken[keys] = error
                 raise
@@ -43,11 +42,14 @@ def verdict_of(selected: Sequence[Scenario], asserted: Asserted) -> Callable[[Sc
     return verdict_of
 
 
-def _play(keys: Keys, selected: Sequence[Scenario], asserted: Asserted) -> Mapping[Scenario, Verdict]:
-    with Stage(keys, [one for one in selected if one.keys == keys]) as stage:
-        asserted.slurm = ".".join(map(str, stage.lab.cluster.version))
-        verdicts = perform(stage, list(stage.qpus))
-        return {scenario: verdicts[qpu] for scenario, qpu in stage.qpus.items()}
+def play_all(keys: Keys, selected: Sequence[Scenario], asserted: Asserted) -> Mapping[Scenario, Verdict]:
+    """Play all scenarios of one kind of stage; where a cluster is lost, the rest of them on a new one."""
+    verdicts: dict[Scenario, Verdict] = {}
+    while left := [one for one in selected if one.keys == keys and one not in verdicts]:
+        with Stage(keys, left) as stage:
+            asserted.slurm = ".".join(map(str, stage.lab.cluster.version))
+            verdicts |= perform(stage, left)
+    return verdicts
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +61,7 @@ def selected(request: pytest.FixtureRequest) -> Sequence[Scenario]:
 @pytest.fixture(scope="session")
 def asserted(selected: Sequence[Scenario]) -> Iterator[Asserted]:
     """Write down what was asserted, once all is over; of what was not selected, what was asserted before."""
-    asserted = Asserted(slurm="", when=datetime.now(UTC), cells={})
+    asserted = Asserted(slurm="", cells={})
     if ASSERTED.exists():
         asserted.cells |= msgspec.json.decode(ASSERTED.read_bytes(), type=Asserted).cells
     for scenario in selected:

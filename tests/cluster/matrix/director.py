@@ -9,13 +9,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 import msgspec
-import requests
 
 from qpu_slurm.errors import SlurmError
-from tests.cluster.matrix.play import Play
+from tests.cluster.matrix.play import TROUBLE, Play
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tests.cluster.matrix.scenario import Scenario, Storm, What
     from tests.cluster.matrix.stage import Stage
@@ -51,22 +50,43 @@ class Verdict(msgspec.Struct, kw_only=True):
     problem: str
 
 
-def perform(stage: Stage, scenarios: Sequence[Scenario]) -> dict[str, Verdict]:
-    """Play scenarios: first those that disturb nobody, all together; then one storm after the other."""
-    verdicts: dict[str, Verdict] = {}
-    calm = [Play(one, stage.qpus[one], stage) for one in scenarios if one.storm is None]
-    plays = _play(stage, calm, None)
-    verdicts |= _judge(stage, plays)
-    stormy = [one for one in scenarios if one.storm is not None]
-    for storm, group in groupby(stormy, key=lambda one: one.storm):
-        plays = _play(stage, [Play(one, stage.qpus[one], stage) for one in group], storm)
-        verdicts |= _judge(stage, plays)
+def perform(stage: Stage, scenarios: Sequence[Scenario]) -> dict[Scenario, Verdict]:
+    """Play scenarios: first those that disturb no other, all together; then one storm after the other.
+
+    Returns:
+        How each of them ended. If the cluster is lost, that is the problem of those that were being played
+        (at least one); those that were not judged yet are missing, and can be played on another cluster.
+    """
+    verdicts: dict[Scenario, Verdict] = {}
+    for storm, group in _acts(scenarios):
+        plays = [Play(one, stage.qpus[one], stage) for one in group]
+        try:
+            _play(stage, plays, storm)
+            verdicts |= _judge(stage, plays)
+        except SlurmError as error:
+            interrupted = [play for play in plays if play.on_stage] or plays
+            for play in interrupted:
+                play.problem = f"the cluster is lost: {error}"
+            return verdicts | {play.scenario: _verdict(play) for play in interrupted}
         if storm is not None:
             _strike(storm.last, plays)
     return verdicts
 
 
-def _play(stage: Stage, plays: Sequence[Play], storm: Storm | None) -> Sequence[Play]:
+def _acts(scenarios: Sequence[Scenario]) -> Iterator[tuple[Storm | None, list[Scenario]]]:
+    """Tell what is played together, and which storm breaks then."""
+    yield None, [one for one in scenarios if one.storm is None]
+    stormy = [one for one in scenarios if one.storm is not None]
+    for storm, group in groupby(stormy, key=lambda one: one.storm):
+        yield storm, list(group)
+
+
+def _play(stage: Stage, plays: Sequence[Play], storm: Storm | None) -> None:
+    """Play to the end.
+
+    Raises:
+        SlurmError: The cluster is lost.
+    """
     waiting, playing = list(plays), list[Play]()
     if storm is not None:
         _strike(storm.first, plays)
@@ -86,7 +106,6 @@ def _play(stage: Stage, plays: Sequence[Play], storm: Storm | None) -> Sequence[
                 play.break_storm()
             storm = None
         time.sleep(max(0.0, _LOOK - (time.monotonic() - began)))
-    return plays
 
 
 def _strike(whats: Sequence[What], plays: Sequence[Play]) -> None:
@@ -94,34 +113,42 @@ def _strike(whats: Sequence[What], plays: Sequence[Play]) -> None:
     try:
         for what in whats:
             what.do(plays[0])
-    except (AssertionError, OSError, SlurmError, requests.RequestException) as error:
+    except TROUBLE as error:
         for play in plays:
-            play.problem = f"{type(error).__name__}: {error}"
+            play.give_up(f"{type(error).__name__}: {error}")
 
 
-def _judge(stage: Stage, plays: Sequence[Play]) -> dict[str, Verdict]:
+def _judge(stage: Stage, plays: Sequence[Play]) -> dict[Scenario, Verdict]:
+    """Say how plays ended, once all is at rest.
+
+    Raises:
+        SlurmError: The cluster is lost.
+    """
     stage.settle()
     drained = stage.nodes_drained()
     verdicts = {}
     for play in plays:
         play.view = stage.view
-        heard = play.heard
-        pattern = play.scenario.told.replace("{qpu}", play.qpu)
-        told = [where for where, text in heard.items() if re.search(pattern, text)]
-        ended = _short([job.state for job in play.jobs])
-        if play.problem or ended != play.scenario.ends:
-            heard["Slurm"] = stage.what_slurm_says(play.jobs)
-        verdicts[play.qpu] = Verdict(
-            ended=ended,
-            sessions_opened=len(play.sessions),
-            sessions_left_open=len(play.open_sessions),
-            leases_lost=_lost(play),
-            nodes_drained=drained,
-            told=", ".join(told),
-            heard="\n".join(f"{where}: {text}" for where, text in heard.items() if text.strip()),
-            problem=play.problem,
-        )
+        verdicts[play.scenario] = verdict = _verdict(play, drained)
+        if play.problem or verdict.ended != play.scenario.ends:
+            verdict.heard += f"\nSlurm: {stage.what_slurm_says(play.jobs)}"
     return verdicts
+
+
+def _verdict(play: Play, nodes_drained: int = 0) -> Verdict:
+    heard = play.heard
+    pattern = play.scenario.told.replace("{qpu}", play.qpu)
+    told = [where for where, text in heard.items() if re.search(pattern, text)]
+    return Verdict(
+        ended=_short([job.state for job in play.jobs]),
+        sessions_opened=len(play.sessions),
+        sessions_left_open=len(play.open_sessions),
+        leases_lost=_lost(play),
+        nodes_drained=nodes_drained,
+        told=", ".join(told),
+        heard="\n".join(f"{where}: {text}" for where, text in heard.items() if text.strip()),
+        problem=play.problem,
+    )
 
 
 def _lost(play: Play) -> int:

@@ -4,18 +4,33 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:
-    import subprocess
+import psutil
+import requests
 
+from qpu_slurm.errors import SlurmError
+
+if TYPE_CHECKING:
     from qpu_slurm_devkit.emulator import SessionRecord
     from tests.cluster.matrix.scenario import Scenario
     from tests.cluster.matrix.stage import Stage, View
 
-LONGEST = 300.0
-"""Seconds after which a scenario that has not ended never will."""
+LONGEST = 420.0
+"""Seconds after which a scenario that has not ended never will, on a busy machine either."""
+
+TROUBLE = (
+    AssertionError,
+    OSError,
+    SlurmError,
+    psutil.Error,
+    requests.RequestException,
+    subprocess.SubprocessError,
+)
+"""What may come of doing something to a job or a cluster: it costs its own scenarios, not the others."""
 
 SETTLE = 40.0
 """Seconds that may pass from a job's end until a reaper has looked, and its service was asked."""
@@ -65,6 +80,7 @@ class Play:
         said: What its commands printed, and complained of.
         exit_code: Of the command that submitted it.
         struck: Whether the storm has broken, if there is one.
+        on_stage: Whether it has begun, and not ended.
     """
 
     def __init__(self, scenario: Scenario, qpu: str, stage: Stage) -> None:
@@ -83,11 +99,13 @@ class Play:
         self._moment = self._began
         self._over_since: float | None = None
         self.struck = scenario.storm is None
+        self.on_stage = False
 
     # What happens
 
     def begin(self) -> None:
         """Submit the job."""
+        self.on_stage = True
         self._began = self._moment = time.monotonic()
         account = self.stage.accounts[self.qpu]
         for fault in self.scenario.faults:
@@ -112,19 +130,29 @@ class Play:
 
     def step(self, view: View) -> bool:
         """Look at what there is, and do what is due; tell whether it has ended."""
+        self.on_stage = not self._step(view)
+        return not self.on_stage
+
+    def _step(self, view: View) -> bool:
         self.view = view
         self._listen()
         self.shown |= dict.fromkeys(f"{job.state} {job.reason}" for job in self.jobs)
         self.comments |= dict.fromkeys(job.admin_comment for job in self.jobs)
+        if self.problem:
+            return True
         if time.monotonic() - self._began > LONGEST:
             moment = [] if self.struck else [self.scenario.struck]
-            self.problem = f"it did not end; what was to come: {[*moment, *self._left]}; {self.jobs}"
-            self.stage.admin("scancel", *(str(job.id) for job in self.jobs))
+            self.give_up(f"it did not end; what was to come: {[*moment, *self._left]}; {self.jobs}")
             return True
         if not self.struck:
             return False
         while self._left and self._left[0].when.come(self):
-            self._left.pop(0).what.do(self)
+            event = self._left.pop(0)
+            try:
+                event.what.do(self)
+            except TROUBLE as error:
+                self.give_up(f"{event}: {type(error).__name__}: {error}")
+                return True
             self._moment = time.monotonic()
         if self._left or not self.over:
             self._over_since = None
@@ -132,6 +160,14 @@ class Play:
         self._over_since = self._over_since or time.monotonic()
         settled = not self.open_sessions and not self.open_leases and time.monotonic() - self._over_since > 1
         return settled or time.monotonic() - self._over_since > SETTLE
+
+    def give_up(self, problem: str) -> None:
+        """Say why it cannot be played to its end, and be in no other's way."""
+        self.problem = problem
+        with suppress(SlurmError):  # then the cluster is lost, which the next look finds
+            self.stage.lab.cluster.start_what_is_down()
+        if self.jobs:
+            self.stage.admin("scancel", *(str(job.id) for job in self.jobs))
 
     # What is seen
 

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from qpu_slurm_devkit.emulator.settings import Plan
     from tests.cluster.matrix.play import Play
 
+ACQUIRE_TIMEOUT = 16
+"""Seconds that one acquire may take on the stage."""
+
+TOO_LONG = ACQUIRE_TIMEOUT + 4
+"""Seconds for which no acquire waits; Slurm's time-out for hooks is above it."""
+
 Keys = Literal["gateway", "user"]
 """Who opens the sessions: the gateway, or the hooks themselves, with the users' keys."""
 

@@ -30,6 +30,7 @@ from tests.cluster.conftest import CHECKOUT
 from tests.cluster.matrix.disk import small_disk
 from tests.cluster.matrix.jobs import FRAIL
 from tests.cluster.matrix.play import Job, Lease
+from tests.cluster.matrix.scenario import ACQUIRE_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,7 +60,7 @@ BACKENDS = (
 SHARED = 6
 """So many of them, the first, are for everybody; the others are for those who put them into maintenance."""
 
-OUTAGE = "[outage]\ntries = 2\ndelay = 8\nmax_delay = 8\nacquire_timeout = 10\n"
+OUTAGE = f"[outage]\ntries = 2\ndelay = 8\nmax_delay = 8\nacquire_timeout = {ACQUIRE_TIMEOUT}\n"
 """Short, and yet long enough for a requeued job's first run to be cleaned up while this machine is busy."""
 
 HOOK_TIMEOUT = 25
@@ -211,9 +212,11 @@ class Stage:
         return self.lab.cluster.popen(argv, env=self.lab.environ | self.user_environ(qpu))
 
     def admin(self, *argv: str) -> str:
-        """Have the admin type something."""
-        done = self.lab.cluster.run(argv, user=self.lab.cluster.slurm_user, timeout=30)
-        return done.stdout + done.stderr
+        """Have the admin type something, and read what it says, be it that it failed."""
+        try:
+            return self.lab.cluster.ask(*argv)
+        except SlurmError as error:
+            return str(error)
 
     # What goes wrong
 
@@ -259,7 +262,14 @@ class Stage:
     # What is seen
 
     def look(self) -> View:
-        """Look at everything; what does not answer now is as it was."""
+        """Look at everything; what does not answer now is as it was.
+
+        Raises:
+            SlurmError: The cluster is lost: a daemon has ended that was not told to.
+        """
+        lost = self.lab.cluster.lost() or (self.lab.gateway.lost() if self.lab.gateway else "")
+        if lost:
+            raise SlurmError(lost)
         try:
             squeue = self.admin("squeue", "--noheader", "--states=all", f"--Format={_FIELDS}")
             jobs: dict[str, list[Job]] = {}
@@ -274,7 +284,7 @@ class Stage:
             for found in jobs.values():
                 found.sort()
             self.view = self.view._replace(jobs=jobs)
-        except (ValueError, subprocess.TimeoutExpired):
+        except ValueError:
             pass  # it says why it cannot tell
         try:
             sessions: dict[str, list[SessionRecord]] = {}
@@ -299,15 +309,24 @@ class Stage:
                     self.admin("scontrol", "update", f"JobId={job.id}", "StartTime=now+1")
 
     def settle(self) -> None:
-        """Wait until the cluster is at rest, as far as it will be, and look at everything once more."""
-        with suppress(SlurmError):
+        """Wait until the cluster is at rest, as far as it will be, and look at everything once more.
+
+        Raises:
+            SlurmError: The cluster is lost.
+        """
+        self.lab.cluster.start_what_is_down()  # by a storm that could not be played to its end
+        with suppress(SlurmError):  # nodes that are lost are counted, see `nodes_drained`
             self.lab.cluster.wait_until_idle(_REST_SECONDS)
         self._leases_read = 0.0
         self.read_journal()
         self.look()
 
     def nodes_drained(self) -> int:
-        """Count the nodes that do not take jobs."""
+        """Count the nodes that do not take jobs.
+
+        Raises:
+            SlurmError: Slurm does not answer.
+        """
         states = self.lab.cluster.node_states().values()
         return sum(1 for state in states if state not in {"idle", "mixed", "allocated", "completing"})
 
@@ -329,9 +348,12 @@ class Stage:
             return
         self._leases_read = time.monotonic()
         config = self.lab.gateway_config if self.lab.gateway else self.lab.config
-        if not self.lab.gateway:
-            self.lab.command("reap", config=config)
-        answer = self.lab.command("leases", "--all", "--json", config=config)
+        try:
+            if not self.lab.gateway:
+                self.lab.command("reap", config=config)
+            answer = self.lab.command("leases", "--all", "--json", config=config)
+        except subprocess.TimeoutExpired:
+            return  # the journal is locked, say; it is read again
         if answer.returncode:
             return
         leases: dict[str, list[Lease]] = {}

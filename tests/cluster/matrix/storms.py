@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from qpu_slurm.errors import SlurmError
 from tests.cluster.matrix import disk
-from tests.cluster.matrix.scenario import Keys, Storm, What
+from tests.cluster.matrix.scenario import TOO_LONG, Keys, Storm, What
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,7 +166,7 @@ def _refuse(seconds: float) -> What:
     return _to_stage("", lambda stage: stage.lab.emulator.refuse(seconds))
 
 
-SERVICE_REFUSES = Storm(name="the service refuses connections for 14 s", does=(_refuse(14),))
+SERVICE_REFUSES = Storm(name=f"the service refuses connections for {TOO_LONG} s", does=(_refuse(TOO_LONG),))
 
 # Clocks
 

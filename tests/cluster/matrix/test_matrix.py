@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.cluster.matrix.scenario import Scenario
 
 
-@pytest.mark.timeout(1200)  # the first one plays them all
+@pytest.mark.timeout(3000)  # the first one plays them all
 @pytest.mark.parametrize(
     "scenario", [pytest.param(one, id=one.name) for group in GROUPS.values() for one in group]
 )

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from qpu_slurm_devkit.emulator import Fault
 from tests.cluster.matrix.events import (
     AT_ONCE,
@@ -19,7 +21,7 @@ from tests.cluster.matrix.events import (
     told,
 )
 from tests.cluster.matrix.jobs import HOLDS, OPENS, SAY, SAY_AND_TASK, TASK, UUID, WAIT, batch, het, srun
-from tests.cluster.matrix.scenario import Event, Scenario, Storm, Submit, When
+from tests.cluster.matrix.scenario import TOO_LONG, Event, Scenario, Storm, Submit, When
 from tests.cluster.matrix.storms import (
     BRING_BACK,
     DAMAGED,
@@ -76,8 +78,18 @@ def struck(
     )
 
 
-def in_every_part(storm: Storm, *, sessions: tuple[int, ...]) -> tuple[Scenario, ...]:
-    """Make scenarios of jobs that it finds in acquire, while they run, while a task runs, and in release."""
+UNTIL_SAVED = 13
+"""Seconds that a request waits: slurmctld saves its state meanwhile, and is killed before the answer."""
+
+
+def in_every_part(storm: Storm, *, sessions: tuple[int, ...], wait: float = 0) -> tuple[Scenario, ...]:
+    """Make scenarios of jobs that it finds in acquire, while they run, while a task runs, and in release.
+
+    Args:
+        storm: What finds them.
+        sessions: How many sessions each may have.
+        wait: Seconds that the requests of an acquire wait at least.
+    """
     acquire = {
         "prolog, before the session is opened": BEFORE_OPENING,
         "prolog, while the session is opened": OPENING,
@@ -91,7 +103,14 @@ def in_every_part(storm: Storm, *, sessions: tuple[int, ...]) -> tuple[Scenario,
     return (
         *(
             # It waits, so that it has not ended already when the others have come to their moments.
-            struck(storm, FAULTY, Event(AT_ONCE, GO), way=part, faults=(fault,), sessions=sessions)
+            struck(
+                storm,
+                FAULTY,
+                Event(AT_ONCE, GO),
+                way=part,
+                faults=(_at_least(fault, wait),),
+                sessions=sessions,
+            )
             for part, fault in acquire.items()
         ),
         *(
@@ -103,6 +122,12 @@ def in_every_part(storm: Storm, *, sessions: tuple[int, ...]) -> tuple[Scenario,
             storm, SUBMITTED, Event(seconds(0.3), RELEASE), way="waits, and starts", submit=SUBMITTED_HELD
         ),
     )
+
+
+def _at_least(fault: Fault, wait: float) -> Fault:
+    """Let a request wait for so long, on the side of its effect on which it waits."""
+    delay, late = (max(own, wait) if own else 0 for own in (fault.delay, fault.late))
+    return msgspec.structs.replace(fault, delay=delay, late=late)
 
 
 REFUSED = (
@@ -120,7 +145,7 @@ REFUSED = (
 )
 
 SLURMCTLD = (
-    *in_every_part(SLURMCTLD_SAVED, sessions=(1, 2)),
+    *in_every_part(SLURMCTLD_SAVED, sessions=(1, 2), wait=UNTIL_SAVED),
     struck(
         SLURMCTLD_SAVED,
         RUNS,
@@ -206,13 +231,13 @@ LOCKED = "locked by another process|no time left"
 
 JOURNAL = (
     *journal_locked(locked(4, "gateway"), HOLDS),
-    *journal_locked(locked(14, "gateway"), LOCKED),
+    *journal_locked(locked(TOO_LONG, "gateway"), LOCKED),
     *disk_full(full("gateway")),
 )
 
 JOURNAL_OF_THE_HOOKS = (
     *journal_locked(locked(4, "user"), HOLDS),
-    *journal_locked(locked(14, "user"), LOCKED),
+    *journal_locked(locked(TOO_LONG, "user"), LOCKED),
     *disk_full(full("user")),
     struck(
         DAMAGED,

@@ -25,7 +25,7 @@ from tests.cluster.matrix.events import (
     state,
 )
 from tests.cluster.matrix.jobs import FRAIL, HOLDS, SAY, SAY_AND_TASK, TASK, WAIT, batch, het, salloc, srun
-from tests.cluster.matrix.scenario import Event, Keys, Scenario, Submit
+from tests.cluster.matrix.scenario import TOO_LONG, Event, Keys, Scenario, Submit
 
 STATUS = "/backends/*/status"
 CLOSE = "/sessions/*/close"
@@ -271,7 +271,7 @@ HOOKS_HANG = (
     Scenario(
         way="acquire takes too long (acquire_timeout)",
         submit=batch(SAY_AND_TASK),
-        faults=(Fault(method="POST", path="/sessions", delay=14),),
+        faults=(Fault(method="POST", path="/sessions", delay=TOO_LONG),),
         sessions=(1, 2),
         told=HOLDS,
     ),
