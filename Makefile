@@ -49,6 +49,7 @@ lint: setup
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+	PYTHONPATH=src $(VENV)/bin/lint-imports
 
 test-plugin: setup
 	$(MAKE) --no-print-directory -C plugin check

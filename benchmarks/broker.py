@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from qpu_slurm.config import Config
-    from qpu_slurm.leases.release import Connect
+    from qpu_slurm.providers.base import Connect
     from qpu_slurm_devkit.emulator import Account
 
 _ROUNDS = 41

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qpu_slurm.system.version import __version__
+
 if TYPE_CHECKING:
     from qpu_slurm.api.inputs import write_estimator_input, write_executor_input, write_sampler_input
     from qpu_slurm.api.primitives import EstimatorV2, SamplerV2, Session
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from qpu_slurm.api.results import read_executor_result, read_result
     from qpu_slurm.api.submit import Progress, Task, execute, submit
     from qpu_slurm.errors import QpuSlurmError
-
-__version__ = "0.1.0"
 
 __all__ = [
     "EstimatorV2",

@@ -18,7 +18,7 @@ import pytest
 from qiskit_ibm_runtime import IBMBackend, QiskitRuntimeService
 from qiskit_ibm_runtime.exceptions import IBMInputValueError
 
-from qpu_slurm import Qpu, job_qpus
+from qpu_slurm import Qpu, Session, job_qpus
 from qpu_slurm.errors import NoLease
 from qpu_slurm.job import variables
 from tests.integration.steps import Step
@@ -135,7 +135,7 @@ def test_ibms_public_service_is_addressed_as_its_client_expects(
 
 
 def test_the_jobs_session_is_a_qiskit_session(in_job: Step) -> None:
-    session = Qpu.of_job("ibm_fez").session()
+    session = Session(Qpu.of_job("ibm_fez"))
 
     assert session.session_id == in_job.session_id
     assert session.backend() == "ibm_fez"
@@ -226,7 +226,7 @@ def test_a_job_that_is_only_bound_may_transpile(in_job: Step, monkeypatch: pytes
     assert qpu.session_id is None
     assert qpu.backend().num_qubits == 156
     with pytest.raises(NoLease, match="holds no session to execute in"):
-        qpu.session()
+        Session(qpu)
 
 
 def test_the_qpus_of_a_job_come_in_its_order(step: Step) -> None:
@@ -258,12 +258,12 @@ def test_a_primitive_in_the_jobs_session(step: Step) -> None:
         "program.py",
         "from qiskit import QuantumCircuit, transpile\n"
         "from qiskit_ibm_runtime import SamplerV2\n"
-        "from qpu_slurm import Qpu\n"
+        "from qpu_slurm import Qpu, Session\n"
         "qpu = Qpu.of_job()\n"
         "circuit = QuantumCircuit(1)\n"
         "circuit.x(0)\n"
         "circuit.measure_all()\n"
-        "sampler = SamplerV2(mode=qpu.session())\n"
+        "sampler = SamplerV2(mode=Session(qpu))\n"
         "result = sampler.run([transpile(circuit, qpu.backend())], shots=10).result()\n"
         "print(result[0].data.meas.get_counts())\n",
     )

@@ -39,7 +39,7 @@ def the_jobs_qpus() -> None:
     assert_type(qpu.name, str)
     assert_type(qpu.backend_name, str)
     assert_type(qpu.session_id, str | None)
-    assert_type(qpu.session(), Session)
+    assert_type(Session(qpu), Session)
     qpu.backend(use_fractional_gates=True)
     qpu.backend(True)  # type: ignore[call-arg] # noqa: FBT003 - by its name only
     Qpu.of_job(1)  # type: ignore[arg-type]

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import os
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from qpu_slurm.errors import NoLease
 from qpu_slurm.job import variables
 
 if TYPE_CHECKING:
@@ -16,12 +15,9 @@ if TYPE_CHECKING:
     from qiskit.transpiler import Target
     from qiskit_ibm_runtime import IBMBackend, QiskitRuntimeService
 
-    from qpu_slurm.api.primitives import Session
     from qpu_slurm.api.worker import Worker
     from qpu_slurm.job.cache import JobCache
     from qpu_slurm.job.variables import JobQpu
-
-T = TypeVar("T")
 
 
 class Qpu:
@@ -54,7 +50,7 @@ class Qpu:
         Raises:
             NoLease: The job has no QPU, or none of that name.
         """
-        return choose(job_qpus(environ=environ), name)
+        return variables.choose(job_qpus(environ=environ), name)
 
     @property
     def name(self) -> str:
@@ -113,16 +109,6 @@ class Qpu:
         """What the QPU can do, for the transpiler: `backend().target`."""
         return self.backend().target
 
-    def session(self) -> Session:
-        """Return the job's session, as the `mode` of a primitive: `Session(self)`.
-
-        Raises:
-            NoLease: The job is only bound to the QPU.
-        """
-        from qpu_slurm.api.primitives import Session  # noqa: PLC0415 - likewise
-
-        return Session(self)
-
     @cached_property
     def worker(self) -> Worker:
         """What executes inputs on the QPU, for `submit`.
@@ -171,22 +157,9 @@ def job_qpus(*, environ: Mapping[str, str] | None = None) -> dict[str, Qpu]:
 
 
 @lru_cache(maxsize=1)
-def _qpus(environment: frozenset[tuple[str, str]]) -> dict[str, Qpu]:
-    environ = dict(environment)
+def _qpus(items: frozenset[tuple[str, str]]) -> dict[str, Qpu]:
+    environ = dict(items)
     return {name: Qpu(binding, environ) for name, binding in variables.from_environ(environ).items()}
 
 
 os.register_at_fork(after_in_child=_qpus.cache_clear)  # a child has none of its parent's threads
-
-
-def choose(qpus: Mapping[str, T], name: str | None) -> T:
-    """Choose one of a job's QPUs; None is the first.
-
-    Raises:
-        NoLease: There is none of that name.
-    """
-    if name is None:
-        return next(iter(qpus.values()))
-    if name not in qpus:
-        raise NoLease(f"This job has no QPU {name!r}, only {', '.join(qpus)}.")
-    return qpus[name]

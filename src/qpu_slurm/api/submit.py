@@ -11,23 +11,22 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from concurrent.futures import Future
-from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 import msgspec
 
 from qpu_slurm.api.qpu import Qpu
-from qpu_slurm.errors import PayloadError, TaskCancelled, TaskFailed, UserMistake
+from qpu_slurm.api.worker import Work
+from qpu_slurm.errors import PayloadError, UserMistake
 from qpu_slurm.names import why_no_tag
 from qpu_slurm.providers.base import TaskStatus
-from qpu_slurm.system.atomic_file import Output
 from qpu_slurm.tasks import overrides, payload
 from qpu_slurm.tasks.execution import Execution, Observer, new_tags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
 
     from qiskit.primitives import PrimitiveResult
     from qiskit.primitives.containers import EstimatorPubLike, SamplerPubLike
@@ -253,101 +252,6 @@ def execute(input: Input, **settings: Any) -> PrimitiveResult[Any] | Path:  # no
     """
     task: Task[PrimitiveResult[Any] | Path] = submit(input, **settings)
     return task.result()
-
-
-class Work:
-    """All that a worker has to know of a task, and what it comes to.
-
-    Args:
-        source: What to call the input.
-        task_input: The input.
-        output: Where the result goes; None is a file without a name, to be decoded.
-        tags: See `new_tags`.
-        cost: Seconds of QPU time that it may take.
-        final: Whether to close the session once the task is submitted.
-        execution: The task's way.
-
-    Attributes:
-        submitted: Comes to the task's id.
-        over: Comes to None when the result is there. Whoever cancels it wants the task cancelled.
-
-    Raises:
-        OutputError: The result cannot be written there.
-    """
-
-    def __init__(
-        self,
-        *,
-        source: str,
-        task_input: Payload,
-        output: Path | None,
-        tags: tuple[str, ...],
-        cost: int | None,
-        final: bool,
-        execution: Execution,
-    ) -> None:
-        self.source = source
-        self.task_input: Payload | None = task_input
-        self.tags = tags
-        self.cost = cost
-        self.final = final
-        self.execution = execution
-        self.submitted: Future[str] = Future()
-        self.over: Future[None] = Future()
-        self._place = output
-        self._stack = ExitStack()
-        self._output = None if output is None else self._stack.enter_context(Output(output))
-        self._text: IO[bytes] | None = None
-        self._result: Any = None
-
-    def write(self, task: base.Task) -> None:
-        """Write the result of a task that is over.
-
-        Raises:
-            TaskFailed: It has none.
-            OutputError: It could not be written.
-            ServiceError: It could not be read.
-        """
-        if task.status is not TaskStatus.COMPLETED:
-            cancelled = task.status is TaskStatus.CANCELLED
-            kind, what = (TaskCancelled, "was cancelled") if cancelled else (TaskFailed, "failed")
-            error = kind(f"Task {task.id} {what}. {task.reason}".rstrip(), task_id=task.id)
-            if not cancelled and (log := self.execution.log_tail()):
-                error.add_note("The end of its log:\n" + "\n".join(f"  {line}" for line in log))
-            raise error
-        if self._output is not None:
-            self._output.write(self.execution.result())
-        else:
-            text = tempfile.TemporaryFile()  # noqa: SIM115 - closed when it is decoded
-            text.writelines(self.execution.result())
-            self._text = text
-
-    def end(self, error: BaseException | None = None) -> None:
-        """Give back what it holds, and tell those who wait."""
-        with suppress(OSError):  # a draft that cannot be removed is no reason to keep anybody waiting
-            self._stack.close()
-        self.task_input = None
-        if error is not None and not self.submitted.done():
-            self.submitted.set_exception(error)
-        # Whoever has cancelled it meanwhile waits no more.
-        if not self.over.done() and self.over.set_running_or_notify_cancel():
-            if error is None:
-                self.over.set_result(None)
-            else:
-                self.over.set_exception(error)
-
-    def take(self) -> Any:  # noqa: ANN401 - the path, or a PrimitiveResult
-        """Return the result, decoded once."""
-        if self._place is not None:
-            return self._place
-        if self._text is not None:
-            from qpu_slurm.api.results import decode  # noqa: PLC0415 - only who reads it needs it
-
-            with self._text as text:
-                text.seek(0)
-                self._result = decode(text, source=f"the result of task {self.execution.task_id}")
-            self._text = None
-        return self._result
 
 
 class _Teller(Observer):

@@ -17,10 +17,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from qpu_slurm import __version__
 from qpu_slurm.cli import admin, slurm
 from qpu_slurm.cli.common import config_of
 from qpu_slurm.errors import QpuSlurmError, UserMistake
+from qpu_slurm.system.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -16,7 +16,7 @@ it holds. Whether a task may open one says `<qpu>_QRMI_QPU_SLURM_HOLD`; a job th
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from qpu_slurm.config import QpuConfig
+
+T = TypeVar("T")
 
 _RESOURCES = ("QRMI_JOB_QPU_RESOURCES", "SLURM_JOB_QPU_RESOURCES")
 _TYPES = ("QRMI_JOB_QPU_TYPES", "SLURM_JOB_QPU_TYPES")
@@ -281,3 +283,16 @@ def _first(environ: Mapping[str, str], names: Sequence[str]) -> str | None:
 
 def _text(value: str | int | Secret) -> str:
     return value.reveal() if isinstance(value, Secret) else str(value)
+
+
+def choose(qpus: Mapping[str, T], name: str | None) -> T:
+    """Choose one of a job's QPUs; None is the first.
+
+    Raises:
+        NoLease: There is none of that name.
+    """
+    if name is None:
+        return next(iter(qpus.values()))
+    if name not in qpus:
+        raise NoLease(f"This job has no QPU {name!r}, only {', '.join(qpus)}.")
+    return qpus[name]

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from qpu_slurm.config import Config
     from qpu_slurm.journal.history import SessionUse
     from qpu_slurm.journal.journal import Journal
-    from qpu_slurm.leases.release import Connect
-    from qpu_slurm.providers.base import Provider, SessionUsage
+    from qpu_slurm.providers.base import Connect, Provider, SessionUsage
 
 _PAUSES = (0.0, 1.0, 2.0, 10.0, 30.0, 120.0, 600.0)
 """Seconds after which a session is asked for again; the last one for as long as it may take."""

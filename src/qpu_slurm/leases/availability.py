@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from qpu_slurm.config import Config, QpuConfig
     from qpu_slurm.journal.closed_qpus import Closing
     from qpu_slurm.journal.journal import Journal
-    from qpu_slurm.leases.release import Connect
-    from qpu_slurm.providers.base import Account, Provider, QpuStatus
+    from qpu_slurm.providers.base import Account, Connect, Provider, QpuStatus
     from qpu_slurm.slurm.control import Control
     from qpu_slurm.slurm.job import JobRecord
     from qpu_slurm.slurm.licenses import Licenses

@@ -7,7 +7,7 @@ import hashlib
 import time
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from qpu_slurm.config import Config, QpuConfig
     from qpu_slurm.journal.journal import Journal
     from qpu_slurm.journal.model import Lease
-    from qpu_slurm.providers.base import Access, Provider, Session
+    from qpu_slurm.providers.base import Connect, Provider, Session
 
 _ACCOUNT_TIMEOUT = 5.0
 _LOOK_AGAIN = 0.5
@@ -34,13 +34,6 @@ _LATE = 60.0
 """Seconds after the last moment of a request in which it may yet take effect."""
 
 _log = structlog.get_logger(__name__)
-
-
-class Connect(Protocol):
-    """How a provider is had: `qpu_slurm.providers.connect`, or a test's own."""
-
-    def __call__(self, access: Access, *, deadline: float | None = None) -> Provider:
-        """Return the provider of one QPU, which gives up at the deadline (on the monotonic clock)."""
 
 
 class Endings:

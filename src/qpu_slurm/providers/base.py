@@ -277,3 +277,10 @@ class Provider(Protocol):
 
     def cancel_task(self, task_id: str) -> None:
         """Cancel a task. One that is over already is fine."""
+
+
+class Connect(Protocol):
+    """How a provider is had: `qpu_slurm.providers.connect`, or a test's own."""
+
+    def __call__(self, access: Access, *, deadline: float | None = None) -> Provider:
+        """Return the provider of one QPU, which gives up at the deadline (on the monotonic clock)."""

@@ -119,7 +119,7 @@ class _Version(argparse.Action):
     """Prints the version; only then is it looked up."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from qpu_slurm import __version__  # noqa: PLC0415 - reading the package's metadata takes its time
+        from qpu_slurm.system.version import __version__  # noqa: PLC0415 - reading the package's metadata takes its time
 
         sys.stdout.write(f"task_runner (qpu_slurm) {__version__}\n")
         parser.exit()

@@ -22,7 +22,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qpu_slurm.api.qpu import choose
 from qpu_slurm.errors import OutputError
 from qpu_slurm.job import variables
 from qpu_slurm.runner.arguments import STDIO, parse
@@ -98,7 +97,7 @@ def _execute(
         QpuSlurmError: No input had its turn.
         Stopped: A signal came.
     """
-    qpu = choose(variables.from_environ(environ), options.name)
+    qpu = variables.choose(variables.from_environ(environ), options.name)
     summary.backend, summary.session_id = qpu.backend, qpu.session_id
     bench = Bench(options, environ, qpu, voice, signals)
     if options.dry_run:

@@ -30,6 +30,7 @@ from msgspec import Meta, Raw, Struct, field
 
 from qpu_slurm.errors import PayloadError
 from qpu_slurm.providers.base import Pieces
+from qpu_slurm.tasks.limits import HEAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -57,9 +58,6 @@ _QPY_MAGIC: Final = b"QISKIT"
 
 SMALL: Final = 4 << 20
 """Bytes of an input that is read as a whole; of a bigger one, an outline is checked."""
-
-HEAD: Final = 1024
-"""Characters that tell what a string is: as many does an outline keep."""
 
 
 class TranspiledFor(Struct, frozen=True):

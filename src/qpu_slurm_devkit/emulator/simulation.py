@@ -17,7 +17,7 @@ from qpu_slurm_devkit.emulator.inputs import InvalidInput
 from qpu_slurm_devkit.emulator.tasks import Outcome, TaskStatus
 
 if TYPE_CHECKING:
-    from qpu_slurm_devkit.emulator.simulator import Work
+    from qpu_slurm_devkit.emulator.tasks import Work
 
 
 def run(work: Work) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import psutil
 
-from qpu_slurm_devkit.emulator.tasks import Outcome, Task, TaskStatus
+from qpu_slurm_devkit.emulator.tasks import Outcome, Task, TaskStatus, Work
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
@@ -30,26 +30,6 @@ if TYPE_CHECKING:
 
 _SIMULATION = "qpu_slurm_devkit.emulator.simulation"
 _INTERNAL_ERROR = 9999
-
-
-class Work(msgspec.Struct, frozen=True, kw_only=True):
-    """What a child process is told.
-
-    Attributes:
-        program_id: The primitive.
-        input: The file with its input.
-        result: Where the result goes.
-        outcome: Where the outcome goes.
-        configuration: The QPU's configuration: circuits must fit it. None: any circuit will do.
-        seed: Makes the outcome repeatable.
-    """
-
-    program_id: str
-    input: str
-    result: str
-    outcome: str
-    configuration: bytes | None
-    seed: int | None
 
 
 class Simulator:

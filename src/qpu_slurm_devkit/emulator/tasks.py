@@ -41,6 +41,26 @@ class TaskStatus(StrEnum):
         return self in {TaskStatus.QUEUED, TaskStatus.RUNNING}
 
 
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """What a child process is told.
+
+    Attributes:
+        program_id: The primitive.
+        input: The file with its input.
+        result: Where the result goes.
+        outcome: Where the outcome goes.
+        configuration: The QPU's configuration: circuits must fit it. None: any circuit will do.
+        seed: Makes the outcome repeatable.
+    """
+
+    program_id: str
+    input: str
+    result: str
+    outcome: str
+    configuration: bytes | None
+    seed: int | None
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """How a task ended.
 

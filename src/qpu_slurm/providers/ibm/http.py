@@ -37,9 +37,9 @@ from urllib3 import PoolManager
 from urllib3 import exceptions as errors
 from urllib3.util import Retry, Timeout
 
-from qpu_slurm import __version__
 from qpu_slurm.errors import AnswerLost, Refused, ServiceError, Unavailable
 from qpu_slurm.providers.ibm.answers import error_of, quote
+from qpu_slurm.system.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
