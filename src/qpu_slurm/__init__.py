@@ -15,8 +15,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qpu_slurm.system.version import __version__
-
 if TYPE_CHECKING:
     from qpu_slurm.api.inputs import write_estimator_input, write_executor_input, write_sampler_input
     from qpu_slurm.api.primitives import EstimatorV2, SamplerV2, Session
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     from qpu_slurm.api.results import read_executor_result, read_result
     from qpu_slurm.api.submit import Progress, Task, execute, submit
     from qpu_slurm.errors import QpuSlurmError
+    from qpu_slurm.system.version import __version__
 
 __all__ = [
     "EstimatorV2",
@@ -45,6 +44,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "__version__": "qpu_slurm.system.version",
     "EstimatorV2": "qpu_slurm.api.primitives",
     "Progress": "qpu_slurm.api.submit",
     "Qpu": "qpu_slurm.api.qpu",
