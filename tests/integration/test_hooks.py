@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import pytest
@@ -436,6 +436,27 @@ def test_a_job_that_is_over_is_not_brought_back(controller: Controller, state: s
     controller.slurm.add(7, state=state)
     assert controller.prolog(7, "ibm_fez") == 0
     assert controller.slurm.said == []
+
+
+@pytest.mark.parametrize("batch", [True, False])
+@pytest.mark.parametrize(
+    "now", [{"state": "COMPLETING"}, {"state": "PENDING"}, {"submitted_at": FIRST_RUN + timedelta(minutes=5)}]
+)
+def test_a_run_that_is_over_by_now_is_not_refused(
+    controller: Controller, monkeypatch: pytest.MonkeyPatch, *, batch: bool, now: dict[str, Any]
+) -> None:
+    controller.slurm.add(7, batch=batch)
+    ask = controller.slurm.components
+
+    def ends_meanwhile(job_id: int) -> list[JobRecord]:
+        found = ask(job_id)
+        controller.slurm.add(7, batch=batch, **now)
+        return found
+
+    monkeypatch.setattr(controller.slurm, "components", ends_meanwhile)
+    assert controller.prolog(7, "ibm_nowhere") == 0
+    assert (controller.slurm.records[7].admin_comment, controller.slurm.said) == ("", [])
+    assert "error" not in [line["level"] for line in controller.log()]
 
 
 def test_a_job_that_slurm_will_not_requeue_ends_with_the_reason(controller: Controller) -> None:

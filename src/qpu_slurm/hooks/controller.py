@@ -229,7 +229,11 @@ class _Start:
         self._control.set_admin_comment(record.job_id, handover.into_comment(record.admin_comment))
 
     def _refuse(self, sentence: str, record: JobRecord) -> int:
-        """End the job with a sentence for its user."""
+        """End the job with a sentence for its user; leave a run alone that is over by now."""
+        if self._is_over(record):
+            # Its node went DOWN, say: Slurm runs the epilog beside this hook, and may requeue the job.
+            self._log.info("the job is not starting any more", why=sentence)
+            return 0
         self._log.warning("the job is refused", why=sentence)
         if not record.batch:
             self._control.notify(self._job.job_id, f"qpu_slurm: {sentence}")
@@ -260,6 +264,11 @@ class _Start:
             return self._refuse(f"{error} The job could not be requeued: {failure}", record)
         self._log.warning("the job is requeued", why=str(error), delay=delay, tries=tries)
         return 0
+
+    def _is_over(self, started: JobRecord) -> bool:
+        """Tell whether the run that this hook starts has ended already, as far as Slurm says."""
+        record = _record(self._job.job_id, self._query)
+        return record is not None and (record.state not in STARTED or record.run != started.run)
 
     def _still_starts(self) -> bool:
         record = _record(self._job.job_id, self._query)

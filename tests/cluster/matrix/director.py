@@ -36,6 +36,7 @@ class Verdict(msgspec.Struct, kw_only=True):
             are not over.
         nodes_drained: Nodes that do not take jobs any more.
         told: Where the user was told what he must have been told; empty if nowhere.
+        told_wrong: Where he was told, or hooks logged, what is not so; empty if nowhere.
         heard: All that he was told.
         problem: Why it could not be played to its end.
     """
@@ -46,6 +47,7 @@ class Verdict(msgspec.Struct, kw_only=True):
     leases_lost: int
     nodes_drained: int = 0
     told: str
+    told_wrong: str
     heard: str
     problem: str
 
@@ -139,6 +141,8 @@ def _verdict(play: Play, nodes_drained: int = 0) -> Verdict:
     heard = play.heard
     pattern = play.scenario.told.replace("{qpu}", play.qpu)
     told = [where for where, text in heard.items() if re.search(pattern, text)]
+    never = re.compile(play.scenario.never)
+    wrong = [where for where, text in (*heard.items(), ("hooks' log", play.logged)) if never.search(text)]
     return Verdict(
         ended=_short([job.state for job in play.jobs]),
         sessions_opened=len(play.sessions),
@@ -146,6 +150,7 @@ def _verdict(play: Play, nodes_drained: int = 0) -> Verdict:
         leases_lost=_lost(play),
         nodes_drained=nodes_drained,
         told=", ".join(told),
+        told_wrong=", ".join(wrong),
         heard="\n".join(f"{where}: {text}" for where, text in heard.items() if text.strip()),
         problem=play.problem,
     )

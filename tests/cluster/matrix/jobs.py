@@ -8,6 +8,9 @@ from tests.cluster.matrix.scenario import Submit
 FRAIL = "frail"
 """The partition of the nodes that die."""
 
+DOWN = "down"
+"""The partition of the node that the admin sets DOWN."""
+
 SESSION = "${qpu}_QRMI_JOB_ACQUISITION_TOKEN"
 UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 HOLDS = f"holds {UUID}"

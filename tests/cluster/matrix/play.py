@@ -227,6 +227,13 @@ class Play:
             "exit code": "" if self.exit_code is None else f"exit code {self.exit_code}",
         }
 
+    @property
+    def logged(self) -> str:
+        """What hooks have logged of its jobs."""
+        ids = "|".join(str(job.id) for job in self.jobs) or "none"
+        of_them = re.compile(rf'"job_id":"?({ids})\b')
+        return "\n".join(line for line in self.stage.lab.hook_log.splitlines() if of_them.search(line))
+
     def faults_left(self) -> int:
         """Count what is to go wrong yet."""
         name = self.stage.accounts[self.qpu].name

@@ -101,6 +101,7 @@ class Scenario:
         ends: The states in which its jobs end, in the order of their submission, or the only one; empty if
             Slurm does not know it any more.
         told: What the user must have been told: a regular expression.
+        never: What the user must have been told nowhere, and no hook may have logged of the job: likewise.
         sessions: How many sessions are opened for it in all: any of these, where that is left to chance.
         backend: The QPU, as the service calls it; empty for any.
         second: A second QPU, `{qpu}b`, as the service calls it; empty for none.
@@ -116,6 +117,7 @@ class Scenario:
     happens: tuple[Event, ...] = ()
     ends: str = "COMPLETED"
     told: str
+    never: str = "Traceback"
     sessions: tuple[int, ...] = (1,)
     backend: str = ""
     second: str = ""

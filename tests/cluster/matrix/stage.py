@@ -28,7 +28,7 @@ from qpu_slurm_devkit.emulator import Account, Emulator, Fault, SessionRecord
 from qpu_slurm_devkit.lab import Lab
 from tests.cluster.conftest import CHECKOUT
 from tests.cluster.matrix.disk import small_disk
-from tests.cluster.matrix.jobs import FRAIL
+from tests.cluster.matrix.jobs import DOWN, FRAIL
 from tests.cluster.matrix.play import Job, Lease
 from tests.cluster.matrix.scenario import ACQUIRE_TIMEOUT
 
@@ -41,8 +41,9 @@ NODES = (
     *(Node(f"n{number}", "normal") for number in range(1, 9)),
     Node("q1", "quantum", "qpu:4"),
     *(Node(f"f{number}", FRAIL) for number in range(1, 4)),
+    *(Node(f"d{number}", DOWN) for number in range(1, 5)),
 )
-"""Room for many at once; a node in which there is a gres; some that die."""
+"""Room for many at once; a node in which there is a gres; some that die, and some that are set DOWN."""
 
 BACKENDS = (
     "ibm_fez",

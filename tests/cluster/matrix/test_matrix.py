@@ -31,5 +31,6 @@ def test_whatever_happens(
     assert verdict.nodes_drained == 0
     assert verdict.leases_lost == 0
     assert verdict.told, f"nobody said {scenario.told!r}:\n{verdict.heard}"
+    assert not verdict.told_wrong, f"{scenario.never!r} in {verdict.told_wrong}:\n{verdict.heard}"
     assert verdict.sessions_opened in scenario.sessions
     passed(scenario, verdict)

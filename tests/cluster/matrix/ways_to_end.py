@@ -16,6 +16,7 @@ from tests.cluster.matrix.events import (
     RUNS,
     SCANCEL,
     SUBMITTED,
+    admin,
     hook_since,
     kill_hook,
     kill_node,
@@ -24,7 +25,19 @@ from tests.cluster.matrix.events import (
     start_slurmd,
     state,
 )
-from tests.cluster.matrix.jobs import FRAIL, HOLDS, SAY, SAY_AND_TASK, TASK, WAIT, batch, het, salloc, srun
+from tests.cluster.matrix.jobs import (
+    DOWN,
+    FRAIL,
+    HOLDS,
+    SAY,
+    SAY_AND_TASK,
+    TASK,
+    WAIT,
+    batch,
+    het,
+    salloc,
+    srun,
+)
 from tests.cluster.matrix.scenario import TOO_LONG, Event, Keys, Scenario, Submit
 
 STATUS = "/backends/*/status"
@@ -284,6 +297,50 @@ HOOKS_HANG = (
     ),
 )
 
+
+def node_down(
+    way: str, node: str, fault: Fault, submit: Submit, *, ends: str = "COMPLETED", told: str = HOLDS
+) -> Scenario:
+    """Make a scenario in which a node is set DOWN while the prolog of a job on it is at work.
+
+    Slurm runs the epilog at once, beside the prolog, which it neither ends nor waits for.
+    """
+    down = admin("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
+    return Scenario(
+        way=f"node set DOWN in the prolog, {way}",
+        submit=submit,
+        faults=(fault,),
+        happens=(
+            Event(FAULTY, down),
+            Event(seconds(LONG + 3), admin("scontrol", "update", f"NodeName={node}", "State=RESUME")),
+        ),
+        ends=ends,
+        told=told,
+        never='"error":|"level":"error"',
+        sessions=(0, 1, 2),
+    )
+
+
+def _on(node: str, *options: str) -> tuple[str, ...]:
+    return (f"--partition={DOWN}", f"--nodelist={node}", *options)
+
+
+NODE_DOWN = (
+    node_down(
+        "before the session is opened", "d1", BEFORE_OPENING, batch(SAY_AND_TASK, *_on("d1", "--requeue"))
+    ),
+    node_down("while the session is opened", "d2", OPENING, batch(SAY_AND_TASK, *_on("d2", "--requeue"))),
+    node_down("after the session was opened", "d3", OPENED, batch(SAY_AND_TASK, *_on("d3", "--requeue"))),
+    node_down(
+        "of a job that is not requeued",
+        "d4",
+        OPENED,
+        batch(SAY_AND_TASK, *_on("d4", "--no-requeue")),
+        ends="NODE_FAIL",
+        told="NODE_FAIL",
+    ),
+)
+
 IN_THE_HOOKS = (
     prolog_killed(
         "between the intent and the request (without a gateway)", BEFORE_OPENING, keys="user", sessions=(1, 2)
@@ -299,4 +356,4 @@ IN_THE_HOOKS = (
     *_at_random("user", 4),
 )
 
-WAYS_TO_END = (*NO_END, *HOOKS_HANG, *HOOKS_KILLED, *ORDINARY, *CANCELLED, *IN_THE_HOOKS)
+WAYS_TO_END = (*NO_END, *NODE_DOWN, *HOOKS_HANG, *HOOKS_KILLED, *ORDINARY, *CANCELLED, *IN_THE_HOOKS)
