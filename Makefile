@@ -78,7 +78,7 @@ soak: setup
 
 lock:
 	$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-		--all-extras --group test --group build --group lock \
+		--group test --group build --group lock \
 		--custom-compile-command 'make lock' --no-emit-package qpu-slurm \
 		pyproject.toml src/qpu_slurm_devkit/pyproject.toml --output-file requirements.lock
 
