@@ -11,6 +11,8 @@
     ├── TaskFailed             a task came to no result (task_runner says it by its exit code)
     │   └── TaskCancelled      it was cancelled on the service's side
     ├── JournalError           the record of leases cannot be read or written
+    │   ├── NoJournalError     there is none on this host
+    │   └── JournalDamagedError   what is in the file is no journal, or not all of it
     ├── SlurmError             Slurm did not answer, or answered what we do not understand
     └── ServiceError           the quantum service said no, or said nothing
         ├── Refused            it said no: asking again will not help
@@ -81,6 +83,14 @@ class TaskCancelled(TaskFailed):
 
 class JournalError(QpuSlurmError):
     """The record of leases cannot be read or written: locked, damaged, no room, no permission."""
+
+
+class NoJournalError(JournalError):
+    """There is no record of leases on this host: nothing was acquired yet, or it is kept elsewhere."""
+
+
+class JournalDamagedError(JournalError):
+    """The file of the record of leases is damaged, or holds something else."""
 
 
 class SlurmError(QpuSlurmError):

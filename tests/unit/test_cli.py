@@ -220,6 +220,32 @@ def test_reap_ends_what_it_can_and_says_what_it_cannot(
         assert opened.lease(1).state is LeaseState.HELD
 
 
+READERS = [
+    *(["leases"], ["leases", "7", "--all", "--json"], ["report"], ["reap"], ["qpus"]),
+    ["journal", "backup", "copy.sqlite"],
+]
+GATEWAY = '[gateway]\nurl = "http://127.0.0.1:7"\n'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "gateway"),
+    # With a gateway, that is asked by the other two.
+    [*((reader, "") for reader in [*READERS, ["release", "7"], ["timeline", "7"]])]
+    + [(reader, GATEWAY) for reader in READERS],
+)
+def test_where_there_is_no_journal_none_is_made(
+    config: Path, arguments: list[str], gateway: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An empty one would answer that nobody holds anything, while the one that counts is elsewhere."""
+    config.write_text(config.read_text() + gateway)
+    assert run("--config", config, *arguments) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    where = "the host of the gateway http://127.0.0.1:7" if gateway else "the controller"
+    assert f"There is no journal {config.parent}/lib/journal.sqlite. It is on {where}" in line
+    assert not (config.parent / "lib").exists()
+
+
+@pytest.mark.usefixtures("journal")
 def test_release_of_what_is_not_held_says_so(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--config", config, "release", "4711") == 0
     assert capsys.readouterr().out == "Job 4711 holds no QPU.\n"

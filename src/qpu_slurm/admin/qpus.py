@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from qpu_slurm.admin import tables
 from qpu_slurm.admin.check import is_here
+from qpu_slurm.admin.journal import open_journal
 from qpu_slurm.errors import ConfigError, SlurmError
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.leases.availability import Availability
@@ -64,7 +65,7 @@ def show(config: Config, *, as_json: bool) -> int:
         ConfigError: The journal is on another machine.
     """
     _need_journal(config)
-    with Journal(config.journal) as journal:
+    with open_journal(config) as journal:
         reports = _availability(config, journal).look(_jobs(config))
     print(tables.qpus_as_json(reports) if as_json else tables.qpus_as_table(reports))  # noqa: T201 - a command
     return 0

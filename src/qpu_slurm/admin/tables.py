@@ -102,7 +102,7 @@ def why_not_released(path: Path, lease: Lease) -> str:
     """Say why a lease is not over, if this machine has the journal."""
     if not path.exists():
         return ""
-    with Journal(path) as journal:
+    with Journal(path, make=False) as journal:
         return f": {journal.events(lease.id)[-1].detail}"
 
 

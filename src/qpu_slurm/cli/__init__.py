@@ -38,6 +38,7 @@ examples:
   qpu-slurm drain ibm_fez --reason …   close a QPU to new jobs (resume: open it again)
   qpu-slurm report --by user,qpu --since 30d
                                        what the QPUs were used for, by whom
+  qpu-slurm journal backup FILE        copy the journal (restore: bring it back)
   qpu-slurm timeline 4711              when job 4711 ran, and locked the QPU
   qpu-slurm demo                       a job on a throw-away cluster with an emulated QPU
 """
@@ -170,6 +171,7 @@ COMMANDS = {
     "drain": _of("qpus", "Close a QPU to new jobs"),
     "resume": _of("qpus", "Open a QPU that was closed"),
     "report": _of("report.command", "Sum up what the QPUs were used for"),
+    "journal": _of("journal", "Back the journal up, and bring it back"),
     "timeline": _of("timeline.command", "Draw when jobs ran and when they locked a QPU"),
     "gateway": Command(
         "Serve QPUs to jobs that hold no credential", admin.configure_gateway, admin.run_gateway

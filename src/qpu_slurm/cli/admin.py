@@ -51,9 +51,9 @@ def configure_leases(parser: argparse.ArgumentParser) -> None:
 
 def run_leases(arguments: argparse.Namespace) -> int:
     from qpu_slurm.admin import tables
-    from qpu_slurm.journal.journal import Journal
+    from qpu_slurm.admin.journal import open_journal
 
-    with Journal(config_of(arguments).journal) as journal:
+    with open_journal(config_of(arguments)) as journal:
         leases = journal.leases(job_id=arguments.job_id, over=arguments.all)
         print(tables.as_json(leases, journal) if arguments.json else tables.as_table(leases, journal))
     return 0
@@ -75,12 +75,15 @@ def configure_release(parser: argparse.ArgumentParser) -> None:
 
 def run_release(arguments: argparse.Namespace) -> int:
     from qpu_slurm.admin import tables
+    from qpu_slurm.admin.journal import open_journal
     from qpu_slurm.hooks.leasing import leasing
     from qpu_slurm.journal.model import LeaseState
     from qpu_slurm.system import logs
 
     config = config_of(arguments)
     logs.configure("error")
+    if config.gateway is None:
+        open_journal(config).close()  # where there is none, release would make one
     with leasing(config) as broker:
         leases = broker.release(arguments.job_id, arguments.reason)
     if not leases:
@@ -102,7 +105,7 @@ def configure_reap(parser: argparse.ArgumentParser) -> None:
 
 def run_reap(arguments: argparse.Namespace) -> int:
     from qpu_slurm.admin import tables
-    from qpu_slurm.journal.journal import Journal
+    from qpu_slurm.admin.journal import open_journal
     from qpu_slurm.leases.accountant import Accountant
     from qpu_slurm.leases.availability import Availability
     from qpu_slurm.leases.broker import Broker
@@ -113,7 +116,7 @@ def run_reap(arguments: argparse.Namespace) -> int:
 
     config = config_of(arguments)
     log_as_told(config)
-    with Journal(config.journal) as journal:
+    with open_journal(config) as journal:
         reaper = Reaper(config, Broker(config, journal), journal, connect(config.slurm))
         report = reaper.run()
         print(tables.report_as_json(report) if arguments.json else tables.report_as_text(report))

@@ -10,11 +10,16 @@ it is, that a lease's number is taken (a job key is made of it), that an admin h
 from that may be lost. The service and Slurm tell it again, and it is done again: a session is found from its
 intent, an end is repeated by the reaper, a usage is asked for. Nothing is lost out of order: a durable
 transaction brings all those before it to disk.
+
+The file may be deleted, or another one put in its place (`qpu-slurm journal restore`), while it is open. A
+process goes on with the file that has the name. If there is none any more, its open one still holds all of
+it, and is brought back.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
 import stat
 import threading
@@ -22,7 +27,9 @@ import time
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from qpu_slurm.errors import JournalError
+import structlog
+
+from qpu_slurm.errors import JournalDamagedError, JournalError, NoJournalError
 from qpu_slurm.journal.schema import SCHEMA
 from qpu_slurm.system.files import locked, make_private
 
@@ -30,43 +37,51 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_DAMAGED = frozenset({"SQLITE_CORRUPT", "SQLITE_NOTADB"})
+_COMPANIONS = ("-wal", "-shm")
+"""What SQLite keeps beside the file, behind its name, while it is open."""
+
+_log = structlog.get_logger(__name__)
+
 _UNTOLD = "The journal {path} cannot be used: {error}."
+_WAY_BACK = (
+    "Write `qpu-slurm journal restore FILE` with a backup, or move it away: a new one is made, and takes "
+    "over what Slurm knows."
+)
 _ADVICE = {
     "SQLITE_BUSY": "The journal {path} is locked by another process, for too long.",
     "SQLITE_LOCKED": "The journal {path} is locked by another process, for too long.",
     "SQLITE_FULL": "The disk of the journal {path} is full. Make room.",
     "SQLITE_IOERR": "The disk of the journal {path} fails or is full ({error}).",
-    "SQLITE_CORRUPT": "The journal {path} is damaged ({error}). Move it away: a new one is made.",
-    "SQLITE_NOTADB": "{path} is no journal, or is damaged. Move it away: a new one is made.",
+    "SQLITE_CORRUPT": f"The journal {{path}} is damaged ({{error}}). {_WAY_BACK}",
+    "SQLITE_NOTADB": f"{{path}} is no journal, or is damaged. {_WAY_BACK}",
     "SQLITE_READONLY": "The journal {path} cannot be written by user {user}.",
     "SQLITE_CANTOPEN": "The journal {path} cannot be opened by user {user}.",
 }
 
 
 class Database:
-    """The journal's file; made if it is not there. Threads may share it.
+    """The journal's file. Threads may share it.
 
     Args:
         path: The file.
         patience: Seconds to wait for another process that is writing.
+        make: Make the file if it is not there: for those who write to it.
+
+    Attributes:
+        losses: What was noticed of the file's being deleted since it was opened, the newest last.
 
     Raises:
         JournalError: It cannot be opened; so does whatever reads or writes it.
     """
 
-    def __init__(self, path: Path, *, patience: float) -> None:
+    def __init__(self, path: Path, *, patience: float, make: bool) -> None:
         self.path = path
+        self.losses: list[str] = []
         self._patience = patience
         self._mutex = threading.RLock()
-        self._prepare_file()
-        with self._explained():
-            # Transactions are ours to begin and end (isolation_level=None).
-            self._db = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
-            try:
-                self._prepare_database()
-            except BaseException:
-                self._db.close()
-                raise
+        self._identity: tuple[int, int] | None = None
+        self._db = self._open(make=make)
 
     def close(self) -> None:
         """Close the file."""
@@ -76,6 +91,7 @@ class Database:
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Run one statement that changes nothing: it neither waits for those who write nor stops them."""
         with self._mutex, self._explained():
+            self._follow()
             yield self._db
 
     @contextmanager
@@ -86,8 +102,13 @@ class Database:
             durable: It has to be on the disk by then.
         """
         with self._mutex, self._explained():
-            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            self._db.execute("BEGIN IMMEDIATE")
+            self._follow()
+            self._begin(durable=durable)
+            # Whoever replaces the file does it in a transaction, for which this one may have waited.
+            while self._is_elsewhere():
+                self._db.execute("ROLLBACK")
+                self._follow()
+                self._begin(durable=durable)
             try:
                 yield self._db
                 self._db.execute("COMMIT")
@@ -105,18 +126,108 @@ class Database:
                 cursor.fetchall()
             self._db.execute(f"PRAGMA busy_timeout = {round(self._patience * 1000)}")
 
+    def copy_to(self, path: Path) -> None:
+        """Copy all of it into a new file, as it is now; others may write meanwhile.
+
+        Raises:
+            JournalDamagedError: The copy is not sound.
+            JournalError: It cannot be written.
+        """
+        with self._mutex, self._explained(), closing(sqlite3.connect(path)) as copy:
+            self._db.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")  # one file, without companions
+            check_soundness(copy, self.path)
+
+    def check(self) -> None:
+        """Read all of the file.
+
+        Raises:
+            JournalDamagedError: It is damaged.
+        """
+        with self.reading() as db:
+            check_soundness(db, self.path)
+
     # How it is done.
 
-    def _prepare_file(self) -> None:
+    def _open(self, *, make: bool) -> sqlite3.Connection:
+        self._prepare_file(make=make)
+        with self._explained():
+            identity = _identity(self.path)
+            # Transactions are ours to begin and end (isolation_level=None). SQLite makes no file by itself.
+            db = sqlite3.connect(
+                f"{self.path.absolute().as_uri()}?mode=rw",
+                uri=True,
+                timeout=self._patience,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            try:
+                self._prepare_database(db)
+            except BaseException:
+                db.close()
+                raise
+        self._identity = identity
+        return db
+
+    def _begin(self, *, durable: bool) -> None:
+        self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def _is_elsewhere(self) -> bool:
+        """Tell whether the open file is not the one that has the name now."""
+        return _identity(self.path) != self._identity
+
+    def _follow(self) -> None:
+        """Go on with the file that has the name now; bring the open one back if there is none."""
+        if self._db.in_transaction or not self._is_elsewhere():
+            return
+        before = self._db
+        try:
+            with locked(self._lock_path, deadline=time.monotonic() + self._patience):
+                if _identity(self.path) is None:
+                    self._bring_back()
+        except OSError as error:  # TimeoutError among them
+            raise JournalError(f"The journal {self.path} was deleted, and cannot be made: {error}.") from None
+        # SQLite leaves the name's companions alone as it closes a file that is elsewhere.
+        self._db = self._open(make=True)
+        before.close()
+        _log.warning("another file is the journal now", path=str(self.path))
+
+    def _bring_back(self) -> None:
+        """Write what the open file holds into a new one of its name; if it is damaged, there will be none."""
+        for companion in _COMPANIONS:
+            self.path.with_name(self.path.name + companion).unlink(missing_ok=True)
+        try:
+            draft = draft_of(self.path)
+            try:
+                self.copy_to(draft)
+                os.link(draft, self.path)
+            finally:
+                draft.unlink()
+        except JournalError as error:
+            _log.error("the journal is lost", path=str(self.path), why=str(error))
+            self.losses.append("It was deleted, or moved away, and could not be brought back.")
+        else:
+            _log.error("the journal was deleted, and is brought back", path=str(self.path))
+            self.losses.append("It was deleted. It was brought back, with all that was in it.")
+
+    def _prepare_file(self, *, make: bool) -> None:
         """Make the file before SQLite would, which gives its own files the same mode and owner.
 
         One that is there is only looked at: the first descriptor of it that a process closes would give up
         the locks of all connections that the process has to it (POSIX), and others would take its log away.
         """
         try:
-            with suppress(FileExistsError):
-                os.close(make_private(self.path))
+            if make and _identity(self.path) is None:
+                # Whoever replaces the file has this lock while there is none.
+                with (
+                    locked(self._lock_path, deadline=time.monotonic() + self._patience),
+                    suppress(FileExistsError),
+                ):
+                    os.close(make_private(self.path))
             mode = self.path.lstat().st_mode
+        except FileNotFoundError:
+            raise NoJournalError(f"There is no journal {self.path}.") from None
         except OSError as error:
             advice = " Run this as root or SlurmUser." if isinstance(error, PermissionError) else ""
             raise JournalError(
@@ -130,36 +241,43 @@ class Database:
                 f"Write `chmod 600 {self.path}`."
             )
 
-    def _prepare_database(self) -> None:
-        self._db.row_factory = sqlite3.Row
-        self._db.execute("PRAGMA secure_delete = ON")
-        if self._version() != len(SCHEMA):
+    def _prepare_database(self, db: sqlite3.Connection) -> None:
+        db.row_factory = sqlite3.Row
+        db.execute("PRAGMA secure_delete = ON")
+        if _version(db) != len(SCHEMA):
             # As some steps need it; some SQLites have them on from the start.
-            self._db.execute("PRAGMA foreign_keys = OFF")
-            self._update()
-        self._db.execute("PRAGMA foreign_keys = ON")
+            db.execute("PRAGMA foreign_keys = OFF")
+            self._update(db)
+        db.execute("PRAGMA foreign_keys = ON")
 
-    def _update(self) -> None:
-        lock = self.path.with_name(f"{self.path.name}.lock")
+    def _update(self, db: sqlite3.Connection) -> None:
         try:
-            with locked(lock, deadline=time.monotonic() + self._patience):
-                self._migrate()
+            with locked(self._lock_path, deadline=time.monotonic() + self._patience):
+                self._migrate(db)
         except OSError as error:  # TimeoutError among them
             raise JournalError(f"The journal {self.path} cannot be prepared: {error}.") from None
 
-    def _version(self) -> int:
-        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+    @property
+    def _lock_path(self) -> Path:
+        return lock_path(self.path)
 
-    def _migrate(self) -> None:
+    def _migrate(self, db: sqlite3.Connection) -> None:
         """Bring the file to the newest schema; SQLite changes to WAL only if nobody else is there."""
-        if self._version() > len(SCHEMA):
+        if _version(db) > len(SCHEMA):
             raise JournalError(f"The journal {self.path} was written by a newer qpu_slurm. Update this one.")
-        self._db.execute("PRAGMA journal_mode = WAL")
-        with self.transaction(durable=True) as db:
-            for version in range(self._version(), len(SCHEMA)):
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            for version in range(_version(db), len(SCHEMA)):
                 for statement in SCHEMA[version]:
                     db.execute(statement)
             db.execute(f"PRAGMA user_version = {len(SCHEMA)}")
+            db.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                db.execute("ROLLBACK")
+            raise
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -169,4 +287,63 @@ class Database:
             # Such as SQLITE_IOERR_WRITE: the first two words are the kind.
             kind = "_".join(getattr(error, "sqlite_errorname", "").split("_")[:2])
             text = _ADVICE.get(kind, _UNTOLD)
-            raise JournalError(text.format(path=self.path, error=error, user=os.geteuid())) from error
+            class_ = JournalDamagedError if kind in _DAMAGED else JournalError
+            raise class_(text.format(path=self.path, error=error, user=os.geteuid())) from error
+
+
+def lock_path(path: Path) -> Path:
+    """Name the lock under which a journal's file is made, changed to a newer schema, or replaced."""
+    return path.with_name(f"{path.name}.lock")
+
+
+def draft_of(path: Path) -> Path:
+    """Make an empty, private file beside another one, which it is to become."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    os.close(make_private(draft))
+    return draft
+
+
+def set_aside(path: Path, why: str) -> Path:
+    """Give a journal's file another name, so that it is kept but is not the journal any more.
+
+    Args:
+        path: The file; its companions go with it.
+        why: What it is called for, such as `damaged`.
+
+    Returns:
+        Its new name.
+
+    Raises:
+        OSError: It cannot be renamed.
+    """
+    aside = path.with_name(f"{path.name}.{why}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
+    path.rename(aside)
+    for companion in _COMPANIONS:
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + companion).rename(aside.with_name(aside.name + companion))
+    return aside
+
+
+def check_soundness(db: sqlite3.Connection, path: Path) -> None:
+    """Have SQLite read all of a journal.
+
+    Raises:
+        JournalDamagedError: It is damaged.
+        sqlite3.Error: It cannot even be read.
+    """
+    found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise JournalDamagedError(f"The journal {path} is damaged ({found}). {_WAY_BACK}")
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from another one of its name; None if there is none."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino

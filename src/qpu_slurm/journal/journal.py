@@ -34,11 +34,12 @@ _PATIENCE = 10.0
 
 
 class Journal:
-    """The journal in one file; made if it is not there. Threads may share it.
+    """The journal in one file. Threads may share it.
 
     Args:
         path: The file.
         patience: Seconds to wait for another process that is writing.
+        make: Make the file if it is not there: for those who write to it.
 
     Attributes:
         path: The file.
@@ -46,14 +47,28 @@ class Journal:
         closings: The QPUs that an admin has closed to new leases.
 
     Raises:
+        NoJournalError: It is not there, and is not to be made.
         JournalError: It cannot be opened; so does every method when it cannot be read or written.
     """
 
-    def __init__(self, path: Path, *, patience: float = _PATIENCE) -> None:
+    def __init__(self, path: Path, *, patience: float = _PATIENCE, make: bool = True) -> None:
         self.path = path
-        self._database = Database(path, patience=patience)
+        self._database = Database(path, patience=patience, make=make)
         self.history = History(self._database)
         self.closings = Closings(self._database)
+
+    @property
+    def losses(self) -> list[str]:
+        """What was noticed of the file's being deleted since it was opened, the newest last."""
+        return self._database.losses
+
+    def check(self) -> None:
+        """Read all of the file; raise `JournalDamagedError` if it is damaged."""
+        self._database.check()
+
+    def copy_to(self, path: Path) -> None:
+        """Copy all of it into a new file, as it is now; others may write meanwhile."""
+        self._database.copy_to(path)
 
     def close(self) -> None:
         """Close the file."""

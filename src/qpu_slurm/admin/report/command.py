@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from qpu_slurm.admin import pictures
+from qpu_slurm.admin.journal import open_journal
 from qpu_slurm.admin.report import show
 from qpu_slurm.admin.report.plot import plot
 from qpu_slurm.admin.report.sums import KEYS, sum_up
-from qpu_slurm.journal.journal import Journal
 from qpu_slurm.system.durations import parse_duration
 
 if TYPE_CHECKING:
@@ -67,12 +67,12 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     """Print the report; return the exit code.
 
     Raises:
-        JournalError: The journal cannot be read.
+        JournalError: The journal is not on this host, or cannot be read.
         ConfigError: matplotlib is not installed.
         OutputError: The picture cannot be written.
     """
     until = arguments.until or datetime.now(UTC)
-    with Journal(config.journal) as journal:
+    with open_journal(config) as journal:
         uses = journal.history.uses(arguments.since, until)
     wanted = {name: getattr(arguments, name) for name in ("user", "account", "qpu")}
     sums = sum_up(filter(_filter(wanted), uses), arguments.by)

@@ -72,10 +72,10 @@ def _history(config: Config, job_id: int) -> JobHistory:
         from qpu_slurm.gateway.client import GatewayBroker  # noqa: PLC0415 - only where there is one
 
         return GatewayBroker(config).history(job_id)
-    from qpu_slurm.journal.journal import Journal  # noqa: PLC0415 - likewise
+    from qpu_slurm.admin.journal import open_journal  # noqa: PLC0415 - likewise
     from qpu_slurm.leases import job_history  # noqa: PLC0415
 
-    with Journal(config.journal) as journal:
+    with open_journal(config) as journal:
         return job_history.read(journal, config.slurm, job_id)
 
 

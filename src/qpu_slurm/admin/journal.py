@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The journal, as a person at a terminal needs it: opened to be read, copied, and brought back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qpu_slurm.errors import NoJournalError
+from qpu_slurm.journal.backup import back_up, restore
+from qpu_slurm.journal.journal import Journal
+
+if TYPE_CHECKING:
+    import argparse
+
+    from qpu_slurm.config import Config
+
+DESCRIPTION = """\
+Copy the journal into a file, or make such a copy the journal again. Both are safe while gateway and hooks use
+it. Run it as root or SlurmUser, where the journal is.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options to a parser."""
+    parser.description = DESCRIPTION
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    backup = verbs.add_parser(
+        "backup",
+        help="copy the journal into a file",
+        description="Copy the journal into a file that only its owner can read. Users' own keys are left "
+        "out. A copy that was there is replaced at once, or stays.",
+    )
+    backup.add_argument("file", type=Path, metavar="FILE", help="the copy")
+    back = verbs.add_parser(
+        "restore",
+        help="make a copy the journal again",
+        description="Make a copy the journal. The one that is there is kept beside it, under another name. "
+        "What happened since the copy was made is taken over from Slurm at the reaper's next look, as far as "
+        "Slurm knows it.",
+    )
+    back.add_argument("file", type=Path, metavar="FILE", help="the copy")
+
+
+def run(config: Config, arguments: argparse.Namespace) -> int:
+    """Do it, and return the exit code.
+
+    Raises:
+        JournalError: It cannot be done; the journal is as it was.
+    """
+    if arguments.verb == "backup":
+        with open_journal(config) as journal:
+            leases = back_up(journal, arguments.file)
+        print(f"{arguments.file}: {leases} leases.")  # noqa: T201 - a command
+        return 0
+    done = restore(config.journal, arguments.file)
+    print(f"{config.journal}: {done.leases} leases.")  # noqa: T201 - a command
+    if done.aside is not None:
+        print(f"The one that was there is {done.aside} now.")  # noqa: T201 - a command
+    return 0
+
+
+def open_journal(config: Config) -> Journal:
+    """Open the journal that is on this host; never make one, which would only hide that it is elsewhere.
+
+    Raises:
+        NoJournalError: There is none; the message says where it is.
+        JournalError: It cannot be opened.
+    """
+    try:
+        return Journal(config.journal, make=False)
+    except NoJournalError as error:
+        if config.gateway is not None:
+            where = f"It is on the host of the gateway {config.gateway.url}, with the gateway's configuration"
+        else:
+            where = "It is on the controller, where the first job with a QPU makes it"
+        raise NoJournalError(f"{error} {where}: run this there, as root or SlurmUser.") from None
