@@ -178,10 +178,13 @@ def test_a_job_gets_its_sessions_and_loses_them(controller: Controller) -> None:
     sessions = controller.open_sessions()
     assert sessions.keys() == {"ibm_fez", "ibm_torino"}
     with Journal(controller.config.journal) as journal:
-        tags = {lease.qpu: lease.tag for lease in journal.leases()}
+        leases = {
+            lease.qpu: {"id": lease.id, "created_at": lease.created_at, "tag": lease.tag}
+            for lease in journal.leases()
+        }
     assert json.loads(controller.slurm.records[7].admin_comment) == {
         "comment": "a note",
-        "qpu_slurm": {"sessions": sessions, "tags": tags},
+        "qpu_slurm": {"sessions": sessions, "leases": msgspec.to_builtins(leases)},
     }
     assert controller.epilog(7) == 0
     assert controller.open_sessions() == {}

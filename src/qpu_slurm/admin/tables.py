@@ -123,6 +123,11 @@ def report_as_text(report: Report) -> str:
     ended = len(report.reaped) - going_on
     kept = report.leases - ended - report.left
     lines.append(f"{report.leases} leases: {ended} to be ended, {kept} left to their jobs.")
+    lines += [
+        f"job {lease.job_id} ({user_name(lease.user_id)}), {lease.qpu}: taken over from Slurm, with "
+        f"{'session ' + lease.session_id if lease.session_id else 'no session'}"
+        for lease in report.taken_over
+    ]
     if report.forgotten:
         lines.append(f"{report.forgotten} that were over long ago are deleted.")
     if report.left:

@@ -10,20 +10,23 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import aiohttp
+import structlog
 from aiohttp import web
 
-from qpu_slurm.errors import ConfigError
+from qpu_slurm.errors import ConfigError, JournalDamagedError, JournalError
 from qpu_slurm.gateway.callers import Holders
 from qpu_slurm.gateway.ibm.tokens import Tokens
 from qpu_slurm.gateway.ibm.upstream import Upstream
 from qpu_slurm.gateway.keys import JobKeys
 from qpu_slurm.gateway.metrics import Metrics
+from qpu_slurm.journal.database import set_aside
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.leases.broker import Broker
 from qpu_slurm.providers import Connections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from pathlib import Path
 
     from qpu_slurm.config import Config
 
@@ -37,6 +40,8 @@ _BROKERS = 32
 _HELPERS = 8
 
 _TASKS_KNOWN = 100_000
+
+_log = structlog.get_logger(__name__)
 
 
 class Gateway:
@@ -73,6 +78,7 @@ class Gateway:
         self.busy: Counter[int] = Counter()
         self.ended = asyncio.Event()
         self._exit = ExitStack()
+        self._losses = _made_sound(config.journal)
         with ExitStack() as on_failure:
             self.journal = on_failure.enter_context(Journal(config.journal))
             # Requests read through a connection of their own, which never waits for one that is writing.
@@ -85,7 +91,7 @@ class Gateway:
         self.broker = Broker(config, self.journal, self.connections.connect)
         self.tokens = Tokens(self.keys)
         self.holders = Holders(config, self.reader, self.keys, self.tokens)
-        self.metrics = Metrics(config, self.reader)
+        self.metrics = Metrics(config, self.reader, lambda: len(self.losses))
         # root, and whose the journal is: SlurmUser, as whom the hooks run.
         self.trusted = frozenset({0, config.journal.stat().st_uid})
         self._brokers = ThreadPoolExecutor(_BROKERS, "broker")
@@ -93,6 +99,30 @@ class Gateway:
         self._client: aiohttp.ClientSession | None = None
         self._upstreams: dict[str, Upstream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def losses(self) -> list[str]:
+        """What was noticed of the journal's being deleted or damaged since the gateway started."""
+        return [*self._losses, *(loss for journal in self._journals for loss in journal.losses)]
+
+    @property
+    def damage(self) -> str:
+        """What is wrong with the journal's file now; empty if nothing is."""
+        return next((journal.damage for journal in self._journals if journal.damage), "")
+
+    def mend_journal(self) -> None:
+        """Begin a new journal in place of one that was found to be damaged; see `leases/takeover.py`.
+
+        Raises:
+            JournalError: That is not possible.
+        """
+        for journal in self._journals:
+            if journal.damage:
+                journal.begin_anew()
+
+    @property
+    def _journals(self) -> tuple[Journal, ...]:
+        return self.journal, self.reader, self.background
 
     async def start(self) -> None:
         """Get ready to ask the services."""
@@ -139,6 +169,25 @@ class Gateway:
         return await asyncio.get_running_loop().run_in_executor(
             self._helpers, lambda: function(*args, **kwargs)
         )
+
+
+def _made_sound(path: Path) -> list[str]:
+    """Begin a new journal if the one that is there is damaged; say so."""
+    try:
+        with Journal(path) as journal:
+            try:
+                journal.check()
+            except JournalDamagedError:
+                journal.begin_anew()
+            return list(journal.losses)
+    except JournalDamagedError as error:
+        # Not even its first page can be read.
+        try:
+            aside = set_aside(path, "damaged")
+        except OSError as failure:
+            raise JournalError(f"{error} It cannot be renamed: {failure.strerror}.") from None
+        _log.error("the journal is damaged", why=str(error), path=str(aside))
+        return [f"It was damaged. It is {aside.name} now, and a new one was made."]
 
 
 class KnownTasks:

@@ -7,12 +7,12 @@ from collections import Counter as Count
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from qpu_slurm.journal.model import LeaseState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from prometheus_client.core import Metric
 
@@ -30,12 +30,14 @@ class Metrics:
     Args:
         config: The QPUs.
         journal: The leases.
+        losses: Counts how often the journal was found deleted or damaged.
     """
 
-    def __init__(self, config: Config, journal: Journal) -> None:
+    def __init__(self, config: Config, journal: Journal, losses: Callable[[], int]) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._config = config
         self._journal = journal
+        self._losses = losses
         self.requests = Histogram(
             "qpu_slurm_request_seconds",
             "Time until a request was answered, the service's own included.",
@@ -56,6 +58,9 @@ class Metrics:
             "idle_seconds", "Time that a QPU was locked and executed nothing.", "qpu"
         )
         self.reaped = self._counter("reaped_leases", "Leases that the reaper ended.", "qpu")
+        self.taken_over = self._counter(
+            "taken_over_leases", "Leases that Slurm knew of and the journal did not.", "qpu"
+        )
         for qpu in config.qpus:
             for counter in (self.tasks, self.qpu_seconds, self.locked_seconds, self.idle_seconds):
                 counter.labels(qpu)
@@ -76,6 +81,9 @@ class Metrics:
                 if not state.final:
                     family.add_metric((qpu, state), found[qpu, state])
         yield family
+        yield CounterMetricFamily(
+            "qpu_slurm_journal_losses", "Times that the journal was found deleted or damaged.", self._losses()
+        )
 
     def text(self) -> bytes:
         """Return everything, in Prometheus' text format.

@@ -123,12 +123,16 @@ async def _reap(gateway: Gateway) -> None:
     availability = Availability(config, journal, Control(config.slurm), Licenses(config.slurm), to_service)
     while True:
         try:
+            if gateway.damage:
+                await gateway.apart(gateway.mend_journal)
             report = await gateway.apart(reaper.run)
         except QpuSlurmError as error:
             _log.error("the reaper failed", why=str(error))
         except Exception:  # noqa: BLE001 - it has to try again, whatever it was
             _log.exception("the reaper failed")
         else:
+            for lease in report.taken_over:
+                gateway.metrics.taken_over.labels(lease.qpu).inc()
             for reaped in report.reaped:
                 if reaped.lease.state.final:
                     gateway.metrics.reaped.labels(reaped.lease.qpu).inc()

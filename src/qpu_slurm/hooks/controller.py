@@ -32,7 +32,7 @@ from qpu_slurm.errors import (
 from qpu_slurm.hooks.leasing import leasing
 from qpu_slurm.journal.model import Hold, LeaseRequest
 from qpu_slurm.names import parse_qpu_option
-from qpu_slurm.slurm.admin_comment import Handover
+from qpu_slurm.slurm.admin_comment import Granted, Handover
 from qpu_slurm.slurm.control import Control
 from qpu_slurm.slurm.job import HookJob
 from qpu_slurm.slurm.query import connect
@@ -222,7 +222,10 @@ class _Start:
             hold={
                 lease.qpu: "task" for lease in leases if lease.session_id is None and lease.hold is Hold.TASK
             },
-            tags={lease.qpu: lease.tag for lease in leases if lease.tag and lease.hold is not Hold.NONE},
+            leases={
+                lease.qpu: Granted(id=lease.id, created_at=lease.created_at, tag=lease.tag)
+                for lease in leases
+            },
         )
 
     def _hand_over(self, handover: Handover, record: JobRecord) -> None:

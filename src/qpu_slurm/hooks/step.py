@@ -156,7 +156,7 @@ def _qpus(
             api_key=keys[name],
             session_id=sessions[name],
             hold=handover.holds(name),
-            tag=handover.tags.get(name),
+            tag=granted.tag if (granted := handover.leases.get(name)) else None,
         )
         # A session that the job's own programs may create lives no longer than the job, either.
         if records[0].time_left is not None:

@@ -69,7 +69,8 @@ class Database:
         make: Make the file if it is not there: for those who write to it.
 
     Attributes:
-        losses: What was noticed of the file's being deleted since it was opened, the newest last.
+        losses: What was noticed of the file's being deleted or damaged since it was opened, the newest last.
+        damage: What SQLite said of it last, if it is damaged; see `begin_anew`.
 
     Raises:
         JournalError: It cannot be opened; so does whatever reads or writes it.
@@ -78,6 +79,7 @@ class Database:
     def __init__(self, path: Path, *, patience: float, make: bool) -> None:
         self.path = path
         self.losses: list[str] = []
+        self.damage = ""
         self._patience = patience
         self._mutex = threading.RLock()
         self._identity: tuple[int, int] | None = None
@@ -147,6 +149,24 @@ class Database:
         with self.reading() as db:
             check_soundness(db, self.path)
 
+    def begin_anew(self) -> None:
+        """Give a damaged file another name, and go on with an empty one.
+
+        Raises:
+            JournalError: That is not possible.
+        """
+        with self._mutex:
+            try:
+                with locked(self._lock_path, deadline=time.monotonic() + self._patience):
+                    if not self._is_elsewhere():
+                        aside = set_aside(self.path, "damaged")
+                        os.close(make_private(self.path))
+                        _log.error("the journal is damaged", why=self.damage, path=str(aside))
+                        self.losses.append(f"It was damaged. It is {aside.name} now, and a new one was made.")
+            except OSError as error:
+                raise JournalError(f"The journal {self.path} cannot be made anew: {error}.") from None
+            self._follow()
+
     # How it is done.
 
     def _open(self, *, make: bool) -> sqlite3.Connection:
@@ -190,6 +210,7 @@ class Database:
             raise JournalError(f"The journal {self.path} was deleted, and cannot be made: {error}.") from None
         # SQLite leaves the name's companions alone as it closes a file that is elsewhere.
         self._db = self._open(make=True)
+        self.damage = ""
         before.close()
         _log.warning("another file is the journal now", path=str(self.path))
 
@@ -287,8 +308,14 @@ class Database:
             # Such as SQLITE_IOERR_WRITE: the first two words are the kind.
             kind = "_".join(getattr(error, "sqlite_errorname", "").split("_")[:2])
             text = _ADVICE.get(kind, _UNTOLD)
-            class_ = JournalDamagedError if kind in _DAMAGED else JournalError
-            raise class_(text.format(path=self.path, error=error, user=os.geteuid())) from error
+            text = text.format(path=self.path, error=error, user=os.geteuid())
+            if kind in _DAMAGED:
+                self.damage = str(error)
+                raise JournalDamagedError(text) from error
+            raise JournalError(text) from error
+        except JournalDamagedError as error:
+            self.damage = str(error)
+            raise
 
 
 def lock_path(path: Path) -> Path:

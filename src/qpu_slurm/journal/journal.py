@@ -59,8 +59,17 @@ class Journal:
 
     @property
     def losses(self) -> list[str]:
-        """What was noticed of the file's being deleted since it was opened, the newest last."""
+        """What was noticed of the file's being deleted or damaged since it was opened, the newest last."""
         return self._database.losses
+
+    @property
+    def damage(self) -> str:
+        """What SQLite said of the file last, if it is damaged."""
+        return self._database.damage
+
+    def begin_anew(self) -> None:
+        """Give a damaged file another name, and go on with an empty one."""
+        self._database.begin_anew()
 
     def check(self) -> None:
         """Read all of the file; raise `JournalDamagedError` if it is damaged."""
@@ -191,6 +200,55 @@ class Journal:
             )
             if changed.rowcount:
                 rows.log(db, lease_id, "parted", why)
+            return rows.one(db, lease_id)
+
+    def take_over(
+        self,
+        *,
+        qpu: str,
+        hold: Hold,
+        session_id: str | None,
+        expires_at: datetime | None,
+        number: int | None,
+        created_at: datetime | None,
+        **holder: Unpack[Holder],
+    ) -> Lease | None:
+        """Write down a lease that was granted, and that a journal which is lost has known.
+
+        Args:
+            qpu: The QPU's name.
+            hold: How long sessions are held.
+            session_id: The session that it has; None if it has none.
+            expires_at: When that ends by itself, at the latest.
+            number: What number it had; it gets another one if that is another lease's by now.
+            created_at: When it was written down first.
+            holder: Who has it.
+
+        Returns:
+            The lease: HELD, or BOUND without a session; None if this journal knows of the session, or of
+            this run's hold on the QPU, already.
+        """
+        with self._database.transaction(durable=True) as db:
+            run = holder.get("run", "")
+            if not rows.is_news(db, holder["job_id"], qpu, run, session_id):
+                return None
+            taken = db.execute("SELECT 1 FROM leases WHERE id = ?", (number,)).fetchone()
+            own = {} if number is None or created_at is None or taken else {"id": number}
+            lease_id = rows.insert(
+                db,
+                holder,
+                **own,
+                qpu=qpu,
+                hold=hold,
+                state=LeaseState.HELD if session_id else LeaseState.BOUND,
+                session_id=session_id,
+                created_at=rows.text(created_at) or rows.now(),
+                acquired_at=rows.text(created_at) or rows.now() if session_id else None,
+                expires_at=rows.text(expires_at),
+            )
+            if session_id:
+                rows.add_session(db, lease_id, session_id)
+            rows.log(db, lease_id, "adopted", session_id or "")
             return rows.one(db, lease_id)
 
     def renew(self, lease_id: int) -> Lease:
@@ -345,6 +403,11 @@ class Journal:
         with self._database.reading() as db:
             row = db.execute(query, (job_id, qpu)).fetchone()
         return rows.lease_of(row) if row else None
+
+    def is_news(self, job_id: int, qpu: str, run: str, session_id: str | None) -> bool:
+        """Tell whether nothing is known of a session, nor of what a run of a job holds on a QPU."""
+        with self._database.reading() as db:
+            return rows.is_news(db, job_id, qpu, run, session_id)
 
     def unsettled(self) -> list[Lease]:
         """Read the leases that are over without a session, of which nobody knows that none was opened."""

@@ -37,16 +37,19 @@ def begin_end(db: sqlite3.Connection, lease_id: int, reason: str) -> Lease:
 
 def insert(db: sqlite3.Connection, holder: Holder, **more: str | int | None) -> int:
     """Write a lease, with its user's own credential where there is one; return its number."""
-    values = more | {
-        "job_id": holder["job_id"],
-        "user_id": holder["user_id"],
-        "run": holder.get("run", ""),
-        "account": holder.get("account", ""),
-        "submitted_at": text(holder.get("submitted_at")),
-        "job_ends_at": text(holder.get("job_ends_at")),
-        "tag": holder.get("tag", ""),
-        "created_at": now(),
-    }
+    values = (
+        {"created_at": now()}
+        | more
+        | {
+            "job_id": holder["job_id"],
+            "user_id": holder["user_id"],
+            "run": holder.get("run", ""),
+            "account": holder.get("account", ""),
+            "submitted_at": text(holder.get("submitted_at")),
+            "job_ends_at": text(holder.get("job_ends_at")),
+            "tag": holder.get("tag", ""),
+        }
+    )
     names = ", ".join(values)
     marks = ", ".join("?" * len(values))
     # The names are this package's own.
@@ -64,6 +67,15 @@ def add_session(db: sqlite3.Connection, lease_id: int, session_id: str) -> bool:
         (session_id, lease_id, now()),
     )
     return bool(added.rowcount)
+
+
+def is_news(db: sqlite3.Connection, job_id: int, qpu: str, run: str, session_id: str | None) -> bool:
+    """Tell whether nothing is known of a session, nor of what a run of a job holds on a QPU."""
+    if db.execute("SELECT 1 FROM sessions WHERE session_id = ?", (session_id,)).fetchone():
+        return False
+    query = "SELECT * FROM leases WHERE job_id = ? AND qpu = ?"
+    found = [lease_of(row) for row in db.execute(query, (job_id, qpu))]
+    return not any(lease.is_of(run) or not lease.state.final for lease in found)
 
 
 def end_sessions(db: sqlite3.Connection, lease_id: int) -> None:

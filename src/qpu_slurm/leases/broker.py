@@ -189,6 +189,15 @@ class Broker(Endings):
         access = self._config.qpu(lease.qpu).access(self._journal.api_key(lease.id))
         return self._connect(access, deadline=deadline)
 
+    def provider_of(self, qpu: QpuConfig, *, deadline: float) -> Provider:
+        """Return the way to a QPU's service with the admin's key, or with the user's own that is exported.
+
+        Raises:
+            UserMistake: It takes a user's own key.
+            ConfigError: The admin's key cannot be read.
+        """
+        return self._connect(qpu.access(), deadline=deadline)
+
     def settle(self, lease_id: int, *, deadline: float) -> Lease:
         """Find what became of a session that somebody who died was opening for a job that has its lease.
 

@@ -24,6 +24,7 @@ import structlog
 from qpu_slurm.errors import SlurmError
 from qpu_slurm.journal.model import Lease, LeaseState
 from qpu_slurm.leases.reconcile import CLOSED, LATE, Sessions
+from qpu_slurm.leases.takeover import Takeover
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,6 +88,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         leases: How many leases were not over.
         reaped: Those of them that something was done with.
+        taken_over: Those that Slurm knew of and the journal did not: it was lost.
         left: How many there was no time for.
         forgotten: How many leases that were over long ago were deleted from the journal.
         trouble: What kept the look from being complete.
@@ -94,6 +96,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     leases: int
     reaped: tuple[Reaped, ...] = ()
+    taken_over: tuple[Lease, ...] = ()
     left: int = 0
     forgotten: int = 0
     trouble: str = ""
@@ -121,6 +124,7 @@ class Reaper:
         self._broker = broker
         self._journal = journal
         self._query = query
+        self._takeover = Takeover(config, broker, journal)
         self._sessions = Sessions(config, broker, journal)
         self._keep = config.keep
         self._longest_acquire = config.outage.acquire_timeout + _GIVE_BACK
@@ -167,9 +171,12 @@ class Reaper:
         elif time.monotonic() < until:
             reaped += self._compared([lease for lease in leases if lease.id not in why], until)
         reaped += self._late(until)
+        # Last: what is taken over of jobs that are over is ended by the next look.
+        taken_over = () if jobs is None else tuple(self._takeover.run(jobs.values(), until))
         return Report(
             leases=len(leases),
             reaped=tuple(reaped),
+            taken_over=taken_over,
             left=left,
             forgotten=self._forget(),
             trouble=trouble,

@@ -6,7 +6,7 @@ which sessions the job holds and what went wrong, and no secret. It is JSON:
 
     {"qpu_slurm": {"sessions": {"ibm_fez": "<session id>", "ibm_torino": null}}}
     {"qpu_slurm": {"sessions": {"ibm_fez": null}, "hold": {"ibm_fez": "task"}}}
-    {"qpu_slurm": {"sessions": …, "tags": {"ibm_fez": "slurm-job:<cluster>:<job>:<random>"}}}
+    {"qpu_slurm": {"sessions": …, "leases": {"ibm_fez": {"id": 12, "created_at": …, "tag": …}}}}
     {"qpu_slurm": {"sessions": …, "usage": {"ibm_fez": {"locked": 2.5, "executed": 2.0}}}}
     {"qpu_slurm": {"error": "<one sentence>"}}
     {"qpu_slurm": {"waiting": "<one sentence>", "qpus": ["ibm_fez"], "tries": 1}}
@@ -17,6 +17,7 @@ to the key `comment`.
 
 from __future__ import annotations
 
+from datetime import datetime  # msgspec reads the types
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -38,6 +39,20 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     executed: float
 
 
+class Granted(msgspec.Struct, frozen=True, kw_only=True):
+    """Which lease a job has on a QPU: enough to write it into a journal again that was lost.
+
+    Attributes:
+        id: The journal's number; job keys are made of it.
+        created_at: When it was written down; likewise.
+        tag: What the job's tasks on the QPU are tagged with at the service.
+    """
+
+    id: int
+    created_at: datetime
+    tag: str = ""
+
+
 class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the prolog leaves for a job's steps; one of the three.
 
@@ -45,7 +60,7 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         sessions: The job's QPUs and the sessions that it holds on them; None where it has none.
         hold: Of those without a session, how long the job will hold one; those that it is only bound to are
             not named.
-        tags: What its tasks are tagged with at the service, for each QPU that it may execute on.
+        leases: Which lease it has on each.
         usage: What its sessions that are over were used for: added by the gateway while the job still runs,
             since Slurm takes no comment for a job that has ended.
         error: Why the job cannot have what it asked for: it ends with this sentence.
@@ -56,7 +71,7 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     sessions: dict[str, str | None] = {}
     hold: dict[str, HoldOption] = {}
-    tags: dict[str, str] = {}
+    leases: dict[str, Granted] = {}
     usage: dict[str, Usage] = {}
     error: str = ""
     waiting: str = ""
@@ -87,19 +102,22 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """
         sessions: dict[str, str | None] = {}
         hold: dict[str, HoldOption] = {}
-        tags: dict[str, str] = {}
+        leases: dict[str, Granted] = {}
         error = ""
         for handover in handovers:
             error = error or handover.error
             for name, session_id in handover.sessions.items():
                 sessions[name] = sessions.get(name) or session_id
             hold |= handover.hold
-            tags |= handover.tags
-        return cls(sessions=sessions, hold=hold, tags=tags, error=error)
+            for name, granted in handover.leases.items():
+                # Of a component that is only bound to the QPU, the lease may have ended for another one's.
+                if name not in leases or handover.holds(name):
+                    leases[name] = granted
+        return cls(sessions=sessions, hold=hold, leases=leases, error=error)
 
     def holds(self, name: str) -> HoldOption | None:
         """Say how long the job holds sessions on one of its QPUs; None if it is only bound to it."""
-        return self.hold.get(name, "job" if self.sessions[name] else None)
+        return self.hold.get(name, "job" if self.sessions.get(name) else None)
 
     def into_comment(self, comment: str) -> str:
         """Return the AdminComment that holds this, and what it held of others."""

@@ -15,13 +15,16 @@ ROUTES = web.RouteTableDef()
 
 @ROUTES.get("/healthz")
 async def health(request: web.Request) -> web.Response:
-    """Say whether requests can be served: the journal can be read."""
+    """Say whether requests can be served: the journal can be read. What became of a lost one is added."""
     gateway = request.app[GATEWAY]
     try:
         await gateway.aside(gateway.reader.find, 0)
     except JournalError:
         return json_answer({"status": "the journal cannot be read"}, 503)
-    return json_answer({"status": "ok"})
+    if gateway.damage:
+        return json_answer({"status": "the journal is damaged"}, 503)
+    losses = gateway.losses
+    return json_answer({"status": "ok"} | ({"journal": losses[-1]} if losses else {}))
 
 
 @ROUTES.get("/metrics")

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a journal that was lost has known, taken over from Slurm and from the service.
+
+A job's AdminComment says which leases it was granted and with which sessions it began; only Slurm's operators
+write it. So a lease that is there, and in no journal, is written down again, under its old number: the keys
+that the job's steps have stay good. The session of a job that is over is written down as well, and the next
+look of the reaper ends it.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+
+from qpu_slurm.errors import ConfigError, NotFound, ServiceError, SlurmError, UserMistake
+from qpu_slurm.journal.model import Hold
+from qpu_slurm.slurm.admin_comment import Granted, Handover
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from qpu_slurm.config import Config, QpuConfig
+    from qpu_slurm.journal.journal import Journal
+    from qpu_slurm.journal.model import Lease
+    from qpu_slurm.leases.broker import Broker
+    from qpu_slurm.slurm.job import JobRecord
+
+_ANSWER_SECONDS = 10.0
+
+_RUNS = frozenset({"RUNNING", "SUSPENDED", "STOPPED"})
+"""The states of a job whose prolog is done. While that is at work, the comment is the last run's."""
+
+_STARTS = "CONFIGURING"
+
+_log = structlog.get_logger(__name__)
+
+
+class _Claim(NamedTuple):
+    """What a job's AdminComment says of one QPU."""
+
+    job: JobRecord
+    qpu: QpuConfig
+    hold: Hold
+    session_id: str | None
+    granted: Granted | None
+
+    @property
+    def runs(self) -> bool:
+        return self.job.state in _RUNS
+
+
+class Takeover:
+    """Writes leases into the journal that are granted, and that it does not know.
+
+    Args:
+        config: What the admin wrote.
+        broker: Knows the way to each service.
+        journal: The broker's.
+    """
+
+    def __init__(self, config: Config, broker: Broker, journal: Journal) -> None:
+        self._config = config
+        self._broker = broker
+        self._journal = journal
+
+    def run(self, jobs: Collection[JobRecord], until: float) -> Iterator[Lease]:
+        """Compare what Slurm knows with the journal.
+
+        Where nothing was lost, nothing but the journal is asked.
+
+        Args:
+            jobs: What Slurm has.
+            until: When to leave the rest to the next look, on the monotonic clock.
+
+        Yields:
+            What was written down.
+
+        Raises:
+            JournalError: The journal cannot be read or written.
+        """
+        for claim in self._claims(jobs):
+            job = claim.job
+            if not self._journal.is_news(job.leader, claim.qpu.name, job.run, claim.session_id):
+                continue
+            if time.monotonic() >= until:
+                return
+            try:
+                session_id = self._open_session(claim)
+            except (ServiceError, ConfigError, UserMistake) as error:
+                _log.warning("a lease is not taken over yet", job_id=job.leader, why=str(error))
+                continue
+            if session_id is None and not claim.runs:
+                continue
+            lease = self._write(claim, session_id)
+            if lease is not None:
+                _log.warning(
+                    "lease taken over",
+                    job_id=lease.job_id,
+                    qpu=lease.qpu,
+                    session_id=session_id,
+                    why="Slurm knows of it, and the journal did not.",
+                )
+                yield lease
+
+    def _claims(self, jobs: Collection[JobRecord]) -> Iterator[_Claim]:
+        components: dict[int, list[JobRecord]] = {}
+        for component in jobs:
+            if component.admin_comment:
+                components.setdefault(component.leader, []).append(component)
+        leaders = {job.job_id: job for job in jobs}
+        for leader, found in components.items():
+            job = leaders.get(leader, found[0])
+            if job.state == _STARTS:
+                continue
+            try:
+                handover = Handover.merged(
+                    Handover.from_comment(component.admin_comment)
+                    for component in sorted(found, key=lambda component: component.job_id)
+                )
+            except SlurmError:
+                continue
+            for name, session_id in handover.sessions.items():
+                qpu = self._config.qpus.get(name)
+                if qpu is None or not (session_id or job.state in _RUNS):
+                    continue
+                hold = Hold(handover.holds(name) or "none")
+                yield _Claim(job, qpu, hold, session_id, handover.leases.get(name))
+
+    def _open_session(self, claim: _Claim) -> str | None:
+        """Return the session that the job has, as far as the service tells; None if that is over.
+
+        Of several, the newest counts: the job's tasks tell of those that came after its start.
+        """
+        qpu, session_id = claim.qpu, claim.session_id
+        if qpu.credentials == "user":
+            return session_id if claim.runs else None  # only the job has the key
+        deadline = time.monotonic() + _ANSWER_SECONDS
+        provider = self._broker.provider_of(qpu, deadline=deadline)
+        later = None
+        if claim.granted is not None and claim.granted.tag and claim.hold is not Hold.NONE:
+            later = next(provider.sessions_of_tasks(claim.granted.tag, since=claim.granted.created_at), None)
+        for known in dict.fromkeys(filter(None, (later, session_id))):
+            try:
+                if provider.session(known).accepting_tasks:
+                    return known
+            except NotFound:
+                continue
+        return None
+
+    def _write(self, claim: _Claim, session_id: str | None) -> Lease | None:
+        job, granted = claim.job, claim.granted
+        now = datetime.now(UTC)
+        ends_at = None if job.time_left is None else now + timedelta(seconds=job.time_left)
+        longest = now + timedelta(seconds=claim.qpu.max_ttl)
+        return self._journal.take_over(
+            qpu=claim.qpu.name,
+            hold=claim.hold,
+            session_id=session_id,
+            expires_at=None if session_id is None else min(ends_at or longest, longest),
+            number=granted.id if granted else None,
+            created_at=granted.created_at if granted else None,
+            job_id=job.leader,
+            user_id=job.user_id,
+            run=job.run,
+            account=job.account,
+            submitted_at=job.submitted_at,
+            job_ends_at=ends_at,
+            tag=granted.tag if granted else "",
+        )
