@@ -193,3 +193,36 @@ def test_licenses_of_ones_own_stay(lab: Lab) -> None:
         ["squeue", "--noheader", "--states=all", f"--jobs={plain}", "--Format=Licenses:100"]
     ).stdout
     assert shown.strip() == "(null)"
+
+
+# What users see.
+
+
+def test_a_user_asks_why_his_job_waits(lab: Lab) -> None:
+    """From the host that he submits from, and from a job: neither has the journal."""
+    admin(lab, "drain", "ibm_fez", "--reason", "A new fridge until noon.")
+    job = lab.submit(JOB.format(qpu="ibm_fez", seconds=0))
+    wait_until(lambda: queue(lab, job)[1] in {"Licenses", "BeginTime"})
+    wait_until(lambda: job in qpu(lab)["waiting"])
+
+    def ask(*arguments: str) -> list[str]:
+        return ["qpu-slurm", "--config", str(lab.config), *arguments]
+
+    (fez,) = [one for one in json.loads(lab.run(ask("qpus", "--json")).stdout) if one["qpu"] == "ibm_fez"]
+    assert (fez["state"], fez["reason"], fez["waiting"]) == ("closed", "A new fridge until noon.", [job])
+    inside = lab.submit(f"#!/bin/sh\n#SBATCH --qpu=ibm_torino\n{' '.join(ask('qpus'))}\n")
+    assert lab.wait(inside) == "COMPLETED", lab.cluster.output(inside)
+    rows = {line.split()[0]: line for line in lab.cluster.output(inside).splitlines()}
+    assert "A new fridge until noon." in rows["ibm_fez"]
+    assert rows["ibm_torino"].split()[1:3] == ["available", "1"]
+    timeline = lab.run(ask("timeline", str(job))).stdout
+    why = next(line for line in timeline.splitlines() if line.split()[:1] == ["waits"])
+    if queue(lab, job)[1] == "Licenses":
+        assert "No license is free of ibm_fez" in why
+    else:
+        assert "A new fridge until noon." in why
+    other = lab.run(ask("timeline", str(job)), user=lab.cluster.users[1])
+    assert "is not a job of user" in other.stderr
+    admin(lab, "resume", "ibm_fez")
+    assert lab.wait(job) == "COMPLETED"
+    assert "waits" not in lab.run(ask("timeline", str(job))).stdout

@@ -221,7 +221,7 @@ def test_reap_ends_what_it_can_and_says_what_it_cannot(
 
 
 READERS = [
-    *(["leases"], ["leases", "7", "--all", "--json"], ["report"], ["reap"], ["qpus"]),
+    *(["leases"], ["leases", "7", "--all", "--json"], ["report"], ["reap"]),
     ["journal", "backup", "copy.sqlite"],
 ]
 GATEWAY = '[gateway]\nurl = "http://127.0.0.1:7"\n'
@@ -229,8 +229,8 @@ GATEWAY = '[gateway]\nurl = "http://127.0.0.1:7"\n'
 
 @pytest.mark.parametrize(
     ("arguments", "gateway"),
-    # With a gateway, that is asked by the other two.
-    [*((reader, "") for reader in [*READERS, ["release", "7"], ["timeline", "7"]])]
+    # With a gateway, that is asked by the other three.
+    [*((reader, "") for reader in [*READERS, ["qpus"], ["release", "7"], ["timeline", "7"]])]
     + [(reader, GATEWAY) for reader in READERS],
 )
 def test_where_there_is_no_journal_none_is_made(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,11 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     if done.aside is not None:
         print(f"The one that was there is {done.aside} now.")  # noqa: T201 - a command
     return 0
+
+
+def asks_gateway(config: Config) -> bool:
+    """Tell whether the gateway is asked: there is one, and this user cannot use the journal here."""
+    return config.gateway is not None and not os.access(config.journal, os.R_OK | os.W_OK)
 
 
 def open_journal(config: Config) -> Journal:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from qpu_slurm.admin import tables
 from qpu_slurm.admin.check import is_here
-from qpu_slurm.admin.journal import open_journal
+from qpu_slurm.admin.journal import asks_gateway, open_journal
 from qpu_slurm.errors import ConfigError, SlurmError
+from qpu_slurm.gateway.client import GatewayBroker
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.leases.availability import Availability
 from qpu_slurm.slurm.control import Control
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
 _REASON_LENGTH = 200
 
 _WHERE = "As root or SlurmUser, where the journal is."
+_USERS = "Behind a gateway every user may ask, from every host that has the configuration."
 _WHAT = {
     "qpus": "Show for each QPU whether it is available (asked of the service where that needs no user's "
-    "key), how many jobs have it, may have it, and wait for it.",
+    "key), how many jobs have it, may have it, and wait for it, how many tasks wait at the service, and why.",
     "drain": "Close a QPU to new jobs, at once: they wait in the queue, and jobs that have it keep it.",
     "resume": "Open a QPU again that was closed, and start the jobs that wait for it.",
 }
@@ -36,7 +38,7 @@ _WHAT = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of one of the commands."""
     command = parser.prog.rpartition(" ")[2]
-    parser.description = f"{_WHAT[command]} {_WHERE}"
+    parser.description = f"{_WHAT[command]} {_USERS if command == 'qpus' else _WHERE}"
     if command == "qpus":
         parser.add_argument("--json", action="store_true", help="print a JSON list")
     else:
@@ -62,11 +64,14 @@ def show(config: Config, *, as_json: bool) -> int:
         as_json: Print a JSON list rather than a table.
 
     Raises:
-        ConfigError: The journal is on another machine.
+        Unavailable: The gateway does not answer.
+        JournalError: The journal is on another host, or cannot be read.
     """
-    _need_journal(config)
-    with open_journal(config) as journal:
-        reports = _availability(config, journal).look(_jobs(config))
+    if asks_gateway(config):
+        reports = GatewayBroker(config).qpus()
+    else:
+        with open_journal(config) as journal:
+            reports = _availability(config, journal).look(_jobs(config))
     print(tables.qpus_as_json(reports) if as_json else tables.qpus_as_table(reports))  # noqa: T201 - a command
     return 0
 

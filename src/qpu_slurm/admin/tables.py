@@ -144,7 +144,7 @@ def qpus_as_json(reports: Sequence[QpuReport]) -> str:
 
 def qpus_as_table(reports: Sequence[QpuReport]) -> str:
     """Draw how QPUs are, times as on the clock of this machine."""
-    table = Table("QPU", "state", "jobs", "limit", "waiting", "reason", box=None, pad_edge=False)
+    table = Table("QPU", "state", "jobs", "limit", "waiting", "tasks", "reason", box=None, pad_edge=False)
     for report in reports:
         reason = report.reason
         if report.closed_by is not None:
@@ -155,6 +155,7 @@ def qpus_as_table(reports: Sequence[QpuReport]) -> str:
             str(len(report.jobs)),
             "-" if report.limit is None else str(report.limit),
             "?" if report.waiting is None else str(len(report.waiting)),
+            "?" if report.tasks is None else str(report.tasks),
             reason or "-",
         )
         table.add_row(*map(Text, row), style=_QPU_COLOURS.get(report.state, ""))

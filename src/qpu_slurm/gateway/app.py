@@ -15,7 +15,7 @@ from qpu_slurm.gateway import messages
 from qpu_slurm.gateway.gateway import GATEWAY, Gateway
 from qpu_slurm.gateway.ibm import backends, cloud, sessions, tasks
 from qpu_slurm.gateway.ibm.answers import ApiError, Cut, of_error, unavailable
-from qpu_slurm.gateway.routes import control, history, watch
+from qpu_slurm.gateway.routes import control, history, qpus, watch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -41,7 +41,7 @@ def build(gateway: Gateway) -> web.Application:
     app[GATEWAY] = gateway
     app.router.add_routes(cloud.ROUTES)
     app.router.add_routes(watch.ROUTES)
-    for routes in (control.ROUTES, history.ROUTES):
+    for routes in (control.ROUTES, history.ROUTES, qpus.ROUTES):
         app.router.add_routes(_below(messages.PREFIX, routes))
     for prefix in API_PREFIXES:
         for routes in (backends.ROUTES, sessions.ROUTES, tasks.ROUTES):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from qpu_slurm.config import Config
     from qpu_slurm.journal.model import Lease, LeaseRequest
+    from qpu_slurm.leases.availability import QpuReport
     from qpu_slurm.leases.job_history import JobHistory
 
 T = TypeVar("T")
@@ -151,6 +152,14 @@ class GatewayBroker:
 
         path = messages.job_history_path(job_id)
         return self._ask("GET", path, JobHistory, _HISTORY_SECONDS, patience=_PATIENCE)
+
+    def qpus(self) -> tuple[QpuReport, ...]:
+        """Ask how the QPUs are; every user of the cluster may."""
+        # Here, likewise.
+        from qpu_slurm.leases.availability import QpuReport  # noqa: PLC0415
+
+        type_ = tuple[QpuReport, ...]
+        return self._ask("GET", messages.QPUS_PATH, type_, _KEYS_SECONDS, patience=_PATIENCE)
 
     def _ask(
         self,

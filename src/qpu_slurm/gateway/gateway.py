@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from qpu_slurm.config import Config
+    from qpu_slurm.leases.availability import QpuReport
 
     P = ParamSpec("P")
     T = TypeVar("T")
@@ -63,6 +64,7 @@ class Gateway:
         busy: How many requests of a lease are under way.
         ended: Set when sessions have ended, for who accounts for them.
         trusted: Who may acquire and release.
+        reports: How the QPUs were at the last look; None before the first.
 
     Raises:
         ConfigError: It cannot be used.
@@ -77,6 +79,7 @@ class Gateway:
         self.tasks = KnownTasks()
         self.busy: Counter[int] = Counter()
         self.ended = asyncio.Event()
+        self.reports: tuple[QpuReport, ...] | None = None
         self._exit = ExitStack()
         self._losses = _made_sound(config.journal)
         with ExitStack() as on_failure:

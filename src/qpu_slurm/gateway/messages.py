@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the gateway and those who ask it say to each other, beside the quantum service's own API.
 
-Six requests, JSON both ways, each signed with MUNGE:
+Seven requests, JSON both ways, each signed with MUNGE:
 
     POST   /qpu-slurm/v1/leases                         LeaseRequest -> [Lease]
     DELETE /qpu-slurm/v1/jobs/{job}/leases?reason=&run=&others=  -> [Lease]
@@ -9,10 +9,11 @@ Six requests, JSON both ways, each signed with MUNGE:
     GET    /qpu-slurm/v1/jobs/{job}/keys                -> {QPU: JobKey}
     DELETE /qpu-slurm/v1/jobs/{job}/steps/{step}?ago=   StepEnd -> null
     GET    /qpu-slurm/v1/jobs/{job}/history             -> JobHistory
+    GET    /qpu-slurm/v1/qpus                           -> [QpuReport]
 
-The first two are for SlurmUser and root; the others are for the job's user as well. A step's first node asks
-for the keys as it tells that the step starts; the step's other nodes have nothing to tell. What went wrong is
-an `ErrorAnswer`.
+The first two are for SlurmUser and root, the last one is for every user; the others are for the job's user as
+well. A step's first node asks for the keys as it tells that the step starts; the step's other nodes have
+nothing to tell. What went wrong is an `ErrorAnswer`.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ PREFIX = "/qpu-slurm/v1"
 """Where the gateway's own requests are; everything else is the quantum service's API."""
 
 LEASES_PATH = f"{PREFIX}/leases"
+
+QPUS_PATH = f"{PREFIX}/qpus"
 
 SCHEME = "MUNGE"
 """The scheme of the header `Authorization: MUNGE <credential>`."""

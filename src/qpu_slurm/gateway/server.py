@@ -144,7 +144,7 @@ async def _reap(gateway: Gateway) -> None:
 async def _keep_available(gateway: Gateway, availability: Availability, reaper: Reaper) -> None:
     """Have jobs wait in Slurm's queue for QPUs that are not to be had."""
     try:
-        await gateway.apart(availability.keep, reaper.jobs)
+        gateway.reports = await gateway.apart(availability.keep, reaper.jobs)
     except QpuSlurmError as error:
         _log.warning("Slurm could not be told which QPUs are available", why=str(error))
     except Exception:  # noqa: BLE001 - it has to try again, whatever it was

@@ -72,6 +72,7 @@ class QpuReport(msgspec.Struct, frozen=True, kw_only=True):
         jobs: The jobs that have it.
         limit: How many may; None is any number.
         waiting: The jobs that wait for it in the queue; None if Slurm does not say.
+        tasks: How many tasks wait for it at the service, whoever's; None if nobody can ask.
     """
 
     qpu: str
@@ -82,11 +83,38 @@ class QpuReport(msgspec.Struct, frozen=True, kw_only=True):
     jobs: tuple[int, ...] = ()
     limit: int | None = None
     waiting: tuple[int, ...] | None = None
+    tasks: int | None = None
 
     @property
     def room(self) -> float:
         """How many jobs more may have it, if it is available."""
         return float("inf") if self.limit is None else max(0, self.limit - len(self.jobs))
+
+
+def as_now(reports: Iterable[QpuReport], journal: Journal) -> tuple[QpuReport, ...]:
+    """Bring what was seen at the last look up to date with the journal, without asking anybody else.
+
+    Args:
+        reports: What was seen.
+        journal: Knows which QPUs were closed and opened since, and who has them.
+
+    Raises:
+        JournalError: It cannot be read.
+    """
+    closed = journal.closings.all()
+
+    def now(report: QpuReport) -> QpuReport:
+        if report.qpu in closed:
+            state = _closed(closed[report.qpu])
+        elif report.state is QpuState.CLOSED:
+            state = QpuReport(qpu=report.qpu, state=QpuState.UNKNOWN, reason="It was opened a moment ago.")
+        else:
+            state = report
+        return msgspec.structs.replace(
+            state, limit=report.limit, jobs=tuple(sorted(journal.jobs_on(report.qpu))), waiting=report.waiting
+        )
+
+    return tuple(map(now, reports))
 
 
 class Availability:
@@ -240,7 +268,7 @@ def _report(qpu: QpuConfig, status: QpuStatus | None) -> QpuReport:
         return _unknown(qpu, f"{qpu.backend} is none of the QPUs of its instance")
     if not status.online:
         return _away(qpu, status.reason)
-    return QpuReport(qpu=qpu.name, state=QpuState.AVAILABLE)
+    return QpuReport(qpu=qpu.name, state=QpuState.AVAILABLE, tasks=status.queue_length)
 
 
 def _away(qpu: QpuConfig, why: str) -> QpuReport:

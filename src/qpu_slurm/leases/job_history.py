@@ -10,6 +10,8 @@ import structlog
 
 from qpu_slurm.errors import NotFound, SlurmError
 from qpu_slurm.journal.history import LeaseHistory, Step
+from qpu_slurm.slurm.query import connect
+from qpu_slurm.slurm.reasons import why_it_waits
 from qpu_slurm.slurm.times import JobTimes, job_times
 
 if TYPE_CHECKING:
@@ -27,12 +29,14 @@ class JobHistory(msgspec.Struct, frozen=True, kw_only=True):
         slurm: Slurm's part; None if it has forgotten the job.
         leases: What the job held, with what it was used for; nothing for a job that asked for no QPU.
         steps: Its steps.
+        waits: Why it waits in the queue; empty if it does not.
     """
 
     job_id: int
     slurm: JobTimes | None
     leases: tuple[LeaseHistory, ...]
     steps: tuple[Step, ...]
+    waits: str = ""
 
     @property
     def users(self) -> frozenset[int]:
@@ -62,4 +66,13 @@ def read(journal: Journal, slurm: SlurmConfig, job_id: int) -> JobHistory:
     if times is None and not leases:
         raise NotFound(f"Neither the journal nor Slurm knows job {job_id}.")
     steps = journal.history.steps(job_id, leases[-1].lease.run) if leases else []
-    return JobHistory(job_id=job_id, slurm=times, leases=tuple(leases), steps=tuple(steps))
+    waits = _why_it_waits(slurm, job_id) if times is not None and times.started_at is None else ""
+    return JobHistory(job_id=job_id, slurm=times, leases=tuple(leases), steps=tuple(steps), waits=waits)
+
+
+def _why_it_waits(slurm: SlurmConfig, job_id: int) -> str:
+    try:
+        job = connect(slurm).job(job_id)
+    except SlurmError:
+        return ""
+    return "" if job is None else why_it_waits(job)

@@ -176,6 +176,8 @@ def _job(history: JobHistory, times: _Times, scale: _Scale) -> JobRows:
     waiting = scale.bar(Kind.WAITING, times.submitted_at, times.started_at, open_end=times.ended_at is None)
     running = scale.bar(Kind.JOB, times.started_at, times.ended_at, open_end=True)
     rows = [Row(label="job", bars=(*waiting, *running), note=_took(running))]
+    if history.waits and times.started_at is None:
+        rows.append(Row(label="waits", bars=(), note=history.waits))
     rows += [_step(step, times.ended_at, scale) for step in history.steps if step.step not in _SCRIPT]
     for past in history.leases:
         if past.sessions:

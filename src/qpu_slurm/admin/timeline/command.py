@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -68,11 +67,12 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
 
 def _history(config: Config, job_id: int) -> JobHistory:
     """Read the journal where this user can; elsewhere, ask the gateway."""
-    if config.gateway is not None and not os.access(config.journal, os.R_OK | os.W_OK):
+    from qpu_slurm.admin.journal import asks_gateway, open_journal  # noqa: PLC0415 - where there is one
+
+    if asks_gateway(config):
         from qpu_slurm.gateway.client import GatewayBroker  # noqa: PLC0415 - only where there is one
 
         return GatewayBroker(config).history(job_id)
-    from qpu_slurm.admin.journal import open_journal  # noqa: PLC0415 - likewise
     from qpu_slurm.leases import job_history  # noqa: PLC0415
 
     with open_journal(config) as journal:
