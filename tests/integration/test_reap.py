@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -72,6 +73,10 @@ class Controller:
         )
         return lease
 
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        argv = [str(Path(sys.executable).with_name("qpu-slurm")), "--config", str(self.path), *arguments]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+
     def reap(self) -> subprocess.Popen[str]:
         argv = [
             str(Path(sys.executable).with_name("qpu-slurm")),
@@ -134,3 +139,45 @@ def test_what_was_done_and_why(controller: Controller) -> None:
     # The job's next task gets another session.
     again = controller.broker.open_session(closed.id)
     assert again.session_id not in {None, closed.session_id}
+
+
+# Sessions that no lease knows.
+
+
+def test_sessions_that_no_lease_knows_are_listed_and_ended_on_request(controller: Controller) -> None:
+    lease = controller.acquire(1)
+    controller.squeue.lists(1)
+    provider = controller.broker.provider(lease, deadline=time.monotonic() + 60)
+    unused, used, closed = (provider.open_session(600).id for _ in range(3))
+    tags = ("slurm-job:other:1:0123456789abcdef", "mine")
+    provider.submit("sampler", b'{"pubs": [["OPENQASM 3.0;"]], "version": 2}', session_id=used, tags=tags)
+    provider.cancel_session(closed)
+
+    # By itself, reap leaves them alone: they may be another cluster's, or somebody's who has none.
+    assert controller.run("reap").returncode == 0
+    listed = json.loads(controller.run("reap", "--sessions", "--json").stdout)
+    assert [(one["qpu"], one["session_id"], one["tag"]) for one in listed] == [
+        ("ibm_fez", used, tags[0]),
+        ("ibm_fez", unused, ""),
+    ]
+    first, second = controller.run("reap", "--sessions").stdout.splitlines()[1:]
+    assert (first.split()[1], first.split()[-1]) == (used, tags[0])
+    assert (second.split()[1], second.split()[-1]) == (unused, "-")
+
+    ended = controller.run("reap", "--end", used, "--end", unused)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines() == [f"ibm_fez: {used}: ended", f"ibm_fez: {unused}: ended"]
+    assert [one.id for one in controller.emulator.sessions() if one.accepting_tasks] == [lease.session_id]
+    assert controller.run("reap", "--sessions").stdout == "No open session that no lease knows.\n"
+
+
+def test_a_session_that_a_lease_has_is_not_ended_as_one_that_none_knows(controller: Controller) -> None:
+    lease = controller.acquire(7)
+    session_id = str(lease.session_id)
+    provider = controller.broker.provider(lease, deadline=time.monotonic() + 60)
+    unused = provider.open_session(600).id
+    for wrong, says in ((session_id, "qpu-slurm release 7"), ("no-such-session", "There is no open session")):
+        done = controller.run("reap", "--end", unused, "--end", wrong)
+        assert done.returncode == 1
+        assert says in done.stderr
+    assert all(one.accepting_tasks for one in controller.emulator.sessions())

@@ -222,6 +222,7 @@ def test_reap_ends_what_it_can_and_says_what_it_cannot(
 
 READERS = [
     *(["leases"], ["leases", "7", "--all", "--json"], ["report"], ["reap"]),
+    *(["reap", "--sessions"], ["reap", "--end", "s-1"]),
     ["journal", "backup", "copy.sqlite"],
 ]
 GATEWAY = '[gateway]\nurl = "http://127.0.0.1:7"\n'

@@ -76,8 +76,8 @@ def as_table(leases: Sequence[Lease], journal: Journal) -> str:
             lease.qpu,
             lease.state,
             lease.session_id or "-",
-            _time(lease.created_at),
-            _time(until),
+            time_text(lease.created_at),
+            time_text(until),
             _reason(lease, journal),
         )
         # Text: what a service or a user wrote is no markup.
@@ -148,7 +148,7 @@ def qpus_as_table(reports: Sequence[QpuReport]) -> str:
     for report in reports:
         reason = report.reason
         if report.closed_by is not None:
-            reason += f" [{user_name(report.closed_by)}, {_time(report.closed_at)}]"
+            reason += f" [{user_name(report.closed_by)}, {time_text(report.closed_at)}]"
         row = (
             report.qpu,
             report.state,
@@ -177,5 +177,6 @@ def user_name(user_id: int) -> str:
         return str(user_id)
 
 
-def _time(time: datetime | None) -> str:
+def time_text(time: datetime | None) -> str:
+    """Write a time as on the clock of this machine."""
     return time.astimezone().strftime("%Y-%m-%d %H:%M:%S") if time else "-"

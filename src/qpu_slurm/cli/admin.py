@@ -100,7 +100,16 @@ def configure_reap(parser: argparse.ArgumentParser) -> None:
         "not be released before. As root or SlurmUser, where the journal is. The gateway does it by itself; "
         "without one, have qpu-slurm-reap.timer (contrib/systemd) do it."
     )
-    parser.add_argument("--json", action="store_true", help="print a JSON object")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument(
+        "--sessions",
+        action="store_true",
+        help="rather list the open sessions of the account that no lease knows",
+    )
+    other.add_argument(
+        "--end", action="append", metavar="SESSION", help="rather end one of those; repeat it for more"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run_reap(arguments: argparse.Namespace) -> int:
@@ -115,6 +124,14 @@ def run_reap(arguments: argparse.Namespace) -> int:
     from qpu_slurm.slurm.query import connect
 
     config = config_of(arguments)
+    if arguments.sessions or arguments.end:
+        from qpu_slurm.admin import sessions
+        from qpu_slurm.system import logs
+
+        logs.configure("error")
+        if arguments.end:
+            return sessions.end(config, arguments.end)
+        return sessions.show(config, as_json=arguments.json)
     log_as_told(config)
     with open_journal(config) as journal:
         reaper = Reaper(config, Broker(config, journal), journal, connect(config.slurm))

@@ -437,6 +437,13 @@ class Journal:
         with self._database.reading() as db:
             return frozenset(row["job_id"] for row in db.execute(query, (qpu, rows.now())))
 
+    def holder_of(self, session_id: str) -> Lease | None:
+        """Read the lease that has, or had, a session; None if none had it."""
+        query = "SELECT * FROM leases WHERE id = (SELECT lease_id FROM sessions WHERE session_id = ?)"
+        with self._database.reading() as db:
+            row = db.execute(query, (session_id,)).fetchone()
+        return rows.lease_of(row) if row else None
+
     def known_sessions(self, since: datetime) -> frozenset[str]:
         """Read the sessions that leases hold, or held until after `since`."""
         query = "SELECT session_id FROM sessions WHERE ended_at IS NULL OR ended_at >= ?"

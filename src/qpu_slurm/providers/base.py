@@ -96,6 +96,20 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     ends_at: datetime | None = None
 
 
+class LiveSession(msgspec.Struct, frozen=True, kw_only=True):
+    """A session of the account that is not closed, whoever opened it.
+
+    Attributes:
+        id: The service's id.
+        created_at: When the service made it.
+        tags: What the submitter of its newest task wrote on that; empty without a task.
+    """
+
+    id: str
+    created_at: datetime
+    tags: tuple[str, ...] = ()
+
+
 class TaskStatus(StrEnum):
     """What has become of a task."""
 
@@ -226,6 +240,9 @@ class Provider(Protocol):
         These are the account's sessions on this QPU that are not closed, came after `since`, hold no
         task and are not `known`.
         """
+
+    def live_sessions(self, since: datetime) -> list[LiveSession]:
+        """List the account's sessions on this QPU that came after a time and are not closed, newest first."""
 
     def closed_sessions(self, since: datetime) -> frozenset[str]:
         """List the account's sessions on this QPU that came after a time and take no more tasks."""

@@ -14,7 +14,7 @@ import msgspec
 from urllib3.exceptions import HTTPError
 
 from qpu_slurm.errors import NotFound, Refused, ServiceError, Unavailable
-from qpu_slurm.providers.base import QpuStatus, Session, SessionState, Task, TaskStatus
+from qpu_slurm.providers.base import LiveSession, QpuStatus, Session, SessionState, Task, TaskStatus
 from qpu_slurm.providers.ibm import answers, usage
 from qpu_slurm.providers.ibm.http import CLIENT, Http, Patience, backoff, finished, part, unavailable
 from qpu_slurm.providers.ibm.iam import IamToken
@@ -184,6 +184,17 @@ class QuantumComputeService:
                 continue
             if session.state is not SessionState.CLOSED and session.accepting_tasks:
                 found.append(msgspec.structs.replace(session, created_at=created))
+        return found
+
+    def live_sessions(self, since: datetime) -> list[LiveSession]:
+        """List the account's sessions that are not closed; see the protocol."""
+        found = []
+        for workload, created in self._workloads(since):
+            if _is_closed(workload) or workload.backend not in {"", self._access.backend}:
+                continue
+            tasks = self._tasks(session_id=workload.id)
+            tags = tuple(tasks[0].tags or ()) if tasks else ()
+            found.append(LiveSession(id=workload.id, created_at=created, tags=tags))
         return found
 
     def closed_sessions(self, since: datetime) -> frozenset[str]:
