@@ -6,10 +6,19 @@
 
 #include "text.h"
 
+static bool is_word(const char *name, const char *characters)
+{
+	return strspn(name, LETTERS) > 0 && text_is_made_of(name, characters) && strlen(name) <= NAME_LENGTH;
+}
+
 bool name_is_qpu(const char *name)
 {
-	return strspn(name, LETTERS) > 0 && text_is_made_of(name, LETTERS DIGITS "_-") &&
-	       strlen(name) <= NAME_LENGTH;
+	return is_word(name, LETTERS DIGITS "_");
+}
+
+bool name_is_guess(const char *name)
+{
+	return is_word(name, LETTERS DIGITS "_:-");
 }
 
 bool name_is_partition(const char *name)

@@ -20,8 +20,14 @@ struct names {
 /* What a name may look like. */
 typedef bool name_shape(const char *name);
 
-/* A QPU: it becomes part of a variable's name, a gres type and a log line. [A-Za-z][A-Za-z0-9_-]{0,63} */
+/*
+ * A QPU: [A-Za-z][A-Za-z0-9_]{0,63}. It becomes part of a variable's name, a gres type and a log line. A hyphen
+ * would be lost on the way: dash, which is /bin/sh on Debian, drops variables that have one in their name.
+ */
 bool name_is_qpu(const char *name);
+
+/* What a user may take for a QPU's name, to be told which there are. [A-Za-z][A-Za-z0-9_:-]{0,63} */
+bool name_is_guess(const char *name);
 
 /* A partition, as Slurm names it, or `*` for every one. */
 bool name_is_partition(const char *name);

@@ -13,7 +13,7 @@ static bool is_of_one_qpu(const char *name)
 {
 	static const char infix[] = "_QRMI_";
 
-	if (strspn(name, LETTERS) == 0 || !text_is_made_of(name, LETTERS DIGITS "_-"))
+	if (strspn(name, LETTERS) == 0 || !text_is_made_of(name, LETTERS DIGITS "_"))
 		return false;
 	for (const char *found = strstr(name + 1, infix); found != NULL; found = strstr(found + 1, infix))
 		if (text_is_made_of(found + strlen(infix), UPPER DIGITS "_"))
@@ -79,6 +79,14 @@ bool output_parse(struct output *output, char *text, size_t length, struct probl
 		}
 	}
 	return true;
+}
+
+const char *output_value(const struct output *output, const char *name)
+{
+	for (size_t i = 0; i < output->count; i++)
+		if (strcmp(output->variables[i].name, name) == 0)
+			return output->variables[i].value;
+	return NULL;
 }
 
 void output_free(struct output *output)

@@ -40,6 +40,9 @@ bool output_is_ours(const char *name);
  */
 bool output_parse(struct output *output, char *text, size_t length, struct problem *why);
 
+/* Return the value of a variable, or NULL if the helper does not set it. */
+const char *output_value(const struct output *output, const char *name);
+
 void output_free(struct output *output);
 
 #endif

@@ -22,8 +22,8 @@ static bool is_name(const char *text, size_t length, bool partition)
 	if (length < 1 || length > NAME_LENGTH || (!partition && !is_letter(text[0])))
 		return false;
 	for (size_t i = 0; i < length; i++)
-		if (!is_letter(text[i]) && !is_digit(text[i]) && text[i] != '_' && text[i] != '-' &&
-		    !(partition && (text[i] == '.' || text[i] == '+')))
+		if (!is_letter(text[i]) && !is_digit(text[i]) && text[i] != '_' &&
+		    !(partition && strchr("-.+", text[i]) != NULL))
 			return false;
 	return true;
 }

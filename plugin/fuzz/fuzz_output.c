@@ -12,7 +12,7 @@ static void check_name(const char *name)
 
 	MUST(output_is_ours(name));
 	MUST(length > 0 && (name[0] < '0' || name[0] > '9'));
-	MUST(strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") == length);
+	MUST(strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") == length);
 	for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++)
 		marked |= strstr(name, marks[i]) != NULL;
 	MUST(marked);

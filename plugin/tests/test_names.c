@@ -12,7 +12,7 @@ static const struct {
 	{"ibm_fez", 1, NULL},
 	{"ibm_fez,ibm_torino", 2, NULL},
 	{"a", 1, NULL},
-	{"A-b_9", 1, NULL},
+	{"A_b_9", 1, NULL},
 	{LONGEST, 1, NULL},
 	{LONGEST "5", 0, "is not a name"},
 	{"a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p", 16, NULL},
@@ -26,6 +26,8 @@ static const struct {
 	{"9a", 0, "'9a' is not a name"},
 	{"_a", 0, "'_a' is not a name"},
 	{"-a", 0, "'-a' is not a name"},
+	{"ibm-fez", 0, "'ibm-fez' is not a name"}, /* no variable of it passes dash */
+	{"garnet:mock", 0, "'garnet:mock' is not a name"},
 	{"a b", 0, "'a b' is not a name"},
 	{"a;rm", 0, "is not a name"},
 	{"$(id)", 0, "is not a name"},

@@ -4,7 +4,6 @@
 
 static const char *const ours[] = {
 	"ibm_fez_QRMI_IBM_QRS_ENDPOINT",
-	"ibm-fez_QRMI_JOB_ACQUISITION_TOKEN",
 	"a_QRMI_B_QRMI_C",
 	"A_QRMI_X",
 	"QRMI_JOB_QPU_RESOURCES",
@@ -27,6 +26,7 @@ static const char *const not_ours[] = {
 	"a_QRMI_",
 	"a_QRMI_x",
 	"a b_QRMI_X",
+	"ibm-fez_QRMI_JOB_ACQUISITION_TOKEN",
 	"a$_QRMI_X",
 	"QISKIT_IBM_",
 	"QISKIT_IBM_token",
@@ -94,6 +94,8 @@ static void keep_values_as_they_are(void)
 	CHECK(strcmp(output.variables[0].name, "QISKIT_IBM_TOKEN") == 0, "the first name");
 	CHECK(strcmp(output.variables[0].value, "a=b c") == 0, "the first value");
 	CHECK(strcmp(output.variables[1].value, "") == 0, "an empty value");
+	CHECK(output_value(&output, "QISKIT_IBM_TOKEN") == output.variables[0].value, "found by its name");
+	CHECK(output_value(&output, "IAM_URLS") == NULL, "not there");
 	output_free(&output);
 }
 

@@ -11,8 +11,9 @@ from typing import Final, Literal, TypeAlias
 
 from qpu_slurm.errors import UserMistake
 
-QPU_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-"""What a QPU may be called: it becomes part of a variable's name, a gres type and a log line."""
+QPU_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+"""What a QPU may be called: it becomes part of a variable's name, a gres type and a log line. A hyphen would
+be lost on the way: dash, which is /bin/sh on Debian, drops variables that have one in their name."""
 
 MAX_QPUS: Final = 16
 """How many QPUs one option may name."""
@@ -23,11 +24,17 @@ HoldOption: TypeAlias = Literal["job", "task"]
 STEP: Final = re.compile("batch|interactive|0|[1-9][0-9]{0,9}")
 """Slurm's id of a step."""
 
+STEP_MARK: Final = re.compile(r"[0-9]{1,10}\.[0-9]{1,10}\.[0-9a-f]{16}")
+"""What tells a step from all others, also of other clusters: made up by the plugin (plugin/remote.c)."""
+
 STEP_NAME: Final = re.compile("[A-Za-z0-9._+-]{1,64}")
 """What a step is called."""
 
 JOB_TAG: Final = "slurm-job:"
 """How the tag begins that a job's tasks have at the quantum service; see `Lease.tag` for what follows."""
+
+STEP_TAG: Final = "slurm-step:"
+"""What a task is tagged with that ends with its step; the step's mark follows."""
 
 TASK_TAG: Final = "qpu-slurm-task:"
 """What the tag that is a task's own begins with."""
@@ -66,6 +73,6 @@ def why_no_tag(text: str) -> str | None:
     """
     if not text or not text.isprintable() or text.strip() != text:
         return "is not a line of text"
-    if text.startswith((JOB_TAG, TASK_TAG)):
+    if text.startswith((JOB_TAG, STEP_TAG, TASK_TAG)):
         return "begins as the tags that qpu_slurm makes itself"
     return None

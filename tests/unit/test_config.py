@@ -102,7 +102,10 @@ def test_everything_written(tmp_path: Path) -> None:
 
 TTL = 'expected a duration such as "30m" or "8h", or seconds as an integer, from 1s to 8h'
 A_CRN = 'expected the CRN of a service instance, "crn:v1:…" with ten fields in all'
-A_NAME = "expected a name: a letter, then letters, digits, _ or -, at most 64 in all"
+A_NAME = (
+    "expected a name that variables can have: a letter, then letters, digits or _, at most 64 in all "
+    "(a shell drops variables with - or : in their name: write _, the service's own name as backend)"
+)
 A_URL = 'expected a URL such as "https://quantum.cloud.ibm.com/api/v1", with neither user nor query'
 AN_ADDRESS = 'expected an address and a port such as "127.0.0.1:8470" or "[::1]:8470"'
 AN_ORIGIN = 'expected a URL such as "https://controller:8470", with nothing behind host and port'
@@ -153,6 +156,8 @@ WRONG = {
     f'[[qpu]]\nname = "ibm_fez"\ninstance = "{KEY}"': f"{QPU}instance: {A_CRN}.",
     '[[qpu]]\nname = "ibm_fez"': f"{QPU}instance is missing: {A_CRN}.",
     f'[[qpu]]\nname = "4x"\ninstance = "{CRN}"': f"[[qpu]] number 1: name: {A_NAME}, not '4x'.",
+    f'[[qpu]]\nname = "ibm-fez"\ninstance = "{CRN}"': f"[[qpu]] number 1: name: {A_NAME}, not 'ibm-fez'.",
+    f'[[qpu]]\nname = "q:m"\ninstance = "{CRN}"': f"[[qpu]] number 1: name: {A_NAME}, not 'q:m'.",
     f'[[qpu]]\nname = "a\\n"\ninstance = "{CRN}"': f"[[qpu]] number 1: name: {A_NAME}, not 'a\\n'.",
 }
 

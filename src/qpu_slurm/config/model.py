@@ -118,7 +118,9 @@ Name = Annotated[
     str,
     msgspec.Meta(
         pattern=rf"\A(?:{QPU_NAME.pattern})\Z",
-        description="a name: a letter, then letters, digits, _ or -, at most 64 in all",
+        # docs/configuration.md says more.
+        description="a name that variables can have: a letter, then letters, digits or _, at most 64 in all "
+        "(a shell drops variables with - or : in their name: write _, the service's own name as backend)",
     ),
 ]
 
