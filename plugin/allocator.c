@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "allocator.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "output.h"
 #include "variables.h"
@@ -13,6 +15,45 @@ extern char **environ;
 static bool submits_a_job(void)
 {
 	return spank_context() == S_CTX_ALLOCATOR || getenv("SLURM_JOB_ID") == NULL;
+}
+
+/*
+ * Whether srun's command line has --jobid, or an abbreviation of it. SPANK tells no one of it, so the first
+ * kilobytes of the command line are read. A program's own --jobid behind it counts as well, which only costs a
+ * question: see allocator_mark_attached.
+ */
+static bool names_a_job(void)
+{
+	static const char shortest[] = "--jobi";
+	char line[16384];
+	int file = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
+	ssize_t length = file < 0 ? -1 : read(file, line, sizeof(line) - 1);
+
+	if (file >= 0)
+		close(file);
+	if (length <= 0)
+		return false;
+	line[length] = '\0';
+	for (const char *argument = line; argument < line + length; argument += strlen(argument) + 1)
+		if (strncmp(argument, shortest, strlen(shortest)) == 0)
+			return true;
+	return false;
+}
+
+/* Whether the environment names a job without being that of a program in one, which has the job's nodes. */
+static bool exports_a_job(void)
+{
+	bool named = getenv("SLURM_JOB_ID") != NULL || getenv("SLURM_JOBID") != NULL;
+
+	return named && getenv("SLURM_JOB_NODELIST") == NULL;
+}
+
+void allocator_mark_attached(void)
+{
+	if (spank_context() == S_CTX_LOCAL && (exports_a_job() || names_a_job()))
+		(void)setenv(ATTACHED, "1", 1);
+	else
+		(void)unsetenv(ATTACHED);
 }
 
 /* The key that is in the environment is the one that the helper put there, not one that the user exported. */
@@ -113,7 +154,7 @@ bool allocator_check(const struct arguments *arguments, const char *value, struc
 	/* A step inherits its job's option. What was right when the job was submitted is right for it. */
 	if (!submits_a_job() && checked_before != NULL && strcmp(value, checked_before) == 0)
 		return true;
-	if (!names_parse(&qpus, "--qpu", value, name_is_qpu, NAMES_MAX, why))
+	if (!names_parse(&qpus, "--qpu", value, name_is_guess, NAMES_MAX, why))
 		return false;
 	fine = check_known(arguments, &qpus, why);
 	qpu = needs_key(arguments, &qpus);

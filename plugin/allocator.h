@@ -18,6 +18,12 @@
  */
 void allocator_forget_outer_job(void);
 
+/*
+ * Mark the step that this srun is about to start, if it may belong to a job in which srun does not run
+ * (`srun --jobid`): its environment has nothing of that job, so the node asks what QPUs the job has.
+ */
+void allocator_mark_attached(void);
+
 /* Check the value of --qpu. Returns false, with the reason, if it cannot be had. */
 bool allocator_check(const struct arguments *arguments, const char *value, struct problem *why);
 

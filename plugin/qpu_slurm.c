@@ -88,8 +88,10 @@ int slurm_spank_init(spank_t spank, int argc, char *argv[])
 	arguments_fine = arguments_parse(&arguments, argc, argv, &mistake);
 	if (!arguments_fine && !submitting)
 		slurm_info("qpu_slurm: plugstack.conf: %s", mistake.text);
-	if (submitting)
+	if (submitting) {
 		allocator_forget_outer_job();
+		allocator_mark_attached();
+	}
 	for (int option = 0; option < OPTIONS; option++) {
 		if (spank_option_register(spank, &options[option]) != ESPANK_SUCCESS) {
 			slurm_info("qpu_slurm: --%s cannot be registered", options[option].name);
@@ -118,7 +120,7 @@ int slurm_spank_init_post_opt(spank_t spank, int argc, char *argv[])
 		return -1;
 	case S_CTX_REMOTE:
 		remote_set_variables(spank, arguments_fine ? &arguments : NULL, &mistake,
-				     given[QPU] != NULL);
+				     given[QPU]);
 		return 0;
 	default:
 		return 0;
@@ -131,6 +133,15 @@ int slurm_spank_task_init(spank_t spank, int argc, char *argv[])
 	(void)argv;
 	if (spank_context() == S_CTX_REMOTE)
 		remote_check_task(spank);
+	return 0;
+}
+
+int slurm_spank_task_exit(spank_t spank, int argc, char *argv[])
+{
+	(void)argc;
+	(void)argv;
+	if (spank_context() == S_CTX_REMOTE)
+		remote_see_task_end(spank);
 	return 0;
 }
 

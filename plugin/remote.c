@@ -4,12 +4,15 @@
 #include <inttypes.h>
 #include <slurm/slurm.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "helper.h"
 #include "output.h"
+#include "stale.h"
 #include "step.h"
 #include "variables.h"
 
@@ -27,12 +30,16 @@ enum {
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define PATH_ONLY "PATH=/usr/bin:/bin"
 #define NUMBER_LENGTH (sizeof("4294967295") - 1)
+#define RANDOM_LENGTH (sizeof("0123456789abcdef") - 1)
 #define TIME_LENGTH (sizeof("18446744073709551615.999") - 1)
 
 /* How the helper is told which step this is. */
 static char job[NUMBER_LENGTH + 1];
 static char step_id[sizeof("interactive")]; /* As Slurm writes it; empty if this node does not report it. */
+static char step_mark[NUMBER_LENGTH + sizeof(step_id) + RANDOM_LENGTH + 2]; /* The value of STEP_ID, or "". */
 static bool began;			    /* It was told that it began. */
+static bool failed;			    /* A task of it failed, or was killed. */
+static char *user_key;			    /* The user's own, for telling that it has ended; NULL without. */
 
 /* Why this job must not run; empty if it may. Tasks are forks of slurmstepd, so they see it. */
 static struct problem refusal;
@@ -58,14 +65,14 @@ static bool in_gres_partition(spank_t spank, const struct names *partitions)
  * Whether the step's job may have a QPU. Each of these can be forged by the user, who gains nothing: what
  * the helper says does not depend on it.
  */
-static bool may_have_qpu(spank_t spank, const struct arguments *arguments, bool option_given)
+static bool may_have_qpu(spank_t spank, const struct arguments *arguments, const char *option)
 {
 	uint32_t step = 0;
 
 	(void)spank_get_item(spank, S_JOB_STEPID, &step);
 	if (step == SLURM_EXTERN_CONT)
 		return false; /* It runs nothing of the user's. */
-	if (option_given || is_set(spank, JOB_QPU) || is_set(spank, JOB_RESOURCES))
+	if (option != NULL || is_set(spank, JOB_QPU) || is_set(spank, JOB_RESOURCES) || is_set(spank, ATTACHED))
 		return true;
 	if (arguments == NULL)
 		return false;
@@ -132,6 +139,31 @@ static void refuse(const char *what, const char *why)
 	slurm_info("qpu_slurm: %s", refusal.text);
 }
 
+/*
+ * Have the step lose what an earlier step of the job, or another job, left in its environment and the helper
+ * does not set: a session that is closed by now, say.
+ */
+static void unset_stale(spank_t spank, const struct output *output, const struct names *qpus)
+{
+	bool inherited = is_set(spank, JOB_RESOURCES);
+	char **env = NULL;
+
+	if (output->count == 0 && !(inherited && is_set(spank, ATTACHED)))
+		return; /* What is there is the user's own. */
+	if (spank_get_item(spank, S_JOB_ENV, &env) != ESPANK_SUCCESS || env == NULL)
+		return;
+	for (size_t i = 0; env[i] != NULL;) {
+		const char *equals = strchr(env[i], '=');
+		char *name = equals == NULL ? NULL : strndup(env[i], (size_t)(equals - env[i]));
+
+		/* The rest of the list moves up: the next one is then at this place. */
+		if (name == NULL || !stale_is(name, qpus, inherited) || output_value(output, name) != NULL ||
+		    spank_unsetenv(spank, name) != ESPANK_SUCCESS)
+			i++;
+		free(name);
+	}
+}
+
 static void set_all(spank_t spank, const struct output *output)
 {
 	for (size_t i = 0; i < output->count; i++) {
@@ -142,9 +174,57 @@ static void set_all(spank_t spank, const struct output *output)
 	}
 }
 
-/* Take what the helper said: the job's variables, or why it must not run. */
-static void take(spank_t spank, const struct helper_answer *answer, const char *helper)
+/*
+ * Refuse a --qpu that the job does not have: a step gets no QPU of its own. A job for which nothing was acquired
+ * goes on: its programs say why they have no QPU.
+ */
+static void check_option(spank_t spank, const struct output *output, const char *option)
 {
+	const char *has = output_value(output, JOB_RESOURCES);
+	struct names asked, held = {0};
+	struct problem why;
+
+	if (option == NULL || (has == NULL && is_set(spank, JOB_QPU) && !is_set(spank, ATTACHED)))
+		return;
+	if (!names_parse(&asked, "--qpu", option, name_is_guess, NAMES_MAX, &why)) {
+		(void)problem_set(&refusal, "%s", why.text);
+		return;
+	}
+	if (has == NULL || names_parse(&held, JOB_RESOURCES, has, name_is_qpu, SIZE_MAX, &why)) {
+		for (size_t i = 0; i < asked.count && refusal.text[0] == '\0'; i++)
+			if (!names_contain(&held, asked.items[i]))
+				(void)problem_set(&refusal,
+						  "--qpu: this job does not have %s; it has %s. A job gets its QPUs when "
+						  "it is submitted, and a step needs no --qpu.",
+						  asked.items[i], has == NULL ? "no QPU" : has);
+	}
+	names_free(&asked);
+	names_free(&held);
+}
+
+/* Tell the step's programs that the plugin ran here, and which step it is if its end is reported. */
+static void set_marks(spank_t spank)
+{
+	char node[256] = "";
+	uint64_t number;
+
+	(void)gethostname(node, sizeof(node) - 1);
+	(void)spank_setenv(spank, STEP_NODE, node, 1);
+	/* The batch script and the interactive step end with their job. */
+	if (began && step_id[0] >= '0' && step_id[0] <= '9' &&
+	    getrandom(&number, sizeof(number), GRND_NONBLOCK) == (ssize_t)sizeof(number))
+		snprintf(step_mark, sizeof(step_mark), "%s.%s.%016" PRIx64, job, step_id, number);
+	if (step_mark[0] != '\0')
+		(void)spank_setenv(spank, STEP_ID, step_mark, 1);
+	else
+		(void)spank_unsetenv(spank, STEP_ID);
+}
+
+/* Take what the helper said: the job's variables, or why it must not run. */
+static void take(spank_t spank, const struct helper_answer *answer, const struct arguments *arguments,
+		 const char *option)
+{
+	const char *helper = arguments->helper;
 	struct problem why;
 	struct output output;
 	bool parsed = output_parse(&output, answer->text, answer->length, &why);
@@ -157,8 +237,11 @@ static void take(spank_t spank, const struct helper_answer *answer, const char *
 	} else if (!parsed) {
 		refuse(helper, why.text);
 	} else {
+		unset_stale(spank, &output, &arguments->qpus);
 		set_all(spank, &output);
 		began = step_id[0] != '\0' && output.count > 0;
+		set_marks(spank);
+		check_option(spank, &output, option);
 	}
 	if (output.dropped > 0)
 		slurm_info("qpu_slurm: %s: %zu variables are none of ours and were left out, such as %s", helper,
@@ -167,7 +250,7 @@ static void take(spank_t spank, const struct helper_answer *answer, const char *
 }
 
 void remote_set_variables(spank_t spank, const struct arguments *arguments, const struct problem *mistake,
-			  bool option_given)
+			  const char *option)
 {
 	char key[sizeof(HELPER_API_KEY "=") + API_KEY_LENGTH] = HELPER_API_KEY "=";
 	char *value = key + strlen(key);
@@ -180,7 +263,7 @@ void remote_set_variables(spank_t spank, const struct arguments *arguments, cons
 	struct problem why;
 	uint32_t job_id;
 
-	if (!may_have_qpu(spank, arguments, option_given))
+	if (!may_have_qpu(spank, arguments, option))
 		return;
 	if (arguments == NULL) {
 		refuse("plugstack.conf", mistake->text);
@@ -201,9 +284,10 @@ void remote_set_variables(spank_t spank, const struct arguments *arguments, cons
 		envp[1] = key;
 		/* Steps find it there, whatever the helper puts into QISKIT_IBM_TOKEN. */
 		(void)spank_setenv(spank, JOB_API_KEY, value, 1);
+		user_key = strdup(key);
 	}
 	if (helper_run(&answer, argv, envp, HELPER_MILLISECONDS, HELPER_LIMIT, &why)) {
-		take(spank, &answer, arguments->helper);
+		take(spank, &answer, arguments, option);
 		helper_free(&answer);
 	} else {
 		refuse(arguments->helper, why.text);
@@ -227,9 +311,18 @@ void remote_check_task(spank_t spank)
 	_exit(1);
 }
 
+void remote_see_task_end(spank_t spank)
+{
+	int status = 0;
+
+	if (spank_get_item(spank, S_TASK_EXIT_STATUS, &status) == ESPANK_SUCCESS && status != 0)
+		failed = true;
+}
+
 void remote_report_end(const struct arguments *arguments)
 {
-	const char *const envp[] = {PATH_ONLY, NULL};
+	bool look = failed && step_mark[0] != '\0'; /* for tasks that nobody waits for any more */
+	const char *const envp[] = {PATH_ONLY, look ? user_key : NULL, NULL};
 	char at[TIME_LENGTH + 1];
 	struct problem why;
 
@@ -237,7 +330,8 @@ void remote_report_end(const struct arguments *arguments)
 		return;
 	write_now(at);
 	const char *const argv[] = {
-		arguments->helper, "--config", arguments->config, "step-end", job, step_id, "--at", at, NULL,
+		arguments->helper, "--config", arguments->config, "step-end", job, step_id, "--at", at,
+		look ? "--cancel" : NULL, step_mark, NULL,
 	};
 	if (!helper_leave(argv, envp, REPORT_SECONDS, &why))
 		slurm_info("qpu_slurm: %s: %s", arguments->helper, why.text);

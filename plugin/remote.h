@@ -18,13 +18,16 @@
  *
  * arguments: as the admin wrote them, or NULL if they were wrong;
  * mistake: then, in which way.
- * option_given: whether the step was given --qpu.
+ * option: the value of the step's --qpu, which it inherits from its job or was given itself; NULL without.
  */
 void remote_set_variables(spank_t spank, const struct arguments *arguments, const struct problem *mistake,
-			  bool option_given);
+			  const char *option);
 
 /* In the task, as the user: end it if the job must not run, and say why. */
 void remote_check_task(spank_t spank);
+
+/* Take note of how a task of the step has ended. */
+void remote_see_task_end(spank_t spank);
 
 /* Have it told that the step has ended, if it was told that it began. Nobody waits for that. */
 void remote_report_end(const struct arguments *arguments);

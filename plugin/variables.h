@@ -22,6 +22,18 @@
 /* What the user exports, as IBM's own tools read it. */
 #define USER_API_KEY "QISKIT_IBM_TOKEN"
 
+/*
+ * What the plugin tells a step's programs of itself; src/qpu_slurm/job reads both. The node says
+ * whether the plugin ran where a program runs, for a step inherits the variables of the step that started it.
+ * The step, JOB.STEP and a number that no other step has, stands where its end is reported: with it, the tasks
+ * that it leaves are found.
+ */
+#define STEP_NODE "QPU_SLURM_NODE"
+#define STEP_ID "QPU_SLURM_STEP"
+
+/* How srun tells slurmstepd that the step may belong to a job in which srun itself does not run. */
+#define ATTACHED "SLURM_SPANK_QPU_SLURM_ATTACHED"
+
 /* What the helper gives to every job that has a QPU, whoever's option asked for it. */
 #define JOB_RESOURCES "SLURM_JOB_QPU_RESOURCES"
 

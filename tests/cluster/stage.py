@@ -49,6 +49,7 @@ class Report(NamedTuple):
     step: str
     name: str
     at: float
+    cancel: str = ""
 
 
 class Stage:
@@ -128,9 +129,9 @@ class Stage:
                 assert (option, at) == ("--step", "--at")
                 found.append(Report(command, job_id, step, name.removeprefix("--name="), float(seconds)))
             elif command == "step-end":
-                step, at, seconds = rest
-                assert at == "--at"
-                found.append(Report(command, job_id, step, "", float(seconds)))
+                step, at, seconds, *cancel = rest
+                assert (at, cancel[:1]) in (("--at", []), ("--at", ["--cancel"]))
+                found.append(Report(command, job_id, step, "", float(seconds), "".join(cancel[1:])))
         return found
 
     def ended(self, job_id: int, count: int) -> list[Report]:

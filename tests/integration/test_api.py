@@ -241,7 +241,7 @@ def test_the_qpus_of_a_job_come_in_its_order(step: Step) -> None:
 def test_a_qpu_that_the_job_does_not_have(step: Step) -> None:
     with pytest.raises(NoLease, match=r"^This job has no QPU 'ibm_torino', only ibm_fez\.$"):
         Qpu.of_job("ibm_torino", environ=step.environ)
-    with pytest.raises(NoLease, match=r"^This job has no QPU\."):
+    with pytest.raises(NoLease, match=r"^This is not in a Slurm job\."):
         Qpu.of_job(environ={})
 
 

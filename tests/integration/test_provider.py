@@ -266,6 +266,19 @@ def test_unclaimed_sessions_are_looked_for_on_every_page(emulator: Emulator, pro
     assert sum(request.path == "/workloads" for request in emulator.requests()) == 2
 
 
+def test_pending_tasks_are_found_by_a_tag(emulator: Emulator, provider: Provider, bell: str) -> None:
+    session_id = provider.open_session(600).id
+    emulator.set_backend("ibm_fez", "paused")
+    first, _, third = (
+        provider.submit("sampler", parameters(bell), session_id=session_id, tags=(tag, own))
+        for tag, own in (("a", "1"), ("b", "2"), ("a", "3"))
+    )
+    assert provider.pending_tasks("a") == [third, first]
+    provider.cancel_task(third)
+    assert provider.pending_tasks("a") == [first]
+    assert provider.pending_tasks("c") == []
+
+
 def test_sessions_are_found_by_their_tasks(emulator: Emulator, provider: Provider, bell: str) -> None:
     other = connect(access_to(emulator, backend="ibm_torino"))
     before = datetime.now(UTC)

@@ -98,7 +98,8 @@ def test_a_bad_input_from_stdin(step: Step) -> None:
 
 
 def test_a_job_without_a_qpu_is_refused(step: Step) -> None:
-    done = step.run("ibm_fez", step.input, step.output, environ={"PATH": os.environ["PATH"]})
+    job = {"SLURM_JOB_ID": "42", "SLURMD_NODENAME": "c1"}
+    done = step.run("ibm_fez", step.input, step.output, environ={"PATH": os.environ["PATH"], **job})
 
     assert done.returncode == REFUSED
     assert "This job has no QPU" in done.stderr
@@ -360,11 +361,11 @@ def test_an_error_of_its_own_cancels_the_task_and_asks_for_a_report(slow_step: S
     library.mkdir()
     (library / "sitecustomize.py").write_text(
         "import time\n"
-        "from qpu_slurm.tasks import execute\n"
+        "from qpu_slurm.tasks import execution\n"
         "def broken(status, seconds):\n"
         "    time.sleep(0.2)\n"
         "    return 1 / 0\n"
-        "execute.pause = broken\n",
+        "execution.pause = broken\n",
         encoding="utf-8",
     )
 

@@ -48,6 +48,13 @@ def test_without_a_tag_of_the_lease_the_jobs_number_has_to_do() -> None:
     assert len(new_tags(job_qpu(), {})) == 1
 
 
+def test_a_task_that_ends_with_its_step_says_with_which() -> None:
+    job, own, step, mine = new_tags(job_qpu(), {"SLURM_JOB_ID": "42"}, ["mine"], step="42.0.0123456789abcdef")
+
+    assert (job, step, mine) == ("slurm-job:42", "slurm-step:42.0.0123456789abcdef", "mine")
+    assert own.startswith("qpu-slurm-task:")
+
+
 def job_qpu(tag: str | None = None) -> JobQpu:
     return JobQpu(
         name="ibm_fez",

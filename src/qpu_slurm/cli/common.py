@@ -49,6 +49,15 @@ def step(text: str) -> str:
     return text
 
 
+def step_mark(text: str) -> str:
+    """Read what tells a step from all others."""
+    from qpu_slurm.names import STEP_MARK
+
+    if not STEP_MARK.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text[:64]!r} is not the mark of a step")
+    return text
+
+
 def time(text: str) -> float:
     """Read a time, in seconds since the epoch."""
     if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text):

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from qpu_slurm.cli.common import config_of, job_id, log_as_told, step, time
+from qpu_slurm.cli.common import config_of, job_id, log_as_told, step, step_mark, time
 from qpu_slurm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,12 +68,19 @@ def run_job_env(arguments: argparse.Namespace) -> int:
 
 def configure_step_end(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Tell the gateway that a step of a job has ended. The SPANK plugin runs it, and nobody waits for it."
+        "Tell the gateway that a step of a job has ended, and with --cancel, cancel the tasks that the step "
+        "left on the QPU. The SPANK plugin runs it, and does not wait for it."
     )
     parser.add_argument("job_id", type=job_id, metavar="JOBID", help="the job, or the component")
     parser.add_argument("step", type=step, metavar="STEP", help="the step: batch, interactive or a number")
     parser.add_argument(
         "--at", type=time, required=True, metavar="SECONDS", help="when it ended, since the epoch"
+    )
+    parser.add_argument(
+        "--cancel",
+        type=step_mark,
+        metavar="MARK",
+        help="it failed: cancel its tasks, which have this mark in a tag",
     )
 
 
@@ -82,5 +89,8 @@ def run_step_end(arguments: argparse.Namespace) -> int:
     from qpu_slurm.system import logs
 
     logs.configure("error")
-    step_end(config_of(arguments), arguments.job_id, arguments.step, arguments.at)
+    config = config_of(arguments)
+    step_end(
+        config, arguments.job_id, arguments.step, arguments.at, environ=os.environ, cancel=arguments.cancel
+    )
     return 0

@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from qpu_slurm.errors import NoLease, QpuSlurmError, SlurmError, UserMistake
 from qpu_slurm.job.variables import JobQpu, to_environ
+from qpu_slurm.names import STEP_TAG
 from qpu_slurm.slurm.admin_comment import Handover
 from qpu_slurm.slurm.query import connect
 from qpu_slurm.system.secret import Secret
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from qpu_slurm.config import Config, QpuConfig
     from qpu_slurm.gateway.client import GatewayBroker
     from qpu_slurm.gateway.messages import Keys
+    from qpu_slurm.providers.base import Provider
     from qpu_slurm.slurm.job import JobRecord
     from qpu_slurm.slurm.query import Query
 
@@ -90,25 +93,63 @@ def job_env(
     return "".join(f"{name}={value}\n" for name, value in variables.items())
 
 
-def step_end(config: Config, job_id: int, step: str, at: float, *, query: Query | None = None) -> None:
-    """Tell the gateway that a step has ended, if it is one that knows of it.
+def step_end(
+    config: Config,
+    job_id: int,
+    step: str,
+    at: float,
+    *,
+    environ: Mapping[str, str],
+    cancel: str | None = None,
+    query: Query | None = None,
+) -> None:
+    """Tell the gateway that a step has ended, if it is one that knows of it, and cancel what the step left.
+
+    A task_runner that is asked to end cancels its task. One that is killed cannot: `scancel --signal=TERM
+    --full` has srun kill it at once. The QPU would go on until the job's end, and be paid for.
 
     Args:
         config: What the admin wrote, on this node.
         job_id: The job; of a heterogeneous job, any component.
         step: Slurm's id of the step.
         at: When it ended, in seconds since the epoch.
+        environ: Holds the user's own credential, where the plugin knows one.
+        cancel: The step's mark, if it failed and may have left tasks.
         query: How Slurm is asked; by default what `config` says.
 
     Raises:
         SlurmError: Slurm does not answer, or does not know the job.
-        Unavailable: The gateway does not answer.
+        Unavailable: The gateway does not answer, or the service.
     """
+    deadline = time.monotonic() + _SECONDS
     records = _records(config, job_id, query)
-    qpus = [config.qpus.get(name) for name in _handover(records).sessions]
+    handover = _handover(records)
+    left: list[Provider] = []
+    if cancel is not None and handover.sessions:
+        # A job that is over has lost its keys, and with its sessions, its tasks are cancelled.
+        with suppress(QpuSlurmError):
+            left = _providers(config, records, environ, deadline)
+    qpus = [config.qpus.get(name) for name in handover.sessions]
     if any(qpu is not None and qpu.credentials == "gateway" for qpu in qpus):
         gateway = _gateway_as_user(config, records[0])
         gateway.step_ended(records[0].leader, step, _seconds_since(at))
+    if left:
+        _become(records[0].user_id)
+    for provider in left:
+        for task_id in provider.pending_tasks(f"{STEP_TAG}{cancel}"):
+            provider.cancel_task(task_id)
+
+
+def _providers(
+    config: Config, records: Sequence[JobRecord], environ: Mapping[str, str], deadline: float
+) -> list[Provider]:
+    """Return what reaches a job's QPUs with the job's credentials; nothing is asked of it yet."""
+    # All of it is imported before this process becomes a user who may not read what is installed.
+    from qpu_slurm.providers import connect as service_of  # noqa: PLC0415 - seldom needed
+    from qpu_slurm.providers.ibm import QuantumComputeService  # noqa: F401, PLC0415 - likewise
+
+    bound = _qpus(config, records, environ, None, deadline)
+    return [service_of(qpu.access(), deadline=deadline) for qpu in bound]
 
 
 def error_line(error: QpuSlurmError) -> str:

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from qpu_slurm.errors import NoLease, UserMistake
-from qpu_slurm.names import HoldOption
+from qpu_slurm.job.absence import why_no_qpu
+from qpu_slurm.names import STEP_MARK, HoldOption
 from qpu_slurm.providers.base import Access
 from qpu_slurm.system.secret import Secret
 
@@ -34,8 +35,8 @@ T = TypeVar("T")
 
 _RESOURCES = ("QRMI_JOB_QPU_RESOURCES", "SLURM_JOB_QPU_RESOURCES")
 _TYPES = ("QRMI_JOB_QPU_TYPES", "SLURM_JOB_QPU_TYPES")
-_ASKED = "SLURM_SPANK_QPU_SLURM_QPU"
-"""The value of `--qpu`, as the plugin published it: there whatever the hooks did."""
+_STEP = "QPU_SLURM_STEP"
+"""Which step of the job this is, where the plugin reports the step's end."""
 
 _SERVICES = {"ibm-quantum-compute-service": "QRMI_IBM_QCS_", "qiskit-runtime-service": "QRMI_IBM_QRS_"}
 """The resource types that we know, two names of one service, and their prefixes. A job gets the variables of
@@ -195,14 +196,14 @@ def from_environ(environ: Mapping[str, str]) -> dict[str, JobQpu]:
         if type_ in _SERVICES
     }
     if not qpus:
-        asked = environ.get(_ASKED)
-        if asked:
-            raise NoLease(
-                f"This job was submitted with --qpu={asked[:64]}, and nothing was acquired for it: the "
-                "cluster's hooks did not run. Tell its admin, who has `qpu-slurm check`."
-            )
-        raise NoLease("This job has no QPU. Submit it with --qpu=NAME (and --gres=qpu:1 to execute on it).")
+        raise NoLease(why_no_qpu(environ))
     return qpus
+
+
+def step_mark(environ: Mapping[str, str]) -> str | None:
+    """Return what tells this step from all others; None where its end is not reported (plugin/remote.c)."""
+    mark = environ.get(_STEP, "")
+    return mark if STEP_MARK.fullmatch(mark) else None
 
 
 def find(environ: Mapping[str, str], name: str | None = None) -> JobQpu:

@@ -255,6 +255,13 @@ class Provider(Protocol):
             since: Pass over tasks that came before (by our clock).
         """
 
+    def pending_tasks(self, tag: str) -> list[str]:
+        """List the tasks on this QPU that have a tag and are not over: their ids, the newest first.
+
+        Args:
+            tag: What their submitter wrote on them.
+        """
+
     def submit(
         self,
         program_id: str,

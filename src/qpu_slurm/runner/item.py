@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from qpu_slurm import providers
 from qpu_slurm.errors import Refused, ServiceError
+from qpu_slurm.job.variables import step_mark
 from qpu_slurm.providers.base import TaskStatus
 from qpu_slurm.runner.arguments import STDIO
 from qpu_slurm.runner.exit_codes import Exit, exit_of
@@ -194,7 +195,9 @@ class Work:
 
     def _submit(self, execution: Execution, task_input: Payload) -> None:
         bench = self._bench
-        tags = new_tags(bench.qpu, bench.environ, bench.options.tags)
+        # With records, the next call goes on with the task of one that was killed.
+        step = None if bench.options.records else step_mark(bench.environ)
+        tags = new_tags(bench.qpu, bench.environ, bench.options.tags, step=step)
         self._begun_at = time.monotonic()
         # A signal between a request and its answer would leave a task behind whose id nobody knows.
         with bench.signals.held():

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Final, Self
 
 from qpu_slurm.errors import ServiceError, TimedOut, Unavailable
-from qpu_slurm.names import JOB_TAG, TASK_TAG
+from qpu_slurm.names import JOB_TAG, STEP_TAG, TASK_TAG
 from qpu_slurm.providers.base import Task, TaskStatus
 from qpu_slurm.tasks import times
 
@@ -66,16 +66,21 @@ def job_tag(qpu: JobQpu, environ: Mapping[str, str]) -> str:
     return qpu.tag or (f"{JOB_TAG}{job_id}" if job_id else "")
 
 
-def new_tags(qpu: JobQpu, environ: Mapping[str, str], more: Sequence[str] = ()) -> tuple[str, ...]:
-    """Make up a task's tags: its Slurm job's, one that no other task has, and the user's.
+def new_tags(
+    qpu: JobQpu, environ: Mapping[str, str], more: Sequence[str] = (), *, step: str | None = None
+) -> tuple[str, ...]:
+    """Make up a task's tags: its Slurm job's, one that no other task has, its step's, and the user's.
 
     Args:
         qpu: The job's QPU.
         environ: A step's environment.
         more: The user's own.
+        step: The mark of the step that the task ends with: `qpu-slurm step-end` finds the task by a tag, and
+            cancels it if its submitter was killed. Without, it goes on until the job ends.
     """
     own = f"{TASK_TAG}{os.urandom(8).hex()}"
-    return tuple(filter(None, (job_tag(qpu, environ), own, *more)))
+    of_step = f"{STEP_TAG}{step}" if step else ""
+    return tuple(filter(None, (job_tag(qpu, environ), own, of_step, *more)))
 
 
 class Observer:

@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from qpu_slurm.errors import Refused, ServiceError
+from qpu_slurm.job.absence import make_sure_job_runs
 from qpu_slurm.job.cache import JobCache
 from qpu_slurm.tasks.execution import Observer, job_tag
 
@@ -43,11 +44,12 @@ class JobSession:
         environ: The step's environment.
 
     Raises:
-        NoLease: The job is only bound to the QPU.
+        NoLease: The job is only bound to the QPU, or over.
     """
 
     def __init__(self, qpu: JobQpu, provider: Provider, environ: Mapping[str, str]) -> None:
         qpu.may_execute()
+        make_sure_job_runs(environ)
         self._qpu = qpu
         self._provider = provider
         self._tag = job_tag(qpu, environ)

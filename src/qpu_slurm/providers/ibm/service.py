@@ -224,6 +224,18 @@ class QuantumComputeService:
 
     # Tasks.
 
+    def pending_tasks(self, tag: str) -> list[str]:
+        """List the tasks that have a tag and are not over; see the protocol."""
+        query: dict[str, str | list[str]] = {
+            "exclude_params": "true",
+            "backend": self._access.backend,
+            "tags": [tag],
+            "pending": "true",
+            "limit": str(_PAGE),
+        }
+        jobs = self._http.call("GET", "/jobs", answers.reading(answers.Jobs), params=query).jobs
+        return [job.id for job in jobs if tag in (job.tags or [tag])]
+
     def submit(
         self,
         program_id: str,
