@@ -158,7 +158,8 @@ def test_plugstack_prints_the_line_that_fits(config: Path, capsys: pytest.Captur
         run("--config", config, "plugstack", "--plugin", "/x/qpu_slurm.so", "--gres-partitions", "q,r") == 0
     )
     kind, plugin, *arguments = capsys.readouterr().out.split()
-    assert (kind, plugin) == ("required", "/x/qpu_slurm.so")
+    # A node without the plugin must run the jobs that have no use for it.
+    assert (kind, plugin) == ("optional", "/x/qpu_slurm.so")
     assert arguments == [
         "qpus=ibm_fez,ibm_torino",
         "user_credentials=ibm_fez",
@@ -166,6 +167,18 @@ def test_plugstack_prints_the_line_that_fits(config: Path, capsys: pytest.Captur
         f"helper={Path(sys.argv[0]).absolute()}",
         f"config={config}",
     ]
+
+
+def test_plugstack_prints_another_line_for_submit_hosts(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = []
+    for arguments in ([], ["--submit"]):
+        assert run("--config", config, "plugstack", *arguments) == 0
+        lines.append(capsys.readouterr().out.split())
+    nodes, submit = lines
+    assert (nodes[0], submit[0]) == ("optional", "required")
+    assert nodes[1:] == submit[1:]
 
 
 def test_no_argument_is_printed_that_would_be_empty(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -144,7 +144,17 @@ def run_reap(arguments: argparse.Namespace) -> int:
 
 
 def configure_plugstack(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Print the line of plugstack.conf that fits the configuration."
+    parser.description = (
+        "Print the line of plugstack.conf that fits the configuration: for compute nodes, or with --submit "
+        "for hosts that jobs are only submitted from. A file that both share takes the former."
+    )
+    parser.add_argument(
+        "--submit",
+        action="store_true",
+        help="print the line for submit hosts: `required`, so that no job is submitted without the plugin; "
+        "on a compute node, that fails all jobs and drains the node where the plugin is missing or was built "
+        "for another release of Slurm",
+    )
     parser.add_argument("--plugin", default=PLUGIN, metavar="PATH", help="the plugin (default: %(default)s)")
     parser.add_argument(
         "--gres-partitions",
@@ -155,12 +165,20 @@ def configure_plugstack(parser: argparse.ArgumentParser) -> None:
 
 
 def run_plugstack(arguments: argparse.Namespace) -> int:
-    print(plugstack_line(config_of(arguments), arguments.plugin, arguments.gres_partitions))
+    kind = "required" if arguments.submit else "optional"
+    print(plugstack_line(config_of(arguments), kind, arguments.plugin, arguments.gres_partitions))
     return 0
 
 
-def plugstack_line(config: Config, plugin: str, gres_partitions: str) -> str:
-    """Return the line of plugstack.conf that fits a configuration."""
+def plugstack_line(config: Config, kind: str, plugin: str, gres_partitions: str) -> str:
+    """Return the line of plugstack.conf that fits a configuration.
+
+    Args:
+        config: What the admin wrote.
+        kind: What Slurm makes of a plugin that it cannot load: `optional` passes over it, `required` fails.
+        plugin: The plugin's file.
+        gres_partitions: Where a gres alone asks for a QPU.
+    """
     own = [name for name, qpu in config.qpus.items() if qpu.credentials == "user"]
     parts = {
         "qpus": ",".join(config.qpus),
@@ -170,7 +188,7 @@ def plugstack_line(config: Config, plugin: str, gres_partitions: str) -> str:
         "helper": str(Path(sys.argv[0]).absolute()),
         "config": str(config.path),
     }
-    return " ".join(["required", plugin, *(f"{name}={value}" for name, value in parts.items() if value)])
+    return " ".join([kind, plugin, *(f"{name}={value}" for name, value in parts.items() if value)])
 
 
 def configure_gateway(parser: argparse.ArgumentParser) -> None:

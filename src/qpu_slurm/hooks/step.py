@@ -144,9 +144,7 @@ def _providers(
     config: Config, records: Sequence[JobRecord], environ: Mapping[str, str], deadline: float
 ) -> list[Provider]:
     """Return what reaches a job's QPUs with the job's credentials; nothing is asked of it yet."""
-    # All of it is imported before this process becomes a user who may not read what is installed.
     from qpu_slurm.providers import connect as service_of  # noqa: PLC0415 - seldom needed
-    from qpu_slurm.providers.ibm import QuantumComputeService  # noqa: F401, PLC0415 - likewise
 
     bound = _qpus(config, records, environ, None, deadline)
     return [service_of(qpu.access(), deadline=deadline) for qpu in bound]
