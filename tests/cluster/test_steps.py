@@ -80,6 +80,30 @@ def test_a_program_that_asks_for_no_session_gets_one_as_well(home: Lab) -> None:
     assert first.session_id != second.session_id == third.session_id
 
 
+# Steps from outside of their job.
+
+
+@pytest.mark.credentials("gateway", "user", "shared")
+def test_a_step_from_a_login_host_executes_in_the_jobs_session(home: Lab) -> None:
+    done = home.run(["salloc", "--no-shell", "--qpu=ibm_fez", "--time=5"])
+    assert done.returncode == 0, done.stderr
+    job = done.stderr.partition("Granted job allocation ")[2].split()[0]
+    call = ["task_runner", "ibm_fez", "sampler_input_ibm_fez.json", "attached.json"]
+    try:
+        first = home.run(["srun", f"--jobid={job}", *call])
+        second = home.run(["srun", f"--jobid={job}", "--overlap", *call])
+        other = home.run(["srun", f"--jobid={job}", "--qpu=ibm_torino", "task_runner", "--version"])
+    finally:
+        home.run(["scancel", job])
+
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    (session,) = home.emulator.sessions()
+    assert [task.session_id for task in home.emulator.tasks()] == [session.id] * 2
+    assert other.returncode != 0
+    assert "qpu_slurm: --qpu: this job does not have ibm_torino; it has ibm_fez." in other.stderr
+    assert home.wait(int(job)) in {"CANCELLED", "COMPLETED"}
+
+
 # What a step that is killed leaves on the QPU.
 
 WAIT = "touch ready\nwhile [ ! -e go ]; do sleep 0.1; done\n"
