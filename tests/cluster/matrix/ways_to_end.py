@@ -17,6 +17,7 @@ from tests.cluster.matrix.events import (
     SCANCEL,
     SUBMITTED,
     admin,
+    command,
     hook_since,
     kill_hook,
     kill_node,
@@ -175,6 +176,13 @@ CANCELLED = (
         when=(Event(FAULTY, SCANCEL),),
         submit=batch(SAY_AND_TASK),
         told="task_runner: stopped by SIGTERM",
+    ),
+    scancel(
+        "of its steps alone",
+        when=(Event(RUNS, command("scancel", "--signal=TERM", "--full", "{job}")),),
+        submit=batch(f"trap : TERM\nsrun sh -c 'echo ready; sleep 300'\n{SAY_AND_TASK}"),
+        ends="COMPLETED",
+        told=HOLDS,
     ),
     scancel(
         "of a het job while it runs", when=(Event(RUNS, SCANCEL),), submit=het("", "--qpu={qpu}", FOR_EVER)
