@@ -198,6 +198,7 @@ def submit(
             f"{source}: an executor's result is no PrimitiveResult. Give an output, and read it with "
             "qpu_slurm.read_executor_result."
         )
+    task_input.warn(source)
     work = Work(
         source=source,
         task_input=task_input,

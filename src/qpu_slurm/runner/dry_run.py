@@ -7,11 +7,6 @@ could not be looked at is said: circuits in QPY need Qiskit, which is used if it
 
 from __future__ import annotations
 
-import ast
-import io
-import struct
-import zlib
-from base64 import b64decode
 from collections import Counter
 from math import prod
 from typing import TYPE_CHECKING, Any, Final
@@ -19,15 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Raw
 
-from qpu_slurm.errors import PayloadError, Unavailable
+from qpu_slurm.errors import OutputError, PayloadError, ServiceError, Unavailable
+from qpu_slurm.runner import circuits
 from qpu_slurm.runner.exit_codes import Exit
-from qpu_slurm.runner.qasm import Program
 from qpu_slurm.runner.summary import DryRun, InputReport, PubReport
 from qpu_slurm.system.atomic_file import Output
-from qpu_slurm.tasks import overrides
+from qpu_slurm.tasks import overrides, validation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from qpu_slurm.runner.item import Bench
     from qpu_slurm.runner.qasm import Operation
@@ -44,6 +39,9 @@ _SYMMETRIC: Final = frozenset({"cz", "rzz"})
 _TIMING: Final = frozenset({"barrier", "delay"})
 _MOST_PROBLEMS: Final = 5
 _PAIR: Final = 2
+_SHOTS: Final = 2
+"""Where a sampler's pub has its shots."""
+_BOX: Final = "box"
 
 
 class _Gate(msgspec.Struct):
@@ -126,8 +124,12 @@ def dry_run(bench: Bench, summary: Summary) -> Exit:
                 if device is None:
                     device = _device(bench, report)
                 _examine(task_input, device, found)
+            except (ServiceError, OutputError):
+                raise
             except PayloadError as error:
                 found.problems.append(str(error))
+            except Exception as error:  # noqa: BLE001 - whatever an input does, the others have their turn
+                found.unchecked.append(f"the rest of it ({type(error).__name__}: {error})")
             if found.problems or any(pub.problems for pub in found.pubs):
                 code = Exit.BAD_INPUT
             output.write([_text(found, device).encode()])
@@ -148,61 +150,56 @@ def _device(bench: Bench, report: DryRun) -> Device:
 
 
 def _examine(task_input: Payload, device: Device, found: InputReport) -> None:
-    """Look at an input's circuits and shots."""
+    """Look at an input's circuits, observables and shots."""
     found.program_id = task_input.program_id
     if task_input.program_id == "executor":
         found.unchecked.append("the quantum program: an executor's is the client's and the service's own")
         return
     parameters = msgspec.json.decode(overrides.text_of(task_input), type=dict[str, Raw])
-    default = _default_shots(parameters)
+    options = msgspec.json.decode(parameters.get("options", Raw(b"{}"))) or {}
+    default = _default_shots(parameters, options)
     for raw in msgspec.json.decode(parameters["pubs"], type=list[list[Raw]]):
         pub = PubReport()
         found.pubs.append(pub)
-        _check_circuit(raw[0], device, pub)
-        values = 1 if task_input.program_id == "sampler" else 2
-        sets = _sets(raw[values] if len(raw) > values else Raw(b"null"))
+        sampler = task_input.program_id == "sampler"
+        values = raw[1 if sampler else 2] if len(raw) > (1 if sampler else 2) else Raw(b"null")
+        circuit = circuits.Findings()
+        _compare(circuit.operations(raw[0], values), device, pub)
+        _report(circuit, device, pub)
+        if problem := validation.decoupling_problem(
+            options, control_flow=circuits.has_control_flow(pub.operations)
+        ):
+            pub.problems.append(problem)
+        sets = circuits.sets(values)
         if sets is None:
             pub.unchecked.append("how many sets of parameter values there are")
-        if task_input.program_id == "sampler":
-            own = msgspec.json.decode(raw[2]) if len(raw) > values + 1 else None
+        if sampler:
+            _check_registers(circuit, pub)
+            own = msgspec.json.decode(raw[2]) if len(raw) > _SHOTS else None
             pub.shots = own or default
             pub.total_shots = pub.shots * sets if pub.shots and sets is not None else None
             if pub.shots and device.max_shots and pub.shots > device.max_shots:
                 pub.problems.append(f"{pub.shots} shots: the QPU takes {device.max_shots} at most")
         else:
-            pub.unchecked.append("the observables")
+            _check_observables(msgspec.json.decode(raw[1]), circuit, device, pub)
     if found.program_id == "sampler":
         totals = [pub.total_shots for pub in found.pubs]
         found.total_shots = sum(total or 0 for total in totals) if all(totals) else None
 
 
-def _default_shots(parameters: dict[str, Raw]) -> int | None:
-    """Find the shots of pubs that do not say; None leaves them to the service."""
-    options = msgspec.json.decode(parameters.get("options", Raw(b"{}"))) or {}
-    shots = msgspec.json.decode(parameters.get("shots", Raw(b"null"))) or options.get("default_shots")
+def _default_shots(parameters: dict[str, Raw], options: dict[str, Any]) -> int | None:
+    """Find the shots of pubs that do not have their own; None leaves them to the service.
+
+    The service takes what twirling asks for, if it asks for both numbers, before `default_shots`.
+    """
+    shots = msgspec.json.decode(parameters.get("shots", Raw(b"null")))
+    twirling = options.get("twirling") or {}
+    if shots is None and (twirling.get("enable_gates") or twirling.get("enable_measure")):
+        numbers = twirling.get("num_randomizations"), twirling.get("shots_per_randomization")
+        if all(isinstance(number, int) for number in numbers):
+            shots = prod(numbers)
+    shots = shots or options.get("default_shots")
     return shots if isinstance(shots, int) else None
-
-
-def _check_circuit(raw: Raw, device: Device, pub: PubReport) -> None:
-    """Compare a circuit with the QPU."""
-    if bytes(memoryview(raw)[:1]) == b'"':
-        program = Program(msgspec.json.decode(raw, type=str))
-        _compare(program.operations(), device, pub)
-        if program.unread:
-            pub.unchecked.append(f"{program.unread} statements that go beyond plain circuits")
-        return
-    try:
-        circuit = _from_qpy(msgspec.json.decode(raw)["__value__"])
-    except ImportError:
-        pub.unchecked.append(
-            "the circuit, which is QPY: that needs Qiskit, which task_runner's Python has not"
-        )
-    except Exception as error:  # noqa: BLE001 - QPY of a newer Qiskit fails in every way, and the service may know it
-        pub.unchecked.append(f"the circuit: this Qiskit cannot read its QPY ({error})")
-    else:
-        if circuit.num_qubits > device.qubits:
-            pub.problems.append(f"{circuit.num_qubits} qubits: the QPU has {device.qubits}")
-        _compare(_operations(circuit, list(range(circuit.num_qubits))), device, pub)
 
 
 def _compare(operations: Iterable[Operation], device: Device, pub: PubReport) -> None:
@@ -214,62 +211,52 @@ def _compare(operations: Iterable[Operation], device: Device, pub: PubReport) ->
         counts[name] += 1
         if name not in _TIMING:
             used.update(qubits)
-        if problem := device.problem(name, qubits):
+        if name != _BOX and (problem := device.problem(name, qubits)):
             problems[problem] = problems.get(problem, 0) + 1
     pub.operations = dict(sorted(counts.items()))
     pub.qubits = len(used)
+    _add_problems(problems, "transpile it for the QPU", pub)
+    if _BOX in counts:
+        pub.warnings.append(f"{validation.CLIENT}'s primitives refuse circuits with boxes")
+
+
+def _report(circuit: circuits.Findings, device: Device, pub: PubReport) -> None:
+    """Take over what was found of a circuit."""
+    if circuit.width is not None and circuit.width > device.qubits:
+        pub.problems.append(f"{circuit.width} qubits: the QPU has {device.qubits}")
+    _add_problems(dict.fromkeys(circuit.problems), "see the program", pub)
+    pub.warnings += circuit.warnings
+    pub.unchecked += circuit.unchecked
+
+
+def _check_registers(circuit: circuits.Findings, pub: PubReport) -> None:
+    """Check that a sampler's result can hold the circuit's registers."""
+    for name, width in circuit.registers:
+        if problem := validation.register_problem(name, width):
+            pub.problems.append(problem)
+    if pub.operations and not circuit.registers:
+        pub.warnings.append("there is no classical register, so the result will be empty")
+
+
+def _check_observables(
+    observables: object, circuit: circuits.Findings, device: Device, pub: PubReport
+) -> None:
+    """Check observables' letters and lengths."""
+    if problem := validation.observables_problem(observables):
+        pub.problems.append(problem)
+        return
+    longest = validation.observables_width(observables)
+    if circuit.width is not None and longest not in {None, circuit.width}:
+        pub.problems.append(f"observables on {longest} qubits: the circuit has {circuit.width}")
+    elif longest is not None and longest > device.qubits:
+        pub.problems.append(f"observables on {longest} qubits: the QPU has {device.qubits}")
+
+
+def _add_problems(problems: Mapping[str, object], advice: str, pub: PubReport) -> None:
+    """Report the first problems of a kind, and count the rest."""
     pub.problems += list(problems)[:_MOST_PROBLEMS]
     if len(problems) > _MOST_PROBLEMS:
-        pub.problems.append(
-            f"and {len(problems) - _MOST_PROBLEMS} more of the kind: transpile it for the QPU"
-        )
-
-
-def _from_qpy(value: str) -> Any:  # noqa: ANN401 - Qiskit may not be there
-    """Read a circuit as RuntimeEncoder writes it.
-
-    Raises:
-        ImportError: There is no Qiskit.
-    """
-    from qiskit import qpy  # noqa: PLC0415 - half a second, and only if it is there
-
-    return qpy.load(io.BytesIO(zlib.decompress(b64decode(value))))[0]
-
-
-def _operations(circuit: Any, qubits: list[int]) -> Iterable[Operation]:  # noqa: ANN401 - likewise
-    """Go through a circuit of Qiskit's, or a block of control flow within one, on certain qubits."""
-    for instruction in circuit.data:
-        acts_on = [qubits[circuit.find_bit(qubit).index] for qubit in instruction.qubits]
-        blocks = getattr(instruction.operation, "blocks", ())
-        yield instruction.operation.name, () if blocks else tuple(acts_on)
-        for block in blocks:
-            yield from _operations(block, acts_on)
-
-
-def _sets(raw: Raw) -> int | None:
-    """Count a pub's sets of parameter values; None if that cannot be told."""
-    try:
-        values = msgspec.json.decode(raw)
-        if isinstance(values, dict):
-            if values.get("__type__") != "ndarray":
-                return None
-            shape = _npy_shape(zlib.decompress(b64decode(values["__value__"])))
-        else:
-            shape = []
-            while isinstance(values, list):
-                shape.append(len(values))
-                values = values[0] if values else None
-        return prod(shape[:-1])
-    except (ValueError, KeyError, TypeError, SyntaxError, zlib.error, struct.error):
-        return None
-
-
-def _npy_shape(data: bytes) -> list[int]:
-    """Read an array's shape from the head of NumPy's file format."""
-    wide = data[6] > 1  # since version 2, the header's length has four bytes
-    length = struct.unpack_from("<I" if wide else "<H", data, 8)[0]
-    begin = 12 if wide else 10
-    return list(ast.literal_eval(data[begin : begin + length].decode("latin1").strip())["shape"])
+        pub.problems.append(f"and {len(problems) - _MOST_PROBLEMS} more of the kind: {advice}")
 
 
 def _text(found: InputReport, device: Device | None) -> str:
@@ -279,6 +266,7 @@ def _text(found: InputReport, device: Device | None) -> str:
         + (f", {_count(len(found.pubs), 'pub')}" if found.pubs else "")
     ]
     lines += [f"  problem: {problem}" for problem in found.problems]
+    lines += [f"  warning: {warning}" for warning in found.warnings]
     for index, pub in enumerate(found.pubs):
         names = ", ".join(f"{count} {name}" for name, count in pub.operations.items())
         checked = (
@@ -288,6 +276,7 @@ def _text(found: InputReport, device: Device | None) -> str:
         )
         lines.append(f"  pub {index}: {checked}")
         lines += [f"    problem: {problem}" for problem in pub.problems]
+        lines += [f"    warning: {warning}" for warning in pub.warnings]
         lines += [f"    not checked: {what}" for what in pub.unchecked]
         if found.program_id == "sampler":
             lines.append(f"    shots: {_shots(pub)}")

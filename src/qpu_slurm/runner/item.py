@@ -187,6 +187,7 @@ class Work:
             execution.adopt(known.task_id)
             self.summary.session_id = known.session_id
         else:
+            task_input.warn(self.summary.input)
             self._submit(execution, task_input)
         self.summary.task_id = execution.task_id
         if task_input.transpiled_for is not None:

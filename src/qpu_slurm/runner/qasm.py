@@ -1,139 +1,380 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which operations an OpenQASM 3 program uses on which qubits, without Qiskit.
+"""Which operations an OpenQASM 3 program executes on which qubits, without Qiskit.
 
-Circuits that were transpiled for a QPU are flat lists of gates on physical qubits (`$0`), which can be read
-without understanding the language. What goes beyond that is counted, and said not to have been looked at.
+A circuit that was transpiled for a QPU is a flat list of declarations, gates and measurements, often
+megabytes of it. Such statements are matched by one regular expression each, 10 MB in seconds. Everything
+else (blocks, definitions, aliases, modifiers) is parsed by OpenQASM's reference parser, which takes a
+minute for a megabyte, and is imported only if there is something for it; see `qasm_blocks`.
+
+What is executed is what Qiskit's importer makes of the program, since that is how the service reads it. A
+statement that the importer does not take is counted as unread, never passed over.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from collections import Counter
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from qpu_slurm.tasks import angles, openqasm, validation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 Operation = tuple[str, tuple[int, ...]]
-"""An operation's name, and the qubits that it acts on."""
+"""An operation's name, as Qiskit calls it, and the qubits that it acts on."""
 
-_COMMENT: Final = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
-_PART: Final = re.compile(r"([^;{}]*)([;{}]?)")
-_REGISTER: Final = re.compile(r"qubit\s*(?:\[\s*(\d+)\s*\])?\s*([A-Za-z_]\w*)")
-_MEASURE: Final = re.compile(r"\bmeasure\s+(.+)", re.DOTALL)
-_RESET: Final = re.compile(r"reset\s+(.+)", re.DOTALL)
-_TIMING: Final = re.compile(r"(?:barrier|delay\s*\[[^]]*\])(?:\s+.*)?", re.DOTALL)
-_CONTROL: Final = re.compile(r"(if|for|while|switch)\b")
-_GATE: Final = re.compile(
-    r"((?:(?:ctrl|negctrl|inv|pow)\s*(?:\([^)]*\))?\s*@\s*)*[A-Za-z_]\w*)\s*(.*)", re.DOTALL
-)
-_QUBIT: Final = re.compile(r"\$(\d+)|([A-Za-z_]\w*)\s*(?:\[\s*(\d+)\s*\])?")
-_CLASSICAL: Final = re.compile(
-    r"(?:OPENQASM|include|const|input|output|bit|u?int|float|angle|bool|duration|stretch|complex|array|case"
-    r"|default|break|continue|end|else|return)\b|[A-Za-z_]\w*(?:\s*\[[^]]*\])?\s*(?:[-+*/%&|^]|<<|>>)?=(?!=)"
-)
-_DEFINITION: Final = re.compile(r"(?:gate|def|cal|defcal|box|extern|defcalgrammar)\b")
-_PRAGMA: Final = re.compile(r"^[ \t]*(?:#?pragma|@).*$", re.MULTILINE)
+STDGATES: Final = "stdgates.inc"
 
-_CONTROL_NAMES: Final = {"if": "if_else", "for": "for_loop", "while": "while_loop", "switch": "switch_case"}
+_GATE_SIZES: Final = {
+    "p phase u1 rx ry rz": (1, 1),
+    "x y z h s sdg t tdg sx id": (0, 1),
+    "u2": (2, 1),
+    "u3": (3, 1),
+    "cx CX cy cz ch swap": (0, 2),
+    "cp cphase crx cry crz": (1, 2),
+    "cu": (4, 2),
+    "ccx cswap": (0, 3),
+}
+STANDARD_GATES: Final = {name: size for names, size in _GATE_SIZES.items() for name in names.split()}
+"""What stdgates.inc defines: how many angles and qubits each gate takes."""
+
+QISKIT_NAMES: Final = {"CX": "cx", "phase": "p", "cphase": "cp", "U": "u"}
+"""Gates that Qiskit calls otherwise."""
+
+_IDENTITY: Final = (
+    "Qiskit's importer reads id as U(0, 0, 0), which is no operation of the QPU: leave it out, or write QPY"
+)
+
+_SKIPPED: Final = r"(?:\s++|//[^\n]*+|/\*.*?\*/)*+"
+_OPERAND: Final = r"(?:\$\d++|[A-Za-z_]\w*+(?:\s*\[\s*\d++\s*\])?)"
+_OPERANDS: Final = rf"{_OPERAND}(?:\s*,\s*{_OPERAND})*"
+_FLAT: Final = re.compile(
+    rf"""{_SKIPPED}(?:
+    (?P<call>[A-Za-z_]\w*+)\s*(?:\((?P<angles>[^();{{}}"]*+(?:\([^();{{}}"]*+\)[^();{{}}"]*+)*+)\))?\s*(?P<on>{_OPERANDS})\s*;
+  | (?:(?P<bit>[A-Za-z_]\w*+)\s*(?:\[\s*(?P<index>\d++)\s*\])?\s*=\s*)measure\s*(?P<measured>{_OPERAND})\s*;
+  | delay\s*\[\s*[\d.]++\s*(?:ns|us|µs|ms|s|dt)\s*\]\s*(?P<delayed>{_OPERANDS})\s*;
+  | (?P<declared>bit|qubit)\s*\[\s*(?P<size>\d++)\s*\]\s*(?P<name>[A-Za-z_]\w*+)\s*;
+  | input\s+(?P<type>float|angle)\s*(?:\[\s*\d+\s*\])?\s*(?P<parameter>[A-Za-z_]\w*+)\s*;
+  | include\s*"(?P<include>[^"\n]*)"\s*;
+  | OPENQASM\s+3(?:\.\d+)?\s*;
+  )""",
+    re.VERBOSE | re.DOTALL,
+)
+_SPACE: Final = re.compile(_SKIPPED, re.DOTALL)
+_WORDS: Final = frozenset(
+    "OPENQASM include defcalgrammar def cal defcal gate extern box let break continue if else end return for"
+    " while in switch case default nop pragma input output const readonly mutable qreg qubit creg bool bit int"
+    " uint float angle complex array void duration stretch gphase inv pow ctrl negctrl durationof delay".split()
+)
+"""The language's words: what begins with one of them is no call of a gate, though it may look like one."""
+
+_TOKEN: Final = re.compile(
+    r'(?P<comment>//[^\n]*|/\*.*?\*/)|(?P<line>(?:\#?pragma\b|@)[^\n]*)|(?P<string>"[^"\n]*")'
+    r"|(?P<word>\w+)|(?P<mark>[(){}\[\];=,])",
+    re.DOTALL,
+)
+_ELSE: Final = re.compile(_SKIPPED + r"else\b", re.DOTALL)
+_OPERAND_PARTS: Final = re.compile(r"\$(\d+)|([A-Za-z_]\w*)\s*(?:\[\s*(\d+)\s*\])?")
+
+
+class Gate(NamedTuple):
+    """A gate that may be called."""
+
+    angles: int
+    qubits: int
+
+
+class Bits(NamedTuple):
+    """Classical bits: a register, or a loose bit."""
+
+    width: int
+    loose: bool = False
+
+
+Meaning = Gate | Bits | Sequence[int] | str if TYPE_CHECKING else object
+"""What a name stands for: a gate, classical bits, qubits, or a parameter of that type."""
+
+
+class Unread(Exception):  # noqa: N818 - it never leaves the reader
+    """A statement is none that Qiskit's importer takes.
+
+    Args:
+        what: In a few words.
+    """
+
+
+class Invalid(Unread):
+    """A statement is no OpenQASM 3 where it stands, so nothing would execute it."""
 
 
 class Program:
-    """What can be seen of an OpenQASM 3 program.
+    """What can be seen of an OpenQASM 3 program; complete when its operations have been gone through.
 
     Args:
         text: The program.
 
     Attributes:
-        unread: How many statements were not understood.
+        problems: What makes the program one that is not executed.
+        warnings: What is executed, and probably not what was meant.
+        unread: What was not understood, and how often.
+        registers: The classical registers' widths.
+        names: What each name stands for.
+        symbolic_rzz: Whether an rzz has an angle that depends on parameters.
     """
 
     def __init__(self, text: str) -> None:
-        self.unread = 0
-        self._text = _PRAGMA.sub("", _COMMENT.sub(" ", text))
-        self._registers: dict[str, range] = {}
+        self.problems: dict[str, None] = {}
+        self.warnings: dict[str, None] = {}
+        self.unread: Counter[str] = Counter()
+        self.registers: dict[str, int] = {}
+        self.names: dict[str, Meaning] = {"U": Gate(3, 1)}
+        self.symbolic_rzz = False
+        self.text = text
+        self._included = False
+        self._own_qubits = 0
+        self._physical_qubits = 0
 
     def operations(self) -> Iterator[Operation]:
         """Go through the operations, those in blocks included."""
-        inside = 0  # braces of a definition, the body of which runs only where it is called
-        for match in _PART.finditer(self._text):
-            statement, end = match[1].strip(), match[2]
-            if inside:
-                inside += {"{": 1, "}": -1}.get(end, 0)
-            elif end == "{" and _DEFINITION.match(statement):
-                inside = 1
-            elif statement:
-                yield from self._statement(statement)
+        text, at = self.text, 0
+        while True:
+            match = _FLAT.match(text, at)
+            if match and (match["call"] is None or match["call"] not in _WORDS):
+                at = match.end()
+                try:
+                    yield from self._flat(match)
+                except Unread as error:
+                    self.note(error)
+                continue
+            begin = _skip(text, at)
+            if begin == len(text):
+                break
+            # Statements that stand together are parsed together.
+            at = _end(text, begin)
+            while not ((match := _FLAT.match(text, at)) and match["call"] not in _WORDS):
+                following = _skip(text, at)
+                if following == len(text):
+                    break
+                at = _end(text, following)
+            yield from self._parsed(begin, at)
 
-    def _statement(self, text: str) -> Iterator[Operation]:
-        if register := _REGISTER.fullmatch(text):
-            first = sum(map(len, self._registers.values()))
-            self._registers[register[2]] = range(first, first + int(register[1] or 1))
-        elif control := _CONTROL.match(text):
-            yield _CONTROL_NAMES[control[1]], ()
-            if control[1] == "if" and (body := _after_condition(text)):
-                yield from self._statement(body)
-        elif found := _MEASURE.search(text):
-            # Behind an arrow stands where an older writer wants the bit.
-            yield from self._on_each("measure", found[1].partition("->")[0])
-        elif found := _RESET.fullmatch(text):
-            yield from self._on_each("reset", found[1])
-        elif _TIMING.fullmatch(text) or _CLASSICAL.match(text):
-            pass
-        elif gate := _GATE.fullmatch(text):
-            yield from self._gate(" ".join(gate[1].split()), gate[2])
+    # What the flat statements and the parsed ones have in common.
+
+    def note(self, error: Unread) -> None:
+        """Write down why a statement could not be read."""
+        if isinstance(error, Invalid):
+            self.problems[str(error)] = None
         else:
-            self.unread += 1
+            self.unread[str(error)] += 1
 
-    def _on_each(self, name: str, operand: str) -> Iterator[Operation]:
-        qubits = self._qubits(operand)
-        if qubits is None:
-            self.unread += 1
-        for qubit in qubits or ():
-            yield name, (qubit,)
-
-    def _gate(self, name: str, rest: str) -> Iterator[Operation]:
-        """Read a gate's call; an operand that is a whole register stands for each of its qubits in turn."""
-        operands = [self._qubits(operand) for operand in _behind_arguments(rest).split(",")]
-        groups = [operand for operand in operands if operand]
-        lengths = {len(group) for group in groups} - {1}
-        if len(groups) < len(operands) or len(lengths) > 1:
-            self.unread += 1
+    def declare(self, name: str, meaning: Meaning) -> None:
+        """Take note of what a name stands for."""
+        if name in self.names:
+            raise Invalid(f"{name}, which is declared twice")
+        self.names[name] = meaning
+        if not isinstance(meaning, Bits):
             return
+        if meaning.loose:
+            self.warnings[openqasm.loose_bit(name)] = None
+            return
+        self.registers[name] = meaning.width
+        if renamed := openqasm.renamed(name):
+            self.warnings[renamed] = None
+
+    def declare_qubits(self, name: str, count: int | None) -> None:
+        """Take note of a register of the program's own, or of a single qubit."""
+        if self._physical_qubits:
+            raise Unread("qubits of its own beside physical ones")
+        first = self._own_qubits
+        self.declare(name, first if count is None else range(first, first + count))
+        self._own_qubits += 1 if count is None else count
+
+    def include(self, file: str) -> None:
+        """Take note of an include."""
+        if file != STDGATES or self._included:
+            raise Unread(f'include "{file}"')
+        self._included = True
+        for name, size in STANDARD_GATES.items():
+            self.declare(name, Gate(*size))
+
+    def physical(self, qubit: int) -> Sequence[int]:
+        """Return a qubit of the QPU's."""
+        if self._own_qubits:
+            raise Unread("physical qubits beside its own")
+        self._physical_qubits = max(self._physical_qubits, qubit + 1)
+        return range(qubit, qubit + 1)
+
+    def all_qubits(self) -> tuple[int, ...]:
+        """Return every qubit that there is up to here."""
+        return tuple(range(self._own_qubits or self._physical_qubits))
+
+    def bits(self, name: str) -> Bits:
+        """Find classical bits."""
+        meaning = self.names.get(name)
+        if not isinstance(meaning, Bits):
+            raise Invalid(f"{name}, which is not declared as bits")
+        return meaning
+
+    def qubits(self, name: str) -> tuple[bool, Sequence[int]]:
+        """Find the qubits of a name, and whether it is a single one."""
+        meaning = self.names.get(name)
+        if isinstance(meaning, int):
+            return True, [meaning]
+        if isinstance(meaning, range | list):
+            return False, meaning
+        raise Invalid(f"{name}, which is no qubit")
+
+    def call(self, name: str, expressions: Sequence[str], operands: Sequence[Sequence[int]]) -> Iterator[Operation]:
+        """Call a gate; an operand of several qubits stands for each of them in turn."""
+        gate = self.gate(name)
+        values = self.evaluate(expressions)
+        if gate and (len(expressions), len(operands)) != gate:
+            raise Invalid(f"{name} with {len(expressions)} angles on {len(operands)} qubits")
+        if name == "id" and gate:
+            self.warnings[_IDENTITY] = None
+        if name == "rzz" and values:
+            self._check_rzz(values[0])
+        yield from self.each(QISKIT_NAMES.get(name, name), operands)
+
+    def gate(self, name: str) -> Gate | None:
+        """Find a gate; one that is not defined is a problem, and None."""
+        gate = self.names.get(name)
+        if isinstance(gate, Gate):
+            return gate
+        if gate is not None:
+            raise Invalid(f"{name}, which is no gate")
+        advice = f'add include "{STDGATES}"; behind the version' if name in STANDARD_GATES else "define it"
+        self.problems[f"gate {name!r} is not defined: {advice}"] = None
+        return None
+
+    def evaluate(self, expressions: Sequence[str]) -> list[angles.Angle]:
+        """Compute angles, and warn of those that are not what they look like."""
+        parameters = {name: kind for name, kind in self.names.items() if isinstance(kind, str)} if expressions else {}
+        values = []
+        for expression in expressions:
+            angle = angles.evaluate(expression, parameters)
+            if angle is None:
+                raise Unread(f"the angle {expression.strip()[:40]}")
+            if angle.meant is not None:
+                self.warnings[openqasm.lost_remainder(expression, angle)] = None
+            values.append(angle)
+        return values
+
+    def each(self, name: str, operands: Sequence[Sequence[int]]) -> Iterator[Operation]:
+        """Say what an operation on operands of several qubits does."""
+        lengths = {len(operand) for operand in operands} - {1}
+        if len(lengths) > 1:
+            raise Invalid(f"{name} on registers of different lengths")
         for index in range(max(lengths, default=1)):
-            yield name, tuple(group[index if len(group) > 1 else 0] for group in groups)
+            qubits = tuple(operand[index if len(operand) > 1 else 0] for operand in operands)
+            if len(set(qubits)) < len(qubits):
+                raise Invalid(f"{name} on one qubit twice")
+            yield name, qubits
 
-    def _qubits(self, operand: str) -> range | None:
-        """Find an operand's qubits; None if it is nothing that we know."""
-        match = _QUBIT.fullmatch(operand.strip())
-        if match is None:
-            return None
-        if match[1]:
-            return range(int(match[1]), int(match[1]) + 1)
-        register = self._registers.get(match[2])
-        if register is None or match[3] is None:
+    def measure(self, qubits: Sequence[int], width: int) -> Iterator[Operation]:
+        """Say what a measurement into so many bits does."""
+        if len(qubits) == 1 < width:
+            qubits = [qubits[0]] * width
+        if len(qubits) != width:
+            raise Invalid("measure of a register into one of another length")
+        for qubit in qubits:
+            yield "measure", (qubit,)
+
+    def _check_rzz(self, angle: angles.Angle) -> None:
+        if angle.value is None:
+            self.symbolic_rzz = True
+        elif problem := validation.rzz_problem(angle.value):
+            self.problems[problem] = None
+
+    # Flat statements.
+
+    def _flat(self, match: re.Match[str]) -> Iterator[Operation]:
+        if name := match["call"]:
+            operands = [self._operand(text) for text in match["on"].split(",")]
+            if name == "barrier":
+                yield name, tuple(qubit for operand in operands for qubit in operand)
+            elif name == "reset":
+                yield from self.each(name, operands[:1])
+            elif name == "measure":
+                raise Unread("measure without a bit for its result")
+            else:
+                expressions = match["angles"].split(",") if match["angles"] else []
+                yield from self.call(name, expressions, operands)
+        elif measured := match["measured"]:
+            bits = self.bits(match["bit"])
+            width = bits.width
+            if match["index"] is not None:
+                if bits.loose or int(match["index"]) >= width:
+                    raise Invalid(f"{match['bit']}[{match['index']}], which is no bit of the register")
+                width = 1
+            yield from self.measure(self._operand(measured), width)
+        elif delayed := match["delayed"]:
+            for text in delayed.split(","):
+                for qubit in self._operand(text):
+                    yield "delay", (qubit,)
+        elif match["declared"] == "bit":
+            self.declare(match["name"], Bits(int(match["size"])))
+        elif match["declared"]:
+            self.declare_qubits(match["name"], int(match["size"]))
+        elif parameter := match["parameter"]:
+            self.declare(parameter, match["type"])
+        elif match["include"] is not None:
+            self.include(match["include"])
+
+    def _operand(self, text: str) -> Sequence[int]:
+        """Find an operand's qubits."""
+        parts = _OPERAND_PARTS.fullmatch(text.strip())
+        if parts is None:
+            raise Unread(text.strip())
+        if parts[1]:
+            return self.physical(int(parts[1]))
+        single, register = self.qubits(parts[2])
+        if parts[3] is None:
             return register
-        index = int(match[3])
-        return register[index : index + 1] if index < len(register) else None
+        index = int(parts[3])
+        if single or index >= len(register):
+            raise Invalid(f"{parts[2]}[{index}], which is no qubit of the register")
+        return register[index : index + 1]
+
+    # Everything else.
+
+    def _parsed(self, begin: int, end: int) -> Iterator[Operation]:
+        from qpu_slurm.runner import qasm_blocks  # noqa: PLC0415 - a second, for the parser
+
+        yield from qasm_blocks.operations(self, begin, end)
 
 
-def _behind_arguments(text: str) -> str:
-    """Pass over a gate's angles: `(pi/2, f(x)) $0` is ` $0`."""
-    if not text.startswith("("):
-        return text
-    return text[_closing(text) :]
+def _skip(text: str, at: int) -> int:
+    """Pass over white space and comments."""
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
 
 
-def _after_condition(text: str) -> str:
-    """Return the statement that an `if` without braces is about."""
-    begin = text.find("(")
-    return "" if begin < 0 else text[begin + _closing(text[begin:]) :].strip()
-
-
-def _closing(text: str) -> int:
-    """Find where what begins with a parenthesis is behind its other one."""
+def _end(text: str, at: int) -> int:
+    """Find where a statement ends that may have blocks."""
     depth = 0
-    for index, character in enumerate(text):
-        depth += {"(": 1, ")": -1}.get(character, 0)
-        if depth == 0:
-            return index + 1
+    literal: list[bool] = []  # of each brace that is open: whether it is a set or an array, no block
+    before = ""
+    for token in _TOKEN.finditer(text, at):
+        if token["comment"] or token["line"]:
+            if token["line"] and not token["line"].startswith("@") and depth == 0:
+                return token.end()
+            continue
+        mark = token["mark"] or ""
+        if mark in {"(", "["}:
+            depth += 1
+        elif mark in {")", "]"}:
+            depth -= 1
+        elif mark == "{":
+            depth += 1
+            literal.append(before in {"=", "in", ",", "["} or (before == "{" and literal[-1]))
+        elif mark == "}":
+            depth -= 1
+            was_literal = literal.pop() if literal else False
+            if depth <= 0 and not was_literal and not _ELSE.match(text, token.end()):
+                return token.end()
+        elif mark == ";" and depth <= 0 and not _ELSE.match(text, token.end()):
+            return token.end()
+        before = token[0]
     return len(text)

@@ -79,7 +79,8 @@ class PubReport(msgspec.Struct, kw_only=True):
     Attributes:
         qubits: How many qubits the circuit uses; None if it could not be read.
         operations: How often it uses which.
-        problems: What does not fit the QPU.
+        problems: What does not fit the QPU, or is refused before it gets there.
+        warnings: What is executed, and probably not what was meant.
         unchecked: What was not looked at.
         shots: For each set of parameter values; None leaves them to the service.
         total_shots: For all of them.
@@ -88,6 +89,7 @@ class PubReport(msgspec.Struct, kw_only=True):
     qubits: int | None = None
     operations: dict[str, int] = {}
     problems: list[str] = []
+    warnings: list[str] = []
     unchecked: list[str] = []
     shots: int | None = None
     total_shots: int | None = None
@@ -100,6 +102,7 @@ class InputReport(msgspec.Struct, kw_only=True):
         input: The input, as it was named.
         program_id: `sampler`, `estimator` or `executor`; None if it is no input.
         problems: What is wrong with it as a whole.
+        warnings: What was probably not meant.
         unchecked: What was not looked at.
         pubs: What was found of each.
         total_shots: Of all pubs; None if that cannot be told.
@@ -109,6 +112,7 @@ class InputReport(msgspec.Struct, kw_only=True):
     input: str
     program_id: str | None = None
     problems: list[str] = []
+    warnings: list[str] = []
     unchecked: list[str] = []
     pubs: list[PubReport] = []
     total_shots: int | None = None

@@ -19,6 +19,7 @@ it is: its size costs no memory.
 from __future__ import annotations
 
 import codecs
+import logging
 import re
 import zlib
 from base64 import b64decode
@@ -30,6 +31,7 @@ from msgspec import Meta, Raw, Struct, field
 
 from qpu_slurm.errors import PayloadError
 from qpu_slurm.providers.base import Pieces
+from qpu_slurm.tasks import openqasm, validation
 from qpu_slurm.tasks.limits import HEAD
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from qpu_slurm.tasks.outline import Outline
+
+_log = logging.getLogger(__name__)
 
 _S = TypeVar("_S", bound=Struct)
 
@@ -85,11 +89,22 @@ class Payload(Struct, frozen=True):
         parameters: The program's parameters, as JSON text: what was read, unchanged. Of a big input, they
             are read again whenever they are gone through.
         transpiled_for: What its circuits were transpiled for, if it says so.
+        warnings: What the service executes, and its writer probably did not mean; a sentence each.
     """
 
     program_id: str
     parameters: bytes | Pieces
     transpiled_for: TranspiledFor | None = None
+    warnings: tuple[str, ...] = ()
+
+    def warn(self, source: str) -> None:
+        """Log the warnings.
+
+        Args:
+            source: What to call the input.
+        """
+        for warning in self.warnings:
+            _log.warning("%s: %s.", source, warning)
 
 
 class _Envelope(Struct, forbid_unknown_fields=True):
@@ -101,6 +116,12 @@ class _Envelope(Struct, forbid_unknown_fields=True):
 
 class _Object(Struct):
     """Any JSON object; its content is the service's business."""
+
+
+class _Options(Struct):
+    """What is looked at of a primitive's options; the rest is the service's business."""
+
+    dynamical_decoupling: Raw = Raw(b"null")
 
 
 class _QpyCircuit(Struct):
@@ -126,7 +147,7 @@ class _Primitive(Struct):
 
     pubs: Annotated[list[Raw], Meta(min_length=1)]
     version: Literal[2]
-    options: _Object | None = None
+    options: _Options | None = None
     support_qiskit: bool = True
 
 
@@ -172,38 +193,49 @@ def receive(file: BinaryIO, *, source: str) -> Payload:
     del head
     try:
         outline = _outline(stretch)
-        envelope = _check(outline.text)
+        envelope, warnings = _check(outline.text, whole=False)
     except PayloadError as error:
         raise PayloadError(f"{source}: {error}") from error
-    return Payload(envelope.program_id, stretch.part(*outline.parameters), envelope.qpu_slurm)
+    return Payload(envelope.program_id, stretch.part(*outline.parameters), envelope.qpu_slurm, warnings)
 
 
-def load(data: bytes, *, source: str = "input") -> Payload:
+def load(data: bytes, *, source: str = "input", whole: bool = True) -> Payload:
     """Check an input.
 
     Args:
         data: What the user gave; hostile.
         source: What to call it in errors.
+        whole: Whether this is all of it, and no outline.
 
     Raises:
         PayloadError: It is not an input in one of the forms that the service takes: the sentence says where
             and what was expected.
     """
     try:
-        envelope = _check(data)
+        envelope, warnings = _check(data, whole=whole)
     except PayloadError as error:
         raise PayloadError(f"{source}: {error}") from error
-    return Payload(envelope.program_id, bytes(envelope.parameters), envelope.qpu_slurm)
+    return Payload(envelope.program_id, bytes(envelope.parameters), envelope.qpu_slurm, warnings)
 
 
-def _check(text: bytes) -> _Envelope:
-    """Check an input's text, or its outline's."""
+def _check(text: bytes, *, whole: bool) -> tuple[_Envelope, tuple[str, ...]]:
+    """Check an input's text, or its outline's.
+
+    Returns:
+        What surrounds its parameters, and what to warn of.
+    """
     if not text or text.isspace():
         raise PayloadError(f"it is empty. {ENVELOPE_ADVICE}")
     envelope = _decode(text, _Envelope, "", ENVELOPE_ADVICE)
     _check_text(envelope.parameters)
-    _CHECKS[envelope.program_id](envelope.parameters)
-    return envelope
+    match envelope.program_id:
+        case "sampler":
+            warnings = _check_sampler(envelope.parameters)
+        case "estimator":
+            warnings = _check_estimator(envelope.parameters, whole=whole)
+        case "executor":
+            warnings = _check_executor(envelope.parameters)
+    return envelope, tuple(dict.fromkeys(warnings))
 
 
 def _outline(pieces: Iterable[bytes]) -> Outline:
@@ -216,52 +248,73 @@ def _outline(pieces: Iterable[bytes]) -> Outline:
         raise PayloadError(f"{_unreadable(error)}. {JSON_ADVICE}") from error
 
 
-def _check_sampler(parameters: Raw) -> None:
-    """Check a sampler's parameters."""
-    for index, raw in enumerate(_decode(parameters, _Primitive, "parameters", "").pubs):
+def _check_sampler(parameters: Raw) -> list[str]:
+    """Check a sampler's parameters; return what to warn of."""
+    warnings = []
+    primitive = _decode(parameters, _Primitive, "parameters", "")
+    for index, raw in enumerate(primitive.pubs):
         where = f"parameters.pubs[{index}]"
         pub = _decode(raw, _SamplerPub, where, "A sampler's pub is [circuit, parameter values, shots].")
-        _check_circuit(pub.circuit, f"{where}[0]")
+        if program := _check_circuit(pub.circuit, f"{where}[0]", primitive.options):
+            for name, width in program.registers.items():
+                if problem := validation.register_problem(name, width):
+                    raise PayloadError(f"{where}[0]: {problem}.")
+            warnings += [f"{where}[0]: {warning}" for warning in program.lost_bits + program.lost_remainders]
         _check_values(pub.parameter_values, f"{where}[1]")
+    return warnings
 
 
-def _check_estimator(parameters: Raw) -> None:
-    """Check an estimator's parameters."""
+def _check_estimator(parameters: Raw, *, whole: bool) -> list[str]:
+    """Check an estimator's parameters, or an outline of them; return what to warn of."""
+    warnings = []
     shape = "An estimator's pub is [circuit, observables, parameter values, precision]."
-    for index, raw in enumerate(_decode(parameters, _Primitive, "parameters", "").pubs):
+    primitive = _decode(parameters, _Primitive, "parameters", "")
+    for index, raw in enumerate(primitive.pubs):
         where = f"parameters.pubs[{index}]"
         pub = _decode(raw, _EstimatorPub, where, shape)
-        _check_circuit(pub.circuit, f"{where}[0]")
+        if program := _check_circuit(pub.circuit, f"{where}[0]", primitive.options):
+            warnings += [f"{where}[0]: {warning}" for warning in program.lost_remainders]
         if _first(pub.observables) not in b'"[{':
             raise PayloadError(
                 f"{where}[1]: expected observables. "
                 'They are a Pauli string ("ZZ"), an object ({"ZZ": 1.0}), or an array of these.'
             )
+        # An outline has none to look at.
+        if whole and (problem := validation.observables_problem(msgspec.json.decode(pub.observables))):
+            raise PayloadError(f"{where}[1]: {problem}.")
         _check_values(pub.parameter_values, f"{where}[2]")
+    return warnings
 
 
-def _check_executor(parameters: Raw) -> None:
+def _check_executor(parameters: Raw) -> list[str]:
     """Check an executor's parameters: their schema is the client's and the service's own."""
     _decode(parameters, _Executor, "parameters", "")
+    return []
 
 
-_CHECKS: Final[dict[str, Callable[[Raw], None]]] = {
-    "sampler": _check_sampler,
-    "estimator": _check_estimator,
-    "executor": _check_executor,
-}
+def _check_circuit(
+    circuit: str | _QpyCircuit, where: str, options: _Options | None
+) -> openqasm.Glance | None:
+    """Look at a circuit: is it what it says to be, and does it go with the options?
 
-
-def _check_circuit(circuit: str | _QpyCircuit, where: str) -> None:
-    """Look at the first bytes of a circuit: is it what it says to be?"""
-    if isinstance(circuit, str):
-        version = _OPENQASM.match(circuit)
-        if version is None and not _is_cut(circuit):
-            raise PayloadError(f'{where}: the text does not begin with "OPENQASM 3.0;". {CIRCUIT_ADVICE}')
-        if version and version[1] != "3":
-            raise PayloadError(f"{where}: this is OpenQASM {version[1]}. {CIRCUIT_ADVICE}")
-    elif not _is_qpy(circuit.value):
-        raise PayloadError(f"{where}: its __value__ is not base64(zlib(QPY)). {CIRCUIT_ADVICE}")
+    Returns:
+        What is seen of it, if it is OpenQASM 3.
+    """
+    if not isinstance(circuit, str):
+        if not _is_qpy(circuit.value):
+            raise PayloadError(f"{where}: its __value__ is not base64(zlib(QPY)). {CIRCUIT_ADVICE}")
+        return None
+    version = _OPENQASM.match(circuit)
+    if version is None and not _is_cut(circuit):
+        raise PayloadError(f'{where}: the text does not begin with "OPENQASM 3.0;". {CIRCUIT_ADVICE}')
+    if version and version[1] != "3":
+        raise PayloadError(f"{where}: this is OpenQASM {version[1]}. {CIRCUIT_ADVICE}")
+    program = openqasm.Glance(circuit)
+    if options is not None:
+        given = {"dynamical_decoupling": msgspec.json.decode(options.dynamical_decoupling)}
+        if problem := validation.decoupling_problem(given, control_flow=program.control_flow):
+            raise PayloadError(f"{where}: {problem}.")
+    return program
 
 
 def _is_cut(circuit: str) -> bool:
