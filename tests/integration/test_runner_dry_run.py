@@ -4,22 +4,23 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from qiskit import QuantumCircuit, transpile
+from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister, transpile
 from qiskit.circuit import Parameter
 from qiskit.quantum_info import SparsePauliOp
 from qiskit_ibm_runtime.fake_provider import FakeFez
 
 from qpu_slurm import write_estimator_input, write_sampler_input
+from qpu_slurm.api.inputs import pieces, sampler_document
 from qpu_slurm_devkit.emulator import Fault
 from tests.integration.steps import QASM, Step, sampler_input
 
 if TYPE_CHECKING:
     import subprocess
-    from pathlib import Path
 
 COMPLETED, FAILED, BAD_INPUT, REFUSED, UNAVAILABLE = range(5)
 
@@ -64,7 +65,13 @@ PROBLEMS = {
     "register": (HEAD + "qubit[200] q;\nx q[170];", "x on qubits 170: the QPU has 156"),
     "in a block": (HEAD + "if (c[0]) {\n  h $0;\n}", "h is no operation of the QPU"),
     "a gate of its own": (HEAD + "gate mine q { x q; }\nmine $0;", "mine is no operation of the QPU"),
-    "a modifier": (HEAD + "ctrl @ x $0, $1;", "ctrl @ x is no operation of the QPU"),
+    "a modifier": (HEAD + "ctrl @ x $0, $1;", "cx is no operation of the QPU"),
+    "a loop's body": (HEAD + "for int i in {0, 1} h $0;", "h is no operation of the QPU"),
+    "rzz": (
+        HEAD + "gate rzz(a) p, q { cx p, q; rz(a) q; cx p, q; }\nrzz(2) $0, $1;",
+        "rzz(2): the QPU takes angles from 0 to pi/2",
+    ),
+    "no OpenQASM": (HEAD + "x $0; ?;", "not OpenQASM 3: L4:C0: token recognition error at: '?'"),
 }
 
 
@@ -113,14 +120,28 @@ def test_without_qiskit_a_circuit_in_qpy_is_said_not_to_be_checked(step: Step, t
     assert "    not checked: the circuit, which is QPY: that needs Qiskit" in done.stdout
 
 
-def test_an_estimators_observables_are_said_not_to_be_checked(step: Step) -> None:
+@pytest.mark.parametrize(
+    ("observable", "problem"),
+    [
+        ("Z" * 156, None),
+        ("Z" * 155, "observables on 155 qubits: the circuit has 156"),
+        ("Q" + "I" * 155, "has 'Q': it may have I, X, Y and Z"),
+    ],
+)
+def test_an_estimators_observables(step: Step, observable: str, problem: str | None) -> None:
     circuit = transpile(QuantumCircuit(2), FakeFez())
     write_estimator_input(step.input, [(circuit, SparsePauliOp("Z" * 156))])
+    document = json.loads(step.input.read_text(encoding="utf-8"))
+    document["parameters"]["pubs"][0][1] = {observable: 1.0}
+    step.write("input.json", json.dumps(document))
 
     done, found = report(step)
 
-    assert done.returncode == COMPLETED
-    assert found["inputs"][0]["pubs"][0]["unchecked"] == ["the observables"]
+    problems = found["inputs"][0]["problems"] + [
+        each for pub in found["inputs"][0]["pubs"] for each in pub["problems"]
+    ]
+    assert done.returncode == (BAD_INPUT if problem else COMPLETED)
+    assert [problem in each for each in problems if problem] == ([True] if problem else [])
     assert found["inputs"][0]["total_shots"] is None
 
 
@@ -134,13 +155,109 @@ def test_an_executors_program_is_said_not_to_be_checked(step: Step) -> None:
     assert found["inputs"][0]["unchecked"][0].startswith("the quantum program")
 
 
-def test_what_is_not_understood_is_said(step: Step) -> None:
-    step.write("input.json", sampler_input(HEAD + "let both = $0 ++ $1;\nx $0;"))
+def test_what_is_not_understood_is_reported(step: Step) -> None:
+    step.write("input.json", sampler_input(HEAD + "let both = $0 ++ $1;\nint i = 1;\nx $0;"))
 
     done, found = report(step)
 
     assert done.returncode == COMPLETED
-    assert found["inputs"][0]["pubs"][0]["unchecked"] == ["1 statements that go beyond plain circuits"]
+    assert found["inputs"][0]["pubs"][0]["unchecked"] == [
+        (
+            "2 statements that Qiskit's importer does not take: "
+            "an alias of a single qubit, a variable of type int"
+        )
+    ]
+
+
+INPUTS = Path(__file__).parents[1] / "inputs"
+
+
+def dry_run_of(step: Step, name: str) -> tuple[int, dict[str, Any]]:
+    """Check one of the small inputs that went wrong once, and one behind it that is right."""
+    right = step.write("right.json", sampler_input())
+    summary = step.directory / "found.json"
+    done = step.run("--dry-run", "--json", summary, "ibm_fez", "--output-dir", "out", INPUTS / name, right)
+    assert done.stderr == ""
+    first, second = json.loads(summary.read_text(encoding="utf-8"))["dry_run"]["inputs"]
+    assert (second["problems"], second["pubs"][0]["problems"], second["total_shots"]) == ([], [], 100)
+    return done.returncode, first
+
+
+def test_the_body_of_a_box_is_read(step: Step) -> None:
+    code, found = dry_run_of(step, "dry_run_box.json")
+
+    assert code == BAD_INPUT
+    assert found["pubs"][0]["problems"] == [
+        "h is no operation of the QPU",
+        "cz on qubits 0 and 77: the QPU has none there",
+    ]
+
+
+def test_a_circuit_that_breaks_qiskit_is_not_checked_and_the_others_are(step: Step) -> None:
+    code, found = dry_run_of(step, "dry_run_delay_parameter.json")
+
+    assert code == COMPLETED
+    [unchecked] = found["pubs"][0]["unchecked"]
+    assert unchecked.startswith("the circuit: this Qiskit cannot read it (CircuitError: ")
+
+
+def test_a_missing_include_is_a_problem(step: Step) -> None:
+    code, found = dry_run_of(step, "dry_run_no_include.json")
+
+    assert code == BAD_INPUT
+    assert found["pubs"][0]["problems"] == [
+        "gate 'x' is not defined: add include \"stdgates.inc\"; behind the version"
+    ]
+
+
+def test_a_register_that_no_result_can_hold_is_a_problem(step: Step) -> None:
+    code, found = dry_run_of(step, "register_named_keys.json")
+
+    assert code == BAD_INPUT
+    assert (
+        "the classical register 'keys' has a name that Qiskit's results cannot hold" in found["problems"][0]
+    )
+
+
+@pytest.mark.parametrize("name", ["scalar_bit.json", "scalar_bit_only.json"])
+def test_a_bit_in_no_register_is_warned_of(step: Step, name: str) -> None:
+    code, found = dry_run_of(step, name)
+
+    assert code == COMPLETED
+    assert found["pubs"][0]["warnings"][0] == (
+        "the bit 'b' is in no register, so the result will not have it: write \"bit[1] b;\""
+    )
+
+
+def test_registers_angles_and_decoupling_of_a_circuit_in_qpy(step: Step) -> None:
+    circuit = QuantumCircuit(QuantumRegister(2), ClassicalRegister(1, "items"), ClassicalRegister(0, "none"))
+    circuit.rzz(2, 0, 1)
+    circuit.rzz(Parameter("a") * 2, 0, 1)
+    with circuit.if_test((circuit.clbits[0], 1)):
+        circuit.x(0)
+    document = sampler_document([(circuit, [1.0], 5)])
+    document["parameters"]["options"] = {"dynamical_decoupling": {"enable": True}}
+    step.input.write_bytes(b"".join(pieces(document)))
+
+    done, found = report(step)
+
+    assert done.returncode == BAD_INPUT
+    problems = "\n".join(found["inputs"][0]["pubs"][0]["problems"])
+    assert "rzz(2): the QPU takes angles from 0 to pi/2\n" in problems
+    assert "rzz(2): the QPU takes angles from 0 to pi/2; this one comes of 2*a" in problems
+    assert "dynamical decoupling does not go with control flow" in problems
+    assert "the classical register 'items'" in problems
+    assert "the classical register 'none' has no bits" in problems
+
+
+def test_twirlings_shots_come_before_the_default(step: Step) -> None:
+    twirling = {"enable_gates": True, "num_randomizations": 7, "shots_per_randomization": 11}
+    options = {"default_shots": 1000, "twirling": twirling}
+    step.write("input.json", sampler_input(QASM, pubs=[[QASM], [QASM, None, 5]], options=options))
+
+    _, found = report(step)
+
+    assert [pub["total_shots"] for pub in found["inputs"][0]["pubs"]] == [77, 5]
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from qpu_slurm.tasks import validation
 from qpu_slurm.runner.qasm import Program
+from qpu_slurm.tasks import validation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,7 +147,9 @@ class Findings:
         for angle in angles:
             places = [circuit.parameters.data.index(parameter) for parameter in angle.parameters]
             for row in rows:
-                bound = angle.bind({parameter: row[place] for parameter, place in zip(angle.parameters, places, strict=True)})
+                bound = angle.bind(
+                    {parameter: row[place] for parameter, place in zip(angle.parameters, places, strict=True)}
+                )
                 if problem := validation.rzz_problem(float(bound)):
                     self.problems.append(f"{problem}; this one comes of {angle}")
                     break

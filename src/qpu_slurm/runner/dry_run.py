@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `--dry-run` finds: whether inputs fit the QPU, and what they would cost. Nothing is submitted.
 
-Operations, qubits and coupling are compared with the QPU's configuration as the service gives it now. What
-could not be looked at is said: circuits in QPY need Qiskit, which is used if it is there.
+Operations, qubits and coupling are compared with the QPU's configuration as the service gives it now, and
+what the service's newest client refuses is a problem here. What could not be read is reported: circuits in
+QPY need Qiskit, which is used if it is there.
 """
 
 from __future__ import annotations
@@ -266,7 +267,6 @@ def _text(found: InputReport, device: Device | None) -> str:
         + (f", {_count(len(found.pubs), 'pub')}" if found.pubs else "")
     ]
     lines += [f"  problem: {problem}" for problem in found.problems]
-    lines += [f"  warning: {warning}" for warning in found.warnings]
     for index, pub in enumerate(found.pubs):
         names = ", ".join(f"{count} {name}" for name, count in pub.operations.items())
         checked = (

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from qpu_slurm.tasks import angles, openqasm, validation
 
@@ -63,9 +63,11 @@ _FLAT: Final = re.compile(
 )
 _SPACE: Final = re.compile(_SKIPPED, re.DOTALL)
 _WORDS: Final = frozenset(
-    "OPENQASM include defcalgrammar def cal defcal gate extern box let break continue if else end return for"
-    " while in switch case default nop pragma input output const readonly mutable qreg qubit creg bool bit int"
-    " uint float angle complex array void duration stretch gphase inv pow ctrl negctrl durationof delay".split()
+    """
+    OPENQASM include defcalgrammar def cal defcal gate extern box let break continue if else end return for
+    while in switch case default nop pragma input output const readonly mutable qreg qubit creg bool bit int
+    uint float angle complex array void duration stretch gphase inv pow ctrl negctrl durationof delay
+    """.split()  # noqa: SIM905 - a table of words
 )
 """The language's words: what begins with one of them is no call of a gate, though it may look like one."""
 
@@ -92,11 +94,11 @@ class Bits(NamedTuple):
     loose: bool = False
 
 
-Meaning = Gate | Bits | Sequence[int] | str if TYPE_CHECKING else object
-"""What a name stands for: a gate, classical bits, qubits, or a parameter of that type."""
+Meaning: TypeAlias = Gate | Bits | range | list[int] | int | angles.Kind
+"""What a name stands for: a gate, bits, several qubits, one, or a parameter of that type."""
 
 
-class Unread(Exception):  # noqa: N818 - it never leaves the reader
+class Unread(Exception):
     """A statement is none that Qiskit's importer takes.
 
     Args:
@@ -225,7 +227,9 @@ class Program:
             return False, meaning
         raise Invalid(f"{name}, which is no qubit")
 
-    def call(self, name: str, expressions: Sequence[str], operands: Sequence[Sequence[int]]) -> Iterator[Operation]:
+    def call(
+        self, name: str, expressions: Sequence[str], operands: Sequence[Sequence[int]]
+    ) -> Iterator[Operation]:
         """Call a gate; an operand of several qubits stands for each of them in turn."""
         gate = self.gate(name)
         values = self.evaluate(expressions)
@@ -250,7 +254,9 @@ class Program:
 
     def evaluate(self, expressions: Sequence[str]) -> list[angles.Angle]:
         """Compute angles, and warn of those that are not what they look like."""
-        parameters = {name: kind for name, kind in self.names.items() if isinstance(kind, str)} if expressions else {}
+        parameters = (
+            {name: kind for name, kind in self.names.items() if isinstance(kind, str)} if expressions else {}
+        )
         values = []
         for expression in expressions:
             angle = angles.evaluate(expression, parameters)
@@ -291,36 +297,50 @@ class Program:
 
     def _flat(self, match: re.Match[str]) -> Iterator[Operation]:
         if name := match["call"]:
-            operands = [self._operand(text) for text in match["on"].split(",")]
-            if name == "barrier":
-                yield name, tuple(qubit for operand in operands for qubit in operand)
-            elif name == "reset":
-                yield from self.each(name, operands[:1])
-            elif name == "measure":
-                raise Unread("measure without a bit for its result")
-            else:
-                expressions = match["angles"].split(",") if match["angles"] else []
-                yield from self.call(name, expressions, operands)
+            yield from self._call(
+                name, match["angles"], [self._operand(text) for text in match["on"].split(",")]
+            )
         elif measured := match["measured"]:
-            bits = self.bits(match["bit"])
-            width = bits.width
-            if match["index"] is not None:
-                if bits.loose or int(match["index"]) >= width:
-                    raise Invalid(f"{match['bit']}[{match['index']}], which is no bit of the register")
-                width = 1
+            width = self._width(match["bit"], match["index"])
             yield from self.measure(self._operand(measured), width)
         elif delayed := match["delayed"]:
             for text in delayed.split(","):
-                for qubit in self._operand(text):
-                    yield "delay", (qubit,)
-        elif match["declared"] == "bit":
+                yield from self.each("delay", [self._operand(text)])
+        else:
+            self._declaration(match)
+
+    def _call(self, name: str, expressions: str | None, operands: list[Sequence[int]]) -> Iterator[Operation]:
+        """Read what looks like a gate's call."""
+        if name == "barrier":
+            qubits = tuple(qubit for operand in operands for qubit in operand)
+            if len(set(qubits)) < len(qubits):
+                raise Invalid("barrier on one qubit twice")
+            yield name, qubits
+        elif name == "reset":
+            yield from self.each(name, operands)
+        elif name == "measure":
+            raise Unread("measure without a bit for its result")
+        else:
+            yield from self.call(name, expressions.split(",") if expressions else [], operands)
+
+    def _declaration(self, match: re.Match[str]) -> None:
+        if match["declared"] == "bit":
             self.declare(match["name"], Bits(int(match["size"])))
         elif match["declared"]:
             self.declare_qubits(match["name"], int(match["size"]))
         elif parameter := match["parameter"]:
-            self.declare(parameter, match["type"])
+            self.declare(parameter, "float" if match["type"] == "float" else "angle")
         elif match["include"] is not None:
             self.include(match["include"])
+
+    def _width(self, name: str, index: str | None) -> int:
+        """Return how many bits a measurement goes into."""
+        bits = self.bits(name)
+        if index is None:
+            return bits.width
+        if bits.loose or int(index) >= bits.width:
+            raise Invalid(f"{name}[{index}], which is no bit of the register")
+        return 1
 
     def _operand(self, text: str) -> Sequence[int]:
         """Find an operand's qubits."""
@@ -340,8 +360,11 @@ class Program:
     # Everything else.
 
     def _parsed(self, begin: int, end: int) -> Iterator[Operation]:
-        from qpu_slurm.runner import qasm_blocks  # noqa: PLC0415 - a second, for the parser
-
+        try:
+            from qpu_slurm.runner import qasm_blocks  # noqa: PLC0415 - a second, for the parser
+        except ImportError:
+            self.unread["blocks and definitions, for which the package openqasm3 is missing"] += 1
+            return
         yield from qasm_blocks.operations(self, begin, end)
 
 

@@ -12,30 +12,37 @@ import io
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from qpu_slurm.tasks import angles
+import openqasm3
+from openqasm3 import ast
+from openqasm3.parser import QASM3ParsingError
+
 from qpu_slurm.runner.qasm import QISKIT_NAMES, Bits, Gate, Invalid, Unread
+from qpu_slurm.tasks import angles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from openqasm3 import ast
 
     from qpu_slurm.runner.qasm import Operation, Program
 
 LONGEST: Final = 1 << 18
 """Characters of statements that go beyond flat ones: the parser takes a quarter of a minute for them."""
 
-_INVERSE: Final = {
-    **{name: name for name in "x y z h id cx cy cz ch swap ccx cswap".split()},
-    **{name: name for name in "rx ry rz p u1 u2 u3 u cp crx cry crz cu".split()},
-    "s": "sdg", "sdg": "s", "t": "tdg", "tdg": "t", "sx": "sxdg", "sxdg": "sx", "cs": "csdg", "csdg": "cs",
-}  # fmt: skip
+_SAME: Final = (
+    "x y z h id cx cy cz ch swap ccx cswap"  # noqa: SIM905 - a table of words
+    " rx ry rz p u1 u2 u3 u cp crx cry crz cu".split()
+)
+_PAIRS: Final = {"s": "sdg", "t": "tdg", "sx": "sxdg", "cs": "csdg"}
+_INVERSE: Final = {name: name for name in _SAME} | _PAIRS | {other: name for name, other in _PAIRS.items()}
+"""How Qiskit calls a gate's inverse."""
+
 _CONTROLLED: Final = {
-    **{name: f"c{name}" for name in "x y z h s sdg sx p rx ry rz swap cx u u1".split()},
-}
+    name: f"c{name}"
+    for name in ["x", "y", "z", "h", "s", "sdg", "sx", "p", "rx", "ry", "rz", "swap", "u", "u1"]
+} | {"cx": "ccx"}
 """How Qiskit calls a gate with another control."""
 
-_NEGATED: Final = 2
+_INTEGERS: Final = (ast.IntegerLiteral, ast.BitstringLiteral)
+_LITERALS: Final = (*_INTEGERS, ast.BooleanLiteral)
 
 
 def operations(program: Program, begin: int, end: int) -> Iterator[Operation]:
@@ -51,9 +58,6 @@ def operations(program: Program, begin: int, end: int) -> Iterator[Operation]:
         return
     try:
         statements = _parse(program.text, begin, end)
-    except ImportError:
-        program.unread["blocks and definitions, for which the package openqasm3 is missing"] += 1
-        return
     except SyntaxError as error:
         program.problems[f"not OpenQASM 3: {error.msg}"] = None
         return
@@ -63,16 +67,12 @@ def operations(program: Program, begin: int, end: int) -> Iterator[Operation]:
     yield from _Reader(program).all(statements, top=True)
 
 
-def _parse(text: str, begin: int, end: int) -> list[ast.Statement]:
+def _parse(text: str, begin: int, end: int) -> list[ast.Statement | ast.Pragma]:
     """Parse some of a program's statements.
 
     Raises:
-        ImportError: The parser is not installed.
         SyntaxError: They are not OpenQASM 3.
     """
-    import openqasm3  # noqa: PLC0415 - a second
-    from openqasm3.parser import QASM3ParsingError  # noqa: PLC0415 - likewise
-
     # Lines are counted as in the program.
     part = "\n" * text.count("\n", 0, begin) + text[begin:end]
     said = io.StringIO()
@@ -103,26 +103,31 @@ class _Reader:
         self._global = True
         self._in_gate = False
 
-    def all(self, statements: Iterable[ast.Statement], *, top: bool = False) -> Iterator[Operation]:
+    def all(
+        self, statements: Iterable[ast.Statement | ast.Pragma], *, top: bool = False
+    ) -> Iterator[Operation]:
         """Read statements one after the other."""
         before = self._global
         self._global = top
         for statement in statements:
-            kind = type(statement).__name__
-            read: Callable[[Any], Iterator[Operation]] | None = getattr(self, f"_{kind}", None)
             try:
-                if read is None:
-                    raise Unread(_WORDS.get(kind, kind))
-                yield from read(statement)
+                yield from self._one(statement)
             except Unread as error:
                 self._program.note(error)
         self._global = before
 
-    def _block(self, name: str, statements: Iterable[ast.Statement]) -> Iterator[Operation]:
+    def _one(self, statement: ast.Statement | ast.Pragma) -> Iterator[Operation]:
+        kind = type(statement)
+        read = _READERS.get(kind)
+        if read is None:
+            raise Unread(_WORDS.get(kind, kind.__name__))
+        yield from read(self, statement)
+
+    def _block(self, name: str, statements: Iterable[ast.Statement | ast.Pragma]) -> Iterator[Operation]:
         yield name, ()
         yield from self._inside(statements)
 
-    def _inside(self, statements: Iterable[ast.Statement]) -> Iterator[Operation]:
+    def _inside(self, statements: Iterable[ast.Statement | ast.Pragma]) -> Iterator[Operation]:
         outer = dict(self._program.names)
         try:
             yield from self.all(statements)
@@ -131,39 +136,40 @@ class _Reader:
 
     # Declarations.
 
-    def _Include(self, node: ast.Include) -> Iterator[Operation]:  # noqa: N802 - the parser's name
+    def include(self, node: ast.Include) -> Iterator[Operation]:
         self._program.include(node.filename)
         yield from ()
 
-    def _QubitDeclaration(self, node: ast.QubitDeclaration) -> Iterator[Operation]:  # noqa: N802
+    def qubit_declaration(self, node: ast.QubitDeclaration) -> Iterator[Operation]:
         self._only_globally("a qubit's declaration")
         self._program.declare_qubits(node.qubit.name, None if node.size is None else self._integer(node.size))
         yield from ()
 
-    def _ClassicalDeclaration(self, node: ast.ClassicalDeclaration) -> Iterator[Operation]:  # noqa: N802
+    def bit_declaration(self, node: ast.ClassicalDeclaration) -> Iterator[Operation]:
         self._only_globally("a declaration")
-        kind = type(node.type).__name__
-        if kind != "BitType":
-            raise Unread(f"a variable of type {kind.removesuffix('Type').lower()}")
-        size = node.type.size  # type: ignore[union-attr] - it is a BitType
+        if not isinstance(node.type, ast.BitType):
+            raise Unread(f"a variable of type {type(node.type).__name__.removesuffix('Type').lower()}")
+        size = node.type.size
         bits = Bits(1, loose=True) if size is None else Bits(self._integer(size))
         self._program.declare(node.identifier.name, bits)
         if node.init_expression is None:
             return
-        if type(node.init_expression).__name__ != "QuantumMeasurement":
+        if not isinstance(node.init_expression, ast.QuantumMeasurement):
             raise Unread("bits that begin with a value")
-        qubit = node.init_expression.qubit  # type: ignore[union-attr] - likewise
-        yield from self._program.measure(self._qubits(qubit), bits.width)
+        yield from self._program.measure(self._qubits(node.init_expression.qubit), bits.width)
 
-    def _IODeclaration(self, node: ast.IODeclaration) -> Iterator[Operation]:  # noqa: N802
+    def input_declaration(self, node: ast.IODeclaration) -> Iterator[Operation]:
         self._only_globally("a declaration")
-        kind = {"FloatType": "float", "AngleType": "angle"}.get(type(node.type).__name__)
-        if node.io_identifier.name != "input" or kind is None:
+        if node.io_identifier is not ast.IOKeyword.input or not isinstance(
+            node.type, ast.FloatType | ast.AngleType
+        ):
             raise Unread("input of another type, or output")
-        self._program.declare(node.identifier.name, kind)
+        self._program.declare(
+            node.identifier.name, "float" if isinstance(node.type, ast.FloatType) else "angle"
+        )
         yield from ()
 
-    def _AliasStatement(self, node: ast.AliasStatement) -> Iterator[Operation]:  # noqa: N802
+    def alias(self, node: ast.AliasStatement) -> Iterator[Operation]:
         parts = list(_concatenated(node.value))
         whole: list[int] = []
         for part in parts:
@@ -174,7 +180,7 @@ class _Reader:
         self._program.declare(node.target.name, whole)
         yield from ()
 
-    def _QuantumGateDefinition(self, node: ast.QuantumGateDefinition) -> Iterator[Operation]:  # noqa: N802
+    def gate_definition(self, node: ast.QuantumGateDefinition) -> Iterator[Operation]:
         self._only_globally("a gate's definition")
         if self._program.names.get(node.name.name) is not None:
             raise Invalid(f"{node.name.name}, which is declared twice")
@@ -195,7 +201,7 @@ class _Reader:
 
     # Operations.
 
-    def _QuantumGate(self, node: ast.QuantumGate) -> Iterator[Operation]:  # noqa: N802
+    def gate(self, node: ast.QuantumGate) -> Iterator[Operation]:
         if node.duration is not None:
             raise Unread("a gate with a duration")
         expressions = [_text(argument) for argument in node.arguments]
@@ -226,36 +232,36 @@ class _Reader:
         elif kind == "ctrl" and not own:
             count = 1 if modifier.argument is None else self._integer(modifier.argument)
             if count == 1 and name in _CONTROLLED:
-                return "ccx" if name == "cx" else _CONTROLLED[name], 1
-            if count == _NEGATED and name == "x":
+                return _CONTROLLED[name], 1
+            if (name, count) == ("x", 2):
                 return "ccx", 2
         raise Unread(f"{kind} @ {name}")
 
-    def _QuantumPhase(self, node: ast.QuantumPhase) -> Iterator[Operation]:  # noqa: N802
+    def phase(self, node: ast.QuantumPhase) -> Iterator[Operation]:
         self._program.evaluate([_text(node.argument)])
         if node.modifiers or node.qubits:
             raise Unread("gphase with modifiers")
         yield from ()
 
-    def _QuantumMeasurementStatement(self, node: ast.QuantumMeasurementStatement) -> Iterator[Operation]:  # noqa: N802
+    def measurement(self, node: ast.QuantumMeasurementStatement) -> Iterator[Operation]:
         if node.target is None:
             raise Unread("measure without a bit for its result")
         _, bits = self._places(node.target, bits=True)
         yield from self._program.measure(self._qubits(node.measure.qubit), len(bits))
 
-    def _QuantumReset(self, node: ast.QuantumReset) -> Iterator[Operation]:  # noqa: N802
+    def reset(self, node: ast.QuantumReset) -> Iterator[Operation]:
         yield from self._program.each("reset", [self._qubits(node.qubits)])
 
-    def _QuantumBarrier(self, node: ast.QuantumBarrier) -> Iterator[Operation]:  # noqa: N802
-        qubits = [qubit for operand in node.qubits for qubit in self._qubits(operand)]  # type: ignore[arg-type] - they are no expressions of another kind
+    def barrier(self, node: ast.QuantumBarrier) -> Iterator[Operation]:
+        qubits = [qubit for operand in node.qubits for qubit in self._qubits(operand)]
         if len(set(qubits)) < len(qubits):
             raise Invalid("barrier on one qubit twice")
         yield "barrier", tuple(qubits) if node.qubits else self._program.all_qubits()
 
-    def _DelayInstruction(self, node: ast.DelayInstruction) -> Iterator[Operation]:  # noqa: N802
-        if type(node.duration).__name__ != "DurationLiteral":
+    def delay(self, node: ast.DelayInstruction) -> Iterator[Operation]:
+        if not isinstance(node.duration, ast.DurationLiteral):
             raise Unread("a delay that is no number of seconds or dt")
-        operands = [self._qubits(operand) for operand in node.qubits]  # type: ignore[arg-type] - likewise
+        operands = [self._qubits(operand) for operand in node.qubits]
         if not node.qubits and not (everything := self._program.all_qubits()):
             raise Invalid("a delay before there are qubits")
         for qubits in operands or [everything]:
@@ -263,38 +269,38 @@ class _Reader:
 
     # Blocks.
 
-    def _Box(self, node: ast.Box) -> Iterator[Operation]:  # noqa: N802
+    def box(self, node: ast.Box) -> Iterator[Operation]:
         if node.annotations:
             raise Unread("an annotation of a box")
-        if node.duration is not None and type(node.duration).__name__ != "DurationLiteral":
+        if node.duration is not None and not isinstance(node.duration, ast.DurationLiteral):
             raise Unread("a box's duration that is no number")
         yield from self._block("box", node.body)
 
-    def _BranchingStatement(self, node: ast.BranchingStatement) -> Iterator[Operation]:  # noqa: N802
+    def branch(self, node: ast.BranchingStatement) -> Iterator[Operation]:
         self._condition(node.condition)
         yield from self._block("if_else", node.if_block)
         yield from self._inside(node.else_block)
 
-    def _WhileLoop(self, node: ast.WhileLoop) -> Iterator[Operation]:  # noqa: N802
+    def while_loop(self, node: ast.WhileLoop) -> Iterator[Operation]:
         self._condition(node.while_condition)
         yield from self._block("while_loop", node.block)
 
-    def _ForInLoop(self, node: ast.ForInLoop) -> Iterator[Operation]:  # noqa: N802
+    def for_loop(self, node: ast.ForInLoop) -> Iterator[Operation]:
         outer = dict(self._program.names)
+        if not isinstance(node.type, ast.IntType | ast.UintType):
+            self._program.note(Unread("a loop's variable that is no integer"))
         try:
             self._set(node.set_declaration)
-            if type(node.type).__name__ not in {"IntType", "UintType"}:
-                raise Unread("a loop's variable that is no integer")
         except Unread as error:
             self._program.note(error)
         self._program.names[node.identifier.name] = "int"
         yield from self._block("for_loop", node.block)
         self._program.names = outer
 
-    def _BreakStatement(self, _: ast.BreakStatement) -> Iterator[Operation]:  # noqa: N802
+    def break_loop(self, _: ast.BreakStatement) -> Iterator[Operation]:
         yield "break_loop", ()
 
-    def _ContinueStatement(self, _: ast.ContinueStatement) -> Iterator[Operation]:  # noqa: N802
+    def continue_loop(self, _: ast.ContinueStatement) -> Iterator[Operation]:
         yield "continue_loop", ()
 
     def _condition(self, node: ast.Expression) -> None:
@@ -306,36 +312,32 @@ class _Reader:
 
     def _check_condition(self, node: ast.Expression) -> None:
         unread = Unread(f"the condition {_text(node)[:40]}")
-        operator = getattr(getattr(node, "op", None), "name", None)
-        kind = type(node).__name__
-        if kind == "BinaryExpression" and operator in {"==", "!="}:
-            sides = [node.lhs, node.rhs]  # type: ignore[attr-defined] - it is a BinaryExpression
-            if _is_literal(sides[0]):
-                sides.reverse()
-            bits, value = sides
-            if type(bits).__name__ != "Identifier":
-                single, _ = self._places(bits, bits=True)
+        if isinstance(node, ast.BinaryExpression):
+            bits, value = (node.rhs, node.lhs) if isinstance(node.lhs, _LITERALS) else (node.lhs, node.rhs)
+            single, _ = self._places(bits, bits=True)
+            if single:
+                taken = isinstance(value, ast.BooleanLiteral) and node.op.name in {"==", "!="}
             else:
-                single = self._program.bits(bits.name).loose
-            if single and type(value).__name__ == "BooleanLiteral":
-                return
-            whole = type(bits).__name__ == "Identifier" and not single and operator == "=="
-            if whole and type(value).__name__ in {"IntegerLiteral", "BitstringLiteral"}:
-                return
-            raise unread
-        if kind == "UnaryExpression" and operator in {"!", "~"}:
-            node = node.expression  # type: ignore[attr-defined] - likewise
-        if type(node).__name__ not in {"Identifier", "IndexExpression", "IndexedIdentifier"}:
+                # Of a part of a register, the importer makes another register.
+                taken = (
+                    isinstance(bits, ast.Identifier) and isinstance(value, _INTEGERS) and node.op.name == "=="
+                )
+            if not taken:
+                raise unread
+            return
+        if isinstance(node, ast.UnaryExpression) and node.op.name in {"!", "~"}:
+            node = node.expression
+        if not isinstance(node, ast.Identifier | ast.IndexExpression):
             raise unread
         single, _ = self._places(node, bits=True)
         if not single:
             raise unread
 
-    def _set(self, node: Any) -> None:  # noqa: ANN401 - a set or a range
-        kind = type(node).__name__
-        if kind == "RangeDefinition" and node.start is not None and node.end is not None:
+    def _set(self, node: ast.Expression | ast.RangeDefinition | ast.DiscreteSet) -> None:
+        """Check what a loop goes over."""
+        if isinstance(node, ast.RangeDefinition) and node.start is not None and node.end is not None:
             members = [node.start, node.end, *([] if node.step is None else [node.step])]
-        elif kind == "DiscreteSet":
+        elif isinstance(node, ast.DiscreteSet):
             members = node.values
         else:
             raise Unread("a loop over something else than a range or a set")
@@ -355,21 +357,25 @@ class _Reader:
             raise Unread(f"{_text(node)[:40]}, which is no constant integer")
         return int(angle.value)
 
-    def _qubits(self, node: ast.IndexedIdentifier | ast.Identifier) -> Sequence[int]:
+    def _qubits(self, node: ast.Expression | ast.IndexedIdentifier) -> Sequence[int]:
         return self._places(node, bits=False)[1]
 
-    def _places(self, node: Any, *, bits: bool) -> tuple[bool, Sequence[int]]:  # noqa: ANN401 - an operand
+    def _places(self, node: ast.QASMNode, *, bits: bool) -> tuple[bool, Sequence[int]]:
         """Find the qubits or bits that an operand stands for, and whether that is a single one."""
-        kind = type(node).__name__
-        if kind == "Identifier":
-            return self._named(node.name, bits=bits)
-        indices = {"IndexedIdentifier": "indices", "IndexExpression": "index"}.get(kind)
-        if indices is None:
-            raise Unread(f"the operand {_text(node)[:40]}")
-        single, places = self._places(node.name if indices == "indices" else node.collection, bits=bits)
-        for index in node.indices if indices == "indices" else [node.index]:
-            if single:
+        match node:
+            case ast.Identifier():
+                return self._named(node.name, bits=bits)
+            case ast.IndexedIdentifier():
+                collection: ast.QASMNode = node.name
+                indices = node.indices
+            case ast.IndexExpression():
+                collection, indices = node.collection, [node.index]
+            case _:
                 raise Unread(f"the operand {_text(node)[:40]}")
+        single, places = self._places(collection, bits=bits)
+        for index in indices:
+            if single:
+                raise Invalid(f"{_text(node)}, which has an index too many")
             single, places = self._indexed(places, index)
         return single, places
 
@@ -384,15 +390,16 @@ class _Reader:
             return True, program.physical(int(name[1:]))
         return program.qubits(name)
 
-    def _indexed(self, places: Sequence[int], index: Any) -> tuple[bool, Sequence[int]]:  # noqa: ANN401 - a set, or a list
-        if type(index).__name__ == "DiscreteSet":
+    def _indexed(self, places: Sequence[int], index: ast.IndexElement) -> tuple[bool, Sequence[int]]:
+        if isinstance(index, ast.DiscreteSet):
             return False, [self._at(places, value) for value in index.values]
         if len(index) != 1:
             raise Unread("an index of several dimensions")
-        if type(index[0]).__name__ != "RangeDefinition":
-            return True, [self._at(places, index[0])]
+        [only] = index
+        if not isinstance(only, ast.RangeDefinition):
+            return True, [self._at(places, only)]
         start, end, step = (
-            None if part is None else self._integer(part) for part in (index[0].start, index[0].end, index[0].step)
+            None if part is None else self._integer(part) for part in (only.start, only.end, only.step)
         )
         if end is not None:  # OpenQASM 3 counts the end in
             end = end + 1 if step is None or step > 0 else end - 1
@@ -405,38 +412,55 @@ class _Reader:
             raise Invalid(f"the index {_text(node)}, which is out of range") from error
 
 
-_WORDS: Final = {
-    "Pragma": "pragma",
-    "EndStatement": "end",
-    "SwitchStatement": "switch",
-    "SubroutineDefinition": "def",
-    "ExternDeclaration": "extern",
-    "ClassicalAssignment": "an assignment",
-    "ConstantDeclaration": "const",
-    "CompoundStatement": "a block of its own",
-    "ExpressionStatement": "an expression of its own",
-    "CalibrationStatement": "cal",
-    "CalibrationDefinition": "defcal",
-    "CalibrationGrammarDeclaration": "defcalgrammar",
-}
-
-
-def _concatenated(node: Any) -> Iterator[Any]:  # noqa: ANN401 - an expression
+def _concatenated(node: ast.Expression | ast.Concatenation) -> Iterator[ast.Expression]:
     """List what `++` joins."""
-    if type(node).__name__ == "Concatenation":
+    if isinstance(node, ast.Concatenation):
         yield from _concatenated(node.lhs)
         yield from _concatenated(node.rhs)
     else:
         yield node
 
 
-def _is_literal(node: ast.Expression) -> bool:
-    return type(node).__name__ in {"BooleanLiteral", "IntegerLiteral", "BitstringLiteral"}
-
-
-def _text(node: Any) -> str:  # noqa: ANN401 - an expression
+def _text(node: ast.QASMNode) -> str:
     """Write an expression as the program has it."""
-    import openqasm3  # noqa: PLC0415 - it was imported to parse
-
     written: str = openqasm3.dumps(node)
     return written
+
+
+_READERS: Final[dict[type[ast.QASMNode], Callable[[_Reader, Any], Iterator[Operation]]]] = {
+    ast.Include: _Reader.include,
+    ast.QubitDeclaration: _Reader.qubit_declaration,
+    ast.ClassicalDeclaration: _Reader.bit_declaration,
+    ast.IODeclaration: _Reader.input_declaration,
+    ast.AliasStatement: _Reader.alias,
+    ast.QuantumGateDefinition: _Reader.gate_definition,
+    ast.QuantumGate: _Reader.gate,
+    ast.QuantumPhase: _Reader.phase,
+    ast.QuantumMeasurementStatement: _Reader.measurement,
+    ast.QuantumReset: _Reader.reset,
+    ast.QuantumBarrier: _Reader.barrier,
+    ast.DelayInstruction: _Reader.delay,
+    ast.Box: _Reader.box,
+    ast.BranchingStatement: _Reader.branch,
+    ast.WhileLoop: _Reader.while_loop,
+    ast.ForInLoop: _Reader.for_loop,
+    ast.BreakStatement: _Reader.break_loop,
+    ast.ContinueStatement: _Reader.continue_loop,
+}
+"""How each kind of statement is read."""
+
+_WORDS: Final[dict[type[ast.QASMNode], str]] = {
+    ast.Pragma: "pragma",
+    ast.EndStatement: "end",
+    ast.SwitchStatement: "switch",
+    ast.SubroutineDefinition: "def",
+    ast.ExternDeclaration: "extern",
+    ast.ClassicalAssignment: "an assignment",
+    ast.ConstantDeclaration: "const",
+    ast.CompoundStatement: "a block of its own",
+    ast.ExpressionStatement: "an expression of its own",
+    ast.CalibrationStatement: "cal",
+    ast.CalibrationDefinition: "defcal",
+    ast.CalibrationGrammarDeclaration: "defcalgrammar",
+}
+"""What to call the statements that are not."""

@@ -102,7 +102,6 @@ class InputReport(msgspec.Struct, kw_only=True):
         input: The input, as it was named.
         program_id: `sampler`, `estimator` or `executor`; None if it is no input.
         problems: What is wrong with it as a whole.
-        warnings: What was probably not meant.
         unchecked: What was not looked at.
         pubs: What was found of each.
         total_shots: Of all pubs; None if that cannot be told.
@@ -112,7 +111,6 @@ class InputReport(msgspec.Struct, kw_only=True):
     input: str
     program_id: str | None = None
     problems: list[str] = []
-    warnings: list[str] = []
     unchecked: list[str] = []
     pubs: list[PubReport] = []
     total_shots: int | None = None

@@ -48,7 +48,7 @@ class Angle(NamedTuple):
     meant: str | None = None
 
 
-class _Unsupported(Exception):  # noqa: N818 - it never leaves this file
+class _Unsupported(Exception):
     """The importer does not compute such an expression."""
 
 

@@ -67,16 +67,18 @@ def renamed(name: str) -> str | None:
     other = re.sub(r"\W", "_", name, flags=re.ASCII)
     other = other if other[:1].isascii() and other[:1].islower() else f"esc_{other}"
     return (
-        f"the register {name!r} will be {other!r} in the result: Qiskit's importer keeps names that begin with "
-        "a small letter and are letters of a to z, digits and underscores"
+        f"the register {name!r} will be {other!r} in the result: Qiskit's importer keeps a name that begins "
+        "with "
+        "a small letter and goes on with letters of a to z, digits and underscores"
     )
 
 
 def lost_remainder(expression: str, angle: angles.Angle) -> str:
     """Say that an angle is not what it looks like."""
+    written = "".join(expression.split())
     becomes = "" if angle.value is None else f", and the angle is {angle.value:g}"
     return (
-        f"{''.join(expression.split())!r} divides integers, so Qiskit's importer drops the remainder{becomes}: "
+        f"{written!r} divides integers, so Qiskit's importer drops the remainder{becomes}: "
         f"write {angle.meant!r}"
     )
 
@@ -85,9 +87,11 @@ def _lost_remainders(text: str) -> Iterator[str]:
     for match in _QUOTIENT.finditer(text):
         for expression in match[1].split(","):
             # A name that is unknown here is a parameter, of a type that quotients of integers do not meet.
-            names = dict.fromkeys(re.findall(r"[^\W\d]\w*", expression), "float")
-            for constant in angles.CONSTANTS:
-                names.pop(constant, None)
+            names: dict[str, angles.Kind] = {
+                name: "float"
+                for name in re.findall(r"[^\W\d]\w*", expression)
+                if name not in angles.CONSTANTS
+            }
             angle = angles.evaluate(expression, names)
             if angle is not None and angle.meant is not None:
                 yield lost_remainder(expression, angle)

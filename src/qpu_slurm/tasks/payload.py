@@ -35,7 +35,7 @@ from qpu_slurm.tasks import openqasm, validation
 from qpu_slurm.tasks.limits import HEAD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from pathlib import Path
     from typing import BinaryIO
 

@@ -12,14 +12,14 @@ import math
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 CLIENT: Final = "qiskit-ibm-runtime 0.51"
 """Whose validation this is."""
 
 UNHELD_NAMES: Final = frozenset(
-    "_RESTRICTED_NAMES _SHAPE _FIELDS _FIELD_TYPES _data _shape keys values items shape ndim size".split()
-    + ["self", "__class__"]
+    "_RESTRICTED_NAMES _SHAPE _FIELDS _FIELD_TYPES _data _shape"  # noqa: SIM905 - a table of words
+    " keys values items shape ndim size self __class__".split()
 )
 """Names under which Qiskit's DataBin holds no bits: a result with one could not be read."""
 
@@ -66,19 +66,21 @@ def observables_problem(observables: object) -> str | None:
     if isinstance(observables, str):
         return _pauli_problem(observables)
     if isinstance(observables, dict):
-        if "__type__" in observables:
-            return None  # an encoded object, which is the client's own
-        for pauli, coefficient in observables.items():
-            if problem := _pauli_problem(pauli):
-                return problem
-            if isinstance(coefficient, bool) or not isinstance(coefficient, int | float):
-                return f"the coefficient of {_shown(pauli)} is no number"
-        return None
+        return None if "__type__" in observables else _terms_problem(observables)
     if isinstance(observables, list):
         if not observables:
             return "there are no observables: give one at least"
         return next(filter(None, map(observables_problem, observables)), None)
     return "an observable is a string of I, X, Y and Z, or an object of such strings and coefficients"
+
+
+def _terms_problem(terms: Mapping[str, object]) -> str | None:
+    for pauli, coefficient in terms.items():
+        if problem := _pauli_problem(pauli):
+            return problem
+        if isinstance(coefficient, bool) or not isinstance(coefficient, int | float):
+            return f"the coefficient of {_shown(pauli)} is no number"
+    return None
 
 
 def observables_width(observables: object) -> int | None:
