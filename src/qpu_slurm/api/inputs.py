@@ -12,17 +12,20 @@ when it is executed. That is for us alone: the service never sees it.
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from qpu_slurm.api import qasm3
+from qpu_slurm.api.checks import check_estimator, check_executor, check_sampler
+from qpu_slurm.api.options import plain
 from qpu_slurm.errors import PayloadError
 from qpu_slurm.system.atomic_file import Output
 from qpu_slurm.tasks import calibration
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from qiskit import QuantumCircuit
     from qiskit.primitives.containers import EstimatorPubLike, SamplerPubLike
@@ -32,13 +35,16 @@ if TYPE_CHECKING:
 CircuitFormat = Literal["qpy", "qasm3"]
 """How circuits are written: as QPY or as OpenQASM 3."""
 
+Options = Mapping[str, Any] | object | None
+"""A primitive's options: as the service names them, or an object of qiskit-ibm-runtime's."""
+
 
 def write_sampler_input(
     path: str | os.PathLike[str],
     pubs: Iterable[SamplerPubLike],
     *,
     shots: int | None = None,
-    options: Mapping[str, Any] | None = None,
+    options: Options = None,
     format: CircuitFormat = "qpy",  # noqa: A002 - the word for it
     backend: BackendV2 | None = None,
 ) -> None:
@@ -48,13 +54,14 @@ def write_sampler_input(
         path: The file; it appears whole or not at all.
         pubs: As for Qiskit's `SamplerV2.run`: circuits, or (circuit, parameter values, shots).
         shots: For pubs that do not say; None leaves it to the service.
-        options: The sampler's options as the service names them, such as
+        options: The sampler's options: SamplerOptions, or as the service names them, such as
             `{"dynamical_decoupling": {"enable": True}}`.
         format: How circuits are written.
         backend: What the circuits were transpiled for; None is the QPU that this program has looked at.
 
     Raises:
-        PayloadError: A circuit cannot be said in that format.
+        PayloadError: The service's newest client would refuse it, a number is none, or a circuit cannot be
+            written in that format.
         OutputError: The file cannot be written.
     """
     _write(path, sampler_document(pubs, shots=shots, options=options, format=format, backend=backend))
@@ -65,7 +72,7 @@ def write_estimator_input(
     pubs: Iterable[EstimatorPubLike],
     *,
     precision: float | None = None,
-    options: Mapping[str, Any] | None = None,
+    options: Options = None,
     resilience_level: int | None = None,
     format: CircuitFormat = "qpy",  # noqa: A002 - the word for it
     backend: BackendV2 | None = None,
@@ -77,18 +84,19 @@ def write_estimator_input(
         pubs: As for Qiskit's `EstimatorV2.run`: (circuit, observables, parameter values, precision). An
             observable has to have the circuit's layout (`observable.apply_layout(circuit.layout)`).
         precision: For pubs that do not say; None leaves it to the service.
-        options: The estimator's options as the service names them.
+        options: The estimator's options: EstimatorOptions, or as the service names them.
         resilience_level: How much to do against errors, 0 to 2; None leaves it to the service.
         format: How circuits are written.
         backend: What the circuits were transpiled for; None is the QPU that this program has looked at.
 
     Raises:
-        PayloadError: A circuit cannot be said in that format.
+        PayloadError: The service's newest client would refuse it, a number is none, or a circuit cannot be
+            written in that format.
         OutputError: The file cannot be written.
     """
     document = estimator_document(pubs, precision=precision, options=options, format=format, backend=backend)
     if resilience_level is not None:
-        document["parameters"]["resilience_level"] = resilience_level
+        document["parameters"]["resilience_level"] = int(resilience_level)
     _write(path, document)
 
 
@@ -123,6 +131,7 @@ def write_executor_input(
         ) from error
     if not isinstance(program, QuantumProgram):
         program = QuantumProgram.from_(program)
+    check_executor(program)
     # The newest schema that the client knows, as its own Executor takes.
     *_, converter = QUANTUM_PROGRAM_PARAMS_CONVERTERS.values()
     parameters = converter.encoder(program, options or ExecutorOptions()).model_dump(mode="json")
@@ -133,36 +142,54 @@ def sampler_document(
     pubs: Iterable[SamplerPubLike],
     *,
     shots: int | None = None,
-    options: Mapping[str, Any] | None = None,
+    options: Options = None,
     format: CircuitFormat = "qpy",  # noqa: A002 - the word for it
     backend: BackendV2 | None = None,
 ) -> dict[str, Any]:
     """Make a sampler's input; see `write_sampler_input`."""
     from qiskit.primitives.containers.sampler_pub import SamplerPub  # noqa: PLC0415 - half a second
 
-    coerced: list[Any] = [SamplerPub.coerce(pub, shots) for pub in pubs]
-    if format == "qasm3":
-        coerced = [(_qasm3(pub.circuit), _values(pub), pub.shots) for pub in coerced]
-    return _document("sampler", _primitive(coerced, options), backend)
+    given, _ = plain(options)
+    coerced = [SamplerPub.coerce(pub, shots) for pub in pubs]
+    check_sampler(coerced, given)
+    written = [
+        (
+            _circuit(pub.circuit, format),
+            pub.parameter_values.as_array(pub.circuit.parameters),
+            None if pub.shots is None else int(pub.shots),
+        )
+        for pub in coerced
+    ]
+    return _document("sampler", _primitive(written, given), backend)
 
 
 def estimator_document(
     pubs: Iterable[EstimatorPubLike],
     *,
     precision: float | None = None,
-    options: Mapping[str, Any] | None = None,
+    options: Options = None,
     format: CircuitFormat = "qpy",  # noqa: A002 - the word for it
     backend: BackendV2 | None = None,
 ) -> dict[str, Any]:
     """Make an estimator's input; see `write_estimator_input`."""
     from qiskit.primitives.containers.estimator_pub import EstimatorPub  # noqa: PLC0415 - half a second
 
-    coerced: list[Any] = [EstimatorPub.coerce(pub, precision) for pub in pubs]
-    if format == "qasm3":
-        coerced = [
-            (_qasm3(pub.circuit), pub.observables.tolist(), _values(pub), pub.precision) for pub in coerced
-        ]
-    return _document("estimator", _primitive(coerced, options), backend)
+    given, resilience_level = plain(options)
+    coerced = [EstimatorPub.coerce(pub, precision) for pub in pubs]
+    check_estimator(coerced, given)
+    written = [
+        (
+            _circuit(pub.circuit, format),
+            pub.observables.tolist(),
+            pub.parameter_values.as_array(pub.circuit.parameters),
+            None if pub.precision is None else float(pub.precision),
+        )
+        for pub in coerced
+    ]
+    parameters = _primitive(written, given)
+    if resilience_level is not None:
+        parameters["resilience_level"] = resilience_level
+    return _document("estimator", parameters, backend)
 
 
 def pieces(document: Mapping[str, Any]) -> Iterator[bytes]:
@@ -194,35 +221,14 @@ def _document(program_id: str, parameters: dict[str, Any], backend: BackendV2 | 
     return {"program_id": program_id, **known, "parameters": parameters}
 
 
-def _primitive(pubs: list[Any], options: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {"pubs": pubs, "options": dict(options or {}), "version": 2, "support_qiskit": True}
+def _primitive(pubs: list[Any], options: dict[str, Any]) -> dict[str, Any]:
+    return {"pubs": pubs, "options": options, "version": 2, "support_qiskit": True}
 
 
-def _values(pub: Any) -> Any:  # noqa: ANN401 - numbers in lists of lists
-    """List a pub's parameter values in the order in which its circuit declares the parameters."""
-    return pub.parameter_values.as_array(pub.circuit.parameters).tolist()
-
-
-def _qasm3(circuit: QuantumCircuit) -> str:
-    """Write a circuit as OpenQASM 3.
-
-    Raises:
-        PayloadError: OpenQASM 3, or Qiskit's exporter, has no words for it.
-    """
-    from qiskit import qasm3  # noqa: PLC0415 - half a second
-
-    try:
-        text: str = qasm3.dumps(circuit)
-    except qasm3.QASM3ExporterError as error:
-        raise PayloadError(
-            f"The circuit {circuit.name} cannot be written as OpenQASM 3: {error.message}. "
-            'Write it as QPY (format="qpy").'
-        ) from error
-    declared = set(re.findall(r"^bit\[\d+\] (\w+);$", text, re.MULTILINE))
-    for register in circuit.cregs:
-        if register.name not in declared:
-            raise PayloadError(
-                f"The classical register {register.name!r} of the circuit {circuit.name} would have another "
-                'name in OpenQASM 3, and in the result. Rename it, or write QPY (format="qpy").'
-            )
-    return text
+def _circuit(circuit: QuantumCircuit, format: CircuitFormat) -> QuantumCircuit | str:  # noqa: A002 - as above
+    """Return a circuit as it is written: the encoder makes QPY of Qiskit's."""
+    if format == "qasm3":
+        return qasm3.written(circuit)
+    if format == "qpy":
+        return circuit
+    raise PayloadError(f'There is no format {format!r}: there are "qpy" and "qasm3".')

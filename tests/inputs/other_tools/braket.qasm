@@ -1,0 +1,12 @@
+OPENQASM 3.0;
+input float gamma;
+input float beta;
+input float alpha;
+bit[2] b;
+qubit[2] q;
+rx(beta) q[0];
+ry(alpha) q[0];
+rx(gamma) q[1];
+cnot q[0], q[1];
+b[0] = measure q[0];
+b[1] = measure q[1];
