@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from msgspec import Raw
 
-    from qpu_slurm.runner.qasm import Operation
+    from qpu_slurm.runner.qasm_names import Operation
 
 _WITHOUT_QUBITS: Final = frozenset({"break_loop", "continue_loop", "store"})
 """What Qiskit puts on all qubits of a block, and does nothing to them."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from qpu_slurm.runner.item import Bench
-    from qpu_slurm.runner.qasm import Operation
+    from qpu_slurm.runner.qasm_names import Operation
     from qpu_slurm.runner.summary import Summary
     from qpu_slurm.tasks.payload import Payload
 

@@ -16,13 +16,13 @@ import openqasm3
 from openqasm3 import ast
 from openqasm3.parser import QASM3ParsingError
 
-from qpu_slurm.runner.qasm import QISKIT_NAMES, Bits, Gate, Invalid, Unread
+from qpu_slurm.runner.qasm_names import QISKIT_NAMES, Bits, Gate, Invalid, Unread
 from qpu_slurm.tasks import angles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from qpu_slurm.runner.qasm import Operation, Program
+    from qpu_slurm.runner.qasm_names import Names, Operation
 
 LONGEST: Final = 1 << 18
 """Characters of statements that go beyond flat ones: the parser takes a quarter of a minute for them."""
@@ -45,19 +45,20 @@ _INTEGERS: Final = (ast.IntegerLiteral, ast.BitstringLiteral)
 _LITERALS: Final = (*_INTEGERS, ast.BooleanLiteral)
 
 
-def operations(program: Program, begin: int, end: int) -> Iterator[Operation]:
+def operations(program: Names, text: str, begin: int, end: int) -> Iterator[Operation]:
     """Go through the operations of some of a program's statements.
 
     Args:
         program: What was read up to there.
-        begin: Where they begin in the program's text.
+        text: The program.
+        begin: Where they begin in it.
         end: Where they end.
     """
     if end - begin > LONGEST:
         program.unread[f"{(end - begin) >> 10} KiB of blocks and definitions"] += 1
         return
     try:
-        statements = _parse(program.text, begin, end)
+        statements = _parse(text, begin, end)
     except SyntaxError as error:
         program.problems[f"not OpenQASM 3: {error.msg}"] = None
         return
@@ -98,7 +99,7 @@ def _where(error: Exception) -> str:
 class _Reader:
     """Reads statements, by their kind."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Names) -> None:
         self._program = program
         self._global = True
         self._in_gate = False
