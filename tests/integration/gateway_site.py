@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -189,6 +190,11 @@ class Site:
         with process:
             process.terminate()
             return process.wait(SECONDS)
+
+    def hang_up(self) -> None:
+        """Tell the gateway to read everything again, as `systemctl reload` does."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGHUP)
 
     def log(self) -> str:
         path = self.directory / "gateway.log"

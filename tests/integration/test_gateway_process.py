@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
+import ssl
 import subprocess
+import sys
 import threading
 import time
+import warnings
+from contextlib import nullcontext as does_not_raise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,7 +27,6 @@ from tests.integration.steps import TASK_RUNNER, sampler_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from qpu_slurm.journal.model import LeaseRequest
 
@@ -251,11 +254,7 @@ def test_its_secret_is_for_nobody_else(own: Site) -> None:
 
 def test_it_speaks_tls_and_reads_a_renewed_certificate(own: Site) -> None:
     certificate, key = own.directory / "cert.pem", own.directory / "key.pem"
-    renew(certificate, key)
-    lines = f'certificate = "{certificate}"\ncertificate_key = "{key}"\nca = "{certificate}"\n'
-    text = own.path.read_text().replace('url = "http://127', 'url = "https://127', 1)
-    own.path.write_text(text.replace("[defaults]", f"{lines}[defaults]"))
-    own.config = config.load(own.path)
+    speak_tls(own, certificate, key)
     own.start()
     assert own.url.startswith("https://")
     (lease,) = own.hooks().acquire(own.request("ibm_fez"))
@@ -263,10 +262,87 @@ def test_it_speaks_tls_and_reads_a_renewed_certificate(own: Site) -> None:
     renew(certificate, key)
     with pytest.raises(requests.exceptions.SSLError):
         requests.get(f"{own.url}/healthz", verify=str(certificate), timeout=SECONDS)
-    assert own.process is not None
-    os.kill(own.process.pid, signal.SIGHUP)
+    own.hang_up()
     wait_until(lambda: own.events("certificate read again"))
     assert requests.get(f"{own.url}/healthz", verify=str(certificate), timeout=SECONDS).ok
+
+
+def test_a_certificates_key_that_others_can_read_is_refused(own: Site) -> None:
+    certificate, key = own.directory / "cert.pem", own.directory / "key.pem"
+    speak_tls(own, certificate, key)
+    key.chmod(0o644)
+    done = command(own)
+    assert done.returncode == 1
+    assert f"{key}: others can read this credential. Write `chmod 600 {key}`." in done.stderr
+    # Nor is it taken when a certificate is renewed.
+    key.chmod(0o600)
+    own.start()
+    key.chmod(0o640)
+    own.hang_up()
+    wait_until(lambda: own.events("the certificate stays as it was"))
+    assert requests.get(f"{own.url}/healthz", verify=str(certificate), timeout=SECONDS).ok
+
+
+@pytest.mark.parametrize(
+    ("version", "taken"),
+    [(ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True), (ssl.TLSVersion.TLSv1_3, True)],
+)
+def test_tls_1_2_is_the_least(own: Site, version: ssl.TLSVersion, *, taken: bool) -> None:
+    """Whatever the machine's OpenSSL would take."""
+    lenient = own.directory / "openssl.cnf"
+    lenient.write_text(LENIENT)
+    speak_tls(own, own.directory / "cert.pem", own.directory / "key.pem")
+    own.start({"OPENSSL_CONF": str(lenient)})
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.load_verify_locations(own.directory / "cert.pem")
+    client.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that 1.1 is old is the point
+        client.minimum_version = client.maximum_version = version
+    address = own.url.removeprefix("https://").split(":")
+    with socket.create_connection((address[0], int(address[1])), timeout=SECONDS) as plain:
+        expected = does_not_raise() if taken else pytest.raises(ssl.SSLError)
+        with expected, client.wrap_socket(plain, server_hostname="127.0.0.1") as tls:
+            assert tls.version() == version.name.replace("_", ".")
+
+
+LENIENT = """\
+openssl_conf = openssl_init
+[openssl_init]
+ssl_conf = ssl
+[ssl]
+system_default = lenient
+[lenient]
+MinProtocol = TLSv1
+CipherString = ALL:@SECLEVEL=0
+"""
+
+
+def test_a_crash_leaves_no_image_of_its_memory(own: Site) -> None:
+    """What it has in memory are the service's keys."""
+    own.start()
+    assert own.process is not None
+    limits = Path(f"/proc/{own.process.pid}/limits").read_text().splitlines()
+    (core,) = (line.split() for line in limits if line.startswith("Max core file size"))
+    assert core[4:6] == ["0", "0"]
+
+
+def test_a_process_that_holds_keys_cannot_be_dumped() -> None:
+    script = (
+        "import ctypes; from qpu_slurm.gateway.command import forbid_dumps; forbid_dumps();"
+        "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"  # PR_GET_DUMPABLE
+    )
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert told.stdout == "0\n"
+
+
+def speak_tls(site: Site, certificate: Path, key: Path) -> None:
+    """Have a gateway that is not started yet speak TLS."""
+    renew(certificate, key)
+    lines = f'certificate = "{certificate}"\ncertificate_key = "{key}"\nca = "{certificate}"\n'
+    text = site.path.read_text().replace('url = "http://127', 'url = "https://127', 1)
+    site.path.write_text(text.replace("[defaults]", f"{lines}[defaults]"))
+    site.config = config.load(site.path)
 
 
 def renew(certificate: Path, key: Path) -> None:
@@ -295,7 +371,7 @@ def command(site: Site) -> subprocess.CompletedProcess[str]:
         (
             "[gateway]",
             '[gateway]\ncertificate = "/none"\ncertificate_key = "/none"',
-            "cannot be used: No such",
+            "/none: cannot be read (No such",
         ),
     ],
 )

@@ -3,7 +3,10 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
+import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -151,6 +154,51 @@ def unit(name: str) -> configparser.ConfigParser:
     found = configparser.ConfigParser(strict=False, interpolation=None)
     found.read_string((UNITS / name).read_text())
     return found
+
+
+HARDENED = {
+    "nonewprivileges": "yes",
+    "capabilityboundingset": "",
+    "ambientcapabilities": "",
+    "protectsystem": "strict",
+    "protecthome": "yes",
+    "privatetmp": "yes",
+    "privatedevices": "yes",
+    "protectclock": "yes",
+    "protectcontrolgroups": "yes",
+    "protecthostname": "yes",
+    "protectkernellogs": "yes",
+    "protectkernelmodules": "yes",
+    "protectkerneltunables": "yes",
+    "protectproc": "invisible",
+    "procsubset": "pid",
+    "lockpersonality": "yes",
+    "removeipc": "yes",
+    "restrictaddressfamilies": "AF_INET AF_INET6 AF_UNIX",
+    "restrictnamespaces": "yes",
+    "restrictrealtime": "yes",
+    "restrictsuidsgid": "yes",
+    "systemcallarchitectures": "native",
+    "umask": "0077",
+    "limitcore": "0",
+}
+"""What no service of ours can do without; `systemd-analyze security` rates a unit with these at 1.5."""
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in UNITS.glob("*.service")))
+def test_a_service_may_do_nothing_that_it_need_not(name: str) -> None:
+    service = unit(name)["Service"]
+    assert {key: service.get(key) for key in HARDENED} == HARDENED
+    filters = re.findall(r"^SystemCallFilter=(.*)$", (UNITS / name).read_text(), re.MULTILINE)
+    assert filters == ["@system-service", "~@privileged"]
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+@pytest.mark.parametrize("name", sorted(path.name for path in UNITS.glob("*.service")))
+def test_systemd_rates_a_service_as_ok(name: str) -> None:
+    argv = ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(UNITS / name)]
+    rated = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert rated.returncode == 0, rated.stdout[-300:]
 
 
 def test_systemds_unit_says_what_the_gateway_needs() -> None:

@@ -127,6 +127,20 @@ def test_no_credential_is_logged(path: Path, leak: str) -> None:
         ("grant_type=x&apikey=abc&y=z", "grant_type=x&apikey=***&y=z"),
         ("QISKIT_IBM_TOKEN=abc QISKIT_IBM_URL=https://x", "QISKIT_IBM_TOKEN=*** QISKIT_IBM_URL=https://x"),
         ("the session of job 7 was opened", "the session of job 7 was opened"),
+        (
+            "POST https://host/identity/token: [Errno 111] Connection refused",
+            "POST https://host/identity/token: [Errno 111] Connection refused",
+        ),
+        (
+            "the token: [SSL: CERTIFICATE_VERIFY_FAILED] certificate has expired",
+            "the token: [SSL: CERTIFICATE_VERIFY_FAILED] certificate has expired",
+        ),
+        (
+            "the secret: [Errno -2] Name or service not known",
+            "the secret: [Errno -2] Name or service not known",
+        ),
+        ("token: [abc]", "token: ***"),
+        ("token=[Errno]abc", "token=***"),
     ],
 )
 def test_what_looks_like_a_credential_is_hidden(path: Path, text: str, expected: str) -> None:

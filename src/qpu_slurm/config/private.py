@@ -6,12 +6,14 @@ from __future__ import annotations
 import os
 import re
 import stat
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from qpu_slurm.errors import ConfigError
 from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _KEY_BYTES = 4096
@@ -31,19 +33,8 @@ def read_private(path: Path, limit: int) -> bytes:
         ConfigError: It cannot be read, is too large or no regular file, belongs to a stranger, or can be
             read by others. The sentence says what to do, and holds nothing of the file.
     """
-    descriptor = -1
-    try:
-        # O_NONBLOCK: a FIFO in its place must not hold a hook up.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        # Of what was opened, so that what is checked is what is read.
-        _refuse_exposed(path, os.fstat(descriptor))
+    with _opened(path) as descriptor:
         content = os.read(descriptor, limit + 1)
-    except (OSError, ValueError) as error:  # ValueError: no path at all
-        reason = getattr(error, "strerror", None) or "not a path"
-        raise ConfigError(f"{path}: cannot be read ({reason}).") from None
-    finally:
-        if descriptor >= 0:
-            os.close(descriptor)
     if len(content) > limit:
         raise ConfigError(f"{path}: is larger than {limit} bytes.")
     return content
@@ -61,6 +52,33 @@ def read_key(path: Path) -> Secret:
     if not _KEY.fullmatch(content):
         raise ConfigError(f"{path}: holds more than an API key; write the key into it, alone, on one line.")
     return Secret(content.decode("ascii"))
+
+
+def refuse_exposed(path: Path) -> None:
+    """Make sure that a file that somebody else's code reads is for nobody else, such as a TLS key.
+
+    Raises:
+        ConfigError: See `read_private`.
+    """
+    with _opened(path):
+        pass
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """Open a credential's file; what is checked is what was opened, so that it is what is read."""
+    descriptor = -1
+    try:
+        # O_NONBLOCK: a FIFO in its place must not hold a hook up.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        _refuse_exposed(path, os.fstat(descriptor))
+        yield descriptor
+    except (OSError, ValueError) as error:  # ValueError: no path at all
+        reason = getattr(error, "strerror", None) or "not a path"
+        raise ConfigError(f"{path}: cannot be read ({reason}).") from None
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def _refuse_exposed(path: Path, status: os.stat_result) -> None:

@@ -226,6 +226,7 @@ class GatewayBroker:
             context = ssl.create_default_context(cafile=self._gateway.ca)
         except OSError as error:
             raise ConfigError(f"[gateway] ca: {self._gateway.ca}: {_reason(error)}.") from None
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
         port = url.port or http.client.HTTPS_PORT
         return http.client.HTTPSConnection(host, port, timeout=seconds, context=context)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ctypes
 import os
+import resource
 import sys
 import threading
 from contextlib import suppress
@@ -15,6 +17,9 @@ from qpu_slurm.errors import ConfigError
 
 if TYPE_CHECKING:
     from qpu_slurm.config import Config
+
+_PR_SET_DUMPABLE = 4
+"""Of prctl(2)."""
 
 READY = "gateway listens on "
 
@@ -44,8 +49,20 @@ def serve(config: Config, arguments: argparse.Namespace) -> int:
         JournalError: The journal cannot be opened.
     """
     os.umask(0o077)
+    forbid_dumps()
     asyncio.run(_serve(config, until_stdin_closes=arguments.until_stdin_closes))
     return 0
+
+
+def forbid_dumps() -> None:
+    """Keep this process's memory, where the services' keys are, from core files and from its user's debugger.
+
+    Programs that it starts are ordinary again.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
+        raise ConfigError(f"This process cannot be protected from dumps: {os.strerror(ctypes.get_errno())}.")
 
 
 async def _serve(config: Config, *, until_stdin_closes: bool) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import web
 
+from qpu_slurm.config.private import refuse_exposed
 from qpu_slurm.errors import ConfigError, QpuSlurmError
 from qpu_slurm.gateway.accounting import keep_account
 from qpu_slurm.gateway.app import build
@@ -192,13 +193,16 @@ def _certificate(settings: GatewayConfig) -> ssl.SSLContext | None:
     if settings.certificate is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    # Whatever the machine's openssl.cnf would take.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     _load(settings, context)
     return context
 
 
 def _load(settings: GatewayConfig, context: ssl.SSLContext) -> None:
-    if settings.certificate is None:
+    if settings.certificate is None or settings.certificate_key is None:
         return
+    refuse_exposed(settings.certificate_key)
     try:
         # An empty password: nobody sits at a service's terminal to be asked for one.
         context.load_cert_chain(settings.certificate, settings.certificate_key, password="")

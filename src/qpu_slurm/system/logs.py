@@ -41,7 +41,8 @@ _SECRET_TEXT = re.compile(
     (?P<name> (?: api[_-]?key | token | authorization | password | secret ) [\\"']* \s* [=:] \s* [\\"']* )?
     (?: \b (?: bearer | basic | apikey ) \s+ [\w.~+/=-]+
       | \b eyJ [\w-]{6,} \. [\w-]+ (?: \. [\w-]* )?
-      | (?(name) [^\s\\"'&,;}]+ | (?!) )
+      # An error's code follows what it is about as a value follows its name: it is none.
+      | (?(name) (?! \[ (?: Errno\ -?\d+ | SSL\b[^\]\s]* | SSL:\ \w+ ) \] ) [^\s\\"'&,;}]+ | (?!) )
     )
     """,
     re.IGNORECASE | re.VERBOSE,
