@@ -13,15 +13,16 @@ import time
 import warnings
 from contextlib import nullcontext as does_not_raise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from msgspec import structs
 
 from qpu_slurm import config
-from qpu_slurm.errors import JournalError, Unavailable
+from qpu_slurm.errors import JournalError, Unavailable, UserMistake
 from qpu_slurm.journal.model import LeaseState
-from qpu_slurm_devkit.emulator import Drop, Emulator, Fault
+from qpu_slurm_devkit.emulator import Account, Drop, Emulator, Fault
 from tests.integration.gateway_site import PROGRAM, SECONDS, Site
 from tests.integration.steps import TASK_RUNNER, sampler_input
 
@@ -263,7 +264,7 @@ def test_it_speaks_tls_and_reads_a_renewed_certificate(own: Site) -> None:
     with pytest.raises(requests.exceptions.SSLError):
         requests.get(f"{own.url}/healthz", verify=str(certificate), timeout=SECONDS)
     own.hang_up()
-    wait_until(lambda: own.events("certificate read again"))
+    wait_until(lambda: own.events("reloaded"))
     assert requests.get(f"{own.url}/healthz", verify=str(certificate), timeout=SECONDS).ok
 
 
@@ -279,7 +280,7 @@ def test_a_certificates_key_that_others_can_read_is_refused(own: Site) -> None:
     own.start()
     key.chmod(0o640)
     own.hang_up()
-    wait_until(lambda: own.events("the certificate stays as it was"))
+    wait_until(lambda: own.events("reload failed"))
     assert requests.get(f"{own.url}/healthz", verify=str(certificate), timeout=SECONDS).ok
 
 
@@ -389,3 +390,100 @@ def test_it_says_that_its_address_is_taken(own: Site) -> None:
     with socket.create_server((host, int(port))):
         done = command(own)
     assert (done.returncode, "[gateway] listen" in done.stderr) == (1, True)
+
+
+# Told to read everything again.
+
+
+def reload(site: Site, event: str = "reloaded") -> dict[str, Any]:
+    before = len(site.events(event))
+    site.hang_up()
+    wait_until(lambda: len(site.events(event)) > before)
+    return site.events(event)[-1]
+
+
+def test_a_qpu_that_is_added_needs_no_restart(own: Site) -> None:
+    text = own.path.read_text()
+    own.path.write_text(text.replace('[[qpu]]\nname = "torino"\nbackend = "ibm_torino"\n', ""))
+    own.start()
+    hooks, request = own.hooks(), own.request("torino")
+    with pytest.raises(UserMistake, match="There is no QPU 'torino' here"):
+        hooks.acquire(request)
+    own.path.write_text(text)
+    assert reload(own)["qpus"] == ["ibm_fez", "torino", "own"]
+    (lease,) = hooks.acquire(request)
+    with own.job(lease) as job:
+        job.submit()
+    assert metric(own, 'qpu_slurm_leases{qpu="torino",state="held"}') == 1
+    assert metric(own, "qpu_slurm_config_reload_successful") == 1
+
+
+def test_jobs_that_run_do_not_notice_a_reload(own: Site) -> None:
+    own.start()
+    with own.job(own.acquire()) as job:
+        task = job.submit()
+        reload(own)
+        assert job.get(f"/jobs/{task}")["id"] == task
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("[[qpu]]", "[[qpu", "is not TOML"),
+        ('name = "ibm_fez"', 'name = "ibm_fez"\nholds = 1', "unknown key 'holds'"),
+        ('listen = "127.0.0.1:', 'listen = "127.0.0.2:', "[gateway] listen: changes only when"),
+        ("journal/journal.sqlite", "journal/another.sqlite", "journal: changes only when"),
+        ('[[qpu]]\nname = "ibm_fez"\n', "", "ibm_fez was taken out, and 1 jobs have it yet, such as 70"),
+        ("[gateway]", '[gateway]\ntrusted_users = ["no-such-user"]', "there is no user 'no-such-user'"),
+    ],
+)
+def test_what_cannot_be_used_changes_nothing(own: Site, old: str, new: str, why: str) -> None:
+    own.start()
+    (lease,) = own.hooks().acquire(own.request("ibm_fez", job_id=70))
+    text = own.path.read_text()
+    assert old in text
+    own.path.write_text(text.replace(old, new))
+    assert why in reload(own, "reload failed")["why"]
+    assert metric(own, "qpu_slurm_config_reload_successful") == 0
+    with own.job(lease) as job:
+        job.submit()
+    own.path.write_text(text)
+    reload(own)
+    assert metric(own, "qpu_slurm_config_reload_successful") == 1
+
+
+def test_a_rotated_api_key_is_used_at_once() -> None:
+    """And not only when the service refuses the old one, which is good for some time yet."""
+    old = Account.premium()
+    new = structs.replace(old, name="rotated", api_key="another-key-of-the-same-instance")
+    with Emulator(accounts=(old, new)) as emulator, Site(emulator) as site:
+        site.start()
+        (lease,) = site.hooks().acquire(site.request("ibm_fez"))
+
+        def used_by(path: str) -> str:
+            return [request.account for request in emulator.requests() if request.path.startswith(path)][-1]
+
+        with site.job(lease) as job:
+            job.submit()
+            assert used_by("/jobs") == old.name
+            (site.directory / "ibm.key").write_text(new.api_key)
+            job.submit()
+            assert used_by("/jobs") == old.name
+            reload(site)
+            job.submit()
+            assert used_by("/jobs") == new.name
+        site.hooks().release(lease.job_id, "Done.")
+        assert used_by("/sessions") == new.name
+
+
+def test_a_log_that_was_rotated_is_let_go_of(own: Site) -> None:
+    own.start()
+    log = own.directory / "gateway.log"
+    # Whatever is wrong with the configuration.
+    own.path.write_text("?")
+    log.rename(own.directory / "gateway.log.1")
+    own.hang_up()
+    wait_until(lambda: own.events("reload failed"))
+    assert own.process is not None
+    files = [str(path.readlink()) for path in Path(f"/proc/{own.process.pid}/fd").iterdir()]
+    assert (str(log) in files, f"{log}.1" in files) == (True, False)

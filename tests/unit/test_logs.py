@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import stat
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,7 +25,6 @@ from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 KEY = "k3y/of+somebody"
 AS_FORM = "k3y%2Fof%2Bsomebody"
@@ -37,6 +38,7 @@ def path(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "log"
     logs.configure("debug", path)
     yield path
+    logs.configure("debug")  # to stderr, and to no system's log
     structlog.reset_defaults()
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
@@ -217,6 +219,69 @@ def test_many_processes_write_whole_lines(tmp_path: Path) -> None:
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path)]) for _ in range(3)]
     assert [writer.wait(60) for writer in writers] == [0, 0, 0]
     assert sorted(line["number"] for line in lines(path)) == sorted([*range(200)] * 3)
+
+
+def test_a_file_that_was_moved_away_is_made_again(tmp_path: Path, path: Path) -> None:
+    """As logrotate has it; no descriptor is left behind."""
+    log = structlog.get_logger()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for number in range(20):
+        log.info("x", number=number)
+        path.rename(tmp_path / f"log.{number}")
+        logs.configure("debug", path)
+    log.info("x", number=20)
+    moved = [lines(tmp_path / f"log.{number}")[0]["number"] for number in range(20)]
+    assert (moved, lines(path)[0]["number"]) == (list(range(20)), 20)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_log_that_cannot_be_reopened_goes_on_where_it_was(tmp_path: Path, path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be written"):
+        logs.configure("debug", tmp_path)
+    structlog.get_logger().info("x")
+    assert [line["event"] for line in lines(path)] == ["x"]
+
+
+def test_no_level_leaves_the_audit_out(path: Path) -> None:
+    logs.configure("error", path)
+    held = Secret(KEY)
+    structlog.get_logger().info("no")
+    logs.audit("task submitted", user_id=1000, job_id=7, api_key="abc", why=f"with {held.reveal()}")
+    (line,) = lines(path)
+    assert (line["event"], line["audit"], line["user_id"], line["job_id"]) == (
+        "task submitted",
+        True,
+        1000,
+        7,
+    )
+    assert (line["api_key"], line["why"]) == ("***", "with ***")
+
+
+def test_the_audit_goes_to_the_systems_log_too(tmp_path: Path, path: Path) -> None:
+    address = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(str(address))
+        daemon.settimeout(10)
+        logs.configure("info", path, address)
+        structlog.get_logger().info("an ordinary event")
+        logs.audit("task submitted", user_id=1000, bytes=12)
+        told = daemon.recv(10_000).decode()
+    priority, _, text = told.partition("qpu-slurm: ")
+    assert priority == "<86>"  # authpriv.info
+    assert json.loads(text.rstrip("\0")) == lines(path)[1]
+    assert [line["event"] for line in lines(path)] == ["an ordinary event", "task submitted"]
+
+
+@pytest.mark.parametrize("kind", ["away", "stuck"])
+def test_a_system_log_that_takes_nothing_stops_nobody(tmp_path: Path, path: Path, kind: str) -> None:
+    address = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        if kind == "stuck":
+            daemon.bind(str(address))
+        logs.configure("info", path, address)
+        for number in range(5_000):
+            logs.audit("task submitted", number=number)
+    assert len(lines(path)) == 5_000
 
 
 def test_stderr_is_the_default() -> None:

@@ -201,5 +201,5 @@ def run_gateway(arguments: argparse.Namespace) -> int:
     from qpu_slurm.gateway import command
 
     config = config_of(arguments)
-    log_as_told(config)
+    log_as_told(config, config.gateway.log if config.gateway else None)
     return command.serve(config, arguments)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from qpu_slurm.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from qpu_slurm.config import Config
 
 
@@ -20,16 +22,21 @@ def config_of(arguments: argparse.Namespace) -> Config:
     return config.load(arguments.config)
 
 
-def log_as_told(config: Config) -> None:
-    """Log where the admin said; a log that cannot be written must not keep a job from its QPU."""
+def log_as_told(config: Config, path: Path | None = None) -> None:
+    """Log where the admin said; a log that cannot be written must not keep a job from its QPU.
+
+    Args:
+        config: What the admin wrote.
+        path: Another log file than that of all.
+    """
     import structlog
 
     from qpu_slurm.system import logs
 
     try:
-        logs.configure(config.log_level, config.log)
+        logs.configure(config.log_level, path or config.log, config.audit_syslog)
     except ConfigError as error:
-        logs.configure(config.log_level)
+        logs.configure(config.log_level, syslog=config.audit_syslog)
         structlog.get_logger().warning("logging to stderr instead", why=str(error))
 
 

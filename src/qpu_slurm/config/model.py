@@ -125,6 +125,12 @@ Name = Annotated[
 ]
 
 
+Users = Annotated[
+    tuple[Annotated[str, msgspec.Meta(min_length=1)] | Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)], ...],
+    msgspec.Meta(description='a list of users such as ["slurm"], by name or number', extra={"list": True}),
+]
+
+
 class SlurmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How Slurm's own programs are run.
 
@@ -167,6 +173,9 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         certificate_key: That certificate's private key.
         ca: The authority that clients trust; None: those that the machine trusts.
         reap_every: Seconds between two looks for leases that nobody needs any more.
+        trusted_users: Who may have leases granted and ended, besides root and the user that the journal
+            belongs to: SlurmUser, as whom the hooks run, where the gateway runs as another user.
+        log: Its log file, where that is another one than the hooks'.
         max_body: Bytes that a request's body may have at most.
         max_connections: How many connections it serves at once; more are sent away.
     """
@@ -177,6 +186,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     certificate_key: AbsolutePath | None = None
     ca: AbsolutePath | None = None
     reap_every: Duration = 60
+    trusted_users: Users = ()
+    log: AbsolutePath | None = None
     max_body: Bytes = 1 << 30
     max_connections: Number = 1000
 
@@ -290,9 +301,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Attributes:
         path: The file that it was read from.
         journal: The record of all leases; on a local disk of the controller.
-        keep: Seconds after which a lease that is over is deleted from the journal; None keeps it for good.
+        keep: Seconds after which a lease that is over is deleted from the journal.
         log: The log file; None logs to stderr.
         log_level: The least severe event that is logged.
+        audit_syslog: The socket of the system's log, such as /dev/log, which then gets the audit as well: who
+            was granted, submitted or refused what. The log file has it in any case.
         acquire_on: What acquires a session: the option `--qpu`, or only a gres (`--qpu` alone then binds).
         slurm: See `SlurmConfig`.
         outage: See `OutageConfig`.
@@ -303,9 +316,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     path: Path
     journal: AbsolutePath = Path("/var/lib/qpu_slurm/journal.sqlite")
-    keep: Period | None = None
+    keep: Period = 400 * _DAY
     log: AbsolutePath | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    audit_syslog: AbsolutePath | None = None
     acquire_on: Literal["qpu", "gres"] = "qpu"
     slurm: SlurmConfig = SlurmConfig()
     outage: OutageConfig = OutageConfig()

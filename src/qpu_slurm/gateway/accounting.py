@@ -34,10 +34,14 @@ _log = structlog.get_logger(__name__)
 
 async def keep_account(gateway: Gateway) -> NoReturn:
     """Account for sessions as they end, beginning with those that ended while no gateway was there."""
-    accountant = Accountant(gateway.config, gateway.background, gateway.connections.connect)
+    config = gateway.config
+    accountant = Accountant(config, gateway.background, gateway.connections.connect)
     record = _SlurmsRecord(gateway)
     while True:
         gateway.ended.clear()
+        if config is not gateway.config:  # it was read again
+            config = gateway.config
+            accountant = Accountant(config, gateway.background, gateway.connections.connect)
         try:
             found = await gateway.apart(accountant.run)
             for used in found:

@@ -25,8 +25,9 @@ READY = "gateway listens on "
 
 DESCRIPTION = """\
 Serve the gateway until SIGTERM: it holds the service's keys and the journal, grants leases to Slurm's hooks,
-and lets jobs use their QPUs without a key of the service. SIGHUP has it read a renewed certificate. Run it as
-SlurmUser, under systemd (contrib/systemd/qpu-slurm-gateway.service).
+and lets jobs use their QPUs without a key of the service. SIGHUP has it read configuration, keys and
+certificate again, and reopen its log. Run it under systemd (contrib/systemd/qpu-slurm-gateway.service), as
+SlurmUser or as a user of its own (trusted_users in [gateway]).
 """
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import pwd
 from collections import Counter, OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from aiohttp import web
 
 from qpu_slurm.errors import ConfigError, JournalDamagedError, JournalError
 from qpu_slurm.gateway.callers import Holders
+from qpu_slurm.gateway.ibm.answers import forbidden
 from qpu_slurm.gateway.ibm.tokens import Tokens
 from qpu_slurm.gateway.ibm.upstream import Upstream
 from qpu_slurm.gateway.keys import JobKeys
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from pathlib import Path
 
-    from qpu_slurm.config import Config
+    from qpu_slurm.config import Config, GatewayConfig
     from qpu_slurm.leases.availability import QpuReport
 
     P = ParamSpec("P")
@@ -72,10 +74,7 @@ class Gateway:
     """
 
     def __init__(self, config: Config) -> None:
-        if config.gateway is None:
-            raise ConfigError(f"{config.path}: has no [gateway] table, so there is nothing to serve.")
-        self.config = config
-        self.settings = config.gateway
+        _settings(config)
         self.tasks = KnownTasks()
         self.busy: Counter[int] = Counter()
         self.ended = asyncio.Event()
@@ -88,19 +87,12 @@ class Gateway:
             self.reader = on_failure.enter_context(Journal(config.journal, patience=_READ_PATIENCE))
             # Who waits for SQLite keeps a connection's other users waiting: not an acquire, for the reaper.
             self.background = on_failure.enter_context(Journal(config.journal))
-            self.keys = JobKeys.beside(config.journal)
+            self.metrics = Metrics(self.reader, lambda: len(self.losses))
+            self._client: aiohttp.ClientSession | None = None
+            self.use(config)
             self._exit = on_failure.pop_all()
-        self.connections = Connections()
-        self.broker = Broker(config, self.journal, self.connections.connect)
-        self.tokens = Tokens(self.keys)
-        self.holders = Holders(config, self.reader, self.keys, self.tokens)
-        self.metrics = Metrics(config, self.reader, lambda: len(self.losses))
-        # root, and whose the journal is: SlurmUser, as whom the hooks run.
-        self.trusted = frozenset({0, config.journal.stat().st_uid})
         self._brokers = ThreadPoolExecutor(_BROKERS, "broker")
         self._helpers = ThreadPoolExecutor(_HELPERS, "helper")
-        self._client: aiohttp.ClientSession | None = None
-        self._upstreams: dict[str, Upstream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -127,6 +119,30 @@ class Gateway:
     def _journals(self) -> tuple[Journal, ...]:
         return self.journal, self.reader, self.background
 
+    def use(self, config: Config) -> None:
+        """Do everything as a configuration says from now on, with keys and secrets as they are now.
+
+        A request that is under way ends with what it began with.
+
+        Args:
+            config: What the admin wrote.
+
+        Raises:
+            ConfigError: It cannot be used; then nothing has changed.
+        """
+        settings, trusted = _settings(config), _trusted(config)
+        # The only secret here that is read, or made, at once; services' keys are read as they are needed.
+        self.keys = JobKeys.beside(config.journal)
+        self.config, self.settings, self.trusted = config, settings, trusted
+        self.tokens = Tokens(self.keys)
+        self.holders = Holders(config, self.reader, self.keys, self.tokens)
+        # New ones: those that there were know the keys that were read for them.
+        self.connections = Connections()
+        self.broker = Broker(config, self.journal, self.connections.connect)
+        self.metrics.show(config.qpus)
+        if self._client is not None:
+            self._upstreams = self._connect(self._client)
+
     async def start(self) -> None:
         """Get ready to ask the services."""
         self._client = aiohttp.ClientSession(
@@ -134,8 +150,11 @@ class Gateway:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
         )
-        self._upstreams = {
-            name: Upstream(qpu, self._client, self._helpers)
+        self._upstreams = self._connect(self._client)
+
+    def _connect(self, client: aiohttp.ClientSession) -> dict[str, Upstream]:
+        return {
+            name: Upstream(qpu, client, self._helpers)
             for name, qpu in self.config.qpus.items()
             if qpu.credentials == "gateway"
         }
@@ -152,8 +171,15 @@ class Gateway:
         self._exit.close()
 
     def upstream(self, qpu: str) -> Upstream:
-        """Return the service of a QPU that is reached through the gateway."""
-        return self._upstreams[qpu]
+        """Return the service of a QPU that is reached through the gateway.
+
+        Raises:
+            ApiError: It was taken out of the configuration just now.
+        """
+        try:
+            return self._upstreams[qpu]
+        except KeyError:
+            raise forbidden(f"There is no QPU {qpu} here any more.") from None
 
     def later(self, what: Coroutine[None, None, None]) -> None:
         """Do something for which nobody waits; given up when the gateway stops."""
@@ -191,6 +217,25 @@ def _made_sound(path: Path) -> list[str]:
             raise JournalError(f"{error} It cannot be renamed: {failure.strerror}.") from None
         _log.error("the journal is damaged", why=str(error), path=str(aside))
         return [f"It was damaged. It is {aside.name} now, and a new one was made."]
+
+
+def _settings(config: Config) -> GatewayConfig:
+    if config.gateway is None:
+        raise ConfigError(f"{config.path}: has no [gateway] table, so there is nothing to serve.")
+    return config.gateway
+
+
+def _trusted(config: Config) -> frozenset[int]:
+    """Tell who may have leases granted and ended: root, whose the journal is, and whom the admin names."""
+    found = {0, config.journal.stat().st_uid}
+    for user in _settings(config).trusted_users:
+        try:
+            found.add(user if isinstance(user, int) else pwd.getpwnam(user).pw_uid)
+        except KeyError:
+            raise ConfigError(
+                f"{config.path}: [gateway] trusted_users: there is no user {user!r} on this host."
+            ) from None
+    return frozenset(found)
 
 
 class KnownTasks:

@@ -6,17 +6,16 @@ from __future__ import annotations
 from collections import Counter as Count
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from qpu_slurm.journal.model import LeaseState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from prometheus_client.core import Metric
 
-    from qpu_slurm.config import Config
     from qpu_slurm.journal.journal import Journal
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -28,14 +27,13 @@ class Metrics:
     """The gateway's counters; leases are counted in the journal when somebody asks.
 
     Args:
-        config: The QPUs.
         journal: The leases.
         losses: Counts how often the journal was found deleted or damaged.
     """
 
-    def __init__(self, config: Config, journal: Journal, losses: Callable[[], int]) -> None:
+    def __init__(self, journal: Journal, losses: Callable[[], int]) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
-        self._config = config
+        self._qpus: tuple[str, ...] = ()
         self._journal = journal
         self._losses = losses
         self.requests = Histogram(
@@ -61,11 +59,21 @@ class Metrics:
         self.taken_over = self._counter(
             "taken_over_leases", "Leases that Slurm knew of and the journal did not.", "qpu"
         )
-        for qpu in config.qpus:
-            for counter in (self.tasks, self.qpu_seconds, self.locked_seconds, self.idle_seconds):
-                counter.labels(qpu)
+        self.reloaded = Gauge(
+            "qpu_slurm_config_reload_successful",
+            "Whether the configuration was usable when it was read last.",
+            registry=self._registry,
+        )
+        self.reloaded.set(1)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
+
+    def show(self, qpus: Iterable[str]) -> None:
+        """Show these QPUs, those that nobody has used yet among them."""
+        self._qpus = tuple(qpus)
+        for qpu in self._qpus:
+            for counter in (self.tasks, self.qpu_seconds, self.locked_seconds, self.idle_seconds):
+                counter.labels(qpu)
 
     def _counter(self, name: str, documentation: str, label: str) -> Counter:
         return Counter(f"qpu_slurm_{name}", documentation, (label,), registry=self._registry)
@@ -76,7 +84,7 @@ class Metrics:
         family = GaugeMetricFamily(
             "qpu_slurm_leases", "Leases that are not over, by state.", labels=("qpu", "state")
         )
-        for qpu in self._config.qpus:
+        for qpu in self._qpus:
             for state in LeaseState:
                 if not state.final:
                     family.add_metric((qpu, state), found[qpu, state])

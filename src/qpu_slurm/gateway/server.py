@@ -9,7 +9,8 @@ import signal
 import socket
 import ssl
 from contextlib import AsyncExitStack, suppress
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import structlog
 from aiohttp import web
@@ -19,6 +20,7 @@ from qpu_slurm.errors import ConfigError, QpuSlurmError
 from qpu_slurm.gateway.accounting import keep_account
 from qpu_slurm.gateway.app import build
 from qpu_slurm.gateway.gateway import Gateway
+from qpu_slurm.gateway.reload import Hangup
 from qpu_slurm.gateway.routes.common import SMALL
 from qpu_slurm.leases.availability import Availability
 from qpu_slurm.leases.broker import Broker
@@ -82,8 +84,9 @@ async def serve(config: Config, *, stop: asyncio.Event, announce: Callable[[str]
         stack.callback(listener.close)
         for chore in (_reap(gateway), keep_account(gateway), _live()):
             stack.push_async_callback(_end, asyncio.create_task(chore))
-        _on_hangup(settings, certificate)
         url = _url(listener, certificate)
+        hangup = Hangup(gateway, url, partial(_load, context=certificate) if certificate else None)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup)
         announce(url)
         notify(f"READY=1\nSTATUS=Listens on {url}")
         _log.info("gateway listens", url=url)
@@ -116,17 +119,33 @@ class _Closed(asyncio.Protocol):
 # What it does besides.
 
 
+class _Caretaker(NamedTuple):
+    """What looks after leases and QPUs, by one configuration."""
+
+    reaper: Reaper
+    availability: Availability
+
+    @classmethod
+    def of(cls, gateway: Gateway) -> Self:
+        config, journal = gateway.config, gateway.background
+        to_service = gateway.connections.connect
+        slurm = config.slurm
+        return cls(
+            Reaper(config, Broker(config, journal, to_service), journal, connect(slurm)),
+            Availability(config, journal, Control(slurm), Licenses(slurm), to_service),
+        )
+
+
 async def _reap(gateway: Gateway) -> None:
     """End the leases that nobody needs any more, every now and then."""
-    config, journal = gateway.config, gateway.background
-    to_service = gateway.connections.connect
-    reaper = Reaper(config, Broker(config, journal, to_service), journal, connect(config.slurm))
-    availability = Availability(config, journal, Control(config.slurm), Licenses(config.slurm), to_service)
+    config, caretaker = gateway.config, _Caretaker.of(gateway)
     while True:
+        if config is not gateway.config:  # it was read again
+            config, caretaker = gateway.config, _Caretaker.of(gateway)
         try:
             if gateway.damage:
                 await gateway.apart(gateway.mend_journal)
-            report = await gateway.apart(reaper.run)
+            report = await gateway.apart(caretaker.reaper.run)
         except QpuSlurmError as error:
             _log.error("the reaper failed", why=str(error))
         except Exception:  # noqa: BLE001 - it has to try again, whatever it was
@@ -138,11 +157,11 @@ async def _reap(gateway: Gateway) -> None:
                 if reaped.lease.state.final:
                     gateway.metrics.reaped.labels(reaped.lease.qpu).inc()
                     gateway.ended.set()
-        await _keep_available(gateway, availability, reaper)
+        await _keep_available(gateway, *caretaker)
         await asyncio.sleep(gateway.settings.reap_every)
 
 
-async def _keep_available(gateway: Gateway, availability: Availability, reaper: Reaper) -> None:
+async def _keep_available(gateway: Gateway, reaper: Reaper, availability: Availability) -> None:
     """Have jobs wait in Slurm's queue for QPUs that are not to be had."""
     try:
         gateway.reports = await gateway.apart(availability.keep, reaper.jobs)
@@ -200,6 +219,7 @@ def _certificate(settings: GatewayConfig) -> ssl.SSLContext | None:
 
 
 def _load(settings: GatewayConfig, context: ssl.SSLContext) -> None:
+    """Have new connections use the certificate; those that are there stay as they are."""
     if settings.certificate is None or settings.certificate_key is None:
         return
     refuse_exposed(settings.certificate_key)
@@ -211,21 +231,6 @@ def _load(settings: GatewayConfig, context: ssl.SSLContext) -> None:
             f"[gateway] certificate: {settings.certificate} and its key cannot be used: "
             f"{error.strerror or error}."
         ) from None
-
-
-def _on_hangup(settings: GatewayConfig, certificate: ssl.SSLContext | None) -> None:
-    """Take a renewed certificate when told to (SIGHUP); connections that are there stay."""
-
-    def renew() -> None:
-        try:
-            if certificate is not None:
-                _load(settings, certificate)
-        except ConfigError as error:
-            _log.error("the certificate stays as it was", why=str(error))
-        else:
-            _log.info("certificate read again")
-
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, renew)
 
 
 def _url(listener: asyncio.Server, certificate: ssl.SSLContext | None) -> str:

@@ -199,8 +199,6 @@ class Reaper:
 
     def _forget(self) -> int:
         """Delete leases that were over long ago; a few at each look, so that nobody waits for the journal."""
-        if self._keep is None:
-            return 0
         before = datetime.now(UTC) - timedelta(seconds=self._keep)
         return self._journal.history.forget(before, limit=_FORGOTTEN)
 

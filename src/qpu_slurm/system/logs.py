@@ -10,12 +10,18 @@ one write to a file opened for appending, so that hooks that run at once do not 
 Credentials are taken out of everything that is logged: fields named like one, `Secret`s, what looks like a
 bearer token, a JWT or `apikey=…`, and the value of every `Secret` that this process holds, as it is or as a
 form field.
+
+What an auditor asks for is logged with `audit`, whatever the level, and goes to the system's log as well if
+the admin wants that:
+
+    logs.audit("task submitted", user_id=1000, job_id=7, qpu="ibm_fez", task="…", bytes=1234)
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import logging.handlers
 import os
 import re
 from pathlib import Path
@@ -29,6 +35,7 @@ from qpu_slurm.errors import ConfigError
 from qpu_slurm.system.secret import Secret, live_secrets
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import MutableMapping
 
 _HIDDEN = "***"
@@ -57,18 +64,23 @@ _LONGEST_TEXT = 8192
 _DEEPEST = 8
 
 
-def configure(level: str = "info", path: Path | None = None) -> None:
-    """Send logs to a file or to stderr, as the module says.
+def configure(level: str = "info", path: Path | None = None, syslog: Path | None = None) -> None:
+    """Send logs to a file or to stderr, as the module says; called again, to another or to a new one.
 
     Args:
         level: The least severe events that are logged: `debug`, `info`, `warning` or `error`.
         path: The log file, made with mode 0640 if it is not there; None logs to stderr.
+        syslog: The socket of the system's log, which gets what is logged with `audit` as well; None: not.
 
     Raises:
-        ConfigError: The file cannot be written.
+        ConfigError: The file cannot be written. Everything is logged as it was before.
     """
+    global _syslog
     severity = logging.getLevelNamesMapping()[level.upper()]
-    writer = _Writer(_open(path))
+    writer = _writer_to(_open(path))
+    previous, _syslog = _syslog, None if syslog is None else _SystemLog(syslog)
+    if previous is not None:
+        previous.close()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -94,6 +106,54 @@ def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mu
     return {_clean_text(str(name)): _clean(value, str(name)) for name, value in event.items()}
 
 
+def audit(event: str, **fields: object) -> None:
+    """Log what an auditor asks for: who did what, with which outcome. No level leaves it out.
+
+    Args:
+        event: What was done, or refused.
+        fields: To whom, by whom, how much; whatever is logged of it is redacted as everywhere.
+    """
+    logger = structlog.wrap_logger(None, wrapper_class=_AuditLogger)
+    # What structlog was configured with last: the file, or what a test logs to.
+    logger.bind(audit=True).info(event, **fields)
+
+
+class _AuditLogger(structlog.BoundLoggerBase):
+    """A logger that no level filters; what it logs goes to the system's log, too."""
+
+    def info(self, event: str, **fields: object) -> None:
+        with contextlib.suppress(structlog.DropEvent):  # a test's capture_logs takes it
+            (line,), _ = self._process_event("info", event, fields)
+            self._logger.info(line)
+            if _syslog is not None:
+                _syslog.send(line)
+
+
+class _SystemLog(logging.handlers.SysLogHandler):
+    """The system's log, as the standard library reaches it. One that is away, or stuck, is not waited for."""
+
+    ident = "qpu-slurm: "
+    socket: socket.socket
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), facility=self.LOG_AUTHPRIV)
+
+    def send(self, line: bytes) -> None:
+        """Send a line of ours."""
+        self.handle(logging.makeLogRecord({"msg": line.decode(), "levelname": "INFO"}))
+
+    def _connect_unixsocket(self, address: str) -> None:
+        """Connect, at first and again: a daemon that takes nothing must stop nobody."""
+        super()._connect_unixsocket(address)  # type: ignore[misc] # its name in every release; not in typeshed
+        self.socket.settimeout(0)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the standard library's name
+        """Lose it: the log file has it, and there is nowhere else to complain."""
+
+
+_syslog: _SystemLog | None = None
+
+
 class _ToStructlog(logging.Handler):
     """Hands the standard library's log records on to structlog."""
 
@@ -112,11 +172,37 @@ class _Writer:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
+    def turn_to(self, descriptor: int) -> None:
+        """Write to another file from now on; takes the descriptor.
+
+        A file's number stays: a thread that is about to write would find something else under a number that
+        was closed meanwhile.
+        """
+        if self._descriptor == _STDERR:
+            self._descriptor = descriptor
+            return
+        os.dup2(descriptor, self._descriptor, inheritable=False)
+        if descriptor != _STDERR:
+            os.close(descriptor)
+
     def msg(self, line: bytes) -> None:
         with contextlib.suppress(OSError):  # a full disk must not keep a job from its QPU
             os.write(self._descriptor, line + b"\n")
 
     debug = info = warning = error = critical = exception = fatal = log = msg
+
+
+_writer: _Writer | None = None
+
+
+def _writer_to(descriptor: int) -> _Writer:
+    """Return this process's one writer, which writes to the descriptor's file from now on."""
+    global _writer  # noqa: PLW0603 - one for the process, as structlog's configuration is
+    if _writer is None:
+        _writer = _Writer(descriptor)
+    else:
+        _writer.turn_to(descriptor)
+    return _writer
 
 
 def _open(path: Path | None) -> int:
