@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 import ssl
 import subprocess
@@ -15,6 +16,7 @@ from contextlib import nullcontext as does_not_raise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 import requests
 from msgspec import structs
@@ -476,6 +478,25 @@ def test_a_rotated_api_key_is_used_at_once() -> None:
         assert used_by("/sessions") == new.name
 
 
+def test_the_secret_of_job_keys_is_rotated_while_jobs_run(own: Site) -> None:
+    own.start()
+    (lease,) = own.hooks().acquire(own.request("ibm_fez"))
+    with own.job(lease) as job:
+        before = own.hooks().keys(lease.job_id)["ibm_fez"].key.reveal()
+        assert admin(own, "rekey").returncode == 0
+        reload(own)
+        job.submit()  # with the token and the key that it had
+        after = own.hooks().keys(lease.job_id)["ibm_fez"].key.reveal()
+        assert after != before
+        # Once more, and its steps would lose their access: not without saying so.
+        refused = admin(own, "rekey")
+        assert (refused.returncode, f"such as {lease.job_id}" in refused.stderr) == (1, True)
+        assert admin(own, "rekey", "--forget-old").returncode == 0
+        reload(own)
+        assert job.send("GET", "/backends").status_code == 401
+        assert own.events("secret rotated")[-1]["forget_old"] is True
+
+
 def test_a_log_that_was_rotated_is_let_go_of(own: Site) -> None:
     own.start()
     log = own.directory / "gateway.log"
@@ -487,3 +508,95 @@ def test_a_log_that_was_rotated_is_let_go_of(own: Site) -> None:
     assert own.process is not None
     files = [str(path.readlink()) for path in Path(f"/proc/{own.process.pid}/fd").iterdir()]
     assert (str(log) in files, f"{log}.1" in files) == (True, False)
+
+
+# One user's access, and what an auditor reads.
+
+
+def admin(site: Site, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PROGRAM, "--config", site.path, *arguments],
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def test_one_users_access_is_ended_at_once(own: Site, emulator: Emulator) -> None:
+    own.start()
+    hooks = own.hooks()
+    (lease,) = hooks.acquire(own.request("ibm_fez", user_id=4711))
+    (other,) = hooks.acquire(own.request("torino", user_id=4712))
+    with own.job(lease) as job, own.job(other) as others:
+        done = admin(own, "block", "4711", "--reason", "the account is under investigation", SUDO_UID="1")
+        assert (done.returncode, "1 leases are ended" in done.stdout) == (0, True), done
+        # At once: the key, the token, the session, and whatever is asked for next.
+        assert job.send("GET", "/backends").status_code == 401
+        states = {session.id: session.state for session in emulator.sessions()}
+        assert states[lease.session_id or ""] == "closed"
+        with pytest.raises(UserMistake, match="the account is under investigation"):
+            hooks.acquire(own.request("ibm_fez", user_id=4711))
+        others.submit()
+    assert "4711" in admin(own, "block").stdout
+    assert admin(own, "unblock", "4711").returncode == 0
+    hooks.acquire(own.request("ibm_fez", user_id=4711))
+    assert own.events("user blocked")[0]["by"] == pwd.getpwuid(1).pw_name
+
+
+def test_a_user_who_was_blocked_opens_no_session_with_a_lease_that_was_granted(own: Site) -> None:
+    lease = own.later("ibm_fez", user_id=4711)
+    own.journal.blocked_users.add(4711, "no", 0)
+    with pytest.raises(UserMistake, match="may not use QPUs"):
+        own.broker.open_session(lease.id)
+
+
+def test_each_submission_is_in_the_audit(own: Site) -> None:
+    own.path.write_text(own.path.read_text().replace('log_level = "debug"', 'log_level = "error"'))
+    own.start()
+    request = structs.replace(own.request("ibm_fez", user_id=0), account="physics")
+    (lease,) = own.hooks().acquire(request)
+    with own.job(lease) as job:
+        task = job.submit()
+        body = len(msgspec.json.encode(job.submission()))
+        assert job.send("POST", "/jobs", json=job.submission(session_id="another")).status_code == 403
+        assert (
+            job.send("POST", "/jobs", json=job.submission(), headers={"Authorization": "x"}).status_code
+            == 401
+        )
+    own.hooks().release(lease.job_id, "Done.")
+    own.stop()
+    (told,) = own.events("task submitted")
+    whose = {"user_id": 0, "user": "root", "account": "physics", "job_id": lease.job_id, "lease": lease.id}
+    what = {
+        "qpu": "ibm_fez",
+        "task": task,
+        "session_id": lease.session_id,
+        "audit": True,
+        "peer": "127.0.0.1",
+    }
+    assert told.items() >= {**whose, **what}.items()
+    assert told["bytes"] in range(body, 2 * body)
+    (refused,) = own.events("task refused")
+    assert refused.items() >= {**whose, "task": "", "status": 403}.items()
+    assert "may not submit to another" in refused["why"]
+    (unknown,) = own.events("refused")
+    assert (unknown["status"], unknown["level"], unknown["peer"]) == (401, "warning", "127.0.0.1")
+    assert (
+        own.events("lease granted")[0].items()
+        >= {"job_id": lease.job_id, "account": "physics", "session_id": lease.session_id}.items()
+    )
+    assert own.events("lease ended")[0].items() >= {"lease": lease.id, "why": "Done."}.items()
+
+
+def test_drain_records_the_person(own: Site) -> None:
+    daemon = pwd.getpwuid(1).pw_name
+    for environ in ({"SUDO_UID": "1", "SUDO_USER": daemon}, {"SUDO_UID": "", "SUDO_USER": daemon}):
+        admin(own, "drain", "ibm_fez", "--reason", "repair", **environ)
+        assert own.journal.closings.all()["ibm_fez"].user_id == 1
+        admin(own, "resume", "ibm_fez", **environ)
+    lease = own.acquire()
+    own.start()
+    admin(own, "release", str(lease.job_id), SUDO_UID="1")
+    assert own.journal.lease(lease.id).reason == f"Released by hand, by {daemon}."

@@ -106,6 +106,33 @@ def test_a_secret_that_is_none_is_not_used(tmp_path: Path, content: bytes, mode:
         JobKeys.beside(tmp_path / "journal.sqlite")
 
 
+def test_a_rotated_secret_ends_no_job_until_the_next_rotation(tmp_path: Path) -> None:
+    journal = tmp_path / "journal.sqlite"
+    first = JobKeys.beside(journal)
+    assert JobKeys.kept_since(journal) is None
+    JobKeys.rotate(journal)
+    second = JobKeys.beside(journal)
+    assert second.key(LEASE).reveal() != first.key(LEASE).reveal()
+    assert second.opens(first.key(LEASE).reveal(), LEASE)
+    token = str(Tokens(first).answer(LEASE)["access_token"])
+    assert Tokens(second).lease(token)[0] == LEASE.id
+    since = JobKeys.kept_since(journal)
+    assert since is not None
+    assert abs((datetime.now(UTC) - since).total_seconds()) < 60
+
+    JobKeys.rotate(journal)
+    third = JobKeys.beside(journal)
+    assert third.opens(second.key(LEASE).reveal(), LEASE)
+    assert not third.opens(first.key(LEASE).reveal(), LEASE)
+    with pytest.raises(BadToken):
+        Tokens(third).lease(token)
+    JobKeys.rotate(journal, forget=True)
+    assert not JobKeys.beside(journal).opens(third.key(LEASE).reveal(), LEASE)
+    assert [(path.name, path.stat().st_mode & 0o777) for path in tmp_path.iterdir()] == [
+        ("journal.sqlite.secret", 0o600)
+    ]
+
+
 def test_a_directory_that_cannot_be_written_is_told_of(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot be made"):

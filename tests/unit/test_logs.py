@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 import structlog
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qpu_slurm.errors import ConfigError
@@ -182,6 +182,8 @@ anything = st.recursive(
 )
 
 
+# The first input of a process takes long: Hypothesis makes its tables of characters for it.
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.dictionaries(st.text(st.characters()), anything), st.text(st.characters()))
 def test_anything_can_be_logged(fields: dict[str, Any], event: str) -> None:
     line = msgspec.json.encode(logs.redact(None, "info", {**fields, "event": event}))

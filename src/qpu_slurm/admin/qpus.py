@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from qpu_slurm.admin import tables
@@ -16,6 +15,8 @@ from qpu_slurm.leases.availability import Availability
 from qpu_slurm.slurm.control import Control
 from qpu_slurm.slurm.licenses import Licenses
 from qpu_slurm.slurm.query import connect
+from qpu_slurm.system import logs
+from qpu_slurm.system.users import operator, user_name
 
 if TYPE_CHECKING:
     import argparse
@@ -91,11 +92,12 @@ def drain(config: Config, name: str, reason: str) -> int:
     """
     config.qpu(name)
     _need_journal(config)
-    reason = " ".join("".join(c if c.isprintable() else " " for c in reason).split())[:_REASON_LENGTH]
+    reason = tables.one_line(reason)[:_REASON_LENGTH]
     if not reason:
         raise ConfigError("--reason: write why, for those who wait.")
     with Journal(config.journal) as journal:
-        journal.closings.close(name, reason, os.getuid())
+        journal.closings.close(name, reason, operator())
+        logs.audit("QPU closed", by=user_name(operator()), qpu=name, why=reason)
         reports = _availability(config, journal).keep(_jobs(config))
     print(tables.qpus_as_table([report for report in reports if report.qpu == name]))  # noqa: T201 - a command
     return 0
@@ -116,7 +118,9 @@ def resume(config: Config, name: str) -> int:
     config.qpu(name)
     _need_journal(config)
     with Journal(config.journal) as journal:
-        if not journal.closings.open(name):
+        if journal.closings.open(name):
+            logs.audit("QPU opened", by=user_name(operator()), qpu=name)
+        else:
             print(f"{name} was not closed.")  # noqa: T201 - a command
         reports = _availability(config, journal).keep(_jobs(config), opened=name)
     print(tables.qpus_as_table([report for report in reports if report.qpu == name]))  # noqa: T201 - a command

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import pwd
 from io import StringIO
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from rich.text import Text
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import LeaseState
 from qpu_slurm.leases.availability import QpuState
+from qpu_slurm.system.users import user_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -169,12 +169,9 @@ def _reason(lease: Lease, journal: Journal) -> str:
     return f"not released yet: {last.detail}" if last.what == "postponed" else lease.reason
 
 
-def user_name(user_id: int) -> str:
-    """Return a user's name; his number if this machine does not know him."""
-    try:
-        return pwd.getpwuid(user_id).pw_name
-    except KeyError:
-        return str(user_id)
+def one_line(text: str) -> str:
+    """Make a reason that somebody typed one line, of characters that a terminal only shows."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def time_text(time: datetime | None) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qpu_slurm.cli import admin, slurm
-from qpu_slurm.cli.common import config_of
+from qpu_slurm.cli.common import config_of, log_as_told
 from qpu_slurm.errors import QpuSlurmError, UserMistake
 from qpu_slurm.system.version import __version__
 
@@ -36,6 +36,7 @@ examples:
   qpu-slurm reap                       end what jobs left that are over
   qpu-slurm qpus                       which QPUs are available, who has them, who waits
   qpu-slurm drain ibm_fez --reason …   close a QPU to new jobs (resume: open it again)
+  qpu-slurm block alice --reason …     end a user's access, at once (unblock: give it back)
   qpu-slurm report --by user,qpu --since 30d
                                        what the QPUs were used for, by whom
   qpu-slurm journal backup FILE        copy the journal (restore: bring it back)
@@ -145,8 +146,8 @@ def _from_devkit(name: str, summary: str) -> Command:
     )
 
 
-def _of(room: str, summary: str) -> Command:
-    """Return the command of a room that has a module for it."""
+def _of(room: str, summary: str, *, changes: bool = False) -> Command:
+    """Return the command of a room that has a module for it; one that changes something is in the log."""
 
     def command() -> ModuleType:
         return import_module(f"qpu_slurm.admin.{room}")
@@ -154,8 +155,12 @@ def _of(room: str, summary: str) -> Command:
     def run(arguments: argparse.Namespace) -> int:
         from qpu_slurm.system import logs
 
-        logs.configure("error")
-        return int(command().run(config_of(arguments), arguments))
+        config = config_of(arguments)
+        if changes:
+            log_as_told(config)
+        else:
+            logs.configure("error")
+        return int(command().run(config, arguments))
 
     return Command(summary, lambda parser: command().add_arguments(parser), run)
 
@@ -168,13 +173,20 @@ COMMANDS = {
     "release": Command("End what a job holds, by hand", admin.configure_release, admin.run_release),
     "reap": Command("End what jobs left that are over", admin.configure_reap, admin.run_reap),
     "qpus": _of("qpus", "Show which QPUs are available, and who waits"),
-    "drain": _of("qpus", "Close a QPU to new jobs"),
-    "resume": _of("qpus", "Open a QPU that was closed"),
+    "drain": _of("qpus", "Close a QPU to new jobs", changes=True),
+    "resume": _of("qpus", "Open a QPU that was closed", changes=True),
+    "block": _of("users", "End a user's access to QPUs, at once", changes=True),
+    "unblock": _of("users", "Give a user QPUs again", changes=True),
     "report": _of("report.command", "Sum up what the QPUs were used for"),
     "journal": _of("journal", "Back the journal up, and bring it back"),
     "timeline": _of("timeline.command", "Draw when jobs ran and when they locked a QPU"),
     "gateway": Command(
         "Serve QPUs to jobs that hold no credential", admin.configure_gateway, admin.run_gateway
+    ),
+    "rekey": Command(
+        "Make a new secret for job keys; jobs that run keep theirs",
+        admin.configure_rekey,
+        admin.run_rekey,
     ),
     "plugstack": Command("Print the line for plugstack.conf", admin.configure_plugstack, admin.run_plugstack),
     "demo": _from_devkit("demo", "Run the example jobs on a throw-away cluster"),

@@ -67,9 +67,8 @@ def configure_release(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("job_id", type=job_id, metavar="JOBID", help="the job; of a het job, the leader")
     parser.add_argument(
         "--reason",
-        default="Released by hand.",
         metavar="TEXT",
-        help="what the journal says (default: by hand)",
+        help="what the journal says (default: by hand, and by whom)",
     )
 
 
@@ -78,14 +77,15 @@ def run_release(arguments: argparse.Namespace) -> int:
     from qpu_slurm.admin.journal import open_journal
     from qpu_slurm.hooks.leasing import leasing
     from qpu_slurm.journal.model import LeaseState
-    from qpu_slurm.system import logs
+    from qpu_slurm.system.users import operator, user_name
 
     config = config_of(arguments)
-    logs.configure("error")
+    log_as_told(config)
     if config.gateway is None:
         open_journal(config).close()  # where there is none, release would make one
+    reason = arguments.reason or f"Released by hand, by {user_name(operator())}."
     with leasing(config) as broker:
-        leases = broker.release(arguments.job_id, arguments.reason)
+        leases = broker.release(arguments.job_id, reason)
     if not leases:
         print(f"Job {arguments.job_id} holds no QPU.")
     for lease in leases:
@@ -189,6 +189,46 @@ def plugstack_line(config: Config, kind: str, plugin: str, gres_partitions: str)
         "config": str(config.path),
     }
     return " ".join([kind, plugin, *(f"{name}={value}" for name, value in parts.items() if value)])
+
+
+def configure_rekey(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Make a new secret for the gateway to make job keys with. Jobs that run keep their access: keys made "
+        "with the secret before it stay good, until the next rotation. As root or as the gateway's user, on "
+        "the gateway's host; then have it read the secret: `systemctl reload qpu-slurm-gateway`."
+    )
+    parser.add_argument(
+        "--forget-old",
+        action="store_true",
+        help="for a secret that leaked: keys made with it are worth nothing any more. Steps that run lose "
+        "their access to the QPU; those that start later get new keys",
+    )
+
+
+def run_rekey(arguments: argparse.Namespace) -> int:
+    from qpu_slurm.admin.check import is_here
+    from qpu_slurm.errors import ConfigError
+    from qpu_slurm.gateway.keys import JobKeys
+    from qpu_slurm.journal.journal import Journal
+    from qpu_slurm.system import logs
+    from qpu_slurm.system.users import operator, user_name
+
+    config = config_of(arguments)
+    if config.gateway is None or not is_here(config):
+        raise ConfigError("The secret of job keys is on the gateway's host: do this there.")
+    log_as_told(config)
+    with Journal(config.journal) as journal:
+        since = JobKeys.kept_since(config.journal)
+        older = {lease.job_id for lease in journal.leases() if since and lease.created_at < since}
+    if older and not arguments.forget_old:
+        raise ConfigError(
+            f"{len(older)} jobs, such as {min(older)}, have run since before the last rotation: their steps "
+            "may have keys that would be worth nothing. Wait for them, or write --forget-old."
+        )
+    JobKeys.rotate(config.journal, forget=arguments.forget_old)
+    logs.audit("secret rotated", forget_old=arguments.forget_old, by=user_name(operator()))
+    print("There is a new secret. Have the gateway use it: systemctl reload qpu-slurm-gateway")
+    return 0
 
 
 def configure_gateway(parser: argparse.ArgumentParser) -> None:

@@ -16,9 +16,10 @@ from qpu_slurm.gateway.gateway import GATEWAY, Gateway
 from qpu_slurm.gateway.ibm import backends, cloud, sessions, tasks
 from qpu_slurm.gateway.ibm.answers import ApiError, Cut, of_error, unavailable
 from qpu_slurm.gateway.routes import control, history, qpus, watch
+from qpu_slurm.system import logs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from aiohttp.typedefs import Handler
 
@@ -100,12 +101,30 @@ def _write_down(request: web.Request, status: int, seconds: float) -> None:
         lease = holder.lease
         fields |= {"job_id": lease.job_id, "user_id": lease.user_id, "qpu": lease.qpu, "lease": lease.id}
     fields |= {name: request[name] for name in ("user_id", "why") if name in request}
-    if status in _REFUSED:
-        _log.warning("refused", **fields)
+    if "submitter" in request:
+        _audit_submission(request, status, fields)
+    elif status in _REFUSED:
+        logs.audit("refused", severity="warning", **fields)
     elif request.path in {"/healthz", "/metrics"}:
         _log.debug("request", **fields)
     else:
         _log.info("request", **fields)
+
+
+def _audit_submission(request: web.Request, status: int, fields: Mapping[str, object]) -> None:
+    """Log for auditors who submitted what, whatever became of it."""
+    submission, lease = request.get("submission"), request["holder"].lease
+    taken = status in range(200, 300)
+    logs.audit(
+        "task submitted" if taken else "task refused",
+        severity="info" if taken else "warning",
+        **fields,
+        user=request["submitter"],
+        account=lease.account,
+        session_id=lease.session_id,
+        task=request.get("task", ""),
+        bytes=0 if submission is None else submission.size,
+    )
 
 
 @web.middleware

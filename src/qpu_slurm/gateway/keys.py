@@ -4,6 +4,10 @@
 A key is the lease's number and a MAC over what makes the lease the one that it is. Nothing about it is
 stored: it can be made again from the journal and the secret, by any gateway that has both, and is worth
 nothing as soon as the lease is over. Who reads the journal alone cannot make one.
+
+The secret can be changed while jobs run: its file holds the newest, which makes keys, and the one before it,
+whose keys stay good. A step gets its key as it starts, so the one before is needed until the jobs are over
+that ran when it was the newest.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import hmac
 import os
 import secrets
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
 from qpu_slurm.config.private import read_private
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
 PREFIX = "qpu-slurm-job-key-"
 
 _SECRET_BYTES = 32
+_KEPT = 2
+"""How many secrets open at a time."""
 _ID_BYTES = 8
 _HASH = "sha256"
 
@@ -37,41 +44,62 @@ class JobKeys:
     """Makes job keys, and tells whose they are.
 
     Args:
-        secret: 32 random bytes that nobody else has.
+        secrets: 32 random bytes that nobody else has, each; the first makes keys, and all open.
     """
 
-    def __init__(self, secret: bytes) -> None:
-        self._secret = secret
+    def __init__(self, *secrets: bytes) -> None:
+        self._secrets = secrets
 
     @classmethod
     def beside(cls, journal: Path) -> Self:
-        """Use the secret that lies beside a journal; make it at the first time.
+        """Use the secrets that lie beside a journal; make one at the first time.
 
         Raises:
-            ConfigError: It cannot be read or made, or others can read it too.
+            ConfigError: They cannot be read or made, or others can read them too.
         """
-        path = journal.with_name(f"{journal.name}.secret")
+        return cls(*_read(journal))
+
+    @classmethod
+    def rotate(cls, journal: Path, *, forget: bool = False) -> None:
+        """Make a new secret beside a journal; the gateway uses it once it is told to read it (SIGHUP).
+
+        Args:
+            journal: The journal.
+            forget: Keep none of those before: their keys are worth nothing from then on.
+
+        Raises:
+            ConfigError: See `beside`.
+        """
+        kept = () if forget else _read(journal)[: _KEPT - 1]
+        path = _path(journal)
         try:
-            _make(path)
+            _write(path, b"".join((secrets.token_bytes(_SECRET_BYTES), *kept)), replace=True)
         except OSError as error:
-            raise ConfigError(f"{path}: cannot be made ({error.strerror}).") from None
-        secret = read_private(path, _SECRET_BYTES)
-        if len(secret) != _SECRET_BYTES:
-            raise ConfigError(
-                f"{path}: is damaged. Remove it: a new one is made, and steps of running jobs that have "
-                "started already lose their access."
-            )
-        return cls(secret)
+            raise ConfigError(f"{path}: cannot be written ({error.strerror}).") from None
+
+    @classmethod
+    def kept_since(cls, journal: Path) -> datetime | None:
+        """Return when the newest secret was made, if keys of the one before are good as well.
+
+        Raises:
+            ConfigError: See `beside`.
+        """
+        if len(_read(journal)) < _KEPT:
+            return None
+        return datetime.fromtimestamp(_path(journal).stat().st_mtime, UTC)
 
     def key(self, lease: Lease) -> Secret:
         """Return a lease's key."""
+        return self._keys(lease)[0]
+
+    def _keys(self, lease: Lease) -> list[Secret]:
         name = f"lease {lease.id} {lease.job_id} {lease.user_id} {lease.created_at.isoformat()}"
-        data = lease.id.to_bytes(_ID_BYTES) + self.mac(name)
-        return Secret(PREFIX + base64.urlsafe_b64encode(data).rstrip(b"=").decode())
+        found = (lease.id.to_bytes(_ID_BYTES) + mac for mac in self.macs(name))
+        return [Secret(PREFIX + base64.urlsafe_b64encode(data).rstrip(b"=").decode()) for data in found]
 
     def opens(self, key: str, lease: Lease) -> bool:
         """Tell whether a key is a lease's; in a time that does not show how much of it is right."""
-        return hmac.compare_digest(key.encode(), self.key(lease).reveal().encode())
+        return any(hmac.compare_digest(key.encode(), good.reveal().encode()) for good in self._keys(lease))
 
     @staticmethod
     def lease_id(key: str) -> int | None:
@@ -83,22 +111,44 @@ class JobKeys:
         number = int.from_bytes(data[:_ID_BYTES])
         return number if number < 1 << 63 else None
 
-    def mac(self, text: str) -> bytes:
-        """Return what only who has the secret can make of a text."""
-        return hmac.digest(self._secret, text.encode(), _HASH)
+    def macs(self, text: str) -> list[bytes]:
+        """Return what only who has the secrets can make of a text, with each; the first is the one to use."""
+        return [hmac.digest(secret, text.encode(), _HASH) for secret in self._secrets]
 
 
-def _make(path: Path) -> None:
-    """Make the secret's file if it is not there: whole or not at all, whoever dies meanwhile."""
-    if path.exists():
-        return
+def _path(journal: Path) -> Path:
+    return journal.with_name(f"{journal.name}.secret")
+
+
+def _read(journal: Path) -> list[bytes]:
+    """Read the secrets, the newest first; make one if there is none. See `JobKeys.beside`."""
+    path = _path(journal)
+    try:
+        if not path.exists():
+            _write(path, secrets.token_bytes(_SECRET_BYTES), replace=False)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be made ({error.strerror}).") from None
+    content = read_private(path, _KEPT * _SECRET_BYTES)
+    if len(content) not in range(_SECRET_BYTES, _KEPT * _SECRET_BYTES + 1, _SECRET_BYTES):
+        raise ConfigError(
+            f"{path}: is damaged. Remove it: a new one is made, and steps of running jobs that have "
+            "started already lose their access."
+        )
+    return [content[at : at + _SECRET_BYTES] for at in range(0, len(content), _SECRET_BYTES)]
+
+
+def _write(path: Path, content: bytes, *, replace: bool) -> None:
+    """Write the secrets' file, whole or not at all, whoever dies meanwhile; over another only if told."""
     draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     descriptor = open_private(draft)
     try:
-        os.write(descriptor, secrets.token_bytes(_SECRET_BYTES))
+        os.write(descriptor, content)
         os.fsync(descriptor)
-        with suppress(FileExistsError):  # another gateway was faster
-            os.link(draft, path)
+        if replace:
+            draft.replace(path)
+        else:
+            with suppress(FileExistsError):  # another gateway was faster
+                os.link(draft, path)
     finally:
         os.close(descriptor)
-        draft.unlink()
+        draft.unlink(missing_ok=True)

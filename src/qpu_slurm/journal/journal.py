@@ -9,6 +9,7 @@ Every change is one transaction; which of them survive a power loss, and why the
     journal     leases: what gives a job something
     history     what their sessions were used for, and when
     closings    the QPUs that an admin has closed to new leases
+    blocked_users  the users who get none
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 import msgspec
 
 from qpu_slurm.journal import rows
+from qpu_slurm.journal.blocked_users import BlockedUsers
 from qpu_slurm.journal.closed_qpus import Closings
 from qpu_slurm.journal.database import Database
 from qpu_slurm.journal.history import History
@@ -45,6 +47,7 @@ class Journal:
         path: The file.
         history: What sessions were used for, and when.
         closings: The QPUs that an admin has closed to new leases.
+        blocked_users: The users who get no lease.
 
     Raises:
         NoJournalError: It is not there, and is not to be made.
@@ -56,6 +59,7 @@ class Journal:
         self._database = Database(path, patience=patience, make=make)
         self.history = History(self._database)
         self.closings = Closings(self._database)
+        self.blocked_users = BlockedUsers(self._database)
 
     @property
     def losses(self) -> list[str]:

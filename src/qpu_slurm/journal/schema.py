@@ -218,4 +218,15 @@ SCHEMA: tuple[tuple[str, ...], ...] = (
             SELECT * FROM leases WHERE state = 'released' AND intended_at IS NOT NULL
         """,
     ),
+    # The users to whom an admin gives no QPU any more.
+    (
+        """
+        CREATE TABLE blocked_users (
+            user_id    INTEGER PRIMARY KEY,
+            reason     TEXT NOT NULL,
+            blocked_by INTEGER NOT NULL,
+            blocked_at TEXT NOT NULL
+        )
+        """,
+    ),
 )

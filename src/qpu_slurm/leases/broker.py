@@ -31,10 +31,11 @@ from qpu_slurm.errors import (
     ServiceError,
 )
 from qpu_slurm.journal.model import Hold, LeaseState
-from qpu_slurm.leases.limits import no_room
-from qpu_slurm.leases.release import Endings, from_now
+from qpu_slurm.leases.limits import no_room, refuse_blocked
+from qpu_slurm.leases.release import Endings, audit_lease, from_now
 from qpu_slurm.names import JOB_TAG
 from qpu_slurm.providers.base import SessionState
+from qpu_slurm.system import logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,14 +86,34 @@ class Broker(Endings):
             it is only bound to.
 
         Raises:
-            UserMistake: There is no such QPU, the user's key is missing, or the job was ended meanwhile.
+            UserMistake: There is no such QPU, the user's key is missing, an admin has blocked the user, or
+                the job was ended meanwhile.
             Refused: The service will not open a session for this account.
             MustWait: The QPU is closed, away, or in use by as many jobs as may.
             Unavailable: The service is away, for now.
             ConfigError: The admin's key cannot be read.
             JournalError: The journal cannot be written.
         """
+        try:
+            leases = self._acquire(request)
+        except QpuSlurmError as error:
+            logs.audit(
+                "lease refused",
+                user_id=request.user_id,
+                account=request.account,
+                job_id=request.job_id,
+                qpus=[*request.qpus, *request.bind],
+                kind=type(error).__name__,
+                why=str(error),
+            )
+            raise
+        for lease in leases:
+            audit_lease("lease granted", lease)
+        return leases
+
+    def _acquire(self, request: LeaseRequest) -> tuple[Lease, ...]:
         deadline = time.monotonic() + self._config.outage.acquire_timeout
+        refuse_blocked(self._journal, request.user_id)
         targets = []
         for name in request.qpus:
             qpu = self._config.qpu(name)
@@ -129,12 +150,14 @@ class Broker(Endings):
 
         Raises:
             NoLease: The lease is only bound to the QPU, or over.
+            UserMistake: An admin has blocked the user.
             Refused: The service will not open a session for this account.
             Unavailable: The service is away, for now.
             JournalError: The journal cannot be written.
         """
         deadline = time.monotonic() + self._config.outage.acquire_timeout
         lease = self._journal.lease(lease_id)
+        refuse_blocked(self._journal, lease.user_id)
         qpu = self._config.qpu(lease.qpu)
         provider = self._connect(qpu.access(self._journal.api_key(lease_id)), deadline=deadline)
         with self._locked([qpu], deadline):
@@ -221,12 +244,15 @@ class Broker(Endings):
         """Have all leases, or give back what was had."""
         taken: list[Lease] = []
         try:
-            return (*self._take(targets, request, taken), *self._bind(request))
+            leases = (*self._take(targets, request, taken), *self._bind(request))
+            # Once more: who was blocked meanwhile was to lose all that there was then, and this came later.
+            refuse_blocked(self._journal, request.user_id)
         except QpuSlurmError as error:
             for lease in reversed(taken):
                 self._journal.end_one(lease.id, f"The job could not have all of its QPUs. {error}")
                 self._try_to_end(lease, time.monotonic() + _GIVE_BACK_TIMEOUT)
             raise
+        return leases
 
     def _take(self, targets: list[_Target], request: LeaseRequest, taken: list[Lease]) -> tuple[Lease, ...]:
         """Have a lease on every target; `taken` gets those that were not held before."""

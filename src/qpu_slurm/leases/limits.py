@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a QPU may be had by one job more: how many may have it at once, and what the admin has closed."""
+"""Whether a job may have a QPU: how many may at once, and what and whom an admin has closed out."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qpu_slurm.errors import MustWait
+from qpu_slurm.errors import MustWait, UserMistake
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -39,6 +39,17 @@ def no_room(journal: Journal, qpus: Iterable[QpuConfig], job_id: int) -> str:
         if qpu.limit is not None and len(jobs) >= qpu.limit:
             return f"{qpu.name} is in use by {_named(jobs)}, as many as may."
     return ""
+
+
+def refuse_blocked(journal: Journal, user_id: int) -> None:
+    """Make sure that a user may have a QPU.
+
+    Raises:
+        UserMistake: An admin has blocked the user.
+    """
+    blocked = journal.blocked_users.find(user_id)
+    if blocked is not None:
+        raise UserMistake(f"You may not use QPUs on this cluster now: {blocked.reason.rstrip('.')}.")
 
 
 def _named(jobs: Collection[int]) -> str:

@@ -16,6 +16,7 @@ from qpu_slurm.errors import ConfigError, JournalError, NotFound, ServiceError, 
 from qpu_slurm.journal.model import LeaseState
 from qpu_slurm.leases.accountant import account_at_release
 from qpu_slurm.leases.unrecorded_sessions import opened_by_steps
+from qpu_slurm.system import logs
 from qpu_slurm.system.files import locked
 
 if TYPE_CHECKING:
@@ -64,8 +65,12 @@ class Endings:
 
     def _try_to_end(self, lease: Lease, deadline: float) -> Lease:
         """End a lease that is RELEASING, or write down why that is not possible yet."""
-        if lease.state.final:
-            return lease
+        ended = lease if lease.state.final else self._ended(lease, deadline)
+        if ended.state.final:
+            audit_lease("lease ended", ended)
+        return ended
+
+    def _ended(self, lease: Lease, deadline: float) -> Lease:
         log = _log.bind(job_id=lease.job_id, qpu=lease.qpu, session_id=lease.session_id)
         try:
             qpu = self._config.qpu(lease.qpu)
@@ -202,6 +207,21 @@ class Endings:
         account = f"{qpu.endpoint} {qpu.instance} {qpu.backend}"
         digest = hashlib.sha256(account.encode()).hexdigest()[:16]
         return self._journal.path.with_name(f"{self._journal.path.name}.{digest}.lock")
+
+
+def audit_lease(event: str, lease: Lease) -> None:
+    """Log for auditors what became of a lease."""
+    logs.audit(
+        event,
+        user_id=lease.user_id,
+        account=lease.account,
+        job_id=lease.job_id,
+        lease=lease.id,
+        qpu=lease.qpu,
+        state=lease.state,
+        session_id=lease.session_id,
+        why=lease.reason,
+    )
 
 
 def from_now(seconds: float) -> datetime:

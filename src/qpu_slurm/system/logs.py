@@ -25,7 +25,7 @@ import logging.handlers
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote_plus
 
 import msgspec
@@ -106,27 +106,28 @@ def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mu
     return {_clean_text(str(name)): _clean(value, str(name)) for name, value in event.items()}
 
 
-def audit(event: str, **fields: object) -> None:
+def audit(event: str, *, severity: Literal["info", "warning"] = "info", **fields: object) -> None:
     """Log what an auditor asks for: who did what, with which outcome. No level leaves it out.
 
     Args:
         event: What was done, or refused.
+        severity: How it is marked.
         fields: To whom, by whom, how much; whatever is logged of it is redacted as everywhere.
     """
-    logger = structlog.wrap_logger(None, wrapper_class=_AuditLogger)
-    # What structlog was configured with last: the file, or what a test logs to.
-    logger.bind(audit=True).info(event, **fields)
+    # To where structlog was configured to log last: the file, or a test's list.
+    logger = structlog.wrap_logger(None, wrapper_class=_AuditLogger).bind(audit=True)
+    logger.log(severity, event, fields)
 
 
 class _AuditLogger(structlog.BoundLoggerBase):
     """A logger that no level filters; what it logs goes to the system's log, too."""
 
-    def info(self, event: str, **fields: object) -> None:
+    def log(self, severity: str, event: str, fields: dict[str, Any]) -> None:
         with contextlib.suppress(structlog.DropEvent):  # a test's capture_logs takes it
-            (line,), _ = self._process_event("info", event, fields)
-            self._logger.info(line)
+            (line,), _ = self._process_event(severity, event, fields)
+            self._logger.msg(line)
             if _syslog is not None:
-                _syslog.send(line)
+                _syslog.send(line, severity)
 
 
 class _SystemLog(logging.handlers.SysLogHandler):
@@ -138,9 +139,9 @@ class _SystemLog(logging.handlers.SysLogHandler):
     def __init__(self, path: Path) -> None:
         super().__init__(str(path), facility=self.LOG_AUTHPRIV)
 
-    def send(self, line: bytes) -> None:
+    def send(self, line: bytes, severity: str) -> None:
         """Send a line of ours."""
-        self.handle(logging.makeLogRecord({"msg": line.decode(), "levelname": "INFO"}))
+        self.handle(logging.makeLogRecord({"msg": line.decode(), "levelname": severity.upper()}))
 
     def _connect_unixsocket(self, address: str) -> None:
         """Connect, at first and again: a daemon that takes nothing must stop nobody."""

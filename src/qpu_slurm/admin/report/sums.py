@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from qpu_slurm.admin.tables import user_name
+from qpu_slurm.system.users import user_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

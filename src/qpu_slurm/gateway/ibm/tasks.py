@@ -25,6 +25,7 @@ from qpu_slurm.gateway.routes.common import (
     relay,
     small_body,
 )
+from qpu_slurm.system.users import user_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -83,10 +84,12 @@ class _Tags(msgspec.Struct):
 async def submit(request: web.Request, holder: Holder) -> web.StreamResponse:
     """Submit a task to a session of the lease: the one that it names, or the one that takes tasks."""
     gateway = request.app[GATEWAY]
+    # What becomes of it is in the audit, by name; where names are kept may be far away.
+    request["submitter"] = await gateway.aside(user_name, holder.lease.user_id)
     limit = gateway.settings.max_body
     if (request.content_length or 0) > limit:
         raise too_large(limit)
-    submission = Submission(holder, limit)
+    submission = request["submission"] = Submission(holder, limit)
     headers = client_headers(request) | {"Accept-Encoding": "identity"}
     body: bytes | AsyncIterator[bytes]
     length = request.content_length
@@ -110,7 +113,7 @@ async def submit(request: web.Request, holder: Holder) -> web.StreamResponse:
             raise submission.refusal from None
         raise
     if answer.status in range(200, 300):
-        _learn(gateway, holder, submission.session_id or "", document)
+        request["task"] = _learn(gateway, holder, submission.session_id or "", document)
         gateway.metrics.tasks.labels(holder.qpu.name).inc()
         gateway.metrics.input_bytes.labels(holder.qpu.name).inc(submission.size)
     passed = {
@@ -263,10 +266,11 @@ async def _owned(gateway: Gateway, holder: Holder, task_id: str) -> None:
         raise forbidden(f"The task {task_id!r} is not this job's.")
 
 
-def _learn(gateway: Gateway, holder: Holder, session_id: str, document: bytes) -> None:
-    """Remember a task that was submitted, so that nobody has to ask whose it is."""
+def _learn(gateway: Gateway, holder: Holder, session_id: str, document: bytes) -> str:
+    """Remember a task that was submitted, so that nobody has to ask whose it is; return its id."""
     try:
         task_id = msgspec.json.decode(document, type=_Task).id
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        return
+        return ""
     gateway.tasks.learn(holder.qpu.name, task_id, session_id)
+    return task_id

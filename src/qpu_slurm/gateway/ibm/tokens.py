@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import jwt
@@ -46,12 +47,12 @@ class Tokens:
     """Makes tokens, and reads them.
 
     Args:
-        keys: Has the secret; ours is derived from it, so that tokens survive a restart.
+        keys: Has the secrets; ours are derived from them, so that tokens survive a restart.
         seconds: How long a token is valid.
     """
 
     def __init__(self, keys: JobKeys, seconds: int = SECONDS) -> None:
-        self._secret = keys.mac("tokens")
+        self._secrets = keys.macs("tokens")
         self._seconds = seconds
         self._verified: OrderedDict[str, _Claims] = OrderedDict()
 
@@ -67,7 +68,7 @@ class Tokens:
             "exp": issued + self._seconds,
         }
         return {
-            "access_token": jwt.encode(claims, self._secret, _ALGORITHM),
+            "access_token": jwt.encode(claims, self._secrets[0], _ALGORITHM),
             "refresh_token": "not_supported",
             "token_type": "Bearer",
             "expires_in": self._seconds,
@@ -92,9 +93,9 @@ class Tokens:
         return claims.lease_id, claims.created_at
 
     def _verify(self, token: str) -> _Claims:
-        try:
-            claims = jwt.decode(token, self._secret, [_ALGORITHM], issuer=_ISSUER, options=_CHECKS)
-            number, _, created_at = claims["sub"].partition(" ")
-            return _Claims(int(number), created_at, int(claims["exp"]))
-        except (jwt.InvalidTokenError, ValueError):
-            raise BadToken("The token is not one of this gateway's.") from None
+        for secret in self._secrets:
+            with suppress(jwt.InvalidTokenError, ValueError):
+                claims = jwt.decode(token, secret, [_ALGORITHM], issuer=_ISSUER, options=_CHECKS)
+                number, _, created_at = claims["sub"].partition(" ")
+                return _Claims(int(number), created_at, int(claims["exp"]))
+        raise BadToken("The token is not one of this gateway's.")
