@@ -590,6 +590,29 @@ def test_each_submission_is_in_the_audit(own: Site) -> None:
     assert own.events("lease ended")[0].items() >= {"lease": lease.id, "why": "Done."}.items()
 
 
+def test_leases_show_whether_a_session_is_idle() -> None:
+    with Emulator(task_seconds=30) as emulator, Site(emulator) as site:
+
+        def use() -> tuple[str | None, str]:
+            listed = msgspec.json.decode(admin(site, "leases", "--json").stdout)
+            table = admin(site, "leases").stdout.splitlines()[1].split()
+            return listed[0]["use"], table[4]
+
+        lease = site.acquire()
+        assert use() == ("idle", "idle")
+        site.start()
+        with site.job(lease) as job:
+            job.submit()
+        assert use() == ("busy", "busy")
+        emulator.advance(31)
+        emulator.wait_for(lambda emulator: emulator.tasks()[0].done_at)
+        # The session waits for the next task, and keeps the QPU.
+        assert use() == ("locked", "locked")
+        assert msgspec.json.decode(admin(site, "leases", "--json", "--offline").stdout)[0]["use"] is None
+        (site.directory / "ibm.key").unlink()
+        assert use() == (None, "?")
+
+
 def test_drain_records_the_person(own: Site) -> None:
     daemon = pwd.getpwuid(1).pw_name
     for environ in ({"SUDO_UID": "1", "SUDO_USER": daemon}, {"SUDO_UID": "", "SUDO_USER": daemon}):

@@ -32,7 +32,7 @@ SECTIONS = {
 
 
 JSON = {
-    "A lease, as JSON": (*Lease.__struct_fields__, "sessions"),
+    "A lease, as JSON": (*Lease.__struct_fields__, "sessions", "use"),
     "A row of a report": tuple(COLUMNS),
     "A workflow, as JSON": Workflow.__struct_fields__,
 }

@@ -17,12 +17,13 @@ from qpu_slurm.leases.availability import QpuState
 from qpu_slurm.system.users import user_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
     from qpu_slurm.journal.model import Lease
     from qpu_slurm.leases.availability import QpuReport
+    from qpu_slurm.leases.idle import Use
     from qpu_slurm.leases.reaper import Report
 
 _WIDTH = 140
@@ -43,30 +44,35 @@ _DONE = {
 }
 
 
-def as_json(leases: Sequence[Lease], journal: Journal) -> str:
+def as_json(leases: Sequence[Lease], journal: Journal, uses: Mapping[int, Use]) -> str:
     """Write leases as a JSON list, times in UTC, each with all the sessions that it has or had.
 
     Args:
         leases: What to write.
         journal: Knows their sessions.
+        uses: What these are used for now, as far as that is known.
     """
     found = [
         msgspec.structs.asdict(lease)
-        | {"sessions": [session.session_id for session in journal.history.sessions(lease.id)]}
+        | {
+            "sessions": [session.session_id for session in journal.history.sessions(lease.id)],
+            "use": uses.get(lease.id),
+        }
         for lease in leases
     ]
     return msgspec.json.format(msgspec.json.encode(found), indent=2).decode()
 
 
-def as_table(leases: Sequence[Lease], journal: Journal) -> str:
+def as_table(leases: Sequence[Lease], journal: Journal, uses: Mapping[int, Use]) -> str:
     """Draw leases, times as on the clock of this machine.
 
     Args:
         leases: What to draw.
         journal: Knows why a lease could not be released yet.
+        uses: What their sessions are used for now, as far as that is known.
     """
     table = Table(
-        "job", "user", "QPU", "state", "session", "since", "until", "reason", box=None, pad_edge=False
+        "job", "user", "QPU", "state", "use", "session", "since", "until", "reason", box=None, pad_edge=False
     )
     for lease in leases:
         until = lease.ended_at or lease.expires_at
@@ -75,6 +81,7 @@ def as_table(leases: Sequence[Lease], journal: Journal) -> str:
             user_name(lease.user_id),
             lease.qpu,
             lease.state,
+            uses.get(lease.id, "?" if lease.state is LeaseState.HELD else "-"),
             lease.session_id or "-",
             time_text(lease.created_at),
             time_text(until),

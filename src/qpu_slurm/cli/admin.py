@@ -41,21 +41,29 @@ def run_check(arguments: argparse.Namespace) -> int:
 
 def configure_leases(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Show who holds which QPU, in which session, since when and until when. As root or SlurmUser, where "
-        "the journal is."
+        "Show who holds which QPU, in which session, since when and until when, and whether the session is "
+        "used: the services are asked, for 5 s at most. As root or SlurmUser, where the journal is."
     )
     parser.add_argument("job_id", type=job_id, nargs="?", metavar="JOBID", help="only this job's")
     parser.add_argument("--all", action="store_true", help="those that are over, too")
+    parser.add_argument("--offline", action="store_true", help="do not ask the services")
     parser.add_argument("--json", action="store_true", help="print a JSON list")
 
 
 def run_leases(arguments: argparse.Namespace) -> int:
     from qpu_slurm.admin import tables
     from qpu_slurm.admin.journal import open_journal
+    from qpu_slurm.leases.broker import Broker
+    from qpu_slurm.leases.idle import uses
+    from qpu_slurm.system import logs
 
-    with open_journal(config_of(arguments)) as journal:
+    config = config_of(arguments)
+    logs.configure("error")
+    with open_journal(config) as journal:
         leases = journal.leases(job_id=arguments.job_id, over=arguments.all)
-        print(tables.as_json(leases, journal) if arguments.json else tables.as_table(leases, journal))
+        used = {} if arguments.offline else uses(Broker(config, journal), leases)
+        show = tables.as_json if arguments.json else tables.as_table
+        print(show(leases, journal, used))
     return 0
 
 

@@ -228,6 +228,9 @@ class Provider(Protocol):
     def usage(self, session_id: str) -> SessionUsage:
         """Read what a session was used for, and its tasks' times, as far as the service tells."""
 
+    def is_busy(self, session_id: str) -> bool:
+        """Ask whether a task of the session runs or waits."""
+
     def close_session(self, session_id: str) -> None:
         """Let the session finish the tasks that it has, and take no more. Closed already is fine."""
 

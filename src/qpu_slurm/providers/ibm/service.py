@@ -158,6 +158,10 @@ class QuantumComputeService:
         """Read what a session was used for; see the protocol."""
         return usage.read(self._http, session_id)
 
+    def is_busy(self, session_id: str) -> bool:
+        """Ask whether a task of the session runs or waits."""
+        return bool(self._tasks(session_id=session_id, pending=True, limit=1))
+
     def close_session(self, session_id: str) -> None:
         """Let the session finish the tasks that it has, and take no more. Closed already is fine."""
         self._end(session_id, "PATCH", f"/sessions/{part(session_id)}", b'{"accepting_jobs": false}')
