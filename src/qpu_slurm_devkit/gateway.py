@@ -27,15 +27,19 @@ class Gateway:
     """A gateway's process. As a client of the cluster, it ends with it, whoever is killed.
 
     Args:
-        cluster: Whose SlurmUser runs it, and whose MUNGE it asks.
+        cluster: Whose MUNGE and whose Slurm it asks.
         program: `qpu-slurm`.
         config: Its configuration.
         url: Where it answers.
+        user: Who runs it; by default SlurmUser.
     """
 
-    def __init__(self, cluster: Cluster, program: Path, config: Path, url: str) -> None:
+    def __init__(
+        self, cluster: Cluster, program: Path, config: Path, url: str, user: str | None = None
+    ) -> None:
         self._cluster = cluster
         self._argv = [str(program), "--config", str(config), "gateway"]
+        self._user = user or cluster.slurm_user
         self._process: subprocess.Popen[str] | None = None
         self.url = url
 
@@ -56,7 +60,7 @@ class Gateway:
         Raises:
             SlurmError: It ended (the message is what it said), or the time was over.
         """
-        self._process = self._cluster.popen(self._argv, user=self._cluster.slurm_user, env=env)
+        self._process = self._cluster.popen(self._argv, user=self._user, env=env)
         deadline = time.monotonic() + timeout
         while not self.healthy():
             if self._process.poll() is not None:

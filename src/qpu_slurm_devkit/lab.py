@@ -58,6 +58,7 @@ class Lab:
             not to be had (contrib/slurm/job_submit.lua).
         private: SlurmUser's own directory, for the journal and the logs of hooks and gateway: on a disk that
             may be full, say. By default below the cluster's.
+        gateway_user: Who runs the gateway, and has the journal and the key; by default SlurmUser.
         keep_directory: Leave the directory there, to look at logs.
 
     Attributes:
@@ -85,6 +86,7 @@ class Lab:
         settings: Mapping[str, str] | None = None,
         licenses: Mapping[str, int] | None = None,
         private: Path | None = None,
+        gateway_user: str | None = None,
         keep_directory: bool = False,
     ) -> None:
         self.checkout = checkout
@@ -102,7 +104,9 @@ class Lab:
         self._licenses = dict(licenses or {})
         self._directory = self.cluster.directory / "qpu_slurm"
         self.config = self._directory / "config.toml"
+        self._owner = gateway_user or self.cluster.slurm_user
         self._private = private or self._directory / "journal"
+        self._hook_log = (self._directory / "log" if gateway_user else self._private) / "hooks.log"
         # Not resolved: what is linked to lies outside of the virtual environment.
         self.bin = Path(sys.executable).parent
         self.environ = {
@@ -114,7 +118,9 @@ class Lab:
         self.gateway: Gateway | None = None
         if credentials == "gateway":
             url = f"http://127.0.0.1:{free_port()}"
-            self.gateway = Gateway(self.cluster, self.bin / "qpu-slurm", self.gateway_config, url)
+            self.gateway = Gateway(
+                self.cluster, self.bin / "qpu-slurm", self.gateway_config, url, gateway_user
+            )
 
     @property
     def journal(self) -> Path:
@@ -129,7 +135,7 @@ class Lab:
     @property
     def hook_log(self) -> str:
         """What the hooks logged."""
-        return _read(self._private / "hooks.log")
+        return _read(self._hook_log)
 
     @property
     def gateway_log(self) -> str:
@@ -153,7 +159,7 @@ class Lab:
         self._exit.close()
 
     def command(self, *arguments: str, config: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """Run `qpu-slurm` as the admin does, as SlurmUser.
+        """Run `qpu-slurm` as the admin does: as SlurmUser, or as the gateway's user, who has the journal.
 
         Args:
             arguments: The command and its arguments.
@@ -161,7 +167,7 @@ class Lab:
         """
         return self.cluster.run(
             [str(self.bin / "qpu-slurm"), "--config", str(config or self.config), *arguments],
-            user=self.cluster.slurm_user,
+            user=self._owner,
         )
 
     def run(
@@ -200,8 +206,12 @@ class Lab:
         libexec = self._directory / "libexec"
         self._directory.mkdir(mode=0o755)
         self.cluster.directory.chmod(0o755)
-        self._private.mkdir(mode=0o700, exist_ok=True)
-        self._give(self._private, self.cluster.slurm_user)
+        for path, owner in (
+            (self._hook_log.parent, self.cluster.slurm_user),
+            (self._private, self._owner),
+        ):
+            path.mkdir(mode=0o700, exist_ok=True)
+            self._give(path, owner)
         self._write_configs()
         _output_of(
             [
@@ -233,20 +243,20 @@ class Lab:
 
     def _write_configs(self) -> None:
         if self.credentials == "user":
-            self._write_config(self.config, "hooks.log", None)
+            self._write_config(self.config, self._hook_log, None)
             return
         key = (self._directory if self.credentials == "shared" else self._private) / "ibm.key"
         key.touch(mode=0o600)
         key.write_text(f"{self.account.api_key}\n")
-        self._give(key, self.cluster.slurm_user)
+        self._give(key, self._owner)
         if self.credentials == "shared":
-            self._write_config(self.config, "hooks.log", key)
+            self._write_config(self.config, self._hook_log, key)
             return
         # On the controller and the nodes, which are no other machines here, there is no such file.
-        self._write_config(self.config, "hooks.log", self._directory / "not-on-this-host.key")
-        self._write_config(self.gateway_config, "gateway.log", key)
+        self._write_config(self.config, self._hook_log, self._directory / "not-on-this-host.key")
+        self._write_config(self.gateway_config, self._private / "gateway.log", key)
 
-    def _write_config(self, path: Path, log: str, key: Path | None) -> None:
+    def _write_config(self, path: Path, log: Path, key: Path | None) -> None:
         environ = self.emulator.environ(self.account)
         defaults = {
             "endpoint": environ["QISKIT_IBM_URL"],
@@ -260,7 +270,7 @@ class Lab:
         if key is not None:
             defaults["key_file"] = str(key)
         text = [
-            _toml({"journal": self.journal, "log": self._private / log, "log_level": "debug"}),
+            _toml({"journal": self.journal, "log": log, "log_level": "debug"}),
             f"{self._top}\n",
             "[slurm]\n",
             _toml(
@@ -279,6 +289,8 @@ class Lab:
             url = self.gateway.url
             listen = url.removeprefix("http://")
             text += ["[gateway]\n", _toml({"url": url, "listen": listen, "reap_every": _REAP_EVERY})]
+            if self._owner != self.cluster.slurm_user:
+                text.append(f"trusted_users = {json.dumps([self.cluster.slurm_user])}\n")
         path.write_text("".join(text))
         path.chmod(0o644)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 2.0
 """How often the journal is asked for sessions that ended without a release, such as by their last task."""
+
+_REFUSED_SECONDS = 30.0
+"""How long Slurm is not asked again to write a record that it did not take."""
 
 _RUNNING = frozenset({"RUNNING", "SUSPENDED"})
 _COMPLETING = "COMPLETING"
@@ -68,7 +72,8 @@ class _SlurmsRecord:
     """Slurm's own record of what jobs have used: in their AdminComment, where that can be written.
 
     A job that runs takes a comment; of one that is over, only slurmdbd's record does, which slurmctld writes
-    once more as the job ends. Best effort: the journal is the account.
+    once more as the job ends. A gateway that is not SlurmUser may write only the latter, as an Operator of
+    Slurm's. Best effort: the journal is the account.
     """
 
     def __init__(self, gateway: Gateway) -> None:
@@ -77,6 +82,7 @@ class _SlurmsRecord:
         self._control = Control(gateway.config.slurm)
         self._database = True  # until sacctmgr says that there is none
         self._untold: dict[int, Lease] = {}
+        self._refused: dict[int, float] = {}
 
     def add(self, lease: Lease) -> None:
         """Have it written what a lease's job has used."""
@@ -84,14 +90,25 @@ class _SlurmsRecord:
 
     def write(self) -> None:
         """Write what can be written now."""
+        until = time.monotonic() + _REFUSED_SECONDS
         for lease in list(self._untold.values()):
+            job_id = lease.job_id
+            now = time.monotonic()
+            if now >= until:
+                return  # Slurm is slow; the next look goes on
+            if now < self._refused.get(job_id, 0.0):
+                continue
             try:
                 done = self._write(lease)
             except SlurmError as error:
-                _log.info("Slurm's record has no usage", job_id=lease.job_id, why=str(error))
-                done = True
+                if job_id not in self._refused:
+                    _log.info("Slurm's record has no usage yet", job_id=job_id, why=str(error))
+                # While the job runs, only SlurmUser may; once it is over, an Operator may.
+                self._refused[job_id] = time.monotonic() + _REFUSED_SECONDS
+                continue
             if done:
-                del self._untold[lease.job_id]
+                del self._untold[job_id]
+                self._refused.pop(job_id, None)
 
     def _write(self, lease: Lease) -> bool:
         """Write what a job has used; return whether nothing is left to be done."""
