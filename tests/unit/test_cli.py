@@ -213,7 +213,7 @@ def test_leases_are_shown(
 def test_what_could_not_be_released_says_why(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("--config", config, "leases", "3")
     [row] = capsys.readouterr().out.splitlines()[1:]
-    assert row.split()[1:5] == ["root", "ibm_fez", "releasing", "session-3"]
+    assert row.split()[1:6] == ["root", "ibm_fez", "releasing", "-", "session-3"]
     assert "not released yet: The [service] is away." in row
 
 
