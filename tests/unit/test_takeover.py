@@ -17,6 +17,7 @@ from qpu_slurm.journal.model import Hold, Lease, LeaseState
 from qpu_slurm.leases.broker import Broker
 from qpu_slurm.leases.reaper import Reaper
 from qpu_slurm.slurm.admin_comment import Granted, Handover
+from qpu_slurm.system.users import user_name
 from tests.unit.memory_service import Service, request
 from tests.unit.test_leases import config, raises, service
 from tests.unit.test_reaper import Slurm, slurm
@@ -90,8 +91,7 @@ def test_a_running_jobs_lease_is_taken_over_with_its_number_and_its_key(site: Si
     assert keys.opens(keys.key(before).reveal(), after)
     text = tables.report_as_text(report)
     assert (
-        f"job 7 ({tables.user_name(1000)}), ibm_fez: taken over from Slurm, with session {before.session_id}"
-        in text
+        f"job 7 ({user_name(1000)}), ibm_fez: taken over from Slurm, with session {before.session_id}" in text
     )
     # Once.
     assert reaper.run().taken_over == ()

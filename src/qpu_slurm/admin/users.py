@@ -96,7 +96,12 @@ def _list(journal: Journal) -> str:
         return "No user is blocked."
     table = Table("user", "since", "by", "reason", box=None, pad_edge=False)
     for one in blocked:
-        row = (user_name(one.user_id), tables.time_text(one.blocked_at), user_name(one.blocked_by), one.reason)
+        row = (
+            user_name(one.user_id),
+            tables.time_text(one.blocked_at),
+            user_name(one.blocked_by),
+            one.reason,
+        )
         table.add_row(*map(Text, row))
     return tables.printed(table)
 
