@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "allocator.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,6 +103,11 @@ void allocator_forget_outer_job(void)
 	}
 	for (size_t i = 0; i < sizeof(handed_on) / sizeof(handed_on[0]); i++)
 		unsetenv(handed_on[i]);
+}
+
+bool allocator_is_scrontab(void)
+{
+	return strcmp(program_invocation_short_name, "scrontab") == 0;
 }
 
 /* The first of these QPUs that is used with the user's own key, or NULL. */

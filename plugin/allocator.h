@@ -24,6 +24,12 @@ void allocator_forget_outer_job(void);
  */
 void allocator_mark_attached(void);
 
+/*
+ * Whether this is scrontab(1): it takes a plugin's options and publishes nothing (slurm_spank_init_post_opt is
+ * never called), so what was asked for would be lost without a word.
+ */
+bool allocator_is_scrontab(void);
+
 /* Check the value of --qpu. Returns false, with the reason, if it cannot be had. */
 bool allocator_check(const struct arguments *arguments, const char *value, struct problem *why);
 

@@ -40,6 +40,12 @@ static int take_option(int option, const char *value, int remote)
 		value = "";
 	/* Where the job runs nothing is checked again: the controller's hooks have decided. */
 	if (!remote) {
+		if (allocator_is_scrontab()) {
+			slurm_error("qpu_slurm: scrontab does not hand --%s on to its jobs; "
+				    "have the entry submit the job instead: sbatch --qpu=NAME SCRIPT",
+				    option == QPU ? "qpu" : "qpu-hold");
+			return -1;
+		}
 		if (!arguments_fine) {
 			slurm_error("qpu_slurm: plugstack.conf: %s", mistake.text);
 			return -1;
