@@ -140,6 +140,16 @@ def test_an_installation_that_is_right(
     assert list((installation.root / "lib").iterdir()) == []
 
 
+def test_an_environment_without_keys_may_be_kept(
+    installation: Installation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = "AccountingStoreFlags    = job_env\nGresTypes "
+    installation.replace(installation.root / "bin" / "scontrol", "GresTypes ", flags)
+    shared = '[defaults]\ncredentials = "shared"\nkey_file = "/nowhere/ibm.key"\n'
+    installation.replace(installation.config, "[defaults]\n", shared)
+    assert "accounting" not in [about for _, about, _ in installation.check(capsys)[1]]
+
+
 def test_people_get_a_line_for_each(installation: Installation, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--config", str(installation.config), "check"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -266,6 +276,16 @@ WRONG: dict[str, tuple[Callable[[Installation], object], str, str, str]] = {
     "no prolog": (settings_without("Prolog"), "problem", "slurm.conf", "PrologSlurmctld="),
     "no epilog": (settings_without("Epilog"), "problem", "slurm.conf", "EpilogSlurmctld="),
     "no gres": (settings_without("GresTypes"), "warning", "slurm.conf", "GresTypes"),
+    "keys in slurmdbd": (
+        lambda it: it.replace(
+            it.root / "bin" / "scontrol",
+            "GresTypes ",
+            "AccountingStoreFlags    = job_comment,job_env\nGresTypes ",
+        ),
+        "warning",
+        "accounting",
+        "the API key of the user, for ibm_fez, ibm_torino. Remove job_env",
+    ),
     "no licenses": (settings_without("Licenses"), "warning", "licenses", "ibm_fez:1000,ibm_torino:1000"),
     "a license too few": (
         lambda it: it.replace(it.root / "bin" / "scontrol", "ibm_torino,", ""),

@@ -91,6 +91,19 @@ def check(config: Config) -> Iterator[Finding]:
         text = "GresTypes has no qpu: users can write --qpu, but not --gres=qpu:1."
         yield Finding(Level.WARNING, "slurm.conf", text)
     yield _licenses(config, settings)
+    yield from _accounting(config, settings)
+
+
+def _accounting(config: Config, settings: Mapping[str, str]) -> Iterator[Finding]:
+    """Look at whether slurmdbd is sent the environment of jobs, which has users' keys in it."""
+    own = [name for name, qpu in config.qpus.items() if qpu.credentials == "user"]
+    if own and "job_env" in settings.get("AccountingStoreFlags", "").split(","):
+        yield Finding(
+            Level.WARNING,
+            "accounting",
+            "AccountingStoreFlags has job_env: slurmdbd keeps the environment of each batch job, and with it"
+            f" the API key of the user, for {', '.join(own)}. Remove job_env, or use a gateway.",
+        )
 
 
 def _licenses(config: Config, settings: Mapping[str, str]) -> Finding:
