@@ -41,6 +41,12 @@ static bool began;			    /* It was told that it began. */
 static bool failed;			    /* A task of it failed, or was killed. */
 static char *user_key;			    /* The user's own, for telling that it has ended; NULL without. */
 
+/*
+ * Whether nothing here says if the job has a QPU. A batch job that sbatch did not submit (but slurmrestd, say) has
+ * nothing of ours in its environment, whatever the controller's hooks have done for it.
+ */
+static bool unasked;
+
 /* Why this job must not run; empty if it may. Tasks are forks of slurmstepd, so they see it. */
 static struct problem refusal;
 
@@ -76,7 +82,9 @@ static bool may_have_qpu(spank_t spank, const struct arguments *arguments, const
 		return true;
 	if (arguments == NULL)
 		return false;
-	if (in_gres_partition(spank, &arguments->gres_partitions))
+	/* sbatch leaves the directory that it was called in there, whatever --export says. */
+	unasked = step == SLURM_BATCH_SCRIPT && !is_set(spank, "SLURM_SUBMIT_DIR");
+	if (unasked || in_gres_partition(spank, &arguments->gres_partitions))
 		return true;
 	/*
 	 * --qpu of another component leaves no trace in a heterogeneous job's script. So such scripts ask;
@@ -131,6 +139,11 @@ static void find_step(spank_t spank, char name[STEP_NAME_LENGTH + 1])
 /* What a user can do nothing about; the log of slurmd has it as well. */
 static void refuse(const char *what, const char *why)
 {
+	if (unasked) {
+		/* Most such jobs want no QPU: none of them may fail for our trouble. */
+		slurm_info("qpu_slurm: %s: %s; the job starts without a QPU", what, why);
+		return;
+	}
 	char node[256] = "this node";
 
 	(void)gethostname(node, sizeof(node) - 1);
@@ -237,6 +250,8 @@ static void take(spank_t spank, const struct helper_answer *answer, const struct
 	} else if (!parsed) {
 		refuse(helper, why.text);
 	} else {
+		if (output.count > 0)
+			unasked = false; /* It has one: now whatever goes wrong is told. */
 		unset_stale(spank, &output, &arguments->qpus);
 		set_all(spank, &output);
 		began = step_id[0] != '\0' && output.count > 0;
@@ -277,9 +292,12 @@ void remote_set_variables(spank_t spank, const struct arguments *arguments, cons
 	find_step(spank, name + strlen(name));
 	write_now(at);
 	const char *const report[] = {"--step", step_id, name, "--at", at, NULL};
-	const char *argv[5 + COUNT(report)] = {arguments->helper, "--config", arguments->config, "job-env", job};
+	const char *argv[6 + COUNT(report)] = {arguments->helper, "--config", arguments->config, "job-env", job};
+	size_t count = 5;
+	if (unasked)
+		argv[count++] = "--unasked";
 	if (step_id[0] != '\0')
-		memcpy(argv + 5, report, sizeof(report));
+		memcpy(argv + count, report, sizeof(report));
 	if (arguments->user_credentials.count > 0 && find_key(spank, value, room)) {
 		envp[1] = key;
 		/* Steps find it there, whatever the helper puts into QISKIT_IBM_TOKEN. */

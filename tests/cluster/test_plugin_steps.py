@@ -136,3 +136,12 @@ def test_a_helper_that_says_nonsense_ends_the_job_with_a_sentence(
     assert said.startswith("qpu_slurm: the QPU cannot be used on ")
     assert sentence in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("export", ["ALL", "NONE", "NIL", "X=y"])
+def test_a_job_that_sbatch_submits_without_a_qpu_costs_no_question(stage: Stage, export: str) -> None:
+    script = "#!/bin/sh\nPATH=/usr/bin:/bin\nexec srun true\n"
+    (stage.cluster.home() / "plain.sh").write_text(script)
+    job = stage.cluster.submit([f"--export={export}", str(stage.cluster.home() / "plain.sh")])
+    assert stage.cluster.wait(job) == "COMPLETED"
+    assert stage.asked(job) == []

@@ -46,6 +46,12 @@ def configure_job_env(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--step", type=step, metavar="STEP", help="the step: batch, interactive or a number")
     parser.add_argument("--name", help="its program")
     parser.add_argument("--at", type=time, metavar="SECONDS", help="when it started, since the epoch")
+    parser.add_argument(
+        "--unasked",
+        action="store_true",
+        help="nothing on the node says whether the job has a QPU: it was submitted without the plugin, "
+        "through slurmrestd, say",
+    )
 
 
 def run_job_env(arguments: argparse.Namespace) -> int:
@@ -58,9 +64,9 @@ def run_job_env(arguments: argparse.Namespace) -> int:
     try:
         config = config_of(arguments)
     except ConfigError as error:
-        text = error_line(error)
+        text = "" if arguments.unasked else error_line(error)
     else:
-        text = job_env(config, arguments.job_id, os.environ, step=started)
+        text = job_env(config, arguments.job_id, os.environ, step=started, unasked=arguments.unasked)
     sys.stdout.write(text)
     sys.stdout.flush()
     return 0

@@ -26,6 +26,7 @@ from qpu_slurm.job.variables import JobQpu, to_environ
 from qpu_slurm.names import STEP_TAG
 from qpu_slurm.slurm.admin_comment import Handover
 from qpu_slurm.slurm.query import connect
+from qpu_slurm.slurm.script import asked_of_sbatch, batch_script
 from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def job_env(
     environ: Mapping[str, str],
     *,
     step: Step | None = None,
+    unasked: bool = False,
     query: Query | None = None,
 ) -> str:
     """Return the lines to print.
@@ -79,6 +81,8 @@ def job_env(
         job_id: The job; of a heterogeneous job, any component.
         environ: Holds the user's own credential, where the plugin published one.
         step: What starts; None where somebody else tells.
+        unasked: The job was submitted without the plugin, so nothing on the node says whether it has a QPU;
+            if that cannot be found out, it starts without one.
         query: How Slurm is asked; by default what `config` says.
 
     Returns:
@@ -87,6 +91,13 @@ def job_env(
     deadline = time.monotonic() + _SECONDS
     try:
         records = _records(config, job_id, query)
+        handover = _handover(records)
+    except QpuSlurmError as error:
+        return "" if unasked else error_line(error)
+    try:
+        if unasked and handover == Handover():
+            _refuse_lost_option(config, job_id)
+            return ""
         variables = to_environ(_qpus(config, records, environ, step, deadline))
     except QpuSlurmError as error:
         return error_line(error)
@@ -166,6 +177,20 @@ def _records(config: Config, job_id: int, query: Query | None) -> list[JobRecord
 
 def _handover(records: Sequence[JobRecord]) -> Handover:
     return Handover.merged(Handover.from_comment(record.admin_comment) for record in records)
+
+
+def _refuse_lost_option(config: Config, job_id: int) -> None:
+    """Refuse a job that asks for a QPU where it is not read, rather than let it run without one."""
+    try:
+        option = asked_of_sbatch(batch_script(config.slurm, job_id))
+    except SlurmError:
+        return
+    if option:
+        raise UserMistake(
+            f"The script's #SBATCH --qpu={option} was not read: only sbatch reads such lines, and it did not"
+            " submit this job. Use sbatch, or write into the request to slurmrestd (of Slurm 24.11 or newer):"
+            f' "spank_environment": ["QPU_SLURM_QPU={option}"].'
+        )
 
 
 def _qpus(
