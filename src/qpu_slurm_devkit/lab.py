@@ -187,7 +187,7 @@ class Lab:
         """Submit a batch job; see `Cluster.submit`."""
         return self.cluster.submit(job, user=user, env={**self.environ, **(env or {})})
 
-    def wait(self, job_id: int, timeout: float = 120) -> str:
+    def wait(self, job_id: int, timeout: float = 200) -> str:
         """Wait until a job is over; see `Cluster.wait`."""
         return self.cluster.wait(job_id, timeout)
 

@@ -116,7 +116,7 @@ def test_a_session_that_the_service_closed_meanwhile_is_replaced(home: Lab) -> N
     go.unlink(missing_ok=True)
     wait = "while [ ! -e go ]; do sleep 0.1; done\n"
     job = submit(home, f"{BATCH}srun {TASK} first.json\n{wait}{TASK} out.json\n")
-    home.emulator.wait_for(lambda emulator: emulator.tasks() and emulator.tasks()[0].done_at, seconds=60)
+    home.emulator.wait_for(lambda emulator: emulator.tasks() and emulator.tasks()[0].done_at, seconds=120)
     home.emulator.advance(60)
     home.emulator.advance(1800)
     assert home.emulator.sessions()[0].state == "closed"
@@ -131,7 +131,7 @@ def test_a_session_that_the_service_closed_meanwhile_is_replaced(home: Lab) -> N
 def test_a_job_that_is_killed_leaves_no_session(home: Lab, hold: str) -> None:
     script = BATCH.replace("=task", f"={hold}")
     job = submit(home, f"{script}{TASK} first.json --final\n{TASK} second.json\nsleep 60\n")
-    home.emulator.wait_for(lambda emulator: len(emulator.tasks()) == 2, seconds=60)
+    home.emulator.wait_for(lambda emulator: len(emulator.tasks()) == 2, seconds=120)
     home.run(["scancel", "--signal=KILL", "--full", str(job)])
 
     home.wait(job)

@@ -27,7 +27,7 @@ def test_a_job_goes_on_when_the_journal_is_deleted(lab: Lab, hold: str) -> None:
         f"#!/bin/sh\n#SBATCH --qpu=ibm_fez --qpu-hold={hold} --time=5\nset -e\n"
         f"{TASK}touch {runs}\n{until(go)}{TASK}srun {TASK}"
     )
-    lab.emulator.wait_for(lambda _: runs.exists(), seconds=60)
+    lab.emulator.wait_for(lambda _: runs.exists(), seconds=120)
     (before,) = json.loads(lab.command("leases", "--json").stdout)
 
     lab.gateway.stop()
@@ -35,7 +35,7 @@ def test_a_job_goes_on_when_the_journal_is_deleted(lab: Lab, hold: str) -> None:
         if path.suffix != ".secret":
             path.unlink()
     lab.gateway.start()
-    lab.emulator.wait_for(lambda _: json.loads(lab.command("leases", "--json").stdout), seconds=30)
+    lab.emulator.wait_for(lambda _: json.loads(lab.command("leases", "--json").stdout), seconds=120)
     (after,) = json.loads(lab.command("leases", "--json").stdout)
     go.touch()
 

@@ -71,10 +71,10 @@ def test_the_end_of_job_1_leaves_job_1_of_the_other_cluster_its_session(labs: tu
     (elsewhere / "input.json").write_text(json.dumps(BELL))
 
     ends = submit(one, f"touch runs\n{until(home / 'end')}")
-    emulator.wait_for(lambda _: (home / "runs").exists(), seconds=60)
+    emulator.wait_for(lambda _: (home / "runs").exists(), seconds=120)
     goes_on = submit(other, f"{TASK}touch runs\n{until(elsewhere / 'again')}{TASK}")
     assert ends == goes_on == 1
-    emulator.wait_for(lambda _: (elsewhere / "runs").exists(), seconds=60)
+    emulator.wait_for(lambda _: (elsewhere / "runs").exists(), seconds=120)
     (home / "end").touch()
     assert one.wait(ends) == "COMPLETED", one.cluster.output(ends)
     emulator.wait_for(lambda _: json.loads(one.command("leases", "--json").stdout) == [])

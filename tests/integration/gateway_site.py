@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from qpu_slurm_devkit.emulator import Emulator
 
-SECONDS = 30
+SECONDS = 90
 
 PROGRAM = Path(sys.executable).with_name("qpu-slurm")
 

@@ -64,7 +64,7 @@ def resource(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Qu
 
 
 def end_of(resource: QuantumResource, task: str) -> TaskStatus:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while (status := resource.task_status(task)) in {TaskStatus.Queued, TaskStatus.Running}:
         assert time.monotonic() < deadline
         time.sleep(0.02)

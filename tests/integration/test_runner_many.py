@@ -264,7 +264,7 @@ def test_a_signal_cancels_what_was_submitted_and_says_what_was_not(slow_many: St
 
 def test_a_second_signal_ends_at_once_and_leaves_no_draft(slow_many: Step) -> None:
     step = slow_many
-    step.emulator.inject(Fault(method="POST", path="/jobs/*/cancel", delay=20, times=None))
+    step.emulator.inject(Fault(method="POST", path="/jobs/*/cancel", delay=60, times=None))
     process = step.start("ibm_fez", "--output-dir", "out", *NAMES)
     step.emulator.wait_for(lambda emulator: len(emulator.tasks()) == 2)
     step.wait_until_it_runs()
@@ -277,7 +277,7 @@ def test_a_second_signal_ends_at_once_and_leaves_no_draft(slow_many: Step) -> No
     _, errors = process.communicate(timeout=60)
 
     assert process.returncode == CANCELLED
-    assert time.monotonic() - sent < 1
+    assert time.monotonic() - sent < 20  # nobody waits for the service
     assert errors.count("may still run: it ends with its session") == 2
     assert {path.name for path in (step.directory / "out").iterdir()} == {"a.json.task", "b.json.task"}
 

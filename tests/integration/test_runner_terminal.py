@@ -31,7 +31,7 @@ class Terminal:
 
     def look_until(self, seen: Callable[[str], object]) -> None:
         """Read what is shown until it is as expected."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not seen(self.look()):
             assert time.monotonic() < deadline, self.shown
             time.sleep(0.05)

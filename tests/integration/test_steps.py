@@ -25,7 +25,7 @@ START = messages.StepStart(step="0", name="task_runner", seconds_ago=2.5)
 
 def wait_for(condition: Callable[[], bool]) -> None:
     """Wait for what the gateway does when it has answered."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

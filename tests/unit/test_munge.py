@@ -38,7 +38,7 @@ class Munged:
         self._process = subprocess.Popen(
             [MUNGED, "--foreground", f"--socket={self.socket}", *files], stderr=subprocess.DEVNULL
         )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not self._listens():
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -360,7 +360,7 @@ class Cluster:
             raise SlurmError(sbatch.stderr.strip())
         return int(sbatch.stdout)
 
-    def wait(self, job_id: int, timeout: float = 120) -> str:
+    def wait(self, job_id: int, timeout: float = 200) -> str:
         """Wait until a job is over, its epilogs included.
 
         Args:
