@@ -193,38 +193,6 @@ def test_what_is_nested_too_deeply_is_refused_before_it_ends(
     assert emulator.tasks() == []
 
 
-def test_only_so_many_connections_are_taken(emulator: Emulator) -> None:
-    with Site(emulator, gateway="max_connections = 5") as site:
-        site.start()
-        host, port = site.url.removeprefix("http://").split(":")
-        crowd = [socket.create_connection((host, int(port)), timeout=SECONDS) for _ in range(5)]
-        time.sleep(0.2)
-        with pytest.raises(requests.ConnectionError):
-            requests.get(f"{site.url}/healthz", timeout=SECONDS)
-        for connection in crowd:
-            connection.close()
-        emulator.wait_for(lambda _: healthy(site))
-
-
-def test_one_job_cannot_take_all_of_it(site: Site, job: Job, emulator: Emulator) -> None:
-    emulator.inject(Fault(method="GET", path="/backends", delay=3, times=64))
-    statuses: list[int] = []
-    headers = {"Authorization": job.token}
-
-    def ask() -> None:
-        answer = requests.get(f"{site.url}/api/v1/backends", headers=headers, timeout=SECONDS)
-        statuses.append(answer.status_code)
-
-    crowd = [threading.Thread(target=ask) for _ in range(70)]
-    for thread in crowd:
-        thread.start()
-    with site.job(site.acquire()) as other:
-        assert other.get("/backends/ibm_fez/status")["state"] is True
-    for thread in crowd:
-        thread.join()
-    assert sorted(statuses) == [200] * 64 + [429] * 6
-
-
 def healthy(site: Site) -> bool:
     try:
         return requests.get(f"{site.url}/healthz", timeout=SECONDS).ok

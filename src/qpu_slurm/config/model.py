@@ -177,7 +177,12 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             belongs to: SlurmUser, as whom the hooks run, where the gateway runs as another user.
         log: Its log file, where that is another one than the hooks'.
         max_body: Bytes that a request's body may have at most.
-        max_connections: How many connections it serves at once; more are sent away.
+        max_connections: How many connections it serves at once.
+        max_connections_per_address: How many of them may come from one address.
+        max_connections_per_user: How many of them may carry requests of one user at once.
+        reserved_connections: How many more it serves when there are that many, for hooks and steps alone.
+        request_timeout: Seconds that a request may take to arrive, a submission's body aside.
+        sessions_per_minute: How many sessions one lease may have opened in a minute.
     """
 
     url: Origin
@@ -189,7 +194,12 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     trusted_users: Users = ()
     log: AbsolutePath | None = None
     max_body: Bytes = 1 << 30
-    max_connections: Number = 1000
+    max_connections: Number = 4000
+    max_connections_per_address: Number = 1000
+    max_connections_per_user: Number = 500
+    reserved_connections: Number = 64
+    request_timeout: Duration = 20
+    sessions_per_minute: Number = 20
 
     def warnings(self) -> list[str]:
         """Say what is insecure about it."""

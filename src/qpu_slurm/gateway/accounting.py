@@ -47,11 +47,11 @@ async def keep_account(gateway: Gateway) -> NoReturn:
             config = gateway.config
             accountant = Accountant(config, gateway.background, gateway.connections.connect)
         try:
-            found = await gateway.apart(accountant.run)
+            found = await gateway.pools.background.run(accountant.run)
             for used in found:
                 _count(gateway, used)
                 record.add(used.lease)
-            await gateway.apart(record.write)
+            await gateway.pools.background.run(record.write)
         except QpuSlurmError as error:
             _log.error("the accountant failed", why=str(error))
         except Exception:  # noqa: BLE001 - it has to try again, whatever it was

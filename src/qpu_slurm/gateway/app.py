@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,6 +17,7 @@ from qpu_slurm.gateway.gateway import GATEWAY, Gateway
 from qpu_slurm.gateway.ibm import backends, cloud, sessions, tasks
 from qpu_slurm.gateway.ibm.answers import ApiError, Cut, of_error, unavailable
 from qpu_slurm.gateway.routes import control, history, qpus, watch
+from qpu_slurm.gateway.routes.common import described
 from qpu_slurm.system import logs
 
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ _FAILED = 500
 _CLIENT_GONE = 499
 
 _LONGEST_PATH = 256
+
+_numbers = itertools.count(1)
+"""Joins the lines of the log that are about the same request."""
 
 _log = structlog.get_logger(__name__)
 
@@ -71,6 +76,8 @@ async def _accompany(request: web.Request, handler: Handler) -> web.StreamRespon
     """Log a request, and measure it."""
     begin = time.perf_counter()
     status = _FAILED
+    request["number"] = next(_numbers)
+    limiter = request.app[GATEWAY].limiter
     try:
         response = await handler(request)
     except ConnectionResetError:
@@ -78,8 +85,11 @@ async def _accompany(request: web.Request, handler: Handler) -> web.StreamRespon
         raise
     else:
         status = response.status
+        if limiter.kept_for_slurm(request.protocol):
+            response.force_close()
         return response
     finally:
+        limiter.done(request.protocol)
         seconds = time.perf_counter() - begin
         resource = request.match_info.route.resource
         route = resource.canonical if resource else "none"
@@ -88,19 +98,8 @@ async def _accompany(request: web.Request, handler: Handler) -> web.StreamRespon
 
 
 def _write_down(request: web.Request, status: int, seconds: float) -> None:
-    """Log a request: who asked for what, and what came of it; neither queries nor headers nor bodies."""
-    fields: dict[str, object] = {
-        "method": request.method,
-        "path": request.path[:_LONGEST_PATH],
-        "status": status,
-        "ms": round(seconds * 1000, 2),
-        "peer": request.remote,
-    }
-    holder = request.get("holder")
-    if holder is not None:
-        lease = holder.lease
-        fields |= {"job_id": lease.job_id, "user_id": lease.user_id, "qpu": lease.qpu, "lease": lease.id}
-    fields |= {name: request[name] for name in ("user_id", "why") if name in request}
+    """Log a request, and what came of it."""
+    fields = {**described(request), "status": status, "ms": round(seconds * 1000, 2)}
     if "submitter" in request:
         _audit_submission(request, status, fields)
     elif status in _REFUSED:
@@ -134,6 +133,8 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             # What cannot be looked at cannot be let through.
             _refuse_encoding()
+        if request.app[GATEWAY].limiter.kept_for_slurm(request.protocol) and not _is_slurms(request):
+            _refuse_connection()
         return await handler(request)
     except Cut:
         request["why"] = "the service's answer was lost"
@@ -151,6 +152,15 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
 
 def _refuse_encoding() -> NoReturn:
     raise ApiError(415, "Compressed requests are not taken.", "Send it without Content-Encoding.")
+
+
+def _is_slurms(request: web.Request) -> bool:
+    return request.path.startswith(messages.PREFIX)
+
+
+def _refuse_connection() -> NoReturn:
+    why = "The gateway has as many connections as it may have."
+    raise ApiError(503, why, "Try again later.", kind="busy", retry_after=2)
 
 
 def _told(request: web.Request, error: Exception) -> ApiError:

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import pwd
-from collections import Counter, OrderedDict
-from concurrent.futures import ThreadPoolExecutor
+from collections import OrderedDict
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
 import aiohttp
 import structlog
@@ -16,31 +15,35 @@ from aiohttp import web
 
 from qpu_slurm.errors import ConfigError, JournalDamagedError, JournalError
 from qpu_slurm.gateway.callers import Holders
+from qpu_slurm.gateway.connections import ConnectionLimiter
 from qpu_slurm.gateway.ibm.answers import forbidden
 from qpu_slurm.gateway.ibm.tokens import Tokens
 from qpu_slurm.gateway.ibm.upstream import Upstream
 from qpu_slurm.gateway.keys import JobKeys
+from qpu_slurm.gateway.limits import AtOnce, PerMinute
 from qpu_slurm.gateway.metrics import Metrics
+from qpu_slurm.gateway.pools import Pools
 from qpu_slurm.journal.database import set_aside
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.leases.broker import Broker
 from qpu_slurm.providers import Connections
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
     from pathlib import Path
 
     from qpu_slurm.config import Config, GatewayConfig
     from qpu_slurm.leases.availability import QpuReport
 
-    P = ParamSpec("P")
-    T = TypeVar("T")
-
 _READ_PATIENCE = 0.2
 """Seconds to wait for the journal where nothing else can be done meanwhile; reading waits for nobody."""
 
-_BROKERS = 32
-_HELPERS = 8
+_REQUESTS = 64
+"""Requests of one lease at once: several programs' worth of clients with a pool of connections each."""
+
+_HISTORIES = 2
+_HISTORIES_PER_MINUTE = 30
+"""Histories for one user, at once and in a minute: Slurm may be asked for each."""
 
 _TASKS_KNOWN = 100_000
 
@@ -56,14 +59,19 @@ class Gateway:
     Attributes:
         config: Likewise.
         connections: What is kept of the accounts that the broker has to do with.
-        broker: Grants leases and ends them; it blocks: see `apart`.
+        broker: Grants leases and ends them; it blocks: see `pools`.
         background: The journal, for what nobody waits for.
         holders: Tells whose a request is.
         keys: Job keys.
         tokens: The tokens that are given for them.
         metrics: What is counted.
         tasks: The sessions of the tasks seen lately, by QPU and task.
-        busy: How many requests of a lease are under way.
+        pools: The threads in which the gateway does what blocks.
+        limiter: Bounds the connections.
+        requests: Bounds the requests of a lease at once.
+        sessions: Bounds how often a lease gets another session.
+        histories: Bounds the histories that a user is told at once.
+        histories_per_minute: Likewise, in a minute.
         ended: Set when sessions have ended, for who accounts for them.
         trusted: Who may acquire and release.
         reports: How the QPUs were at the last look; None before the first.
@@ -74,9 +82,13 @@ class Gateway:
     """
 
     def __init__(self, config: Config) -> None:
-        _settings(config)
+        settings = _settings(config)
         self.tasks = KnownTasks()
-        self.busy: Counter[int] = Counter()
+        self.pools = Pools()
+        self.requests = AtOnce(_REQUESTS, f"The job has {_REQUESTS} requests")
+        self.sessions = PerMinute(settings.sessions_per_minute, "The job has opened {limit} sessions")
+        self.histories = AtOnce(_HISTORIES, "Several of your requests for a history are")
+        self.histories_per_minute = PerMinute(_HISTORIES_PER_MINUTE, "You have asked for {limit} histories")
         self.ended = asyncio.Event()
         self.reports: tuple[QpuReport, ...] | None = None
         self._exit = ExitStack()
@@ -88,11 +100,10 @@ class Gateway:
             # Who waits for SQLite keeps a connection's other users waiting: not an acquire, for the reaper.
             self.background = on_failure.enter_context(Journal(config.journal))
             self.metrics = Metrics(self.reader, lambda: len(self.losses))
+            self.limiter = ConnectionLimiter(settings, self.metrics)
             self._client: aiohttp.ClientSession | None = None
             self.use(config)
             self._exit = on_failure.pop_all()
-        self._brokers = ThreadPoolExecutor(_BROKERS, "broker")
-        self._helpers = ThreadPoolExecutor(_HELPERS, "helper")
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -139,6 +150,8 @@ class Gateway:
         # New ones: those that there were know the keys that were read for them.
         self.connections = Connections()
         self.broker = Broker(config, self.journal, self.connections.connect)
+        self.sessions.limit = settings.sessions_per_minute
+        self.limiter.use_settings(settings)
         self.metrics.show(config.qpus)
         if self._client is not None:
             self._upstreams = self._connect(self._client)
@@ -154,7 +167,7 @@ class Gateway:
 
     def _connect(self, client: aiohttp.ClientSession) -> dict[str, Upstream]:
         return {
-            name: Upstream(qpu, client, self._helpers)
+            name: Upstream(qpu, client, self.pools.short.executor)
             for name, qpu in self.config.qpus.items()
             if qpu.credentials == "gateway"
         }
@@ -166,8 +179,7 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._client is not None:
             await self._client.close()
-        for pool in (self._helpers, self._brokers):
-            await asyncio.to_thread(pool.shutdown, cancel_futures=True)
+        await self.pools.stop()
         self._exit.close()
 
     def upstream(self, qpu: str) -> Upstream:
@@ -186,18 +198,6 @@ class Gateway:
         task = asyncio.get_running_loop().create_task(what)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def apart(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run what blocks for long, such as the broker, in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._brokers, lambda: function(*args, **kwargs)
-        )
-
-    async def aside(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run what blocks for a moment, such as MUNGE, in a thread that no broker occupies."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._helpers, lambda: function(*args, **kwargs)
-        )
 
 
 def _made_sound(path: Path) -> list[str]:

@@ -65,6 +65,23 @@ class Metrics:
             registry=self._registry,
         )
         self.reloaded.set(1)
+        self.connections = Gauge(
+            "qpu_slurm_connections",
+            "Connections that are open, and those that have a place that is kept for hooks and steps.",
+            ("state",),
+            registry=self._registry,
+        )
+        self.connections_limit = Gauge(
+            "qpu_slurm_connections_limit", "The setting max_connections.", registry=self._registry
+        )
+        self.connections_refused = self._counter(
+            "connections_refused", "Connections and requests refused, by the setting that they hit.", "limit"
+        )
+        self.connections_closed = Counter(
+            "qpu_slurm_connections_closed",
+            "Connections out of use that were closed to make room for another.",
+            registry=self._registry,
+        )
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 

@@ -19,6 +19,7 @@ from qpu_slurm.config.private import refuse_exposed
 from qpu_slurm.errors import ConfigError, QpuSlurmError
 from qpu_slurm.gateway.accounting import keep_account
 from qpu_slurm.gateway.app import build
+from qpu_slurm.gateway.connections import Connection
 from qpu_slurm.gateway.gateway import Gateway
 from qpu_slurm.gateway.reload import Hangup
 from qpu_slurm.gateway.routes.common import SMALL
@@ -42,6 +43,9 @@ _STOP_SECONDS = 20.0
 """How long requests that are under way may take yet when the gateway stops."""
 
 _BACKLOG = 1024
+
+_HANDSHAKE_SECONDS = 10.0
+"""For TLS, before a connection counts and after it does."""
 
 _log = structlog.get_logger(__name__)
 
@@ -74,10 +78,18 @@ async def serve(config: Config, *, stop: asyncio.Event, announce: Callable[[str]
     async with AsyncExitStack() as stack:
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        door = _Door(runner, settings.max_connections)
+        if runner.server is None:
+            raise AssertionError("set up, and no server")
+        server, handshake = runner.server, None if certificate is None else _HANDSHAKE_SECONDS
         try:
             listener = await asyncio.get_running_loop().create_server(
-                door.protocol, host, port, ssl=certificate, backlog=_BACKLOG
+                lambda: Connection(gateway.limiter, server()),
+                host,
+                port,
+                ssl=certificate,
+                backlog=_BACKLOG,
+                ssl_handshake_timeout=handshake,
+                ssl_shutdown_timeout=handshake,
             )
         except OSError as error:
             raise ConfigError(f"[gateway] listen: {settings.listen}: {error.strerror or error}.") from None
@@ -93,27 +105,6 @@ async def serve(config: Config, *, stop: asyncio.Event, announce: Callable[[str]
         await stop.wait()
         notify("STOPPING=1")
         _log.info("gateway stops")
-
-
-class _Door:
-    """Lets in only so many connections at once; who comes too many is sent away at once."""
-
-    def __init__(self, runner: web.AppRunner, limit: int) -> None:
-        self._runner = runner
-        self._limit = limit
-
-    def protocol(self) -> asyncio.BaseProtocol:
-        server = self._runner.server
-        if server is None or len(server.connections) >= self._limit:
-            _log.warning("connection refused", why="max_connections")
-            return _Closed()
-        return server()
-
-
-class _Closed(asyncio.Protocol):
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.WriteTransport):
-            transport.abort()
 
 
 # What it does besides.
@@ -144,8 +135,8 @@ async def _reap(gateway: Gateway) -> None:
             config, caretaker = gateway.config, _Caretaker.of(gateway)
         try:
             if gateway.damage:
-                await gateway.apart(gateway.mend_journal)
-            report = await gateway.apart(caretaker.reaper.run)
+                await gateway.pools.background.run(gateway.mend_journal)
+            report = await gateway.pools.background.run(caretaker.reaper.run)
         except QpuSlurmError as error:
             _log.error("the reaper failed", why=str(error))
         except Exception:  # noqa: BLE001 - it has to try again, whatever it was
@@ -164,7 +155,7 @@ async def _reap(gateway: Gateway) -> None:
 async def _keep_available(gateway: Gateway, reaper: Reaper, availability: Availability) -> None:
     """Have jobs wait in Slurm's queue for QPUs that are not to be had."""
     try:
-        gateway.reports = await gateway.apart(availability.keep, reaper.jobs)
+        gateway.reports = await gateway.pools.background.run(availability.keep, reaper.jobs)
     except QpuSlurmError as error:
         _log.warning("Slurm could not be told which QPUs are available", why=str(error))
     except Exception:  # noqa: BLE001 - it has to try again, whatever it was

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from qpu_slurm.gateway.gateway import GATEWAY
 from qpu_slurm.gateway.ibm.answers import ApiError, json_answer
-from qpu_slurm.gateway.routes.common import held, small_body
+from qpu_slurm.gateway.routes.common import begin, held, small_body
 
 if TYPE_CHECKING:
     from qpu_slurm.gateway.callers import Holder
@@ -44,6 +44,7 @@ async def give_token(request: web.Request) -> web.Response:
         _log.warning("key refused", why=error.message, peer=request.remote)
         return _refuse("BXNIM0415E", error.message)
     request["holder"] = holder
+    begin(request, holder.lease.user_id)
     return json_answer(gateway.tokens.answer(holder.lease))
 
 

@@ -82,7 +82,8 @@ async def session_for_tasks(request: web.Request, holder: Holder) -> str:
     if session_id is not None and await _takes_tasks(request, holder, session_id):
         return session_id
     gateway = request.app[GATEWAY]
-    lease = await gateway.apart(gateway.broker.open_session, holder.lease.id)
+    gateway.sessions.one(holder.lease.id)
+    lease = await gateway.pools.sessions.run(gateway.broker.open_session, holder.lease.id)
     return lease.session_id or ""
 
 
@@ -162,7 +163,7 @@ async def _part(
     if answer.status in range(200, 300):
         gateway = request.app[GATEWAY]
         why = "The job has closed its session."
-        await gateway.apart(gateway.journal.part, holder.lease.id, session_id, why)
+        await gateway.pools.sessions.run(gateway.journal.part, holder.lease.id, session_id, why)
 
 
 async def _show(request: web.Request, holder: Holder, session_id: str) -> web.StreamResponse:

@@ -85,7 +85,7 @@ async def submit(request: web.Request, holder: Holder) -> web.StreamResponse:
     """Submit a task to a session of the lease: the one that it names, or the one that takes tasks."""
     gateway = request.app[GATEWAY]
     # What becomes of it is in the audit, by name; where names are kept may be far away.
-    request["submitter"] = await gateway.aside(user_name, holder.lease.user_id)
+    request["submitter"] = await gateway.pools.short.run(user_name, holder.lease.user_id)
     limit = gateway.settings.max_body
     if (request.content_length or 0) > limit:
         raise too_large(limit)

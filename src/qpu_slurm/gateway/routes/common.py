@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
@@ -29,8 +30,13 @@ SMALL = 1 << 16
 LISTING = 32 << 20
 """Bytes of an answer that has to be read to be filtered."""
 
-_AT_ONCE = 64
 _PATIENCE = 60.0
+"""Seconds that a client may send nothing of a large body, or take nothing of a large answer."""
+
+_SLOWEST = 1 << 14
+"""Bytes a second that a client has to send or to take on the whole, else it keeps a connection for days."""
+
+_LONGEST_PATH = 256
 
 _TO_SERVICE = ("Accept", "Accept-Encoding", "IBM-API-Version", "X-Qx-Client-Application")
 _TO_CLIENT = ("Content-Type", "Content-Encoding", "Retry-After", "Date", "ETag")
@@ -50,22 +56,9 @@ def held(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamRespon
         gateway = request.app[GATEWAY]
         holder = gateway.holders.of_token(token.strip())
         request["holder"] = holder
-        busy = gateway.busy
-        if busy[holder.lease.id] >= _AT_ONCE:
-            raise ApiError(
-                429,
-                f"The job has {_AT_ONCE} requests under way already.",
-                "Wait for them.",
-                kind="busy",
-                retry_after=1,
-            )
-        busy[holder.lease.id] += 1
-        try:
+        begin(request, holder.lease.user_id)
+        with gateway.requests.one(holder.lease.id):
             return await handler(request, holder)
-        finally:
-            busy[holder.lease.id] -= 1
-            if not busy[holder.lease.id]:
-                del busy[holder.lease.id]
 
     return serve
 
@@ -80,23 +73,72 @@ def query_of(request: web.Request) -> Query:
     return list(request.query.items())
 
 
+def begin(request: web.Request, user_id: int) -> None:
+    """Note and log a request as soon as it is known whose it is: whatever comes of it, the log has it.
+
+    Raises:
+        ApiError: The user has too many under way.
+    """
+    gateway = request.app[GATEWAY]
+    gateway.limiter.use(request.protocol, user_id, limited=user_id not in gateway.trusted)
+    _log.info("request begins", **described(request))
+
+
+def described(request: web.Request) -> dict[str, object]:
+    """Return what the log says of a request: who asks for what; neither queries nor headers nor bodies."""
+    fields: dict[str, object] = {
+        "request": request["number"],
+        "method": request.method,
+        "path": request.path[:_LONGEST_PATH],
+        "peer": request.remote,
+    }
+    holder = request.get("holder")
+    if holder is not None:
+        lease = holder.lease
+        fields |= {"job_id": lease.job_id, "user_id": lease.user_id, "qpu": lease.qpu, "lease": lease.id}
+    return fields | {name: request[name] for name in ("user_id", "why") if name in request}
+
+
 # Bodies that come in.
+
+
+class _Pace:
+    """Follows how fast a client sends or takes a body."""
+
+    def __init__(self) -> None:
+        self._begin = time.monotonic()
+        self._bytes = 0
+
+    def passed(self, count: int) -> None:
+        """Note that some more bytes have passed."""
+        self._bytes += count
+
+    def seconds_left(self) -> float:
+        """Return how long the client has for the next piece."""
+        slow = self._begin + _PATIENCE + self._bytes / _SLOWEST - time.monotonic()
+        return max(0.0, min(_PATIENCE, slow))
+
+
+def _never_came() -> ApiError:
+    return ApiError(408, "The rest of the request never came.", "Send it again.")
 
 
 async def pieces(request: web.Request) -> AsyncIterator[bytes]:
     """Read a body piece by piece, as long as the client goes on sending.
 
     Raises:
-        ApiError: It does not.
+        ApiError: It does not, or too slowly.
     """
+    pace = _Pace()
     while True:
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(pace.seconds_left()):
                 piece = await request.content.readany()
         except TimeoutError:
-            raise ApiError(408, "The rest of the request never came.", "Send it again.") from None
+            raise _never_came() from None
         if not piece:
             return
+        pace.passed(len(piece))
         yield piece
 
 
@@ -106,14 +148,18 @@ async def small_body(request: web.Request, limit: int = SMALL) -> bytes:
     Raises:
         ApiError: It is not, or does not come.
     """
-    body = b""
+    body = bytearray()
     if (request.content_length or 0) > limit:
         raise too_large(limit)
-    async for piece in pieces(request):
-        body += piece
-        if len(body) > limit:
-            raise too_large(limit)
-    return body
+    try:
+        async with asyncio.timeout(request.app[GATEWAY].settings.request_timeout):
+            while piece := await request.content.readany():
+                body += piece
+                if len(body) > limit:
+                    raise too_large(limit)
+    except TimeoutError:
+        raise _never_came() from None
+    return bytes(body)
 
 
 async def message(request: web.Request, type_: type[T]) -> T:
@@ -146,10 +192,12 @@ async def relay(request: web.Request, answer: aiohttp.ClientResponse) -> web.Str
     response = web.StreamResponse(status=answer.status, headers=headers)
     response.content_length = length
     await response.prepare(request)
+    pace = _Pace()
     try:
         async for piece in answer.content.iter_any():
-            async with asyncio.timeout(_PATIENCE):  # for a client that does not take it
+            async with asyncio.timeout(pace.seconds_left()):
                 await response.write(piece)
+            pace.passed(len(piece))
         await response.write_eof()
     except (aiohttp.ClientPayloadError, TimeoutError) as error:
         _log.warning("an answer broke off", path=request.path, why=str(error) or type(error).__name__)

@@ -11,12 +11,12 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from qpu_slurm.errors import JournalError, QpuSlurmError, Refused, UserMistake
+from qpu_slurm.errors import JournalError, QpuSlurmError, Refused, Unavailable, UserMistake
 from qpu_slurm.gateway import messages
 from qpu_slurm.gateway.gateway import GATEWAY
 from qpu_slurm.gateway.ibm.answers import ApiError
 from qpu_slurm.gateway.messages import JobKey, StepEnd, StepStart
-from qpu_slurm.gateway.routes.common import small_body
+from qpu_slurm.gateway.routes.common import begin, small_body
 from qpu_slurm.journal.model import LeaseRequest
 from qpu_slurm.names import STEP
 from qpu_slurm.system import munge
@@ -53,11 +53,13 @@ def signed(handler: Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
             body = await small_body(request)
             uid = await _caller(request, gateway, body)
             request["user_id"] = uid
+            begin(request, uid)
             answer = messages.encode(await handler(request, gateway, body, uid))
         except munge.Unproven as error:
             return _refuse(request, gateway, _UNAUTHORIZED, error)
         except ApiError as error:
-            return _refuse(request, gateway, error.status, UserMistake(error.message))
+            kind = Unavailable if error.kind == "busy" else UserMistake
+            return _refuse(request, gateway, error.status, kind(error.message))
         except QpuSlurmError as error:
             return _refuse(request, gateway, messages.error_answer(error)[0], error)
         return web.Response(body=answer, content_type="application/json")
@@ -70,7 +72,7 @@ def signed(handler: Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
 async def acquire(_: web.Request, gateway: Gateway, body: bytes, uid: int) -> object:
     """Open the sessions of a job that is about to start."""
     _need_slurm(gateway, uid)
-    return await gateway.apart(gateway.broker.acquire, _read(body, LeaseRequest))
+    return await gateway.pools.acquire.run(gateway.broker.acquire, _read(body, LeaseRequest))
 
 
 @ROUTES.delete(f"{_JOB}/leases")
@@ -80,7 +82,8 @@ async def release(request: web.Request, gateway: Gateway, _: bytes, uid: int) ->
     _need_slurm(gateway, uid)
     reason = request.query.get("reason", "")[:_TOO_LONG]
     run, others = request.query.get("run", "")[:_TOO_LONG], bool(request.query.get("others"))
-    leases = await gateway.apart(gateway.broker.release, _job(request), reason, run=run, others=others)
+    end = partial(gateway.broker.release, _job(request), reason, run=run, others=others)
+    leases = await gateway.pools.release.run(end)
     gateway.ended.set()
     return leases
 
@@ -140,7 +143,7 @@ def _later(gateway: Gateway, write: Callable[[], None]) -> None:
 
     async def written() -> None:
         try:
-            await gateway.apart(write)
+            await gateway.pools.background.run(write)
         except JournalError as error:
             _log.warning("a step is not in the journal", why=str(error))
 
@@ -158,7 +161,7 @@ async def _caller(request: web.Request, gateway: Gateway, body: bytes) -> int:
     if scheme != messages.SCHEME:
         raise munge.Invalid(f"The request shows no {messages.SCHEME} credential.")
     socket = gateway.config.slurm.munge_socket
-    caller = await gateway.aside(munge.decode, credential.strip(), socket=socket)
+    caller = await gateway.pools.short.run(munge.decode, credential.strip(), socket=socket)
     if caller.payload != messages.binding(request.method, request.raw_path, body):
         request["user_id"] = caller.uid
         raise munge.Invalid("The MUNGE credential was made for another request.")

@@ -22,7 +22,24 @@ ROUTES = web.RouteTableDef()
 async def history(request: web.Request, gateway: Gateway, _: bytes, uid: int) -> object:
     """Tell what is known of a job to its user, or to Slurm."""
     job_id = int(request.match_info["job"])
-    found = await gateway.apart(job_history.read, gateway.reader, gateway.config.slurm, job_id)
-    if uid not in gateway.trusted and found.users != {uid}:
-        raise Refused(f"Job {job_id} is not a job of user {uid}.")
+
+    async def read() -> job_history.JobHistory:
+        return await gateway.pools.queries.run(job_history.read, gateway.reader, gateway.config.slurm, job_id)
+
+    if uid in gateway.trusted:
+        return await read()
+    # The journal is a file, and Slurm a program to start. So Slurm is asked for the job's own user only, or
+    # for a job that never got a lease, whose user only Slurm knows.
+    leases = gateway.reader.leases(job_id=job_id, over=True)
+    if leases and leases[-1].user_id != uid:
+        raise _not_his(job_id, uid)
+    with gateway.histories.one(uid):
+        gateway.histories_per_minute.one(uid)
+        found = await read()
+    if found.users != {uid}:
+        raise _not_his(job_id, uid)
     return found
+
+
+def _not_his(job_id: int, uid: int) -> Refused:
+    return Refused(f"Job {job_id} is not a job of user {uid}.")

@@ -26,4 +26,4 @@ async def qpus(_: web.Request, gateway: Gateway, _body: bytes, _uid: int) -> obj
     """Tell how the QPUs are."""
     if gateway.reports is None:
         raise Unavailable("The gateway has just started, and has not looked at the QPUs yet. Ask again.")
-    return await gateway.aside(as_now, gateway.reports, gateway.reader)
+    return await gateway.pools.queries.run(as_now, gateway.reports, gateway.reader)

@@ -18,7 +18,7 @@ async def health(request: web.Request) -> web.Response:
     """Say whether requests can be served: the journal can be read. What became of a lost one is added."""
     gateway = request.app[GATEWAY]
     try:
-        await gateway.aside(gateway.reader.find, 0)
+        await gateway.pools.watch.run(gateway.reader.find, 0)
     except JournalError:
         return json_answer({"status": "the journal cannot be read"}, 503)
     if gateway.damage:
@@ -31,5 +31,5 @@ async def health(request: web.Request) -> web.Response:
 async def metrics(request: web.Request) -> web.Response:
     """Give the counters to Prometheus."""
     gateway = request.app[GATEWAY]
-    text = await gateway.aside(gateway.metrics.text)
+    text = await gateway.pools.watch.run(gateway.metrics.text)
     return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})

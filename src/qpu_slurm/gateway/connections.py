@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who gets a connection to the gateway, and which one is closed when there are too many.
+
+A connection is *in use* while it carries a request whose caller is known. All others can be closed at any
+time: those that are idle between two requests, those that never sent one, and those whose request drips in.
+When the gateway has as many as it may have, or one address has, the connection that has been out of use for
+longest is closed to make room.
+
+If all of them are in use, the next ones get a place of those that are kept for hooks and steps. Such a
+connection carries one request, signed with MUNGE, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import structlog
+
+from qpu_slurm.gateway.limits import busy
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from qpu_slurm.config import GatewayConfig
+    from qpu_slurm.gateway.metrics import Metrics
+
+PIECE = 1 << 14
+"""Bytes that are read from a connection at once: what they cost is a turn of the event loop."""
+
+_SILENCE = 60_000
+"""Milliseconds that a client may acknowledge nothing of an answer."""
+
+_WARN, _CALM = 0.8, 0.7
+"""Shares of a limit. The log has a warning from the first on, and the next one only after the second."""
+
+_log = structlog.get_logger(__name__)
+
+
+class ConnectionLimiter:
+    """Bounds the connections: all of them, those of an address, and those that a user has in use.
+
+    Args:
+        settings: How many there may be.
+        metrics: Where they are counted.
+    """
+
+    def __init__(self, settings: GatewayConfig, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._open: dict[object, Connection] = {}
+        # By how long they have been out of use, the longest first.
+        self._free: dict[Connection, None] = {}
+        self._reserved: set[Connection] = set()
+        self._of_address: Counter[str] = Counter()
+        self._of_user: Counter[int] = Counter()
+        self._warned: set[str] = set()
+        self.use_settings(settings)
+        # asyncio fills it and hands it over at once, so one serves all connections.
+        self.buffer = memoryview(bytearray(PIECE))
+
+    def use_settings(self, settings: GatewayConfig) -> None:
+        """Take other limits; connections that are there stay."""
+        self._settings = settings
+        self._metrics.connections_limit.set(settings.max_connections)
+
+    def admit(self, connection: Connection) -> bool:
+        """Take a new connection, and close another one for it if need be; say whether it may stay."""
+        settings, address = self._settings, connection.address
+        if self._of_address[address] >= settings.max_connections_per_address:
+            room = self._close_one(address)
+            why = "max_connections_per_address"
+        elif len(self._open) - len(self._reserved) >= settings.max_connections:
+            room = self._close_one()
+            why = "max_connections"
+        else:
+            room, why = True, ""
+        if not room:
+            if len(self._reserved) >= settings.reserved_connections and not self._close_one(reserved=True):
+                self._metrics.connections_refused.labels(why).inc()
+                _log.warning("connection refused", why=why, peer=address)
+                return False
+            self._reserved.add(connection)
+        self._open[connection.handler] = connection
+        self._free[connection] = None
+        self._of_address[address] += 1
+        self._note()
+        self._warn(
+            "max_connections_per_address",
+            self._of_address[address],
+            settings.max_connections_per_address,
+            address,
+        )
+        return True
+
+    def forget(self, connection: Connection) -> None:
+        """Note that a connection is closed."""
+        if self._open.pop(connection.handler, None) is None:
+            return
+        self._give_back(connection)
+        self._free.pop(connection, None)
+        self._reserved.discard(connection)
+        self._of_address[connection.address] -= 1
+        if not self._of_address[connection.address]:
+            del self._of_address[connection.address]
+        self._note()
+
+    def use(self, handler: object, user_id: int, *, limited: bool) -> None:
+        """Note whose request a connection carries.
+
+        Args:
+            handler: The connection's.
+            user_id: Whose.
+            limited: Whether the user may have only so many; Slurm may have any number.
+
+        Raises:
+            ApiError: The user has as many in use as a user may have.
+        """
+        connection = self._open.get(handler)
+        if connection is None or connection.user_id is not None:
+            return
+        most = self._settings.max_connections_per_user
+        if limited and self._of_user[user_id] >= most:
+            self._metrics.connections_refused.labels("max_connections_per_user").inc()
+            raise busy(f"User {user_id} has {most} requests under way already.", "Wait for them.", 1)
+        connection.user_id = user_id
+        self._of_user[user_id] += 1
+        self._free.pop(connection, None)
+        if limited:
+            self._warn("max_connections_per_user", self._of_user[user_id], most, str(user_id))
+
+    def done(self, handler: object) -> None:
+        """Note that a connection's request is answered."""
+        connection = self._open.get(handler)
+        if connection is not None:
+            self._give_back(connection)
+            self._free.pop(connection, None)
+            self._free[connection] = None
+
+    def kept_for_slurm(self, handler: object) -> bool:
+        """Tell whether a connection has one of the places that are kept for hooks and steps."""
+        connection = self._open.get(handler)
+        return connection is not None and connection in self._reserved
+
+    def _close_one(self, address: str | None = None, *, reserved: bool = False) -> bool:
+        """Close the connection that has been out of use for longest; say whether there is one."""
+        for connection in self._free:
+            if (address in {None, connection.address}) and (connection in self._reserved) == reserved:
+                self._metrics.connections_closed.inc()
+                connection.abort()
+                self.forget(connection)
+                return True
+        return False
+
+    def _give_back(self, connection: Connection) -> None:
+        user_id, connection.user_id = connection.user_id, None
+        if user_id is not None:
+            self._of_user[user_id] -= 1
+            if not self._of_user[user_id]:
+                del self._of_user[user_id]
+
+    def _note(self) -> None:
+        taken = len(self._open) - len(self._reserved)
+        self._metrics.connections.labels("open").set(taken)
+        self._metrics.connections.labels("reserved").set(len(self._reserved))
+        self._warn("max_connections", taken, self._settings.max_connections)
+
+    def _warn(self, limit: str, count: int, most: int, whose: str = "") -> None:
+        """Log that a limit is near, before it is reached."""
+        key = f"{limit} {whose}"
+        if key in self._warned:
+            if count <= _CALM * most:
+                self._warned.discard(key)
+        elif count >= _WARN * most:
+            self._warned.add(key)
+            _log.warning("connections run short", limit=limit, of=whose or None, open=count, most=most)
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One connection: hands what arrives to aiohttp, in pieces of a bounded size.
+
+    Args:
+        limiter: Says whether it may stay.
+        handler: aiohttp's part of it.
+
+    Attributes:
+        handler: Likewise.
+        address: Where the client is.
+        user_id: Whose request it carries; None while that is not known.
+    """
+
+    def __init__(self, limiter: ConnectionLimiter, handler: web.RequestHandler) -> None:
+        self.handler = handler
+        self.address = ""
+        self.user_id: int | None = None
+        self._limiter = limiter
+        self._transport: asyncio.Transport | None = None
+
+    def abort(self) -> None:
+        """Close it at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, or close it."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
+        self._transport = transport
+        peer = transport.get_extra_info("peername")
+        self.address = peer[0] if peer else ""
+        if not self._limiter.admit(self):
+            transport.abort()
+            return
+        connected = transport.get_extra_info("socket")
+        # aiohttp waits without an end for a client that takes no answer; the kernel does not.
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENCE)
+        self.handler.connection_made(transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        """Say where the next bytes go."""
+        return self._limiter.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Hand on the bytes that have come."""
+        self.handler.data_received(bytes(self._limiter.buffer[:nbytes]))
+
+    def eof_received(self) -> None:
+        """Hand on that the client sends no more."""
+        self.handler.eof_received()
+
+    def pause_writing(self) -> None:
+        """Hand on that the client does not take what is sent."""
+        self.handler.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Hand on that it does again."""
+        self.handler.resume_writing()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget the connection."""
+        self._limiter.forget(self)
+        self.handler.connection_lost(exc)

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much of the gateway one job or one user may take."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from qpu_slurm.gateway.ibm.answers import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MINUTE = 60.0
+
+_FORGET = 1000
+"""From how many keys on those are forgotten that have done nothing for a minute."""
+
+
+class AtOnce:
+    """Bounds how many requests of one kind are under way at once, for each key.
+
+    Args:
+        limit: How many.
+        what: What a key has too many of, for the error: "The job has 64 requests".
+    """
+
+    def __init__(self, limit: int, what: str) -> None:
+        self._limit = limit
+        self._what = what
+        self._busy: Counter[int] = Counter()
+
+    @contextmanager
+    def one(self, key: int) -> Iterator[None]:
+        """Do one more.
+
+        Raises:
+            ApiError: There are as many as there may be.
+        """
+        if self._busy[key] >= self._limit:
+            raise busy(f"{self._what} under way already.", "Wait for them.", 1)
+        self._busy[key] += 1
+        try:
+            yield
+        finally:
+            self._busy[key] -= 1
+            if not self._busy[key]:
+                del self._busy[key]
+
+    def __getitem__(self, key: int) -> int:
+        """Return how many are under way."""
+        return self._busy[key]
+
+
+class PerMinute:
+    """Bounds how often something is done in any minute, for each key.
+
+    Args:
+        limit: How often.
+        what: What was done too often, for the error; `{limit}` stands for how often that is.
+
+    Attributes:
+        limit: Likewise; it may change.
+    """
+
+    def __init__(self, limit: int, what: str) -> None:
+        self.limit = limit
+        self._what = what
+        self._done: dict[int, deque[float]] = {}
+
+    def one(self, key: int) -> None:
+        """Do it once more.
+
+        Raises:
+            ApiError: It was done as often as it may be in a minute; the error says how long to wait.
+        """
+        now = time.monotonic()
+        if len(self._done) > _FORGET:
+            self._done = {key: done for key, done in self._done.items() if done[-1] > now - _MINUTE}
+        done = self._done.setdefault(key, deque())
+        while done and done[0] <= now - _MINUTE:
+            done.popleft()
+        if len(done) >= self.limit:
+            wait = int(done[-self.limit] + _MINUTE - now) + 1
+            what = self._what.format(limit=self.limit)
+            raise busy(f"{what} within a minute already.", f"Try again in {wait} seconds.", wait)
+        done.append(now)
+
+
+def busy(why: str, solution: str, seconds: int) -> ApiError:
+    """Refuse what is too much at once."""
+    return ApiError(429, why, solution, kind="busy", retry_after=seconds)

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The threads in which the gateway does what blocks: a pool for each kind of work.
+
+Work of one kind waits for work of the same kind only. A user who opens sessions in a loop fills the pool of
+sessions; hooks, the reaper and MUNGE have threads of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    P = ParamSpec("P")
+    T = TypeVar("T")
+
+
+class Pool:
+    """Some threads.
+
+    Args:
+        name: What they do; a debugger shows it.
+        threads: How many there are at most.
+
+    Attributes:
+        executor: The same threads, for what wants an executor.
+    """
+
+    def __init__(self, name: str, threads: int) -> None:
+        self.executor = ThreadPoolExecutor(threads, name)
+
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what blocks in one of the threads; return what it returns."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self.executor, lambda: function(*args, **kwargs)
+        )
+
+    async def stop(self) -> None:
+        """Finish what has begun, and drop what waits."""
+        await asyncio.to_thread(self.executor.shutdown, cancel_futures=True)
+
+
+class Pools:
+    """The gateway's pools.
+
+    Attributes:
+        acquire: Hooks acquire: up to `acquire_timeout` each.
+        release: Hooks release, and have five seconds for it.
+        sessions: Jobs open and close sessions of their own.
+        background: The reaper, the accounts, what is written for steps: no request waits for these.
+        queries: Users ask what a job did, for which Slurm is asked, and how the QPUs are.
+        short: MUNGE and the service's tokens: what takes a moment, and each request needs.
+        watch: Health and metrics, for who watches the gateway.
+    """
+
+    def __init__(self) -> None:
+        self.acquire = Pool("acquire", 32)
+        self.release = Pool("release", 16)
+        self.sessions = Pool("sessions", 16)
+        self.background = Pool("background", 8)
+        self.queries = Pool("queries", 4)
+        self.short = Pool("short", 8)
+        self.watch = Pool("watch", 2)
+
+    async def stop(self) -> None:
+        """Stop them all: what has begun is finished."""
+        for pool in vars(self).values():
+            await pool.stop()
