@@ -11,6 +11,7 @@
 # make bench       measure, side by side with upstream (ARGS=--docs: write docs/performance.md, too)
 # make bench-gateway  measure what the gateway adds to a request
 # make figures     draw docs/tutorial.md's figures anew, from real runs
+# make other-tools  write the inputs of pytket, Cirq and others again, that tests read; installs each from PyPI
 # make lock        resolve pyproject.toml's dependencies into requirements.lock
 # make clean       remove what was built
 
@@ -19,7 +20,7 @@ VENV := $(shell tools/setup --venv)
 PYTEST = $(VENV)/bin/python -m pytest -n $(1) $(PYTEST_ARGS)
 
 .PHONY: demo lab figures reliability soak bench bench-gateway test lint test-unit test-integration test-cluster test-matrix \
-	test-plugin fuzz setup lock clean help
+	test-plugin fuzz setup other-tools lock clean help
 .NOTPARALLEL:
 
 help:
@@ -75,6 +76,9 @@ reliability: setup
 
 soak: setup
 	SEED=$(SEED) JOBS=$(or $(JOBS),300) $(call PYTEST,0) -s tests/cluster/test_soak.py
+
+other-tools:
+	@tools/other-tools
 
 lock:
 	$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \

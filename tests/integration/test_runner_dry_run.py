@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister, transpile
 from qiskit.circuit import Parameter
+from qiskit.primitives.containers.sampler_pub import SamplerPub
 from qiskit.quantum_info import SparsePauliOp
+from qiskit_ibm_runtime import RuntimeEncoder
 from qiskit_ibm_runtime.fake_provider import FakeFez
 
 from qpu_slurm import write_estimator_input, write_sampler_input
-from qpu_slurm.api.inputs import pieces, sampler_document
 from qpu_slurm_devkit.emulator import Fault
 from tests.integration.steps import QASM, Step, sampler_input
 
@@ -235,9 +236,15 @@ def test_registers_angles_and_decoupling_of_a_circuit_in_qpy(step: Step) -> None
     circuit.rzz(Parameter("a") * 2, 0, 1)
     with circuit.if_test((circuit.clbits[0], 1)):
         circuit.x(0)
-    document = sampler_document([(circuit, [1.0], 5)])
-    document["parameters"]["options"] = {"dynamical_decoupling": {"enable": True}}
-    step.input.write_bytes(b"".join(pieces(document)))
+    # As the client writes it: our own writer refuses it.
+    parameters = {
+        "pubs": [SamplerPub.coerce((circuit, [1.0], 5))],
+        "options": {"dynamical_decoupling": {"enable": True}},
+        "version": 2,
+    }
+    step.write(
+        "input.json", json.dumps({"program_id": "sampler", "parameters": parameters}, cls=RuntimeEncoder)
+    )
 
     done, found = report(step)
 

@@ -16,6 +16,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from qpu_slurm.runner.qasm_names import Bits, Invalid, Names, Unread
+from qpu_slurm.tasks import openqasm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -90,6 +91,12 @@ class Program(Names):
                     break
                 at = _end(text, following)
             yield from self._parsed(begin, at)
+        for hint in (
+            openqasm.order_hint(self.parameters, included=self.included),
+            openqasm.bit_order_hint(text, self.registers),
+        ):
+            if hint:
+                self.warnings[hint] = None
 
     # Flat statements.
 

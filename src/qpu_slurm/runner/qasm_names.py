@@ -80,6 +80,7 @@ class Names:
         unread: What was not understood, and how often.
         registers: The classical registers' widths.
         names: What each name stands for.
+        included: Whether stdgates.inc is included.
         symbolic_rzz: Whether an rzz has an angle that depends on parameters.
     """
 
@@ -90,9 +91,14 @@ class Names:
         self.registers: dict[str, int] = {}
         self.names: dict[str, Meaning] = {"U": Gate(3, 1)}
         self.symbolic_rzz = False
-        self._included = False
+        self.included = False
         self._own_qubits = 0
         self._physical_qubits = 0
+
+    @property
+    def parameters(self) -> list[str]:
+        """The parameters, in the order of their declaration."""
+        return [name for name, meaning in self.names.items() if isinstance(meaning, str)]
 
     def note(self, error: Unread) -> None:
         """Write down why a statement could not be read."""
@@ -125,9 +131,9 @@ class Names:
 
     def include(self, file: str) -> None:
         """Take note of an include."""
-        if file != STDGATES or self._included:
+        if file != STDGATES or self.included:
             raise Unread(f'include "{file}"')
-        self._included = True
+        self.included = True
         for name, size in STANDARD_GATES.items():
             self.declare(name, Gate(*size))
 

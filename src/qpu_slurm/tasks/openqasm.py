@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Final
 from qpu_slurm.tasks import angles
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
+
+RECIPES: Final = "docs/inputs-from-other-tools.md"
+"""What to do with files of other tools."""
 
 _COMMENT: Final = re.compile(r'("[^"\n]*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 _REGISTER: Final = re.compile(
@@ -22,7 +25,10 @@ _REGISTER: Final = re.compile(
     r"|bit\s+(?P<loose>[^\W\d]\w*)\s*(?:;|=))"
 )
 _CONTROL_FLOW: Final = re.compile(r"(?:^|(?<=[;{}]))\s*(?:if|for|while|switch)\b")
-_QUOTIENT: Final = re.compile(r"\(([^();]*\d\s*/\s*\d[^();]*|[^;{}]*\)\s*/\s*\d[^;{}]*)\)\s*[$A-Za-z_]")
+_QUOTIENT: Final = re.compile(r"[\d)]\s*/\s*\d")
+_NEAR: Final = 500
+"""Characters of a statement around a quotient."""
+
 _KEPT_NAME: Final = re.compile(r"[a-z]\w*", re.ASCII)
 
 
@@ -68,8 +74,7 @@ def renamed(name: str) -> str | None:
     other = other if other[:1].isascii() and other[:1].islower() else f"esc_{other}"
     return (
         f"the register {name!r} will be {other!r} in the result: Qiskit's importer keeps a name that begins "
-        "with "
-        "a small letter and goes on with letters of a to z, digits and underscores"
+        "with a small letter and goes on with letters of a to z, digits and underscores"
     )
 
 
@@ -83,9 +88,40 @@ def lost_remainder(expression: str, angle: angles.Angle) -> str:
     )
 
 
+def order_hint(parameters: Sequence[str], *, included: bool) -> str | None:
+    """Say that values do not bind the same way for every reader; None if they do.
+
+    Args:
+        parameters: The program's parameters, in the order of their declaration.
+        included: Whether it includes stdgates.inc, as all writers but Braket do.
+    """
+    if list(parameters) == sorted(parameters):
+        return None
+    most = 4
+    shown = ", ".join(parameters[:most]) + (", …" if len(parameters) > most else "")
+    braket = "" if included else " Amazon Braket declares inputs in another order in each run."
+    return (
+        f"the parameters are declared as {shown}, and readers bind values in this order, or in that of the "
+        f"names.{braket} Give values by name, with qpu_slurm.write_sampler_input: see {RECIPES}"
+    )
+
+
+def bit_order_hint(text: str, registers: Mapping[str, int]) -> str | None:
+    """Say that bits have another order for the program's writer; None if they have not."""
+    if text.startswith("// Generated from Cirq") and any(width > 1 for width in registers.values()):
+        return (
+            "Cirq's first qubit of a measurement is its most significant bit, and the last character of "
+            f"Qiskit's strings: see {RECIPES}"
+        )
+    return None
+
+
 def _lost_remainders(text: str) -> Iterator[str]:
     for match in _QUOTIENT.finditer(text):
-        for expression in match[1].split(","):
+        begin = max(text.rfind(mark, max(0, match.start() - _NEAR), match.start()) for mark in ";{}") + 1
+        end = text.find(";", match.end(), match.end() + _NEAR)
+        call = text[begin:end] if begin and end > 0 else ""
+        for expression in _arguments(call):
             # A name that is unknown here is a parameter, of a type that quotients of integers do not meet.
             names: dict[str, angles.Kind] = {
                 name: "float"
@@ -95,3 +131,16 @@ def _lost_remainders(text: str) -> Iterator[str]:
             angle = angles.evaluate(expression, names)
             if angle is not None and angle.meant is not None:
                 yield lost_remainder(expression, angle)
+
+
+def _arguments(call: str) -> Iterator[str]:
+    """List what stands between a call's outermost parentheses."""
+    depth, begin = 0, 0
+    for index, character in enumerate(call):
+        if character == "(":
+            depth += 1
+            begin = index + 1 if depth == 1 else begin
+        elif character in {",", ")"} and depth == 1:
+            yield call[begin:index]
+            begin = index + 1
+        depth -= character == ")"

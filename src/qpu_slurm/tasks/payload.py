@@ -308,7 +308,10 @@ def _check_circuit(
     if version is None and not _is_cut(circuit):
         raise PayloadError(f'{where}: the text does not begin with "OPENQASM 3.0;". {CIRCUIT_ADVICE}')
     if version and version[1] != "3":
-        raise PayloadError(f"{where}: this is OpenQASM {version[1]}. {CIRCUIT_ADVICE}")
+        raise PayloadError(
+            f"{where}: this is OpenQASM {version[1]}. {CIRCUIT_ADVICE} "
+            f"For files of pytket, BQSKit and PennyLane, see {openqasm.RECIPES}."
+        )
     program = openqasm.Glance(circuit)
     if options is not None:
         given = {"dynamical_decoupling": msgspec.json.decode(options.dynamical_decoupling)}
