@@ -13,6 +13,7 @@ from qiskit.circuit import Parameter
 from qiskit.circuit.library import efficient_su2
 from qiskit_ibm_runtime.fake_provider import FakeFez
 
+from qpu_slurm.runner import qasm
 from qpu_slurm.runner.circuits import Findings
 from qpu_slurm.runner.qasm import Program
 from qpu_slurm.tasks import openqasm
@@ -344,6 +345,22 @@ def test_what_is_read_is_what_qiskit_executes_or_not_said_to_be(body: str) -> No
 
     if not program.unread and not program.problems:
         assert imported(text) == [("u" if name == "id" else name, qubits) for name, qubits in operations]
+
+
+def test_more_blocks_than_the_parser_reads_in_seconds_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qasm, "MOST_PARSED", 30)
+    program = Program(HEAD + "box { x $0; }\nx $1;\nbox { y $2; }\ny $3;\nbox { z $4; }\nz $5;")
+
+    assert list(program.operations()) == [
+        ("box", ()),
+        ("x", (0,)),
+        ("x", (1,)),
+        ("box", ()),
+        ("y", (2,)),
+        ("y", (3,)),
+        ("z", (5,)),
+    ]
+    assert sum(program.unread.values()) == 1
 
 
 @settings(deadline=None)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from qpu_slurm.runner.qasm_names import Operation
 
+MOST_PARSED: Final = 1 << 18
+"""Characters of blocks and definitions that are read: the parser takes a quarter of a minute for them."""
+
 _SKIPPED: Final = r"(?:\s++|//[^\n]*+|/\*.*?\*/)*+"
 _OPERAND: Final = r"(?:\$\d++|[A-Za-z_]\w*+(?:\s*\[\s*\d++\s*\])?)"
 _OPERANDS: Final = rf"{_OPERAND}(?:\s*,\s*{_OPERAND})*"
@@ -67,6 +70,7 @@ class Program(Names):
     def __init__(self, text: str) -> None:
         super().__init__()
         self._text = text
+        self._parsed_characters = 0
 
     def operations(self) -> Iterator[Operation]:
         """Go through the operations, those in blocks included."""
@@ -165,6 +169,11 @@ class Program(Names):
     # Everything else.
 
     def _parsed(self, begin: int, end: int) -> Iterator[Operation]:
+        """Read statements with the parser, as long as that is a matter of seconds."""
+        self._parsed_characters += end - begin
+        if self._parsed_characters > MOST_PARSED:
+            self.unread[f"blocks and definitions behind the first {MOST_PARSED >> 10} KiB of them"] += 1
+            return
         try:
             from qpu_slurm.runner import qasm_blocks  # noqa: PLC0415 - a second, for the parser
         except ImportError:

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
     from qpu_slurm.runner.qasm_names import Names, Operation
 
-LONGEST: Final = 1 << 18
-"""Characters of statements that go beyond flat ones: the parser takes a quarter of a minute for them."""
-
 _SAME: Final = (
     "x y z h id cx cy cz ch swap ccx cswap"  # noqa: SIM905 - a table of words
     " rx ry rz p u1 u2 u3 u cp crx cry crz cu".split()
@@ -54,9 +51,6 @@ def operations(program: Names, text: str, begin: int, end: int) -> Iterator[Oper
         begin: Where they begin in it.
         end: Where they end.
     """
-    if end - begin > LONGEST:
-        program.unread[f"{(end - begin) >> 10} KiB of blocks and definitions"] += 1
-        return
     try:
         statements = _parse(text, begin, end)
     except SyntaxError as error:
