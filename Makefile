@@ -9,7 +9,8 @@
 # make reliability  play every scenario of faults on a real cluster, and write docs/reliability.md
 # make soak SEED=1 JOBS=300  random jobs and random faults, for as long as that takes
 # make bench       measure, side by side with upstream (ARGS=--docs: write docs/performance.md, too)
-# make bench-gateway  measure what the gateway adds to a request
+# make bench-gateway bench-hostile  measure what the gateway adds to a request
+# make bench-hostile  measure what a hostile client costs the gateway
 # make figures     draw docs/tutorial.md's figures anew, from real runs
 # make other-tools  write the inputs of pytket, Cirq and others again, that tests read; installs each from PyPI
 # make lock        resolve pyproject.toml's dependencies into requirements.lock
@@ -43,6 +44,9 @@ bench: setup
 
 bench-gateway: setup
 	$(VENV)/bin/python -m benchmarks.gateway $(ARGS)
+
+bench-hostile: setup
+	$(VENV)/bin/python -m benchmarks.hostile $(ARGS)
 
 test: lint test-plugin test-unit test-integration test-cluster
 

@@ -132,7 +132,7 @@ def main() -> int:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="qpu-bench-")))
         emulator = stack.enter_context(Emulator(result_bytes=1000))
-        site = stack.enter_context(_Site(directory, emulator))
+        site = stack.enter_context(Site(directory, emulator))
         report = asyncio.run(_measure(site, arguments.seconds))
     _print(report)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,7 @@ def main() -> int:
     return 0
 
 
-class _Site:
+class Site:
     """A gateway in front of the emulator, and leases."""
 
     def __init__(self, directory: Path, emulator: Emulator) -> None:
@@ -151,10 +151,10 @@ class _Site:
         key.write_text(self.account.api_key)
         self._path = directory / "config.toml"
         self._path.write_text(CONFIG.format(directory=directory, url=emulator.url, account=self.account))
-        self._config = config.load(self._path)
-        self._journal = Journal(self._config.journal)
-        self._broker = Broker(self._config, self._journal, settle=0)
-        self.keys = JobKeys.beside(self._config.journal)
+        self.config = config.load(self._path)
+        self._journal = Journal(self.config.journal)
+        self._broker = Broker(self.config, self._journal, settle=0)
+        self.keys = JobKeys.beside(self.config.journal)
         self.url = ""
 
     def __enter__(self) -> Self:
@@ -188,7 +188,7 @@ class _Site:
         return self._broker.acquire(request)[0]
 
 
-async def _measure(site: _Site, seconds: float) -> Report:
+async def _measure(site: Site, seconds: float) -> Report:
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(60)) as client:
         _say(f"{max(JOBS)} jobs get their leases")
@@ -231,7 +231,7 @@ async def _measure(site: _Site, seconds: float) -> Report:
         return report
 
 
-async def _job(client: aiohttp.ClientSession, site: _Site, number: int) -> tuple[Way, Way]:
+async def _job(client: aiohttp.ClientSession, site: Site, number: int) -> tuple[Way, Way]:
     """Give a job a lease and a task; return how it reaches them, directly and through the gateway."""
     lease = await asyncio.to_thread(site.lease, number)
     session, crn = lease.session_id or "", {"Service-CRN": site.account.crn}
@@ -366,7 +366,7 @@ async def _throughput(
 
 
 @asynccontextmanager
-async def _growth(site: _Site) -> AsyncIterator[Callable[[], float]]:
+async def _growth(site: Site) -> AsyncIterator[Callable[[], float]]:
     """Watch how much the gateway's memory grows; yields what tells it afterwards, in MB."""
     before = most = site.memory.memory_info().rss
 

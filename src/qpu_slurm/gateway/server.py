@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
+import resource
 import signal
 import socket
 import ssl
@@ -44,6 +46,8 @@ _STOP_SECONDS = 20.0
 
 _BACKLOG = 1024
 
+_OTHER_FILES = 256
+
 _HANDSHAKE_SECONDS = 10.0
 """For TLS, before a connection counts and after it does."""
 
@@ -65,6 +69,7 @@ async def serve(config: Config, *, stop: asyncio.Event, announce: Callable[[str]
     gateway = Gateway(config)
     settings = gateway.settings
     certificate = _certificate(settings)
+    _allow_files(settings)
     host, port = _address(settings.listen)
     await _refuse_clear_text(host, settings)
     runner = web.AppRunner(
@@ -96,6 +101,9 @@ async def serve(config: Config, *, stop: asyncio.Event, announce: Callable[[str]
         stack.callback(listener.close)
         for chore in (_reap(gateway), keep_account(gateway), _live()):
             stack.push_async_callback(_end, asyncio.create_task(chore))
+        # What is here now stays. A garbage collection that goes through it again and again is a long turn.
+        gc.collect()
+        gc.freeze()
         url = _url(listener, certificate)
         hangup = Hangup(gateway, url, partial(_load, context=certificate) if certificate else None)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup)
@@ -222,6 +230,19 @@ def _load(settings: GatewayConfig, context: ssl.SSLContext) -> None:
             f"[gateway] certificate: {settings.certificate} and its key cannot be used: "
             f"{error.strerror or error}."
         ) from None
+
+
+def _allow_files(settings: GatewayConfig) -> None:
+    """Have the system allow a file for each connection, and for as many to the services."""
+    needed = 2 * (settings.max_connections + settings.reserved_connections) + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY in {soft, hard} or soft >= needed:
+        return
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), hard))
+    if hard < needed:
+        _log.warning(
+            "too few open files for max_connections", allowed=hard, needed=needed, remedy="LimitNOFILE"
+        )
 
 
 def _url(listener: asyncio.Server, certificate: ssl.SSLContext | None) -> str:
