@@ -98,4 +98,7 @@ def check_nothing_left(lab: Lab) -> None:
         lab.gateway.start()
     lab.cluster.wait_until_idle()
     lab.emulator.wait_for(lambda emulator: all(session.state == "closed" for session in emulator.sessions()))
-    lab.emulator.wait_for(lambda _: json.loads(lab.command("leases", "--json").stdout) == [])
+    # Without a gateway there is no journal before the first job that asks for a QPU.
+    lab.emulator.wait_for(
+        lambda _: not lab.journal.exists() or json.loads(lab.command("leases", "--json").stdout) == []
+    )
