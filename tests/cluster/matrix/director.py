@@ -90,8 +90,8 @@ def _play(stage: Stage, plays: Sequence[Play], storm: Storm | None) -> None:
         SlurmError: The cluster is lost.
     """
     waiting, playing = list(plays), list[Play]()
-    if storm is not None:
-        _strike(storm.first, plays)
+    if storm is not None and not _strike(storm.first, plays):
+        return
     while waiting or playing:
         began = time.monotonic()
         while waiting and len(playing) < AT_ONCE:
@@ -110,14 +110,19 @@ def _play(stage: Stage, plays: Sequence[Play], storm: Storm | None) -> None:
         time.sleep(max(0.0, _LOOK - (time.monotonic() - began)))
 
 
-def _strike(whats: Sequence[What], plays: Sequence[Play]) -> None:
-    """Do something to the whole stage; what cannot be done is told of each play, and others go on."""
+def _strike(whats: Sequence[What], plays: Sequence[Play]) -> bool:
+    """Do something to the whole stage; if it cannot be done, each play has the reason, and ends.
+
+    Whatever was to come is left out then, be it that slurmctld is started again: see `Play.give_up`.
+    """
     try:
         for what in whats:
             what.do(plays[0])
     except TROUBLE as error:
         for play in plays:
             play.give_up(f"{type(error).__name__}: {error}")
+        return False
+    return True
 
 
 def _judge(stage: Stage, plays: Sequence[Play]) -> dict[Scenario, Verdict]:

@@ -51,7 +51,7 @@ def wait_until_saved(stage: Stage) -> None:
     now = time.time()
     # It writes when something has changed, within seconds; the number that it gives next is in it, too.
     stage.admin("scancel", job)
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while not saved.exists() or saved.stat().st_mtime < now:
         if time.monotonic() > deadline:
             raise SlurmError("slurmctld does not save its state")

@@ -43,11 +43,17 @@ def _fail(_: Play) -> None:
     raise SlurmError("It cannot be done.")
 
 
-CANNOT_BREAK = Storm(
-    name="slurmctld is ended, and something fails",
-    does=(What("", lambda play: play.stage.lab.cluster.kill("slurmctld")), What("", _fail)),
+ENDS_SLURMCTLD_AND_FAILS = (
+    What("", lambda play: play.stage.lab.cluster.kill("slurmctld")),
+    What("", _fail),
 )
-STRUCK = Scenario(way="struck", submit=batch(WAIT), storm=CANNOT_BREAK, struck=RUNS, told=HOLDS)
+FAILING = tuple(
+    Scenario(way=storm.name, submit=batch(WAIT), storm=storm, struck=RUNS, told=HOLDS)
+    for storm in (
+        Storm(name="a storm that cannot be prepared", first=ENDS_SLURMCTLD_AND_FAILS, does=()),
+        Storm(name="a storm that cannot break", does=ENDS_SLURMCTLD_AND_FAILS),
+    )
+)
 STRUCK_NEXT = Scenario(
     way="struck next",
     submit=batch(WAIT),
@@ -68,6 +74,6 @@ def test_a_lost_cluster_costs_the_scenarios_that_are_played(monkeypatch: pytest.
 
 
 def test_a_storm_that_fails_costs_its_own_scenarios() -> None:
-    verdicts = play_all("gateway", [STRUCK, STRUCK_NEXT], Asserted(slurm="", cells={}))
-    assert verdicts[STRUCK].problem == "SlurmError: It cannot be done."
+    verdicts = play_all("gateway", [*FAILING, STRUCK_NEXT], Asserted(slurm="", cells={}))
+    assert [verdicts[scenario].problem for scenario in FAILING] == ["SlurmError: It cannot be done."] * 2
     assert (verdicts[STRUCK_NEXT].problem, verdicts[STRUCK_NEXT].ended) == ("", "COMPLETED")
