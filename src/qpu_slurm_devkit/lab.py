@@ -176,7 +176,7 @@ class Lab:
         *,
         user: str | None = None,
         env: Mapping[str, str] | None = None,
-        timeout: float = 60,
+        timeout: float = 180,
     ) -> subprocess.CompletedProcess[str]:
         """Run a program as a user; see `Cluster.run`."""
         return self.cluster.run(argv, user=user, env={**self.environ, **(env or {})}, timeout=timeout)

@@ -74,7 +74,7 @@ class Stage:
             ["/usr/bin/make", "--silent", f"BUILD={self._directory}", str(plugin)],
             cwd=PLUGIN,
             check=True,
-            timeout=120,
+            timeout=240,
         )
         hook, helper = self._program("hook", HOOK), self._program("helper", HELPER)
         self.cluster.settings["PrologSlurmctld"] = str(hook)

@@ -160,10 +160,10 @@ def test_who_waits_at_a_terminal(lab: Lab) -> None:
             time.sleep(3)
             assert srun.poll() is None
             admin(lab, "resume", "ibm_fez")
-            output, _ = srun.communicate(timeout=120)
+            output, _ = srun.communicate(timeout=240)
             assert output == "done\n"
         else:
-            _, said = srun.communicate(timeout=120)
+            _, said = srun.communicate(timeout=240)
             assert srun.returncode != 0
             assert "ibm_fez is closed: New fridge." in said
 

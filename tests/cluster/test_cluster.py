@@ -172,7 +172,7 @@ def _eventually(happened: Callable[[], T], seconds: float = 20) -> T:
 
 
 def _assert_gone(processes: list[psutil.Process]) -> None:
-    _gone, alive = psutil.wait_procs(processes, timeout=60)
+    _gone, alive = psutil.wait_procs(processes, timeout=240)
     # PID 1 of a container may leave the dead unburied.
     assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 

@@ -156,7 +156,7 @@ def test_two_qpus(lab: Lab) -> None:
 def test_upstream_programs_run_unchanged(lab: Lab, program: str) -> None:
     job = lab.submit(f"#!/bin/sh\n#SBATCH --qpu=ibm_fez\npython {program}\n")
 
-    state, output = lab.wait(job, timeout=120), lab.cluster.output(job)
+    state, output = lab.wait(job, timeout=240), lab.cluster.output(job)
     assert state == "COMPLETED", output
     assert "{'101': 100}" in output
     (session,) = lab.emulator.sessions()

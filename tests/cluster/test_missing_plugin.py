@@ -55,7 +55,9 @@ class Site:
         """Have the nodes' plugin be one of another release."""
         source = self.plugin.with_name("stub.c")
         source.write_text(STUB)
-        subprocess.run(["/usr/bin/cc", "-shared", "-fPIC", "-o", self.plugin, source], check=True, timeout=60)
+        subprocess.run(
+            ["/usr/bin/cc", "-shared", "-fPIC", "-o", self.plugin, source], check=True, timeout=240
+        )
 
     def run(self, script: str, *options: str) -> tuple[str, str]:
         """Submit a job from the submit host; return how it ended, and its output."""

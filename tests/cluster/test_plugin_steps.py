@@ -99,7 +99,7 @@ def test_nobody_waits_for_the_end_of_a_step_to_be_told(stage: Stage) -> None:
     left = stage.hanging()
     # The job is over and its slurmstepd gone. The last one is there still, for some seconds.
     assert len(left) >= 1
-    psutil.wait_procs(left, timeout=60)
+    psutil.wait_procs(left, timeout=240)
     assert stage.hanging() == []
 
 

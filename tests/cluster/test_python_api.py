@@ -19,7 +19,7 @@ def test_a_job_of_python_programs(lab: Lab) -> None:
         "srun python -W ignore python_api.py run\n"
     )
 
-    state, output = lab.wait(job, timeout=120), lab.cluster.output(job)
+    state, output = lab.wait(job, timeout=240), lab.cluster.output(job)
 
     assert state == "COMPLETED", output
     # What srun says while a node is busy with the last step's end is no program's.

@@ -44,7 +44,7 @@ sys.stdout.buffer.write(msgspec.json.encode(jobs))
 
     def jobs(self) -> list[JobRecord]:
         argv = [sys.executable, "-c", self.PROGRAM, str(self._config.conf), str(self._config.bin)]
-        listing = subprocess.run(argv, capture_output=True, timeout=60, check=False)
+        listing = subprocess.run(argv, capture_output=True, timeout=240, check=False)
         assert listing.returncode == 0, listing.stderr.decode()
         return msgspec.json.decode(listing.stdout, type=list[JobRecord])
 

@@ -91,7 +91,7 @@ class Step:
             capture_output=True,
             check=False,
             encoding="utf-8",
-            timeout=60,
+            timeout=240,
             umask=umask,
         )
 

@@ -117,7 +117,7 @@ def test_a_diagnosis_is_json_and_fails_with_a_problem(config: Path) -> None:
 
 def test_plugstack_takes_what_cannot_be_guessed(config: Path) -> None:
     line = run(config, "plugstack", "--plugin", "/x/qpu_slurm.so", "--gres-partitions", "fast,slow").split()
-    assert line[:2] == ["required", "/x/qpu_slurm.so"]
+    assert line[:2] == ["optional", "/x/qpu_slurm.so"]
     assert "gres_partitions=fast,slow" in line
 
 

@@ -29,7 +29,7 @@ def test_the_examples_do_what_they_say(step: Step) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=240,
         )
         assert (done.returncode, done.stderr) == (0, ""), example
         said.append(done.stdout.split("\n")[:-1])

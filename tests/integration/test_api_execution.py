@@ -320,7 +320,7 @@ def test_ctrl_c_cancels_what_is_waited_for(slow_step: Step, program: str, tasks:
     with process:
         slow_step.emulator.wait_for(lambda _: len(slow_step.tasks()) == tasks)
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=240)
 
     assert "KeyboardInterrupt" in error
     assert statuses(slow_step) == ["Cancelled"] * tasks

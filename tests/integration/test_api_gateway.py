@@ -69,7 +69,7 @@ def test_a_program_of_all_kinds(job: Job, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=90,
+        timeout=240,
     )
 
     assert done.returncode == 0, done.stderr
@@ -94,7 +94,7 @@ def test_a_job_that_is_bound_transpiles(site: Site, tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             check=True,
-            timeout=90,
+            timeout=240,
         )
 
     transpiled, refused = done.stdout.splitlines()

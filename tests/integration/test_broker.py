@@ -101,7 +101,7 @@ class Site:
 
 
 def answer(process: subprocess.Popen[str]) -> list[Lease]:
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=240)
     assert process.returncode == 0, out
     return msgspec.json.decode(out, type=list[Lease])
 
@@ -310,7 +310,7 @@ def test_a_job_that_is_cancelled_while_its_session_is_opened_leaves_none(site: S
     site.emulator.wait_for(lambda _: site.journal.leases())
     [released] = answer(site.start("release", "7"))
     assert released.state is LeaseState.RELEASED
-    out, _ = hook.communicate(timeout=60)
+    out, _ = hook.communicate(timeout=240)
     assert out.startswith("NoLease: Job 7 was ended")
     assert len(site.emulator.sessions()) == 1
     assert site.open_sessions() == set()

@@ -51,7 +51,7 @@ def test_an_api_key_does_as_well_as_a_token(api: Api) -> None:
 def test_a_token_opens_its_own_instances_only(api: Api, open_plan: Api) -> None:
     api.http.headers["Service-CRN"] = open_plan.account.crn
     assert api.send("GET", "/backends").status_code == 403
-    search = api.http.post(api.url.removesuffix("/api/v1") + "/v3/resources/search", json={}, timeout=60)
+    search = api.http.post(api.url.removesuffix("/api/v1") + "/v3/resources/search", json={}, timeout=240)
     assert [item["crn"] for item in search.json()["items"]] == [api.account.crn]
 
 

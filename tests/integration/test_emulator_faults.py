@@ -92,7 +92,7 @@ def test_faults_may_be_forgotten(emulator: Emulator, api: Api) -> None:
 
 def test_faults_reach_iam_too(emulator: Emulator) -> None:
     emulator.inject(Fault(path="/identity/token", status=503))
-    assert requests.post(f"{emulator.url}/identity/token", timeout=60).status_code == 503
+    assert requests.post(f"{emulator.url}/identity/token", timeout=240).status_code == 503
 
 
 def test_connections_may_be_refused_for_a_while(emulator: Emulator, api: Api) -> None:
@@ -112,7 +112,7 @@ def test_requests_are_recorded_and_no_credential_with_them(emulator: Emulator, a
     assert (jobs.path, jobs.query, jobs.status, jobs.account) == ("/jobs", "pending=true", 200, "premium")
     assert (nothing.path, nothing.status) == ("/nothing", 404)
     told = [
-        requests.get(f"{emulator.url}/emulator/{what}", timeout=60).text
+        requests.get(f"{emulator.url}/emulator/{what}", timeout=240).text
         for what in ("requests", "events", "sessions", "tasks", "accounts")
     ]
     bearer = str(api.http.headers["Authorization"]).removeprefix("Bearer ")
@@ -135,5 +135,5 @@ def test_requests_are_recorded_and_no_credential_with_them(emulator: Emulator, a
 def test_the_control_endpoint_refuses_what_it_does_not_know(
     emulator: Emulator, method: str, path: str, body: object
 ) -> None:
-    response = requests.request(method, f"{emulator.url}/emulator/{path}", json=body, timeout=60)
+    response = requests.request(method, f"{emulator.url}/emulator/{path}", json=body, timeout=240)
     assert response.status_code in {400, 404}

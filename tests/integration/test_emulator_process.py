@@ -62,7 +62,7 @@ def test_nothing_is_left_however_it_ends(end: Callable[[Emulator], None]) -> Non
         processes = family(emulator.pid)
         assert len(processes) >= 3
         end(emulator)
-        assert psutil.wait_procs(processes[1:], timeout=60)[1] == []
+        assert psutil.wait_procs(processes[1:], timeout=240)[1] == []
 
 
 def directory_of(pid: int) -> Path:
@@ -82,7 +82,7 @@ def test_it_ends_with_its_parent() -> None:
         processes, directory = family(pid), directory_of(pid)
         parent.kill()
         parent.wait()
-    assert psutil.wait_procs(processes, timeout=60)[1] == []
+    assert psutil.wait_procs(processes, timeout=240)[1] == []
     assert not directory.exists()
 
 
@@ -95,7 +95,7 @@ def test_a_cancelled_task_is_killed() -> None:
             (simulation,) = simulations(emulator)
             assert api.send("POST", f"/jobs/{task}/cancel").status_code == 204
             assert api.status(task) == "Cancelled"
-        assert psutil.wait_procs([simulation], timeout=60)[1] == []
+        assert psutil.wait_procs([simulation], timeout=240)[1] == []
 
 
 def test_a_crashed_simulation_fails_its_task_and_not_the_service(emulator: Emulator, api: Api) -> None:

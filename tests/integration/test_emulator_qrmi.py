@@ -150,7 +150,7 @@ def run(emulator: Emulator, *arguments: str, **extra: str) -> subprocess.Complet
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
 
 

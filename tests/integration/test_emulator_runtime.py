@@ -229,7 +229,7 @@ def test_a_users_program_runs_in_a_session_that_somebody_else_opened(
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
     assert (done.stdout, done.returncode) == ("{'10': 10}\n", 0), done.stderr
     assert [task.session_id for task in emulator.tasks()] == [session.session_id]

@@ -39,7 +39,7 @@ def run(job: Job, *argv: object, cwd: Path | None = None) -> subprocess.Complete
         capture_output=True,
         text=True,
         check=False,
-        timeout=90,
+        timeout=240,
     )
 
 

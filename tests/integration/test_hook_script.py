@@ -58,7 +58,7 @@ def script(tmp_path: Path) -> Path:
         ],
         cwd=PLUGIN,
         check=True,
-        timeout=60,
+        timeout=240,
     )
     return built
 

@@ -351,7 +351,7 @@ def test_a_large_result_costs_no_memory() -> None:
             capture_output=True,
             text=True,
             check=True,
-            timeout=120,
+            timeout=240,
         )
     size, memory = map(int, ran.stdout.split())
     assert size > 0.99 * LARGE

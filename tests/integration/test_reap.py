@@ -75,7 +75,7 @@ class Controller:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         argv = [str(Path(sys.executable).with_name("qpu-slurm")), "--config", str(self.path), *arguments]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(argv, capture_output=True, text=True, timeout=240, check=False)
 
     def reap(self) -> subprocess.Popen[str]:
         argv = [
@@ -90,7 +90,7 @@ class Controller:
 
 def report(reaper: subprocess.Popen[str]) -> dict[str, Any]:
     with reaper:
-        out, said = reaper.communicate(timeout=120)
+        out, said = reaper.communicate(timeout=240)
     assert reaper.returncode == 0, said + out
     found: dict[str, Any] = json.loads(out)
     return found

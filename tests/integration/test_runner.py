@@ -217,7 +217,7 @@ def test_what_is_no_regular_file_is_written_and_not_replaced(step: Step) -> None
 
     text = step.output.read_text(encoding="utf-8")
 
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     assert process.returncode == 0
     assert "results" in json.loads(text)
     assert stat.S_ISFIFO(step.output.stat().st_mode)
@@ -253,7 +253,7 @@ def test_a_service_that_is_gone_while_the_task_runs_is_asked_again(slow_step: St
     time.sleep(3.5)
     step.emulator.advance(200)
 
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
 
     assert process.returncode == 0, errors
     assert len(step.tasks()) == 1

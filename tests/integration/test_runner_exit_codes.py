@@ -197,7 +197,7 @@ def test_a_stdout_that_nobody_reads_is_said_before_anything_is_submitted(step: S
     process = step.start("ibm_fez", step.input, stdout=writing)
     os.close(writing)
 
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
 
     assert process.returncode == OUTPUT
     assert "standard output: nobody reads it." in errors
@@ -224,7 +224,7 @@ def test_a_stdout_that_is_closed_later_is_said(slow_step: Step) -> None:
     os.close(reading)
     step.emulator.advance(200)
 
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
 
     assert process.returncode == OUTPUT, errors
     assert "standard output: Broken pipe." in errors
@@ -242,7 +242,7 @@ def test_a_signal_cancels_the_task_at_once_and_says_so(slow_step: Step, name: st
     sent = time.monotonic()
     process.send_signal(signal.Signals[name])
 
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
 
     (task,) = step.tasks()
     assert process.returncode == CANCELLED
@@ -261,7 +261,7 @@ def test_a_signal_during_the_submission_leaves_no_task_behind(slow_step: Step) -
     time.sleep(0.3)  # and its submission is on the way
     process.send_signal(signal.SIGTERM)
 
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
 
     (task,) = step.tasks()
     assert process.returncode == CANCELLED
@@ -273,7 +273,7 @@ def test_a_signal_before_the_submission_submits_nothing(step: Step) -> None:
     time.sleep(1)  # it waits for its input
     process.send_signal(signal.SIGTERM)
 
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
 
     assert process.returncode == CANCELLED
     assert errors == "task_runner: stopped by SIGTERM\ntask_runner: nothing was submitted\n"
@@ -291,7 +291,7 @@ def test_a_second_signal_ends_at_once(slow_step: Step) -> None:
     sent = time.monotonic()
     process.send_signal(signal.SIGTERM)
 
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
 
     assert process.returncode == CANCELLED
     assert time.monotonic() - sent < 20  # the service is not waited for
@@ -320,7 +320,7 @@ def test_a_task_that_cannot_be_cancelled_is_said(slow_step: Step) -> None:
     step.wait_until_it_runs()
     process.send_signal(signal.SIGTERM)
 
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
 
     assert process.returncode == CANCELLED
     assert "It could not be cancelled: " in errors
@@ -335,7 +335,7 @@ def test_sigcont_means_nothing(slow_step: Step) -> None:
     assert process.poll() is None
     step.emulator.advance(200)
 
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
 
     assert process.returncode == COMPLETED
 
@@ -346,7 +346,7 @@ def test_a_task_that_the_service_cancels(slow_step: Step) -> None:
     step.wait_until_it_runs()
     step.provider.cancel_task(step.tasks()[0].id)
 
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
 
     assert process.returncode == CANCELLED, errors
     assert "was cancelled on the service's side." in errors

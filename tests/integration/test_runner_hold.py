@@ -92,7 +92,7 @@ def test_a_step_on_another_node_finds_it_by_the_jobs_tasks(
 def test_steps_that_begin_at_once_share_one(later: Step) -> None:
     started = [later.start("ibm_fez", later.input, f"{number}.json") for number in range(5)]
     for process in started:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=240)
         assert process.returncode == 0, errors
 
     (session,) = sessions(later)
@@ -148,8 +148,8 @@ def test_the_last_tasks_session_closes_and_a_later_task_opens_another(slow_later
     step.emulator.advance(120)
     step.emulator.advance(120)
 
-    _, first_said = process.communicate(timeout=60)
-    summary, said = later.communicate(timeout=60)
+    _, first_said = process.communicate(timeout=240)
+    summary, said = later.communicate(timeout=240)
 
     first, second = sessions(step)
     assert (process.returncode, later.returncode) == (0, 0), first_said + said
@@ -207,7 +207,7 @@ def test_many_inputs_go_on_in_another_session(slow_later: Step) -> None:
     step.emulator.wait_for(lambda emulator: len(emulator.tasks()) == 3)
     step.emulator.advance(120)
 
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=240)
 
     first, second = sessions(step)
     assert process.returncode == 0, errors

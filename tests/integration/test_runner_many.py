@@ -87,7 +87,7 @@ def test_so_many_tasks_are_with_the_service_at_once(slow_many: Step, jobs: int) 
         step.emulator.advance(121)
         time.sleep(0.2)
 
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
     assert process.returncode == COMPLETED, errors
 
 
@@ -146,12 +146,12 @@ def test_a_task_that_was_left_behind_is_found_again(slow_many: Step) -> None:
     record = step.directory / "out" / "a.json.task"
     step.emulator.wait_for(lambda _: record.exists() and record.stat().st_size)
     killed.kill()
-    killed.communicate(timeout=60)
+    killed.communicate(timeout=240)
     process = step.start("ibm_fez", "--output-dir", "out", "a.json")
     time.sleep(1)
     step.emulator.advance(200)
 
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
 
     (task,) = step.tasks()
     assert process.returncode == COMPLETED, errors
@@ -166,7 +166,7 @@ def test_a_task_that_was_cancelled_is_executed_anew(slow_many: Step) -> None:
     step.wait_until_it_runs()
     step.emulator.advance(200)
 
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
 
     assert process.returncode == COMPLETED, errors
     assert len(step.tasks()) == 2
@@ -248,7 +248,7 @@ def test_a_signal_cancels_what_was_submitted_and_says_what_was_not(slow_many: St
     step.wait_until_it_runs()
     process.send_signal(signal.SIGTERM)
 
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=240)
 
     first, second = step.tasks()
     assert process.returncode == CANCELLED
@@ -274,7 +274,7 @@ def test_a_second_signal_ends_at_once_and_leaves_no_draft(slow_many: Step) -> No
     sent = time.monotonic()
     process.send_signal(signal.SIGTERM)
 
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
 
     assert process.returncode == CANCELLED
     assert time.monotonic() - sent < 20  # nobody waits for the service
@@ -320,7 +320,7 @@ def test_the_session_closes_behind_the_last_of_them(slow_many: Step) -> None:
         assert step.emulator.sessions()[0].accepting_tasks is (done < len(NAMES) - 1)
         step.emulator.advance(121)
 
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
 
     assert process.returncode == COMPLETED, errors
     assert step.emulator.sessions()[0].state == "closed"

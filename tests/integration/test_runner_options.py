@@ -227,7 +227,7 @@ def test_a_summary_of_a_task_that_was_cancelled(slow_step: Step, how: str, code:
     if how == "signal":
         process.send_signal(signal.SIGINT)
 
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=240)
 
     summary = json.loads(output)
     (task,) = step.tasks()
@@ -255,7 +255,7 @@ def test_the_session_of_the_last_task_closes_the_moment_it_ends(slow_step: Step)
     assert step.emulator.sessions()[0].state == "active"
     step.emulator.advance(200)
 
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=240)
 
     events = {event.kind: event.time for event in step.emulator.events()}
     assert process.returncode == COMPLETED, errors
@@ -302,7 +302,7 @@ def test_a_last_task_may_be_cancelled(slow_step: Step) -> None:
     step.emulator.wait_for(lambda emulator: not emulator.sessions()[0].accepting_tasks)
     process.send_signal(signal.SIGINT)
 
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
 
     assert process.returncode == CANCELLED
     assert errors.splitlines()[-2] == "task_runner: stopped by SIGINT"

@@ -70,7 +70,7 @@ def test_one_line_shows_how_the_time_passes(slow_step: Step, terminal: Terminal)
     process = start(step, terminal, "ibm_fez", step.input, step.output)
     terminal.look_until(lambda text: "task_runner: running, 2 s" in text)
     step.emulator.advance(200)
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
 
     (task,) = step.tasks()
     assert process.returncode == 0
@@ -92,7 +92,7 @@ def test_several_tasks_share_the_line(slow_step: Step, terminal: Terminal) -> No
     step.emulator.advance(121)
     terminal.look_until(lambda text: "task_runner: 1 of 3 done, b.json: running, 1 s, 1 queued" in text)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
 
     assert process.returncode == 6
     assert terminal.screen()[-2].endswith("is cancelled")
@@ -104,7 +104,7 @@ def test_no_line_is_rewritten_where_that_is_not_wanted_or_cannot_be(
     step: Step, terminal: Terminal, option: str | None, term: str
 ) -> None:
     process = start(step, terminal, *filter(None, [option]), "ibm_fez", step.input, step.output, term=term)
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
 
     assert process.returncode == 0
     assert "\x1b" not in terminal.look()
@@ -119,7 +119,7 @@ def test_a_long_line_is_cut_to_the_terminals_width(slow_step: Step, terminal: Te
     process = start(step, terminal, "ibm_fez", "--output-dir", "out", name, "b.json")
     terminal.look_until(lambda text: f"{CLEAR}task_runner: 0 of 2 done, long" in text)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
 
     lines = terminal.look().split(CLEAR)
     assert max(len(line) for line in lines if line.startswith("task_runner: 0 of 2 done")) < 80
@@ -143,7 +143,7 @@ def test_the_place_in_the_queue_is_told_if_the_service_tells(
         time.sleep(4)
     process.send_signal(signal.SIGINT)
 
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
 
     assert process.returncode == 6
     if not live:
@@ -163,6 +163,6 @@ def test_nobody_asks_for_the_place_where_nobody_is_told(slow_step: Step) -> None
     process = step.start("-q", "ibm_fez", step.input)
     time.sleep(4)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
 
     assert not [request for request in step.emulator.requests() if request.path.endswith("/metrics")]

@@ -293,7 +293,7 @@ def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]
         env={"PATH": os.defpath, **environ},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
 
@@ -326,7 +326,7 @@ def test_who_reads_may_go(config: Path, journal: Path) -> None:
         for job_id in range(10, 2000):
             opened.intend(job_id=job_id, user_id=0, qpu="ibm_fez", expires_at=datetime.now(UTC))
     script = f"{sys.executable} -m qpu_slurm.cli --config {config} leases --json | head -n 1"
-    run = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    run = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, timeout=240, check=True)
     assert (run.stdout, run.stderr) == ("[\n", "")
 
 
@@ -339,7 +339,7 @@ def test_a_command_imports_only_what_it_needs(config: Path) -> None:
     )
     arguments = ["--config", str(config), "plugstack"]
     run = subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=240, check=True
     )
     assert run.stderr == "\n"
 

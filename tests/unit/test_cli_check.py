@@ -407,7 +407,7 @@ def test_an_ordinary_user_is_told_who_may(tmp_path: Path) -> None:
         user="nobody",
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert (done.returncode, done.stderr) == (1, "")

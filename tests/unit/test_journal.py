@@ -317,7 +317,7 @@ def writer(path: Path, first: int, count: int) -> subprocess.Popen[str]:
 def test_processes_that_make_and_write_it_at_once_do_not_disturb_each_other(path: Path) -> None:
     writers = [writer(path, first, 10) for first in (100, 200, 300, 400)]
     for process in writers:
-        process.communicate(timeout=60)
+        process.communicate(timeout=240)
         assert process.returncode == 0
     with Journal(path) as journal:
         leases = journal.leases(over=True)
@@ -333,7 +333,7 @@ def test_what_was_written_survives_a_writer_that_is_killed(path: Path) -> None:
     for _ in range(20):
         last = int(process.stdout.readline())
     process.send_signal(signal.SIGKILL)
-    rest, _ = process.communicate(timeout=60)
+    rest, _ = process.communicate(timeout=240)
     last = max([last, *(int(line) for line in rest.split("\n")[:-1])])
     with Journal(path) as journal:
         released = [lease for lease in journal.leases(over=True) if lease.state is LeaseState.RELEASED]

@@ -15,7 +15,7 @@ BIN = Path(sys.executable).parent
 
 def python(code: str, *, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-c", code]
-    return subprocess.run(argv, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    return subprocess.run(argv, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, timeout=240)
 
 
 @pytest.mark.parametrize("command", ["task_runner", "qpu-slurm"])

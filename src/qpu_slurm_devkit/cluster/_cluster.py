@@ -288,7 +288,7 @@ class Cluster:
         user: str | None = None,
         env: Mapping[str, str] | None = None,
         stdin: str = "",
-        timeout: float = 60,
+        timeout: float = 180,
     ) -> subprocess.CompletedProcess[str]:
         """Run a program as a user of the cluster until it ends; see `popen`.
 
