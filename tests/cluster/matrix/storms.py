@@ -133,6 +133,18 @@ def _backup(stage: Stage) -> Path:
     return stage.lab.journal.with_name("backup.sqlite")
 
 
+def _delete(stage: Stage) -> None:
+    for ending in ("", "-wal", "-shm"):
+        stage.lab.journal.with_name(stage.lab.journal.name + ending).unlink(missing_ok=True)
+
+
+def _delete_while_gateway_is_down(stage: Stage) -> None:
+    assert stage.lab.gateway is not None
+    stage.lab.gateway.kill()
+    _delete(stage)
+    stage.lab.gateway.start()
+
+
 def locked(seconds: float, keys: Keys) -> Storm:
     """Have another process lock the journal for a while."""
     return Storm(
@@ -147,6 +159,11 @@ def full(keys: Keys) -> Storm:
     return Storm(name="the disk under the journal is full", does=(_to_stage("", _fill),), keys=keys)
 
 
+DELETED = Storm(name="the journal is deleted", does=(_to_stage("", _delete),))
+LOST = Storm(
+    name="the journal is deleted while the gateway is down",
+    does=(_to_stage("", _delete_while_gateway_is_down),),
+)
 DAMAGED = Storm(name="the journal is damaged", does=(_to_stage("", _damage),), keys="user")
 DAMAGED_TOO = Storm(name="the journal is damaged for good", does=(_to_stage("", _damage),), keys="user")
 

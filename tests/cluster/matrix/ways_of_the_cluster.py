@@ -26,7 +26,9 @@ from tests.cluster.matrix.storms import (
     BRING_BACK,
     DAMAGED,
     DAMAGED_TOO,
+    DELETED,
     GATEWAY_KILLED,
+    LOST,
     MAKE_ROOM,
     MOVE_AWAY,
     SERVICE_REFUSES,
@@ -233,6 +235,8 @@ JOURNAL = (
     *journal_locked(locked(4, "gateway"), HOLDS),
     *journal_locked(locked(TOO_LONG, "gateway"), LOCKED),
     *disk_full(full("gateway")),
+    *journal_locked(DELETED, HOLDS),
+    *journal_locked(LOST, HOLDS),
 )
 
 JOURNAL_OF_THE_HOOKS = (
