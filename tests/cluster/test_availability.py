@@ -221,8 +221,13 @@ def test_a_user_asks_why_his_job_waits(lab: Lab) -> None:
         return next((line for line in lines if line.split()[:1] == ["waits"]), "")
 
     # Without licenses, the job is put back again and again; it does not wait as it is started.
-    said = [""]
-    wait_until(lambda: said.append(why()) or said[-1])
+    said: list[str] = []
+
+    def waits() -> bool:
+        said.append(why())
+        return bool(said[-1])
+
+    wait_until(waits)
     assert any(words in said[-1] for words in ("No license is free of ibm_fez", "A new fridge until noon."))
     other = lab.run(ask("timeline", str(job)), user=lab.cluster.users[1])
     assert "is not a job of user" in other.stderr
