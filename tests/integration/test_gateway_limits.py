@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
+import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +16,10 @@ import requests
 
 from qpu_slurm.errors import Unavailable
 from qpu_slurm.gateway import messages
+from qpu_slurm.leases.availability import QpuReport
 from qpu_slurm_devkit.emulator import Fault
 from tests.integration.gateway_site import SECONDS, Site
-from tests.integration.test_gateway_control import OTHERS, ask, credential, refusal
+from tests.integration.test_gateway_control import AS_ANOTHER, OTHERS, ask, credential, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -227,6 +231,40 @@ def test_a_user_gets_only_so_many_histories_at_once(site: Site, uid: int) -> Non
         assert (status, "under way already" in why) == (429, True)
         with pytest.raises(Unavailable):
             messages.raise_error(status, answer.content)
+
+
+@pytest.mark.parametrize("uid", OTHERS)
+def test_a_user_asks_only_so_often_how_the_qpus_are(site: Site, uid: int) -> None:
+    path = messages.QPUS_PATH
+    # Made beforehand, so that the minute is long enough.
+    signed = credentials(site, "GET", path, uid, 70)
+    deadline = time.monotonic() + SECONDS
+    while ask(site, "GET", path, credential(site, "GET", path)).status_code == 503:
+        # It has just started, and has not looked yet.
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    answers = [ask(site, "GET", path, one) for one in signed]
+    assert [answer.status_code for answer in answers] == [200] * 60 + [429] * 10
+    reports = messages.decode(answers[0].content, tuple[QpuReport, ...])
+    assert [report.qpu for report in reports] == ["ibm_fez", "torino", "own"]
+    assert "60 times how the QPUs are within a minute" in refusal(answers[-1])[2]
+    # Slurm's own user is in nobody's way.
+    assert ask(site, "GET", path, credential(site, "GET", path)).status_code == 200
+
+
+def credentials(site: Site, method: str, path: str, uid: int, count: int) -> list[str]:
+    """Sign a request several times, in one process of a user."""
+    payload = messages.binding(method, path).decode()
+    made = subprocess.run(
+        [sys.executable, "-c", AS_ANOTHER * count, str(site.munge.socket), payload],
+        user=uid,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=SECONDS,
+        cwd="/",
+    )
+    return made.stdout.split()
 
 
 # Sessions.

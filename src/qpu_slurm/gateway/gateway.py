@@ -41,6 +41,9 @@ _READ_PATIENCE = 0.2
 _REQUESTS = 64
 """Requests of one lease at once: several programs' worth of clients with a pool of connections each."""
 
+_LOOKS_PER_MINUTE = 60
+"""How often one user may ask in a minute how the QPUs are: as often as `watch` does, and a bit more."""
+
 _HISTORIES = 2
 _HISTORIES_PER_MINUTE = 30
 """Histories for one user, at once and in a minute: Slurm may be asked for each."""
@@ -72,6 +75,7 @@ class Gateway:
         sessions: Bounds how often a lease gets another session.
         histories: Bounds the histories that a user is told at once.
         histories_per_minute: Likewise, in a minute.
+        looks_per_minute: Bounds how often a user is told in a minute how the QPUs are.
         ended: Set when sessions have ended, for who accounts for them.
         trusted: Who may acquire and release.
         reports: How the QPUs were at the last look; None before the first.
@@ -89,6 +93,7 @@ class Gateway:
         self.sessions = PerMinute(settings.sessions_per_minute, "The job has opened {limit} sessions")
         self.histories = AtOnce(_HISTORIES, "Several of your requests for a history are")
         self.histories_per_minute = PerMinute(_HISTORIES_PER_MINUTE, "You have asked for {limit} histories")
+        self.looks_per_minute = PerMinute(_LOOKS_PER_MINUTE, "You have asked {limit} times how the QPUs are")
         self.ended = asyncio.Event()
         self.reports: tuple[QpuReport, ...] | None = None
         self._exit = ExitStack()

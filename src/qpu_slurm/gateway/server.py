@@ -163,11 +163,13 @@ async def _reap(gateway: Gateway) -> None:
 async def _keep_available(gateway: Gateway, reaper: Reaper, availability: Availability) -> None:
     """Have jobs wait in Slurm's queue for QPUs that are not to be had."""
     try:
-        gateway.reports = await gateway.pools.background.run(availability.keep, reaper.jobs)
+        await gateway.pools.background.run(availability.keep, reaper.jobs)
     except QpuSlurmError as error:
         _log.warning("Slurm could not be told which QPUs are available", why=str(error))
     except Exception:  # noqa: BLE001 - it has to try again, whatever it was
         _log.exception("looking after the QPUs failed")
+    # What was seen, users are told even if Slurm could not be.
+    gateway.reports = availability.reports
 
 
 async def _live() -> None:

@@ -126,6 +126,9 @@ class Availability:
         control: How Slurm is told to start a job.
         licenses: How it is told to hold jobs back.
         connect: How a QPU's provider is had.
+
+    Attributes:
+        reports: What the last look has seen, whether or not Slurm could be told; None before the first.
     """
 
     def __init__(
@@ -141,6 +144,7 @@ class Availability:
         self._control = control
         self._licenses = licenses
         self._connect = connect
+        self.reports: tuple[QpuReport, ...] | None = None
 
     def look(self, jobs: Collection[JobRecord] | None) -> tuple[QpuReport, ...]:
         """Ask how all QPUs are, and change nothing.
@@ -176,7 +180,7 @@ class Availability:
             JournalError: The journal cannot be read.
             SlurmError: Slurm could not be told.
         """
-        reports = self.look(jobs)
+        self.reports = reports = self.look(jobs)
         self._hold_back(reports)
         self._start(reports, jobs or (), opened)
         return reports
