@@ -208,8 +208,13 @@ def test_a_user_asks_why_his_job_waits(lab: Lab) -> None:
     def ask(*arguments: str) -> list[str]:
         return ["qpu-slurm", "--config", str(lab.config), *arguments]
 
-    (fez,) = [one for one in json.loads(lab.run(ask("qpus", "--json")).stdout) if one["qpu"] == "ibm_fez"]
-    assert (fez["state"], fez["reason"], fez["waiting"]) == ("closed", "A new fridge until noon.", [job])
+    def fez() -> dict[str, Any]:
+        reports = json.loads(lab.run(ask("qpus", "--json")).stdout)
+        return next(report for report in reports if report["qpu"] == "ibm_fez")
+
+    assert (fez()["state"], fez()["reason"]) == ("closed", "A new fridge until noon.")
+    # Without licenses, the job is put back again and again; it does not wait as it is started.
+    wait_until(lambda: fez()["waiting"] == [job])
     inside = lab.submit(f"#!/bin/sh\n#SBATCH --qpu=ibm_torino\n{' '.join(ask('qpus'))}\n")
     assert lab.wait(inside) == "COMPLETED", lab.cluster.output(inside)
     rows = {line.split()[0]: line for line in lab.cluster.output(inside).splitlines()}
@@ -220,7 +225,6 @@ def test_a_user_asks_why_his_job_waits(lab: Lab) -> None:
         lines = lab.run(ask("timeline", str(job))).stdout.splitlines()
         return next((line for line in lines if line.split()[:1] == ["waits"]), "")
 
-    # Without licenses, the job is put back again and again; it does not wait as it is started.
     said: list[str] = []
 
     def waits() -> bool:
