@@ -7,7 +7,8 @@ nothing that a user can write is trusted. The keys of QPUs behind the gateway ar
 job's user: for that, the process becomes him, for good. With them come the sessions that the job has by now.
 The plugin reads lines `NAME=value`, or one line `error: sentence`, which ends the job.
 
-The same request tells the gateway that the step starts. step-end tells that it is over; nobody waits for it.
+The same request tells the gateway that the step starts. step-end tells that it is over, and cancels the tasks
+that a step which failed has left on the QPU; no step and no job waits for it.
 
 A heterogeneous job is one job: whichever component asks gets the QPUs of all.
 """
