@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qpu_slurm.errors import NoLease
-from qpu_slurm.job.absence import make_sure_job_runs, why_no_qpu
+from qpu_slurm.job.absence import job_of_cgroups, make_sure_job_runs, why_no_qpu
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +59,20 @@ def test_a_process_that_outlives_its_job_is_told(tmp_path: Path, program: str, *
             make_sure_job_runs(environ)
     else:
         make_sure_job_runs(environ)
+
+
+@pytest.mark.parametrize(
+    ("groups", "job"),
+    [
+        (b"11:memory:/slurm/uid_1000/job_4711/step_batch/task_0\n1:name=systemd:/slurm\n", 4711),
+        (b"0::/system.slice/slurmstepd.scope/job_4711/step_0/user/task_0\n", 4711),
+        (b"0::/user.slice/user-1000.slice/session-2.scope\n", None),
+        (b"0::/\n", None),
+        (b"", None),
+    ],
+)
+def test_a_control_group_tells_the_job(groups: bytes, job: int | None) -> None:
+    assert job_of_cgroups(groups) == job
 
 
 def test_where_slurm_cannot_be_asked_the_service_will_say(tmp_path: Path) -> None:

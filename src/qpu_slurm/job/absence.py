@@ -29,6 +29,9 @@ _SQUEUE_SECONDS: Final = 5.0
 _OVER: Final = re.compile("Invalid job id", re.IGNORECASE)
 _GOES_ON: Final = frozenset({"RUNNING", "SUSPENDED", "CONFIGURING"})
 
+_STEP_CGROUP: Final = re.compile(rb"/job_(\d{1,10})/step_")
+"""A step's control group, with Slurm's cgroup plugin of either version."""
+
 _STEPD: Final = re.compile(rb"slurmstepd: \[(\d{1,10})\D")
 """How slurmstepd calls itself: `slurmstepd: [4711.batch]`."""
 
@@ -41,7 +44,7 @@ def why_no_qpu(environ: Mapping[str, str]) -> str:
     """
     job_id, asked, node = environ.get("SLURM_JOB_ID"), environ.get(ASKED), environ.get("SLURMD_NODENAME")
     if not job_id:
-        job = _job_of_ancestors()
+        job = _surrounding_job()
         if job is None:
             return (
                 "This is not in a Slurm job. Submit it with `sbatch --qpu=NAME …`, or run "
@@ -74,7 +77,7 @@ def why_no_qpu(environ: Mapping[str, str]) -> str:
 def make_sure_job_runs(environ: Mapping[str, str]) -> None:
     """Make sure that this process has not outlived its job: its session may be another job's by now.
 
-    Slurm is only asked where no slurmstepd is among this process's parents: after `nohup`, in a container.
+    Slurm is only asked where nothing shows that this process is in a step: after `nohup`, in a container.
 
     Args:
         environ: The process's environment.
@@ -83,7 +86,7 @@ def make_sure_job_runs(environ: Mapping[str, str]) -> None:
         NoLease: The job is over.
     """
     job_id = environ.get("SLURM_JOB_ID", "")
-    if not job_id.isdecimal() or "SLURMD_NODENAME" not in environ or _job_of_ancestors() is not None:
+    if not job_id.isdecimal() or "SLURMD_NODENAME" not in environ or _surrounding_job() is not None:
         return
     # A process in its job, which most are, has no use for them.
     import shutil  # noqa: PLC0415
@@ -108,6 +111,26 @@ def make_sure_job_runs(environ: Mapping[str, str]) -> None:
     over = not states & _GOES_ON if listing.returncode == 0 else _OVER.search(listing.stderr)
     if over:
         raise NoLease(f"Job {job_id} is over, and so are its sessions. Submit another one with --qpu=NAME.")
+
+
+def _surrounding_job() -> int | None:
+    """Return the job whose step this process is in, as the kernel shows it; None if that cannot be seen."""
+    try:
+        with open("/proc/self/cgroup", "rb") as file:  # noqa: PTH123 - a file of a few bytes
+            groups = file.read()
+    except OSError:
+        groups = b""
+    return job_of_cgroups(groups) or _job_of_ancestors()
+
+
+def job_of_cgroups(groups: bytes) -> int | None:
+    """Return the job in whose step's control group a process is.
+
+    Args:
+        groups: The process's file `cgroup` (cgroups(7)).
+    """
+    found = _STEP_CGROUP.search(groups)
+    return int(found[1]) if found else None
 
 
 def _job_of_ancestors() -> int | None:
