@@ -23,7 +23,7 @@ from tests.cluster.ways import WAYS
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from qpu_slurm_devkit.cluster import Cluster
@@ -217,8 +217,53 @@ def test_a_run_is_the_same_until_the_job_is_requeued(
         )
         assert done.returncode == 0, done.stderr
         assert _job(query, job_id).run == first
-    control.requeue(job_id, 1)
+    control.requeue(_job(query, job_id), 1)
     assert int(_job(query, job_id, "PENDING").run) > int(first)
+
+
+def test_the_elements_of_an_array_that_wait_after_a_requeue(
+    cluster: Cluster, query: Query, control: Control
+) -> None:
+    """By default, squeue hides them behind those that have not started yet, and behind the last one."""
+    array = cluster.submit(["--requeue", "--array=1-5%2", "--wrap=sleep 60"])
+    _elements(query, array, {1: "RUNNING", 2: "RUNNING"})
+    control.requeue(_elements(query, array, {2: "RUNNING"})[2], 60)
+    found = _elements(query, array, {1: "RUNNING", 2: "PENDING", 3: "RUNNING"})
+    assert found[2].job_id != array
+    assert _job(query, array).element is None  # the last two have not started yet
+    assert [component.job_id for component in query.components(found[2].job_id)] == [found[2].job_id]
+
+
+def test_what_is_done_to_one_element_of_an_array_is_done_to_no_other(
+    cluster: Cluster, query: Query, control: Control
+) -> None:
+    """The last one to start has the array's own number, with which scontrol means all of them."""
+    array = cluster.submit(["--requeue", "--array=1-3", "--wrap=sleep 60"])
+    found = _elements(query, array, dict.fromkeys((1, 2, 3), "RUNNING"))
+    last = found[3]
+    assert last.job_id == array
+    control.set_admin_comment(last.job_id, "the last one's")
+    control.requeue(last, 60)
+    found = _elements(query, array, {1: "RUNNING", 2: "RUNNING", 3: "PENDING"})
+    assert {index: job.admin_comment for index, job in found.items()} == {1: "", 2: "", 3: "the last one's"}
+    control.requeue(found[2], 60)
+    _elements(query, array, {1: "RUNNING", 2: "PENDING", 3: "PENDING"})
+    time.sleep(4)  # a node takes a run that starts earlier for the last one
+    control.start_now(found[3])
+    _elements(query, array, {1: "RUNNING", 2: "PENDING", 3: "RUNNING"})
+
+
+def _elements(query: Query, array: int, states: Mapping[int, str]) -> dict[int, JobRecord]:
+    """Wait until elements of an array are in these states; return those that have ever started."""
+    deadline = time.monotonic() + 30
+    while True:
+        found = {
+            job.element.number: job for job in query.jobs() if job.element and job.element.array == array
+        }
+        if states.items() <= {index: job.state for index, job in found.items()}.items():
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
 
 
 def test_the_tasks_of_an_array(cluster: Cluster, query: Query) -> None:
@@ -318,12 +363,11 @@ def test_requeue_starts_a_job_again_later(
     script.chmod(0o755)
     components = [argument for argument in arguments if not argument.startswith("--wrap")]
     job_id = cluster.submit(["--requeue", *components, str(script)])
-    _job(query, job_id, "RUNNING")
-    before = _job(query, job_id)
-    control.requeue(job_id, 5)
+    before = _job(query, job_id, "RUNNING")
+    control.requeue(before, 5)
     # As the hook of another component does at the same time.
     with contextlib.suppress(SlurmError):
-        control.requeue(job_id, 5)
+        control.requeue(before, 5)
     # Its first run has been cleaned up; it is in the queue, and starts later.
     waiting = _job(query, job_id, "PENDING")
     assert waiting.reason == "BeginTime"
@@ -344,7 +388,7 @@ def _wait_for_the_second_run(cluster: Cluster, query: Query, control: Control, j
         assert time.monotonic() < deadline, job
         if job is not None and job.reason == "BeginTime" and time.monotonic() - begin > 10:
             with contextlib.suppress(SlurmError):  # it starts just now
-                control.start_now(job_id)
+                control.start_now(job)
         time.sleep(0.5)
     assert cluster.wait(job_id) == "COMPLETED"
 
@@ -353,18 +397,18 @@ def test_requeue_a_job_that_waits_already_only_delays_it(
     cluster: Cluster, query: Query, control: Control
 ) -> None:
     job_id = cluster.submit(["--begin=now+1hour", "--wrap=true"])
-    control.requeue(job_id, 0)
+    control.requeue(_job(query, job_id), 0)
     assert cluster.wait(job_id) == "COMPLETED"
     assert query.job(job_id) is not None
 
 
 def test_requeue_says_why_it_cannot(cluster: Cluster, query: Query, control: Control) -> None:
     job_id = cluster.submit(["--no-requeue", "--wrap=sleep 60"])
-    _job(query, job_id, "RUNNING")
+    job = _job(query, job_id, "RUNNING")
     with pytest.raises(SlurmError, match="presently disabled"):
-        control.requeue(job_id, 1)
+        control.requeue(job, 1)
     with _interactive(cluster, ["srun", "sleep", "60"]):
-        interactive = _interactive_job(query).job_id
+        interactive = _interactive_job(query)
         with pytest.raises(SlurmError, match="Only batch jobs"):
             control.requeue(interactive, 1)
 

@@ -95,9 +95,9 @@ class Slurm:
 
     # and as they tell it.
 
-    def requeue(self, job_id: int, delay: int) -> None:
+    def requeue(self, job: JobRecord, delay: int) -> None:
         self._answer("requeue")
-        self.said.append(("requeue", job_id, delay))
+        self.said.append(("requeue", job.job_id, delay))
 
     def set_admin_comment(self, job_id: int, text: str) -> None:
         self._answer("comment")

@@ -59,10 +59,10 @@ class Slurm:
     def give_back(self, name: str) -> bool:
         return self.kept.pop(name, None) is not None
 
-    def start_now(self, job_id: int) -> None:
-        if job_id in self.gone:
+    def start_now(self, job: JobRecord) -> None:
+        if job.job_id in self.gone:
             raise SlurmError("Job is not pending")
-        self.started.append(job_id)
+        self.started.append(job.job_id)
 
 
 @pytest.fixture

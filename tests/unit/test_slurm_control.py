@@ -10,7 +10,7 @@ import pytest
 from qpu_slurm.config import SlurmConfig
 from qpu_slurm.errors import SlurmError
 from qpu_slurm.slurm.control import Control
-from qpu_slurm.slurm.job import JobRecord
+from qpu_slurm.slurm.job import ArrayElement, JobRecord
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,10 +35,11 @@ def sacctmgr(directory: Path, said: str = "", code: int = 0) -> Control:
     return Control(SlurmConfig(bin=directory))
 
 
-def job(het_job_id: int | None = None) -> JobRecord:
+def job(het_job_id: int | None = None, element: ArrayElement | None = None) -> JobRecord:
     return JobRecord(
         job_id=7,
         het_job_id=het_job_id,
+        element=element,
         user_id=1000,
         state="COMPLETED",
         batch=True,
@@ -49,12 +50,18 @@ def job(het_job_id: int | None = None) -> JobRecord:
 
 
 @pytest.mark.parametrize(
-    ("het_job_id", "where"),
-    [(None, "jobid=7"), (7, "jobid=7+0"), (6, "jobid=7")],
-    ids=["plain", "leader", "component"],
+    ("ended", "where"),
+    [
+        (job(), "jobid=7"),
+        (job(het_job_id=7), "jobid=7+0"),
+        (job(het_job_id=6), "jobid=7"),
+        (job(element=ArrayElement(5, 2)), "jobid=5_2"),
+        (job(element=ArrayElement(7, 3)), "jobid=7_3"),
+    ],
+    ids=["plain", "leader", "component", "element", "last element"],
 )
-def test_the_comment_of_a_job_that_is_over(tmp_path: Path, het_job_id: int | None, where: str) -> None:
-    assert sacctmgr(tmp_path).set_admin_comment_of_ended(job(het_job_id), COMMENT)
+def test_the_comment_of_a_job_that_is_over(tmp_path: Path, ended: JobRecord, where: str) -> None:
+    assert sacctmgr(tmp_path).set_admin_comment_of_ended(ended, COMMENT)
     arguments = (tmp_path / "arguments").read_text().splitlines()
     assert arguments == ["--immediate", "modify", "job", "where", where, "set", f"admincomment={COMMENT}"]
 

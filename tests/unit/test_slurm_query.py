@@ -26,6 +26,8 @@ SUBMITTED = datetime(2026, 11, 24, 23, 33, 19, tzinfo=UTC)
 PLAIN = {
     "JobID": "7",
     "HetJobID": "N/A",
+    "ArrayJobID": "7",
+    "ArrayTaskID": "N/A",
     "UserID": "1000",
     "State": "RUNNING",
     "BatchFlag": "1",
@@ -82,6 +84,25 @@ def test_licenses(printed: str, names: tuple[str, ...]) -> None:
 def test_a_run_of_a_job_is_known_by_when_it_was_submitted() -> None:
     first, again = parse(_printed() + _printed(SubmitTime="1795563200"))
     assert (first.run, again.run) == ("1795563199", "1795563200")
+
+
+@pytest.mark.parametrize(
+    ("number", "index", "name"),
+    [
+        ("8", "2", "7_2"),
+        # The last one to start has the array's own number, which stands for every element.
+        ("7", "3", "7_3"),
+        ("7", "3%2", "7_3"),
+        # These have not started yet.
+        ("7", "3-5%2", "7"),
+        ("7", "3,5", "7"),
+        ("7", "1,3,5,7,9,11,13,15,17,19,...", "7"),
+        ("7", "N/A", "7"),
+    ],
+)
+def test_what_slurm_calls_one_element_of_an_array(number: str, index: str, name: str) -> None:
+    (job,) = parse(_printed(JobID=number, ArrayTaskID=index))
+    assert job.own_name == name
 
 
 def test_a_component_and_a_job_without_a_script() -> None:
@@ -166,6 +187,23 @@ def test_time_left_is_read_as_slurm_writes_it(seconds: int) -> None:
     assert parse_time_left(text, text) == seconds
 
 
+PYSLURM = {
+    "id": 7,
+    "heterogeneous_id": None,
+    "array_id": None,
+    "user_id": 1000,
+    "state": "RUNNING",
+    "is_batch_job": True,
+    "licenses": ["ibm_fez:1", "matlab@server:2"],
+    "time_limit": 10,
+    "run_time": 90,
+    "submit_time": 1795563199,
+    "account": None,
+    "state_reason": "Licenses",
+    "admin_comment": None,
+}
+
+
 @pytest.mark.parametrize(
     ("time_limit", "run_time", "time_left"),
     [(10, 90, 510), (10, None, 600), (10, 700, 0), (None, 90, None), (400 * 24 * 60, 90, None)],
@@ -174,18 +212,7 @@ def test_a_job_as_pyslurm_shows_it(
     time_limit: int | None, run_time: int | None, time_left: int | None
 ) -> None:
     job = SimpleNamespace(
-        id=8,
-        heterogeneous_id=7,
-        user_id=1000,
-        state="RUNNING",
-        is_batch_job=True,
-        licenses=["ibm_fez:1", "matlab@server:2"],
-        time_limit=time_limit,
-        run_time=run_time,
-        submit_time=1795563199,
-        account=None,
-        state_reason="Licenses",
-        admin_comment=None,
+        **PYSLURM | {"id": 8, "heterogeneous_id": 7, "time_limit": time_limit, "run_time": run_time}
     )
     assert record(job) == JobRecord(
         job_id=8,
@@ -200,6 +227,22 @@ def test_a_job_as_pyslurm_shows_it(
         reason="Licenses",
         admin_comment="",
     )
+
+
+@pytest.mark.parametrize(
+    ("task", "waiting", "name"),
+    [
+        (3, None, "7_3"),
+        (None, None, "7_0"),
+        (None, "3", "7_3"),
+        (None, "3-5", "7"),
+    ],
+)
+def test_what_slurm_calls_an_element_that_pyslurm_shows(
+    task: int | None, waiting: str | None, name: str
+) -> None:
+    job = SimpleNamespace(**PYSLURM | {"array_id": 7, "array_task_id": task, "array_tasks_waiting": waiting})
+    assert record(job).own_name == name
 
 
 def test_the_commands_are_asked_where_pyslurm_cannot_be_imported(

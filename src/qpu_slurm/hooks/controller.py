@@ -197,7 +197,7 @@ class _Start:
             return self._refuse(str(error), record)
         except (Unavailable, ConfigError, JournalError, SlurmError) as error:
             tries = max(_outages(component) for component in components.values())
-            return self._postpone(error, record, names, tries)
+            return self._postpone(error, record, leader, names, tries)
         self._log.info("the job has its QPUs", sessions=handover.sessions, hold=handover.hold)
         return 0
 
@@ -244,7 +244,9 @@ class _Start:
         self._hand_over(Handover(error=sentence), record)
         return 0
 
-    def _postpone(self, error: QpuSlurmError, record: JobRecord, names: Wanted, tries: int) -> int:
+    def _postpone(
+        self, error: QpuSlurmError, record: JobRecord, leader: JobRecord, names: Wanted, tries: int
+    ) -> int:
         """Have the job start later, unless an outage has lasted for too long."""
         outage = self._config.outage
         waits = isinstance(error, MustWait)
@@ -260,7 +262,7 @@ class _Start:
         tries += not waits
         self._hand_over(Handover(waiting=str(error), qpus=names.acquire, tries=tries), record)
         try:
-            self._control.requeue(self._job.leader, delay)
+            self._control.requeue(leader, delay)
         except SlurmError as failure:
             if not self._still_starts():
                 return 0

@@ -236,7 +236,9 @@ class Availability:
         }
         now = datetime.now(UTC)
         started: set[int] = set()
-        for job in sorted(jobs, key=lambda job: job.leader):
+        jobs = sorted(jobs, key=lambda job: job.leader)
+        leaders = {job.job_id: job for job in jobs}
+        for job in jobs:
             left = _left_by_requeue(job)
             if left is None or not left.qpus or job.leader in started or job.reason != "BeginTime":
                 continue
@@ -246,7 +248,7 @@ class Availability:
             if job.submitted_at is not None and now - job.submitted_at < timedelta(seconds=rest):
                 continue
             try:
-                self._control.start_now(job.leader)
+                self._control.start_now(leaders.get(job.leader, job))
             except SlurmError as error:
                 # Cancelled or started meanwhile; or Slurm is away, and the next look does it.
                 _log.warning("a job could not be started", job_id=job.leader, why=str(error))

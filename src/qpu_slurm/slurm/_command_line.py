@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from qpu_slurm.errors import SlurmError
 from qpu_slurm.slurm._commands import Commands, UnknownJob
-from qpu_slurm.slurm.job import MAX_ADMIN_COMMENT, JobRecord, parse_gres, parse_licenses
+from qpu_slurm.slurm.job import MAX_ADMIN_COMMENT, ArrayElement, JobRecord, parse_gres, parse_licenses
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from qpu_slurm.config import SlurmConfig
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 FIELDS = {
     "JobID": 12,
     "HetJobID": 12,
+    "ArrayJobID": 12,
+    "ArrayTaskID": 24,
     "UserID": 12,
     "State": 20,
     "BatchFlag": 4,
@@ -36,6 +39,18 @@ FIELDS = {
     "admin_comment": MAX_ADMIN_COMMENT,
 }
 """What we ask for, and each field's width in bytes."""
+
+ALL = ("--noheader", "--all", "--states=all", "--sort=i")
+"""Jobs in every state and partition, in the order of their numbers."""
+
+_ELEMENTS = {"JobID": 12, "ArrayTaskID": 24}
+"""What we ask for once more where a line stands for several elements."""
+
+_AT_ONCE = 5000
+"""How many jobs one call of squeue names: an argument has room for ten thousand."""
+
+_INDEX = re.compile(r"(\d{1,10})(?:%\d+)?")
+"""The index of one element of an array; `3-5%2` are several, that have not started yet."""
 
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+)")
 
@@ -65,22 +80,46 @@ class CommandLine:
     def jobs(self) -> list[JobRecord]:
         """List all jobs; see `Query`."""
         fields = {name: width for name, width in FIELDS.items() if name != "tres-per-node"}
+        rows = list(self._squeue(fields=fields))
+        arrays = {row["ArrayJobID"] for row in rows if _several(row["ArrayTaskID"])}
+        if arrays:
+            rows += self._hidden(rows, arrays, fields)
         # A job that waits for one of several partitions may be listed once for each.
-        return list({job.job_id: job for job in self._squeue(fields=fields)}.values())
+        return list({job.job_id: job for job in map(_job, rows)}.values())
+
+    def _hidden(
+        self, rows: list[dict[str, str]], arrays: Iterable[str], fields: Mapping[str, int]
+    ) -> Iterator[dict[str, str]]:
+        """Look up what squeue hides: elements that wait after a requeue, behind the line of their array.
+
+        That line shows the number and the rest of one job: those elements that have not started yet, or the
+        last one. Where it is the last one, it is given its own index.
+        """
+        elements: dict[str, set[str]] = {}
+        for row in self._named(arrays, "--array", fields=_ELEMENTS):
+            elements.setdefault(row["JobID"], set()).add(row["ArrayTaskID"])
+        for row in rows:
+            own = elements.pop(row["JobID"], set())
+            if len(own) == 1:
+                row["ArrayTaskID"] = own.pop()
+        hidden = list(elements)
+        for start in range(0, len(hidden), _AT_ONCE):
+            yield from self._named(hidden[start : start + _AT_ONCE], fields=fields)
 
     def _related(self, job_id: int) -> list[JobRecord]:
         """Look up a job, all tasks of an array by its id, and all components by the leader's."""
-        try:
-            return list(self._squeue(f"--jobs={job_id}"))
-        except UnknownJob:
-            return []
+        return [_job(row) for row in self._named([str(job_id)])]
 
-    def _squeue(self, *arguments: str, fields: Mapping[str, int] = FIELDS) -> Iterator[JobRecord]:
+    def _named(
+        self, job_ids: Iterable[str], *arguments: str, fields: Mapping[str, int] = FIELDS
+    ) -> Iterator[dict[str, str]]:
+        """Look up some jobs, of which Slurm may know none any more."""
+        with suppress(UnknownJob):
+            yield from self._squeue(f"--jobs={','.join(job_ids)}", *arguments, fields=fields)
+
+    def _squeue(self, *arguments: str, fields: Mapping[str, int] = FIELDS) -> Iterator[dict[str, str]]:
         listed = ",".join(f"{name}:{width}" for name, width in fields.items())
-        output = self._commands.run(
-            "squeue", "--noheader", "--all", "--states=all", "--sort=i", f"--Format={listed}", *arguments
-        )
-        return parse(output, fields)
+        return _rows(self._commands.run("squeue", *ALL, f"--Format={listed}", *arguments), fields)
 
 
 def parse(output: bytes, fields: Mapping[str, int] = FIELDS) -> Iterator[JobRecord]:
@@ -89,22 +128,26 @@ def parse(output: bytes, fields: Mapping[str, int] = FIELDS) -> Iterator[JobReco
     Raises:
         SlurmError: It is not that; for instance because this squeue lacks a field.
     """
+    return map(_job, _rows(output, fields))
+
+
+def _rows(output: bytes, fields: Mapping[str, int]) -> Iterator[dict[str, str]]:
+    """Read the values of each line."""
     size = sum(fields.values())
     for start in range(0, len(output), size + 1):
         record = output[start : start + size + 1]
         if len(record) != size + 1 or not record.endswith(b"\n"):
             raise SlurmError("squeue printed something that is not the table that it was asked for.")
-        yield _job(record, fields)
+        values = {}
+        for name, width in fields.items():
+            value, record = record[:width], record[width:]
+            values[name] = value.decode(errors="replace").rstrip()
+        yield values
 
 
-def _job(record: bytes, fields: Mapping[str, int]) -> JobRecord:
-    values = {}
-    start = 0
-    for name, width in fields.items():
-        values[name] = record[start : start + width].decode(errors="replace").rstrip()
-        start += width
-    for name in fields.keys() & {"tres-per-node", "Licenses"}:
-        if len(values[name].encode()) >= fields[name]:
+def _job(values: dict[str, str]) -> JobRecord:
+    for name in values.keys() & {"tres-per-node", "Licenses"}:
+        if len(values[name].encode()) >= FIELDS[name]:
             # It was cut: what is left of its last part may mean something else than the whole did.
             values[name] = values[name].rpartition(",")[0]
     given = {name: "" if value == "(null)" else value for name, value in values.items()}
@@ -112,6 +155,7 @@ def _job(record: bytes, fields: Mapping[str, int]) -> JobRecord:
         job_id=_number(values["JobID"]),
         # N/A for a job that is no component.
         het_job_id=_number(values["HetJobID"]) or None if values["HetJobID"][:1].isdigit() else None,
+        element=_element(values["ArrayJobID"], values["ArrayTaskID"]),
         user_id=_number(values["UserID"]),
         state=values["State"],
         batch=values["BatchFlag"] == "1",
@@ -123,6 +167,17 @@ def _job(record: bytes, fields: Mapping[str, int]) -> JobRecord:
         reason=values["Reason"],
         admin_comment=given["admin_comment"],
     )
+
+
+def _element(array: str, index: str) -> ArrayElement | None:
+    """Read which element of an array a job is, N/A for one that is none."""
+    one = _INDEX.fullmatch(index)
+    return ArrayElement(_number(array), int(one[1])) if one else None
+
+
+def _several(index: str) -> bool:
+    """Tell whether a line is about several elements of an array that wait."""
+    return index[:1].isdigit() and not _INDEX.fullmatch(index)
 
 
 def _number(text: str) -> int:

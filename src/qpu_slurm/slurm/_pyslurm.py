@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qpu_slurm.errors import SlurmError
 from qpu_slurm.slurm._command_line import FIELDS
-from qpu_slurm.slurm.job import JobRecord, parse_licenses
+from qpu_slurm.slurm.job import ArrayElement, JobRecord, parse_licenses
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,6 +83,7 @@ def record(job: Any) -> JobRecord:  # noqa: ANN401 - pyslurm.Job, which has no t
     return JobRecord(
         job_id=job.id,
         het_job_id=job.heterogeneous_id or None,
+        element=_element(job),
         user_id=job.user_id,
         state=job.state,
         batch=job.is_batch_job,
@@ -94,6 +95,17 @@ def record(job: Any) -> JobRecord:  # noqa: ANN401 - pyslurm.Job, which has no t
         reason=_cut("Reason", job.state_reason or "None"),
         admin_comment=job.admin_comment or "",
     )
+
+
+def _element(job: Any) -> ArrayElement | None:  # noqa: ANN401 - likewise
+    if not job.array_id:
+        return None
+    if job.array_tasks_waiting:
+        # These have not started yet; squeue as well names the last of them.
+        only = job.array_tasks_waiting
+        return ArrayElement(job.array_id, int(only)) if only.isdigit() else None
+    # pyslurm shows element 0 as none.
+    return ArrayElement(job.array_id, job.array_task_id or 0)
 
 
 def _cut(field: str, value: str) -> str:

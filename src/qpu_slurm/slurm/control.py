@@ -29,37 +29,37 @@ class Control:
     def __init__(self, config: SlurmConfig) -> None:
         self._commands = Commands(config)
 
-    def requeue(self, job_id: int, delay: int) -> None:
+    def requeue(self, job: JobRecord, delay: int) -> None:
         """Put a job that has just been started back into the queue.
 
         The hooks of a heterogeneous job's components may all ask for it; one of them is enough.
 
         Args:
-            job_id: A batch job; of a heterogeneous job, the leader.
+            job: A batch job; of a heterogeneous job, the leader.
             delay: Seconds until it may start again, at the earliest.
 
         Raises:
             SlurmError: Slurm refused: it is no batch job, or was submitted with --no-requeue.
         """
         try:
-            self._scontrol("requeue", str(job_id))
+            self._scontrol("requeue", job.own_name)
         except SlurmError as error:
             # Another component's hook was faster.
             if "Job is pending execution" not in str(error):
                 raise
         # Possible only now: a job that is not pending has had its start time.
-        self._scontrol("update", f"JobId={job_id}", f"StartTime=now+{delay}")
+        self._scontrol("update", f"JobId={job.own_name}", f"StartTime=now+{delay}")
 
-    def start_now(self, job_id: int) -> None:
+    def start_now(self, job: JobRecord) -> None:
         """Let a job start that waits for its time.
 
         Args:
-            job_id: The job; of a heterogeneous job, the leader stands for all of it.
+            job: The job; of a heterogeneous job, the leader stands for all of it.
 
         Raises:
             SlurmError: Slurm refused: it does not wait any more.
         """
-        self._scontrol("update", f"JobId={job_id}", "StartTime=now")
+        self._scontrol("update", f"JobId={job.own_name}", "StartTime=now")
 
     def set_admin_comment(self, job_id: int, text: str) -> None:
         """Write the comment of one job, or of one component, that its user can read but not change.
@@ -75,7 +75,8 @@ class Control:
             raise SlurmError(f"A job's AdminComment may have {MAX_ADMIN_COMMENT} bytes; this one has more.")
         comment = f"AdminComment={text}"
         try:
-            # A leader's bare id means its whole job, and the other components' hooks write theirs.
+            # A leader's bare id means its whole job, as an array's means all elements; the other components'
+            # and elements' hooks write theirs.
             self._scontrol("update", f"JobId={job_id}+0", comment)
         except UnknownJob:
             # A component other than the leader is known by its own id only.
@@ -95,7 +96,7 @@ class Control:
             SlurmError: It refused, or does not answer.
         """
         # A leader's bare id means its whole job, as for scontrol; but a plain job has no other here.
-        where = f"jobid={job.job_id}+0" if job.het_job_id == job.job_id else f"jobid={job.job_id}"
+        where = f"jobid={job.job_id}+0" if job.het_job_id == job.job_id else f"jobid={job.own_name}"
         what = f"admincomment={text}"
         try:
             self._commands.run("sacctmgr", "--immediate", "modify", "job", "where", where, "set", what)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import re
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -66,12 +66,29 @@ def parse_licenses(value: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, names)))
 
 
+class ArrayElement(NamedTuple):
+    """Which element of which job array a job is: `12_3` is the third of array 12.
+
+    Attributes:
+        array: The array's number; the last element to start has the same one as its own.
+        number: Its own in `--array`.
+    """
+
+    array: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.array}_{self.number}"
+
+
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Slurm's own record of a job (of a heterogeneous job: of one component).
 
     Attributes:
         job_id: The job, or the component.
         het_job_id: The leader of the heterogeneous job that it is a component of, if it is.
+        element: Which element of a job array it is; None for a job that is none, and for those elements that
+            have not started yet, which share a record.
         user_id: Whose it is.
         state: Slurm's long name of its state, such as `RUNNING`.
         batch: Whether it has a script, and so can be requeued.
@@ -86,6 +103,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     job_id: int
     het_job_id: int | None
+    element: ArrayElement | None = None
     user_id: int
     state: str
     batch: bool
@@ -101,6 +119,15 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     def leader(self) -> int:
         """The id that leases are recorded under: the het job's leader, or the job itself."""
         return self.het_job_id or self.job_id
+
+    @property
+    def own_name(self) -> str:
+        """What Slurm's commands take for this job and for no other.
+
+        An array's last element to start has the array's number, which means every element to them, those that
+        run and those that have ended included. A heterogeneous job's leader means all of its components.
+        """
+        return str(self.element or self.job_id)
 
     @property
     def run(self) -> str:

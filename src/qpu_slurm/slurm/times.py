@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from qpu_slurm.errors import SlurmError
+from qpu_slurm.slurm._command_line import ALL
 from qpu_slurm.slurm._commands import Commands, UnknownJob
 
 if TYPE_CHECKING:
@@ -51,9 +52,7 @@ def job_times(config: SlurmConfig, job_id: int) -> JobTimes | None:
         SlurmError: Slurm does not answer.
     """
     try:
-        output = Commands(config).run(
-            "squeue", "--noheader", "--all", "--states=all", "--sort=i", f"--jobs={job_id}", _FORMAT
-        )
+        output = Commands(config).run("squeue", *ALL, f"--jobs={job_id}", _FORMAT)
     except UnknownJob:
         return None
     return _times(output.decode(errors="replace"), job_id)
