@@ -11,7 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from qpu_slurm.devkit.lab import Lab
+    from qpu_slurm_devkit.lab import Lab
 
 ELEMENT = """\
 #!/bin/sh
