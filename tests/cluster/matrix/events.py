@@ -15,6 +15,7 @@ from tests.cluster.matrix.scenario import Event, What, When
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from qpu_slurm_devkit.emulator import Fault
     from tests.cluster.matrix.play import Play
 
 # Moments
@@ -53,6 +54,15 @@ def restarted(times: int) -> When:
 
 SUBMITTED = When("when it is submitted", lambda play: bool(play.jobs))
 RUNS = When("when it runs", lambda play: "ready" in play.output)
+
+
+def ready(number: int) -> When:
+    """So many of its elements have started."""
+    return When(
+        f"when {number} of its elements have started", lambda play: play.output.count("ready") >= number
+    )
+
+
 RUNS_AGAIN = When("when it runs again", lambda play: play.output.count("ready") > 1)
 FAULTY = When("while that request waits", lambda play: bool(play.jobs) and play.faults_left() == 0)
 CLOSED = When("when its session was closed", lambda play: bool(play.sessions) and not play.open_sessions)
@@ -134,11 +144,37 @@ def _mend(play: Play) -> None:
     play.stage.mend(play.qpu)
 
 
+def inject(fault: Fault) -> What:
+    """Something goes wrong with its requests from now on."""
+    return What(
+        f"{fault.method} {fault.path} fails: {fault}",
+        lambda play: play.stage.inject(fault, play.stage.accounts[play.qpu]),
+    )
+
+
+def close(reason: str) -> What:
+    """The admin closes its QPU."""
+    return What(
+        "the admin closes its QPU", lambda play: play.stage.command("drain", play.qpu, "--reason", reason)
+    )
+
+
+def let_go(*elements: str) -> What:
+    """Some elements of its array may go on: nothing that a row has to mention."""
+
+    def do(play: Play) -> None:
+        for element in elements:
+            (play.stage.home / f"{play.qpu}.go-{element}").touch(mode=0o644)
+
+    return What("", do)
+
+
 SCANCEL = command("scancel", "{job}", text="scancel")
 GO = What("", _go)
 """It may go on: nothing that a row has to mention."""
 
 SERVICE_CLOSES = What("the service closes its session", _close_session)
+REOPEN = What("the admin opens it again", lambda play: play.stage.command("resume", play.qpu))
 MEND = What("the service is well again", _mend)
 
 

@@ -105,6 +105,7 @@ class Scenario:
         sessions: How many sessions are opened for it in all: any of these, where that is left to chance.
         backend: The QPU, as the service calls it; empty for any.
         second: A second QPU, `{qpu}b`, as the service calls it; empty for none.
+        limit: How many jobs may have the QPU at once; None for any number.
         plan: The account's plan.
         keys: Who opens the sessions.
     """
@@ -121,6 +122,7 @@ class Scenario:
     sessions: tuple[int, ...] = (1,)
     backend: str = ""
     second: str = ""
+    limit: int | None = None
     plan: Plan = "premium"
     keys: Keys = "gateway"
 

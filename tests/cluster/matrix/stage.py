@@ -57,6 +57,9 @@ BACKENDS = (
     "ibm_lima",
     "ibm_manila",
     "ibm_quito",
+    "ibm_nairobi",
+    "ibm_oslo",
+    "ibm_perth",
 )
 SHARED = 6
 """So many of them, the first, are for everybody; the others are for those who put them into maintenance."""
@@ -169,7 +172,7 @@ class Stage:
     def _table(self, scenario: Scenario) -> str:
         qpu = self.qpus[scenario]
         account = self.accounts[qpu]
-        table = {"instance": account.crn}
+        table: dict[str, object] = {"instance": account.crn}
         if self._keys == "gateway":
             key = self._directory / f"{qpu}.key"
             key.touch(mode=0o600)
@@ -177,6 +180,8 @@ class Stage:
             if os.geteuid() == 0:
                 shutil.chown(key, "slurm")
             table["key_file"] = str(key)
+        if scenario.limit is not None:
+            table["max_leases"] = scenario.limit
         common = "".join(f"{name} = {json.dumps(value)}\n" for name, value in table.items())
         backend = scenario.backend or BACKENDS[int(qpu[1:]) % SHARED]
         backends = {qpu: backend} | ({f"{qpu}b": scenario.second} if scenario.second else {})
@@ -218,6 +223,12 @@ class Stage:
             return self.lab.cluster.ask(*argv)
         except SlurmError as error:
             return str(error)
+
+    def command(self, *arguments: str) -> None:
+        """Have the admin run `qpu-slurm` where the journal is."""
+        done = self.lab.command(*arguments, config=self.lab.gateway_config if self.lab.gateway else None)
+        if done.returncode:
+            raise SlurmError(done.stderr)
 
     # What goes wrong
 
@@ -272,7 +283,7 @@ class Stage:
         if lost:
             raise SlurmError(lost)
         try:
-            squeue = self.admin("squeue", "--noheader", "--states=all", f"--Format={_FIELDS}")
+            squeue = self.admin("squeue", "--noheader", "--array", "--states=all", f"--Format={_FIELDS}")
             jobs: dict[str, list[Job]] = {}
             for line in squeue.splitlines():
                 number, het, partition, state, reason, starts, restarts, name, *comment = line.split(
