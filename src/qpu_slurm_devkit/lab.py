@@ -224,6 +224,8 @@ class Lab:
                 f"QPU_SLURM={self.bin / 'qpu-slurm'}",
                 f"CONFIG={self.config}",
                 f"GRES_PARTITIONS={GRES_PARTITION}",
+                f"SCONTROL={self.cluster.bin / 'scontrol'}",
+                f"SLURM_CONF={self.cluster.conf}",
             ]
         )
         self.cluster.settings |= {

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from qpu_slurm.hooks.controller import NOT_STARTED
+from qpu_slurm.slurm.admin_comment import Handover
 from qpu_slurm.slurm.job import HookJob
 
 PLUGIN = Path(__file__).parents[2] / "plugin"
@@ -46,6 +48,9 @@ def script(tmp_path: Path) -> Path:
         f"#!/bin/sh\ncat /proc/$$/environ >{tmp_path}/environ\necho $* >{tmp_path}/arguments\n"
     )
     command.chmod(0o755)
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text(f"""#!/bin/sh\nprintf '%s|' "$SLURM_CONF" "$@" >>{tmp_path}/told\n""")
+    scontrol.chmod(0o755)
     built = tmp_path / "build" / "prolog.sh"
     subprocess.run(
         [
@@ -54,6 +59,9 @@ def script(tmp_path: Path) -> Path:
             f"BUILD={built.parent}",
             f"QPU_SLURM={command}",
             "CONFIG=/etc/c.toml",
+            "GRES_PARTITIONS=quantum",
+            f"SCONTROL={scontrol}",
+            "SLURM_CONF=/etc/slurm.conf",
             str(built),
         ],
         cwd=PLUGIN,
@@ -101,6 +109,63 @@ def test_what_users_write_arrives_as_it_is_and_is_not_run(script: Path, name: st
 def test_the_longest_value_does_not_stop_a_hook(script: Path, name: str) -> None:
     value = b"x" * (LONGEST - len(name) - 1)
     assert run(script, HOOK | {name: value})[name] == value
+
+
+BROKEN = {
+    "its interpreter is gone": ("#!/no/such/python\n", 127),
+    "it is gone itself": (None, 127),
+    "it may not be run": ("", 126),
+    "a module is missing": ("#!/bin/sh\nexit 1\n", 1),
+    "its arguments have changed": ("#!/bin/sh\nexit 2\n", 2),
+    "it is killed": ("#!/bin/sh\nkill -KILL $$\n", 137),
+}
+
+
+def broken(script: Path, how: str) -> int:
+    """Break what the hook runs; return the code that a shell has for it."""
+    command = script.parents[1] / "qpu-slurm"
+    text, code = BROKEN[how]
+    command.unlink()
+    if text is not None:
+        command.write_text(text)
+        command.chmod(0o755 if text else 0o644)
+    return code
+
+
+def hook(script: Path, **more: bytes) -> tuple[int, list[str]]:
+    """Run the hook; return its exit code, and what it told Slurm."""
+    done = subprocess.run(
+        [script], env=HOOK | more, capture_output=True, cwd=script.parent, check=False, timeout=60
+    )
+    assert done.stdout == b""
+    told = script.parents[1] / "told"
+    return done.returncode, told.read_text().split("|")[:-1] if told.exists() else []
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_job_without_an_option_starts_whatever_is_broken(script: Path, how: str) -> None:
+    broken(script, how)
+    assert hook(script, SPANK_QPU_SLURM_QPU=b"", SLURM_JOB_PARTITION=b"quantum") == (0, [])
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_job_with_an_option_is_put_back_with_the_reason(script: Path, how: str) -> None:
+    number = broken(script, how)
+    code, told = hook(script, SPANK_QPU_SLURM_QPU=b'"; touch pwned')
+    why = f"The prolog of qpu_slurm failed on the controller: qpu-slurm ended with code {number}."
+    assert code == 1
+    assert told[:4] == ["/etc/slurm.conf", "notify", "17", f"qpu_slurm: {why} Tell your cluster's admin."]
+    assert told[4:7] == ["/etc/slurm.conf", "update", "JobId=17+0"]
+    [comment] = told[7:]
+    assert Handover.from_comment(comment.removeprefix("AdminComment=")) == Handover(waiting=why)
+
+
+@pytest.mark.parametrize(("code", "passed_on"), [(0, 0), (NOT_STARTED, 1)])
+def test_what_qpu_slurm_decides_is_passed_on(script: Path, code: int, passed_on: int) -> None:
+    (script.parents[1] / "qpu-slurm").write_text(f"#!/bin/sh\nexit {code}\n")
+    without = {"SPANK_QPU_SLURM_QPU": b"", "SLURM_JOB_PARTITION": b"quantum"}
+    assert hook(script) == (passed_on, [])
+    assert hook(script, **without) == (passed_on, [])
 
 
 def test_a_job_without_a_qpu_does_not_start_python(script: Path) -> None:

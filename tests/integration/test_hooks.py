@@ -13,7 +13,7 @@ import pytest
 
 from qpu_slurm import config
 from qpu_slurm.errors import SlurmError
-from qpu_slurm.hooks.controller import epilog, prolog
+from qpu_slurm.hooks.controller import FAILED, NOT_STARTED, epilog, prolog
 from qpu_slurm.hooks.step import job_env
 from qpu_slurm.job import variables
 from qpu_slurm.journal.journal import Journal
@@ -338,9 +338,9 @@ def test_a_mistake_ends_a_batch_job_with_a_sentence(
 @pytest.mark.parametrize("restarts", [0, 3])
 def test_who_waits_at_a_terminal_is_told_there(controller: Controller, restarts: int) -> None:
     controller.slurm.add(7, batch=False)
-    assert controller.prolog(7, "ibm_kyiv", restarts=restarts) == 1
+    assert controller.prolog(7, "ibm_kyiv", restarts=restarts) == NOT_STARTED
     controller.emulator.inject(AWAY)
-    assert controller.prolog(7, "ibm_fez", restarts=restarts) == 1
+    assert controller.prolog(7, "ibm_fez", restarts=restarts) == NOT_STARTED
     (_, _, mistake), (what, job_id, outage) = controller.slurm.said
     assert "ibm_kyiv" in str(mistake)
     assert (what, job_id) == ("notify", 7)
@@ -421,7 +421,7 @@ def test_a_qpu_that_is_not_to_be_had_is_waited_for_however_long(
 
     controller.slurm.add(33, batch=False)
     away(controller)
-    assert controller.prolog(33, "ibm_fez") == 1
+    assert controller.prolog(33, "ibm_fez") == NOT_STARTED
     assert "until noon" in str(controller.slurm.said[-1])
 
 
@@ -477,13 +477,13 @@ def test_a_journal_that_cannot_be_written_is_an_outage(controller: Controller) -
     assert controller.prolog(7, "ibm_fez") == 0
     assert [said[0] for said in controller.slurm.said] == ["requeue"]
     assert controller.emulator.requests() == []
-    assert controller.epilog(7) == 1
+    assert controller.epilog(7) == FAILED
 
 
 def test_a_session_that_slurm_cannot_be_told_of_is_ended(controller: Controller) -> None:
     controller.slurm.add(7)
     controller.slurm.refuses = {"comment"}
-    assert controller.prolog(7, "ibm_fez") == 1
+    assert controller.prolog(7, "ibm_fez") == NOT_STARTED
     assert controller.epilog(7) == 0
     assert controller.open_sessions() == {}
 
@@ -494,7 +494,7 @@ def test_without_slurm_the_job_is_left_to_slurm(controller: Controller, missing:
         controller.slurm.refuses = {"job"}
     environ = {} if missing == "environment" else controller.environ(7, "ibm_fez")
     slurm = controller.slurm
-    assert prolog(controller.config, environ, query=slurm, control=cast("Control", slurm)) == 1
+    assert prolog(controller.config, environ, query=slurm, control=cast("Control", slurm)) == FAILED
     assert controller.emulator.requests() == []
 
 

@@ -89,6 +89,8 @@ class Installation:
             "QPU_SLURM": "/bin/true",
             "CONFIG": self.config,
             "GRES_PARTITIONS": partitions,
+            "SCONTROL": "/usr/bin/scontrol",
+            "SLURM_CONF": "/etc/slurm/slurm.conf",
         }
         for name, value in values.items():
             text = text.replace(f"@{name}@", str(value))

@@ -38,7 +38,7 @@ from qpu_slurm.slurm.job import HookJob
 from qpu_slurm.slurm.query import connect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from qpu_slurm.config import Config, OutageConfig
     from qpu_slurm.slurm.job import Gres, JobRecord
@@ -49,6 +49,13 @@ GRES = "qpu"
 
 STARTED = frozenset({"RUNNING", "CONFIGURING", "SUSPENDED"})
 """The states of a job that has its nodes and was not ended."""
+
+FAILED = 1
+"""The exit code of a hook that could not do its work: whether the job has a QPU is not known, perhaps."""
+
+NOT_STARTED = 10
+"""The exit code of a prolog whose job has a QPU and must not start; see plugin/hooks/hook.sh.in. Python's own
+failures never have it."""
 
 _UNLIMITED = 10 * 366 * 86_400
 _SLURM_CALLS = 6
@@ -110,17 +117,18 @@ def prolog(
         control: How Slurm is told; likewise.
 
     Returns:
-        The exit code: 0 lets the job start (or wait); 1 has Slurm requeue a batch job after two minutes,
-        and end an srun or salloc.
+        The exit code: 0 lets the job start (or wait); `NOT_STARTED` has Slurm requeue a batch job after two
+        minutes, and end an srun or salloc; so has `FAILED` if the job has `--qpu`, and lets any other start.
     """
+    start = None
     try:
         job = HookJob.from_environ(environ)
         start = _Start(config, job, query or connect(config.slurm), control or Control(config.slurm))
-        with _bounded(config.outage.acquire_timeout + _SLURM_CALLS * config.slurm.timeout):
+        with _bounded(config.outage.acquire_timeout + _SLURM_CALLS * config.slurm.timeout, start.failure):
             return start.run()
     except QpuSlurmError as error:
         _log.error("prolog failed", job_id=environ.get("SLURM_JOB_ID"), why=str(error))
-        return 1
+        return FAILED if start is None else start.failure()
 
 
 def epilog(config: Config, environ: Mapping[str, str], *, query: Query | None = None) -> int:
@@ -158,7 +166,7 @@ def epilog(config: Config, environ: Mapping[str, str], *, query: Query | None = 
         return 0
     except QpuSlurmError as error:
         _log.error("epilog failed", job_id=environ.get("SLURM_JOB_ID"), why=str(error))
-        return 1
+        return FAILED
 
 
 def _record(job_id: int, query: Query) -> JobRecord | None:
@@ -181,6 +189,11 @@ class _Start:
         self._log = _log.bind(
             job_id=job.job_id, leader=job.leader, user_id=job.user_id, restarts=job.restarts
         )
+        self._has_qpu = False
+
+    def failure(self) -> int:
+        """Return the exit code if this fails now: what has a QPU must not start without it."""
+        return NOT_STARTED if self._has_qpu else FAILED
 
     def run(self) -> int:
         components = {record.job_id: record for record in self._query.components(self._job.leader)}
@@ -191,6 +204,7 @@ class _Start:
             names = wanted(self._job.qpu_option, record.gres, self._config)
             if names == Wanted():
                 return 0
+            self._has_qpu = True
             handover = self._acquire(names, record, leader)
             self._hand_over(handover, record)
         except (UserMistake, Refused) as error:
@@ -240,7 +254,7 @@ class _Start:
         self._log.warning("the job is refused", why=sentence)
         if not record.batch:
             self._control.notify(self._job.job_id, f"qpu_slurm: {sentence}")
-            return 1
+            return NOT_STARTED
         self._hand_over(Handover(error=sentence), record)
         return 0
 
@@ -299,7 +313,7 @@ def requeue_delay(outage: OutageConfig, job_id: int, tries: int) -> int:
 
 
 @contextmanager
-def _bounded(seconds: float) -> Iterator[None]:
+def _bounded(seconds: float, code: Callable[[], int] = lambda: FAILED) -> Iterator[None]:
     """Kill this process if it takes too long: the last resort, for what knows no time-out of its own.
 
     Names are resolved in C, for as long as the resolver likes. Dying is safe at any point; see the broker.
@@ -307,7 +321,7 @@ def _bounded(seconds: float) -> Iterator[None]:
 
     def give_up() -> None:
         _log.error("the hook took too long", seconds=seconds)
-        os._exit(1)
+        os._exit(code())
 
     timer = threading.Timer(seconds, give_up)
     timer.daemon = True
