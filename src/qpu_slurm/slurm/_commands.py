@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 from qpu_slurm.errors import SlurmError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from qpu_slurm.config import SlurmConfig
+
+
+_CONFIGLESS = "/run/slurm/conf"
+"""Where slurmd keeps the configuration of a node that has none of its own (`slurmd --conf-server`)."""
 
 
 class UnknownJob(SlurmError):
@@ -33,7 +39,6 @@ class Commands:
             "LC_ALL": "C",
             "TZ": "UTC",
             "SLURM_TIME_FORMAT": "%s",
-            "SLURM_CONF": str(config.conf),
         }
 
     def run(self, program: str, *arguments: str) -> bytes:
@@ -43,21 +48,39 @@ class Commands:
             UnknownJob: It says that there is no such job.
             SlurmError: It is not there, it failed (the message is what it said), or it took too long.
         """
+        environ, looked = self._environ, ""
+        if _is_there(self._config.conf):
+            environ = environ | {"SLURM_CONF": str(self._config.conf)}
+        else:
+            # Where SLURM_CONF names no file they fail; without it, they find what a configless node has.
+            looked = (
+                f" There is no {self._config.conf} (`conf` in [slurm]), so it searched Slurm's own places,"
+                f" such as {_CONFIGLESS}."
+            )
         try:
             answer = subprocess.run(
                 [self._config.bin / program, *arguments],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                env=self._environ,
+                env=environ,
                 timeout=self._config.timeout,
                 check=False,
             )
         except OSError as error:
             raise SlurmError(f"{error.filename}: {error.strerror}; see `bin` in [slurm].") from error
         except subprocess.TimeoutExpired as error:
-            raise SlurmError(f"{program} had no answer within {self._config.timeout} s.") from error
+            raise SlurmError(f"{program} had no answer within {self._config.timeout} s.{looked}") from error
         if answer.returncode:
             said = " ".join(answer.stderr.decode(errors="replace").split())
             kind = UnknownJob if "Invalid job id" in said else SlurmError
-            raise kind(f"{program} failed: {said or f'exit code {answer.returncode}'}")
+            raise kind(
+                f"{program} failed: {said or f'exit code {answer.returncode}'}{looked and '.'}{looked}"
+            )
         return answer.stdout
+
+
+def _is_there(conf: Path) -> bool:
+    try:
+        return conf.is_file()
+    except OSError:  # we may not look: what Slurm says about it is better than what we guess
+        return True

@@ -139,10 +139,13 @@ class Cluster:
             SlurmError: A daemon ended (the message has the end of its log), or the time was over.
         """
         try:
+            port = self.settings.setdefault("SlurmctldPort", str(_configuration.free_port()))
             self._daemons = Daemons(
                 self.directory,
                 self._programs,
                 [node.name for node in self.nodes],
+                configless=[node.name for node in self.nodes if node.configless],
+                server=f"127.0.0.1:{port}",
                 keep_directory=self.keep_directory,
             )
             _configuration.make_directories(

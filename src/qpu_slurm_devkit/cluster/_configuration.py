@@ -25,11 +25,14 @@ class Node(NamedTuple):
         partition: The partition that it belongs to.
         gres: Its generic resources in slurm.conf's words, such as `qpu:1` or
             `qpu:ibm_fez:1,qpu:ibm_torino:1`.
+        configless: It has no slurm.conf of its own, and slurmd asks slurmctld for it (`--conf-server`). That
+            takes root: the node gets a /run of its own.
     """
 
     name: str
     partition: str
     gres: str = ""
+    configless: bool = False
 
 
 SEED_LAYOUT = (*(Node(f"c{number}", "normal") for number in range(1, 5)), Node("c5", "quantum", "qpu:1"))
@@ -115,9 +118,10 @@ def write(
         "SelectTypeParameters": "CR_Core",
         # Only the backfill scheduler starts heterogeneous jobs.
         "SchedulerParameters": "sched_interval=2,bf_interval=1,batch_sched_delay=0,sched_min_interval=0",
-        "PlugStackConfig": f"{directory}/etc/plugstack.conf",
         **settings,
     }
+    if any(node.configless for node in nodes):
+        lines.setdefault("SlurmctldParameters", "enable_configless")
     gres_names = sorted({gres.partition(":")[0] for node in nodes for gres in _gres_of(node)})
     if gres_names:
         lines.setdefault("GresTypes", ",".join(gres_names))

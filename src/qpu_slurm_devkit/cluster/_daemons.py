@@ -17,10 +17,20 @@ from qpu_slurm.errors import SlurmError
 from qpu_slurm_devkit.cluster import _keeper
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from qpu_slurm_devkit.cluster._programs import Programs
+
+
+# Such a node sees neither the machine's /run nor the configuration of the cluster. slurmd finds MUNGE in its
+# default place, since it has no slurm.conf yet, and keeps what slurmctld sends in /run/slurm/conf.
+_CONFIGLESS = """\
+mount -t tmpfs -o mode=0755 tmpfs /run && mkdir /run/munge /run/slurm &&
+ln -s "$1"/munge/socket /run/munge/munge.socket.2 &&
+mount -t tmpfs -o mode=0755 tmpfs "$1"/etc &&
+unset SLURM_CONF && shift && exec "$@"
+"""
 
 
 class Daemons:
@@ -33,11 +43,20 @@ class Daemons:
         directory: The cluster's.
         programs: Slurm's.
         nodes: The nodes' names.
+        configless: The names of those nodes that have no slurm.conf.
+        server: Where slurmctld is, as `slurmd --conf-server` takes it.
         keep_directory: Leave the directory there.
     """
 
     def __init__(
-        self, directory: Path, programs: Programs, nodes: Sequence[str], *, keep_directory: bool
+        self,
+        directory: Path,
+        programs: Programs,
+        nodes: Sequence[str],
+        *,
+        configless: Collection[str] = (),
+        server: str = "",
+        keep_directory: bool,
     ) -> None:
         self._directory = directory
         self._munge_socket = str(directory / "munge" / "socket")
@@ -47,6 +66,10 @@ class Daemons:
             "slurmctld": [str(programs.slurmctld), "-D"],
             **{node: [str(programs.slurmd), "-D", "-N", node] for node in nodes},
         }
+        for node in configless:
+            slurmd = [*self._argv[node], f"--conf-server={server}"]
+            own = ["/usr/bin/unshare", "--mount", "--propagation=private"]
+            self._argv[node] = [*own, "/bin/sh", "-c", _CONFIGLESS, "slurmd", str(directory), *slurmd]
         # None: it ended before we could look at it.
         self._running: dict[str, psutil.Process | None] = {}
         # In a session of its own: the terminal's Ctrl-C is for us, and we decide what happens then.
