@@ -55,9 +55,10 @@ def test_a_gres_that_does_not_say_which_qpu(lab: Lab) -> None:
     job = lab.submit("#!/bin/sh\n#SBATCH --gres=qpu:1 --partition=quantum\necho ran\n")
 
     assert lab.wait(job) == "FAILED"
-    assert lab.cluster.output(job) == (
-        "qpu_slurm: --gres=qpu:1 does not say which QPU. Add --qpu=NAME; known: ibm_fez, ibm_torino.\n"
-    )
+    sentence = "--gres=qpu:1 does not say which QPU. Add --qpu=NAME; known: ibm_fez, ibm_torino."
+    assert lab.cluster.output(job) == f"qpu_slurm: {sentence}\n"
+    for command in (["leases", str(job)], ["timeline", str(job)], ["report"]):
+        assert sentence in lab.command(*command, config=lab.gateway_config).stdout
 
 
 @pytest.mark.parametrize("command", ["srun", "salloc"])

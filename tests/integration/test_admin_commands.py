@@ -16,7 +16,7 @@ import pytest
 
 from qpu_slurm.journal.history import TaskUse
 from qpu_slurm.journal.journal import Journal
-from qpu_slurm.journal.model import LeaseState
+from qpu_slurm.journal.model import LeaseState, Refusal
 from tests.integration.gateway_site import PROGRAM, SECONDS
 
 if TYPE_CHECKING:
@@ -102,11 +102,30 @@ def test_a_report_has_its_forms(config: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "jobs"), [([], [3]), (["--all"], [1, 2, 3]), (["2"], []), (["2", "--all"], [2])]
+    ("arguments", "jobs"), [([], [3]), (["--all"], [1, 2, 3]), (["2"], [2]), (["2", "--all"], [2])]
 )
 def test_leases_are_listed(config: Path, arguments: list[str], jobs: list[int]) -> None:
     listed: list[dict[str, Any]] = json.loads(run(config, "leases", "--json", *arguments))
     assert [lease["job_id"] for lease in listed] == jobs
+
+
+def test_what_a_job_was_refused_is_shown_with_the_sentence(config: Path) -> None:
+    sentence = "The Open plan has no [dedicated] sessions."
+    refusal = Refusal(job_id=4, user_id=4_000_004, qpus=("ibm_fez",), reason=sentence, account="physics")
+    with Journal(config.parent / "journal.sqlite") as journal:
+        journal.refuse(refusal)
+    assert sentence in run(config, "leases", 4)
+    assert f"ibm_fez: refused {sentence}" in " ".join(run(config, "timeline", 4).split())
+    assert sentence in run(config, "report")
+    assert sentence not in run(config, "report", "--qpu", "ibm_torino")
+    assert sentence not in run(config, "report", "--until", "1h")
+    document = json.loads(run(config, "report", "--json"))
+    [refused] = document["refused"]
+    assert refused.pop("time")
+    who = {"job": 4, "user": "4000004", "account": "physics", "qpu": "ibm_fez"}
+    assert refused == who | {"reason": sentence}
+    # It had no session, and counts for nothing.
+    assert document["total"]["jobs"] == 3
 
 
 def test_a_diagnosis_is_json_and_fails_with_a_problem(config: Path) -> None:

@@ -15,7 +15,7 @@ import requests
 
 from qpu_slurm.errors import NotFound, Refused, Unavailable, UserMistake
 from qpu_slurm.gateway import messages
-from qpu_slurm.journal.model import LeaseState
+from qpu_slurm.journal.model import LeaseState, Refusal
 from qpu_slurm.system import munge
 from qpu_slurm_devkit.emulator import Fault
 from tests.integration.gateway_site import SECONDS, Munge
@@ -84,6 +84,19 @@ def test_a_hook_acquires_and_releases_through_the_gateway(site: Site, emulator: 
     assert hooks.release(request.job_id, "Again.") == ()
 
 
+def test_a_hook_has_a_refusal_written_down(site: Site) -> None:
+    refusal = Refusal(job_id=902, user_id=1000, qpus=("ibm_fez",), reason="No such plan.", run="17")
+    site.hooks().refuse(refusal)
+    site.hooks().refuse(refusal)
+    [lease] = site.journal.leases(job_id=902, over=True)
+    assert (lease.qpu, lease.state, lease.reason, lease.run) == (
+        "ibm_fez",
+        LeaseState.FAILED,
+        "No such plan.",
+        "17",
+    )
+
+
 def test_a_step_gets_a_key_for_each_qpu_behind_the_gateway(site: Site) -> None:
     held = site.acquire(job_id=900)
     bound = site.bind("torino", job_id=900)
@@ -147,6 +160,7 @@ def test_another_user_can_do_nothing(site: Site, emulator: Emulator, uid: int) -
         ("GET", messages.job_history_path(job), b"", f"Job {job} is not a job of user {uid}."),
         ("DELETE", messages.job_leases_path(job, "x"), b"", f"user {uid} may not"),
         ("POST", messages.LEASES_PATH, body, f"user {uid} may not"),
+        ("POST", messages.REFUSALS_PATH, b"{}", f"user {uid} may not"),
     )
     for method, path, content, why in requests_:
         answer = ask(site, method, path, credential(site, method, path, content, uid), content)

@@ -335,6 +335,44 @@ def test_a_mistake_ends_a_batch_job_with_a_sentence(
     assert controller.emulator.sessions() == []
 
 
+def refused(controller: Controller, job_id: int = 7) -> list[tuple[str, LeaseState, str]]:
+    with Journal(controller.config.journal) as journal:
+        return [(lease.qpu, lease.state, lease.reason) for lease in journal.leases(job_id=job_id, over=True)]
+
+
+@pytest.mark.parametrize(
+    ("qpu", "gres", "asked"),
+    [
+        ("ibm_kyiv,ibm_fez", "", ["ibm_kyiv", "ibm_fez"]),
+        ("ibm_fez;reboot", "", ["?"]),
+        ("", "gres:qpu:1", ["?"]),
+        ("", "gres:qpu:ibm_kyiv:1", ["ibm_kyiv"]),
+    ],
+)
+def test_a_mistake_leaves_a_record(controller: Controller, qpu: str, gres: str, asked: list[str]) -> None:
+    controller.slurm.add(7, gres)
+    assert controller.prolog(7, qpu) == 0
+    sentence = controller.handed_over(7).error
+    assert refused(controller) == [(name, LeaseState.FAILED, sentence) for name in asked]
+
+
+@pytest.mark.parametrize("path", ["/backends/*/status", "/sessions"])
+def test_what_the_service_refuses_leaves_one_record(controller: Controller, path: str) -> None:
+    controller.emulator.inject(Fault(path=path, status=403, times=None))
+    controller.slurm.add(7)
+    assert controller.prolog(7, "ibm_fez") == 0
+    assert refused(controller) == [("ibm_fez", LeaseState.FAILED, controller.handed_over(7).error)]
+
+
+def test_who_waits_at_a_terminal_leaves_a_record(controller: Controller) -> None:
+    controller.emulator.set_backend("ibm_fez", "paused", "until noon")
+    controller.slurm.add(7, batch=False)
+    assert controller.prolog(7, "ibm_fez") == NOT_STARTED
+    [(qpu, state, reason)] = refused(controller)
+    assert (qpu, state) == ("ibm_fez", LeaseState.FAILED)
+    assert controller.slurm.said == [("notify", 7, f"qpu_slurm: {reason}")]
+
+
 @pytest.mark.parametrize("restarts", [0, 3])
 def test_who_waits_at_a_terminal_is_told_there(controller: Controller, restarts: int) -> None:
     controller.slurm.add(7, batch=False)

@@ -193,7 +193,7 @@ def test_no_argument_is_printed_that_would_be_empty(config: Path, capsys: pytest
 @pytest.mark.usefixtures("journal")
 @pytest.mark.parametrize(
     ("arguments", "jobs"),
-    [([], [1, 3]), (["--all"], [1, 2, 3]), (["3"], [3]), (["2"], []), (["2", "--all"], [2])],
+    [([], [1, 3]), (["--all"], [1, 2, 3]), (["3"], [3]), (["2"], [2]), (["2", "--all"], [2])],
 )
 def test_leases_are_shown(
     config: Path, arguments: list[str], jobs: list[int], capsys: pytest.CaptureFixture[str]

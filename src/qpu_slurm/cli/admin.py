@@ -44,8 +44,14 @@ def configure_leases(parser: argparse.ArgumentParser) -> None:
         "Show who holds which QPU, in which session, since when and until when, and whether the session is "
         "used: the services are asked, for 5 s at most. As root or SlurmUser, where the journal is."
     )
-    parser.add_argument("job_id", type=job_id, nargs="?", metavar="JOBID", help="only this job's")
-    parser.add_argument("--all", action="store_true", help="those that are over, too")
+    parser.add_argument(
+        "job_id",
+        type=job_id,
+        nargs="?",
+        metavar="JOBID",
+        help="only this job's, also what is over, or what it was refused",
+    )
+    parser.add_argument("--all", action="store_true", help="everybody's that are over, too")
     parser.add_argument("--offline", action="store_true", help="do not ask the services")
     parser.add_argument("--json", action="store_true", help="print a JSON list")
 
@@ -60,7 +66,7 @@ def run_leases(arguments: argparse.Namespace) -> int:
     config = config_of(arguments)
     logs.configure("error")
     with open_journal(config) as journal:
-        leases = journal.leases(job_id=arguments.job_id, over=arguments.all)
+        leases = journal.leases(job_id=arguments.job_id, over=arguments.all or arguments.job_id is not None)
         used = {} if arguments.offline else uses(Broker(config, journal), leases)
         show = tables.as_json if arguments.json else tables.as_table
         print(show(leases, journal, used))

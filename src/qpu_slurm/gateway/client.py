@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
     from qpu_slurm.config import Config
-    from qpu_slurm.journal.model import Lease, LeaseRequest
+    from qpu_slurm.journal.model import Lease, LeaseRequest, Refusal
     from qpu_slurm.leases.availability import QpuReport
     from qpu_slurm.leases.job_history import JobHistory
 
@@ -95,6 +95,15 @@ class GatewayBroker:
         """
         path = messages.job_leases_path(job_id, reason, run, others=others)
         return self._ask("DELETE", path, messages.Leases, _RELEASE_SECONDS)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Have the gateway write down that a job was refused; one that is away is not waited for.
+
+        Raises:
+            Unavailable: It is away.
+        """
+        body = messages.encode(refusal)
+        self._ask("POST", messages.REFUSALS_PATH, type(None), _RELEASE_SECONDS, body=body)
 
     def keys(self, job_id: int, *, seconds: float = _KEYS_SECONDS) -> messages.Keys:
         """Ask for the keys of a job of this process's user.

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the gateway and those who ask it say to each other, beside the quantum service's own API.
 
-Seven requests, JSON both ways, each signed with MUNGE:
+Eight requests, JSON both ways, each signed with MUNGE:
 
     POST   /qpu-slurm/v1/leases                         LeaseRequest -> [Lease]
     DELETE /qpu-slurm/v1/jobs/{job}/leases?reason=&run=&others=  -> [Lease]
+    POST   /qpu-slurm/v1/refusals                       Refusal -> null
     POST   /qpu-slurm/v1/jobs/{job}/steps               StepStart -> {QPU: JobKey}
     GET    /qpu-slurm/v1/jobs/{job}/keys                -> {QPU: JobKey}
     DELETE /qpu-slurm/v1/jobs/{job}/steps/{step}?ago=   StepEnd -> null
     GET    /qpu-slurm/v1/jobs/{job}/history             -> JobHistory
     GET    /qpu-slurm/v1/qpus                           -> [QpuReport]
 
-The first two are for SlurmUser and root, the last one is for every user; the others are for the job's user as
-well. A step's first node asks for the keys as it tells that the step starts; the step's other nodes have
+The first three are for SlurmUser and root, the last one is for every user; the others are for the job's user
+as well. A step's first node asks for the keys as it tells that the step starts; the step's other nodes have
 nothing to tell. What went wrong is an `ErrorAnswer`.
 """
 
@@ -47,6 +48,8 @@ PREFIX = "/qpu-slurm/v1"
 LEASES_PATH = f"{PREFIX}/leases"
 
 QPUS_PATH = f"{PREFIX}/qpus"
+
+REFUSALS_PATH = f"{PREFIX}/refusals"
 
 SCHEME = "MUNGE"
 """The scheme of the header `Authorization: MUNGE <credential>`."""

@@ -30,7 +30,7 @@ from qpu_slurm.errors import (
     UserMistake,
 )
 from qpu_slurm.hooks.leasing import leasing
-from qpu_slurm.journal.model import Hold, LeaseRequest
+from qpu_slurm.journal.model import Hold, LeaseRequest, Refusal
 from qpu_slurm.names import parse_qpu_option
 from qpu_slurm.slurm.admin_comment import Granted, Handover
 from qpu_slurm.slurm.control import Control
@@ -208,7 +208,7 @@ class _Start:
             handover = self._acquire(names, record, leader)
             self._hand_over(handover, record)
         except (UserMistake, Refused) as error:
-            return self._refuse(str(error), record)
+            return self._refuse(str(error), record, leader)
         except (Unavailable, ConfigError, JournalError, SlurmError) as error:
             tries = max(_outages(component) for component in components.values())
             return self._postpone(error, record, leader, names, tries)
@@ -245,18 +245,38 @@ class _Start:
     def _hand_over(self, handover: Handover, record: JobRecord) -> None:
         self._control.set_admin_comment(record.job_id, handover.into_comment(record.admin_comment))
 
-    def _refuse(self, sentence: str, record: JobRecord) -> int:
-        """End the job with a sentence for its user; leave a run alone that is over by now."""
+    def _refuse(self, sentence: str, record: JobRecord, leader: JobRecord) -> int:
+        """End the job with a sentence for its user, and leave a record of it.
+
+        A run that is over by now is left alone.
+        """
         if self._is_over(record):
             # Its node went DOWN, say: Slurm runs the epilog beside this hook, and may requeue the job.
             self._log.info("the job is not starting any more", why=sentence)
             return 0
         self._log.warning("the job is refused", why=sentence)
-        if not record.batch:
+        code = 0
+        if record.batch:
+            self._hand_over(Handover(error=sentence), record)
+        else:
             self._control.notify(self._job.job_id, f"qpu_slurm: {sentence}")
-            return NOT_STARTED
-        self._hand_over(Handover(error=sentence), record)
-        return 0
+            code = NOT_STARTED
+        refusal = Refusal(
+            job_id=self._job.leader,
+            user_id=self._job.user_id,
+            qpus=_asked_for(self._job.qpu_option, record.gres),
+            reason=sentence,
+            run=leader.run,
+            account=leader.account,
+            submitted_at=leader.submitted_at,
+        )
+        try:
+            with leasing(self._config) as broker:
+                broker.refuse(refusal)
+        except QpuSlurmError as error:
+            # The user has been told; what is away may be why the job is refused.
+            self._log.warning("the refusal is not in the journal", why=str(error))
+        return code
 
     def _postpone(
         self, error: QpuSlurmError, record: JobRecord, leader: JobRecord, names: Wanted, tries: int
@@ -265,9 +285,9 @@ class _Start:
         outage = self._config.outage
         waits = isinstance(error, MustWait)
         if not record.batch:
-            return self._refuse(str(error), record)
+            return self._refuse(str(error), record, leader)
         if not waits and tries >= outage.tries:
-            return self._refuse(f"{error} This was given up after {tries} new starts.", record)
+            return self._refuse(f"{error} This was given up after {tries} new starts.", record, leader)
         if not self._still_starts():
             # Cancelled, or requeued for another component; `scontrol requeue` would revive it.
             self._log.info("the job is not starting any more", why=str(error))
@@ -280,7 +300,7 @@ class _Start:
         except SlurmError as failure:
             if not self._still_starts():
                 return 0
-            return self._refuse(f"{error} The job could not be requeued: {failure}", record)
+            return self._refuse(f"{error} The job could not be requeued: {failure}", record, leader)
         self._log.warning("the job is requeued", why=str(error), delay=delay, tries=tries)
         return 0
 
@@ -292,6 +312,16 @@ class _Start:
     def _still_starts(self) -> bool:
         record = _record(self._job.job_id, self._query)
         return record is not None and record.state in STARTED
+
+
+def _asked_for(option: str | None, gres: Sequence[Gres]) -> tuple[str, ...]:
+    """Name what a job asked for, for the record: a question mark for none, and for what is no name."""
+    try:
+        named = parse_qpu_option(option) if option else ()
+    except UserMistake:
+        named = ()
+    typed = tuple(item.type for item in gres if item.name == GRES and item.type)
+    return tuple(dict.fromkeys((*named, *typed))) or ("?",)
 
 
 def _outages(record: JobRecord) -> int:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from qpu_slurm.config import Config
-    from qpu_slurm.journal.model import Lease, LeaseRequest
+    from qpu_slurm.journal.model import Lease, LeaseRequest, Refusal
 
 
 class Leasing(Protocol):
@@ -21,6 +21,9 @@ class Leasing(Protocol):
 
     def release(self, job_id: int, reason: str, *, run: str = "", others: bool = False) -> tuple[Lease, ...]:
         """See `Broker.release`."""
+
+    def refuse(self, refusal: Refusal) -> None:
+        """See `Broker.refuse`."""
 
 
 @contextmanager

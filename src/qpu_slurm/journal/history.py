@@ -272,6 +272,16 @@ class History:
             # SQLite knows no booleans.
             return [msgspec.convert(dict(row), Use, strict=False) for row in found]
 
+    def refusals(self, since: datetime, until: datetime) -> list[Lease]:
+        """Read the leases that jobs were refused in a period, the oldest first; see `Journal.refuse`."""
+        query = (
+            "SELECT * FROM leases WHERE state = 'failed' AND ended_at >= ? AND ended_at < ?"
+            " AND EXISTS (SELECT 1 FROM events WHERE lease_id = leases.id AND what = 'refused') ORDER BY id"
+        )
+        with self._database.reading() as db:
+            found = db.execute(query, (rows.text(since), rows.text(until)))
+            return [rows.lease_of(row) for row in found]
+
     def tasks(self, session_id: str) -> list[TaskUse]:
         """Read the tasks that ran in a session, the oldest first."""
         query = "SELECT * FROM tasks WHERE session_id = ? ORDER BY created_at, task_id"

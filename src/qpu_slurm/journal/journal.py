@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from qpu_slurm.journal.model import Holder
+    from qpu_slurm.journal.model import Holder, Refusal
 
 _PATIENCE = 10.0
 
@@ -147,6 +147,42 @@ class Journal:
                 lease_id = row["id"]
                 rows.log(db, lease_id, "renewed", "")
             return rows.one(db, lease_id)
+
+    def refuse(self, refusal: Refusal) -> list[Lease]:
+        """Write down that a job was refused: a lease that FAILED, for each QPU that it asked for.
+
+        What failed as the job's acquire did is not written down twice: it gets the sentence.
+
+        Args:
+            refusal: Who was refused what, and why.
+        """
+        holder: Holder = {
+            "job_id": refusal.job_id,
+            "user_id": refusal.user_id,
+            "run": refusal.run,
+            "account": refusal.account,
+            "submitted_at": refusal.submitted_at,
+        }
+        query = "SELECT id FROM leases WHERE job_id = ? AND run = ? AND qpu = ? AND state = 'failed'"
+        leases = []
+        with self._database.transaction() as db:
+            for qpu in refusal.qpus:
+                row = db.execute(query, (refusal.job_id, refusal.run, qpu)).fetchone()
+                if row is None:
+                    lease_id = rows.insert(
+                        db,
+                        holder,
+                        qpu=qpu,
+                        state=LeaseState.FAILED,
+                        ended_at=rows.now(),
+                        reason=refusal.reason,
+                    )
+                else:
+                    lease_id = row["id"]
+                    db.execute("UPDATE leases SET reason = ? WHERE id = ?", (refusal.reason, lease_id))
+                rows.log(db, lease_id, "refused", refusal.reason)
+                leases.append(rows.one(db, lease_id))
+        return leases
 
     def begin_session(self, lease_id: int, expires_at: datetime) -> Lease:
         """Write down that a session is about to be opened for a lease that has none, and may have one.

@@ -107,7 +107,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         time: When it was written down.
         lease_id: Which lease.
         what: `intent`, `held`, `adopted`, `bound`, `renewed`, `parted`, `releasing`, `postponed`,
-            `released`, `failed` or `settled`.
+            `released`, `failed`, `refused` or `settled`.
         detail: The session's id, or why.
     """
 
@@ -170,3 +170,25 @@ class LeaseRequest(msgspec.Struct, frozen=True, kw_only=True):
     submitted_at: datetime | None = None
     cluster: str = ""
     api_key: Secret | None = None
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that a prolog ended, since it cannot have what it asked for.
+
+    Attributes:
+        job_id: The Slurm job; of a heterogeneous job, the leader.
+        user_id: The job's user.
+        qpus: What it asked for, as far as that can be said.
+        reason: The sentence that its user was told.
+        run: Which run of the job it is.
+        account: Slurm's account of the job.
+        submitted_at: When the job was submitted, or requeued.
+    """
+
+    job_id: int
+    user_id: int
+    qpus: tuple[str, ...]
+    reason: str
+    run: str = ""
+    account: str = ""
+    submitted_at: datetime | None = None

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from qpu_slurm.config import QpuConfig
-    from qpu_slurm.journal.model import Holder, Lease, LeaseRequest
+    from qpu_slurm.journal.model import Holder, Lease, LeaseRequest, Refusal
     from qpu_slurm.providers.base import Provider, Session
 
 _GIVE_BACK_TIMEOUT = 10.0
@@ -135,6 +135,14 @@ class Broker(Endings):
             if time.monotonic() >= turn:
                 raise MustWait(why)
             time.sleep(_LOOK_AGAIN)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Write down that a job was refused, for those who ask why.
+
+        Raises:
+            JournalError: The journal cannot be written.
+        """
+        self._journal.refuse(refusal)
 
     def open_session(self, lease_id: int) -> Lease:
         """Return a lease with a session that takes tasks: the one that it has, or one that is opened for it.

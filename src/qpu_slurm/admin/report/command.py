@@ -13,19 +13,29 @@ from qpu_slurm.admin.report import show
 from qpu_slurm.admin.report.plot import plot
 from qpu_slurm.admin.report.sums import KEYS, sum_up
 from qpu_slurm.system.durations import parse_duration
+from qpu_slurm.system.users import user_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qpu_slurm.config import Config
     from qpu_slurm.journal.history import Use
+    from qpu_slurm.journal.model import Lease
 
 _EVER = datetime.fromtimestamp(0, UTC)
+
+_CHOICES: dict[str, Callable[[Use | Lease], str]] = {
+    "user": lambda one: user_name(one.user_id),
+    "account": lambda one: one.account,
+    "qpu": lambda one: one.qpu,
+}
+"""What a report can be confined to."""
 
 DESCRIPTION = """\
 Show what the QPUs were used for: jobs, sessions and tasks, and for how many seconds a QPU was locked (which
 is what is paid for), executed, and was locked but idle. A session counts in the period in which it was
-opened. Run it as root or SlurmUser, where the journal is.
+opened. Below it are the jobs that were refused, with the sentence that each was told. Run it as root or
+SlurmUser, where the journal is.
 """
 
 
@@ -74,17 +84,22 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     until = arguments.until or datetime.now(UTC)
     with open_journal(config) as journal:
         uses = journal.history.uses(arguments.since, until)
-    wanted = {name: getattr(arguments, name) for name in ("user", "account", "qpu")}
-    sums = sum_up(filter(_filter(wanted), uses), arguments.by)
+        refusals = journal.history.refusals(arguments.since, until)
+    chosen = _filter({name: getattr(arguments, name) for name in _CHOICES})
+    sums = sum_up(filter(chosen, uses), arguments.by)
     if arguments.plot:
         plot(sums, arguments.plot, _title(arguments.by, arguments.since, until))
-    form = show.as_csv if arguments.csv else show.as_json if arguments.json else show.as_table
-    print(form(sums))  # noqa: T201 - the command's output
+    refused = tuple(filter(chosen, refusals))
+    if arguments.csv:
+        text = show.as_csv(sums)
+    else:
+        text = show.as_json(sums, refused) if arguments.json else show.as_table(sums, refused)
+    print(text)  # noqa: T201 - the command's output
     return 0
 
 
-def _filter(wanted: dict[str, list[str]]) -> Callable[[Use], bool]:
-    return lambda use: all(not names or KEYS[name](use) in names for name, names in wanted.items())
+def _filter(wanted: dict[str, list[str]]) -> Callable[[Use | Lease], bool]:
+    return lambda one: all(not names or _CHOICES[name](one) in names for name, names in wanted.items())
 
 
 def _title(by: tuple[str, ...], since: datetime, until: datetime) -> str:

@@ -12,11 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from qpu_slurm.admin.tables import printed
+from qpu_slurm.system.users import user_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from qpu_slurm.admin.report.sums import Sum, Sums
+    from qpu_slurm.journal.model import Lease
 
 COLUMNS = {
     "jobs": "jobs",
@@ -32,8 +34,8 @@ COLUMNS = {
 """What each sum has beside its key, and how that is headed."""
 
 
-def as_table(sums: Sums) -> str:
-    """Draw a report, its total in the last row."""
+def as_table(sums: Sums, refused: Sequence[Lease] = ()) -> str:
+    """Draw a report, its total in the last row, and below it what was refused to whom."""
     table = Table(box=None, pad_edge=False)
     for name in sums.by:
         table.add_column("QPU" if name == "qpu" else name)
@@ -45,7 +47,16 @@ def as_table(sums: Sums) -> str:
     total = ["total", *[""] * (len(sums.by) - 1)]
     table.add_section()
     table.add_row(*total, *_cells(sums.total), style="bold")
-    return printed(table)
+    return "\n\n".join([printed(table), *([printed(_refused(refused))] if refused else [])])
+
+
+def _refused(refused: Sequence[Lease]) -> Table:
+    table = Table("refused", "job", "user", "QPU", "reason", box=None, pad_edge=False)
+    for lease in refused:
+        when = f"{lease.created_at.astimezone():%Y-%m-%d %H:%M}"
+        row = (when, str(lease.job_id), user_name(lease.user_id), lease.qpu, lease.reason)
+        table.add_row(*map(Text, row))
+    return table
 
 
 def as_csv(sums: Sums) -> str:
@@ -59,11 +70,27 @@ def as_csv(sums: Sums) -> str:
     return text.getvalue().rstrip("\n")
 
 
-def as_json(sums: Sums) -> str:
-    """Write a report as a JSON object: `rows`, each with its key's parts by name, and `total`."""
+def as_json(sums: Sums, refused: Sequence[Lease] = ()) -> str:
+    """Write a report as a JSON object.
+
+    Args:
+        sums: `rows`, each with its key's parts by name, and `total`.
+        refused: The jobs that were refused.
+    """
     document = {
         "rows": [{**dict(zip(sums.by, row.key, strict=True)), **_values(row)} for row in sums.rows],
         "total": _values(sums.total),
+        "refused": [
+            {
+                "time": lease.created_at,
+                "job": lease.job_id,
+                "user": user_name(lease.user_id),
+                "account": lease.account,
+                "qpu": lease.qpu,
+                "reason": lease.reason,
+            }
+            for lease in refused
+        ],
     }
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
 

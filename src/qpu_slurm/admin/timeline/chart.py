@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from qpu_slurm.journal.model import LeaseState
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -182,6 +184,8 @@ def _job(history: JobHistory, times: _Times, scale: _Scale) -> JobRows:
     for past in history.leases:
         if past.sessions:
             rows += _lease(past, scale)
+        elif past.lease.state is LeaseState.FAILED:
+            rows.append(Row(label=f"{past.lease.qpu}: refused", note=past.lease.reason))
     return JobRows(job_id=history.job_id, title=f"Job {history.job_id}{name}", rows=tuple(rows))
 
 

@@ -17,7 +17,7 @@ from qpu_slurm.gateway.gateway import GATEWAY
 from qpu_slurm.gateway.ibm.answers import ApiError
 from qpu_slurm.gateway.messages import JobKey, StepEnd, StepStart
 from qpu_slurm.gateway.routes.common import begin, small_body
-from qpu_slurm.journal.model import LeaseRequest
+from qpu_slurm.journal.model import LeaseRequest, Refusal
 from qpu_slurm.names import STEP
 from qpu_slurm.system import munge
 
@@ -86,6 +86,14 @@ async def release(request: web.Request, gateway: Gateway, _: bytes, uid: int) ->
     leases = await gateway.pools.release.run(end)
     gateway.ended.set()
     return leases
+
+
+@ROUTES.post("/refusals")
+@signed
+async def refuse(_: web.Request, gateway: Gateway, body: bytes, uid: int) -> object:
+    """Write down that a job was refused."""
+    _need_slurm(gateway, uid)
+    return await gateway.pools.acquire.run(gateway.broker.refuse, _read(body, Refusal))
 
 
 @ROUTES.get(f"{_JOB}/keys")
