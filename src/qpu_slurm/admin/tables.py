@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from qpu_slurm.leases.idle import Use
     from qpu_slurm.leases.reaper import Report
 
-_WIDTH = 140
+_WIDTH, _WIDEST = 140, 10_000
 _COLOURS = {
     LeaseState.HELD: "green",
     LeaseState.BOUND: "cyan",
@@ -98,8 +98,9 @@ def printed(table: Table) -> str:
     """Draw a table for standard output."""
     console = Console()
     if not console.is_terminal:
-        # A program that reads the table wants each row on one line.
-        console = Console(width=max(_WIDTH, console.measure(table).maximum), file=StringIO())
+        # A program that reads the table wants each row on one line: measured where nothing has to be wrapped.
+        widest = Console(width=_WIDEST).measure(table).maximum
+        console = Console(width=max(_WIDTH, widest), file=StringIO())
     with console.capture() as capture:
         console.print(table)
     return capture.get().rstrip("\n")
