@@ -13,6 +13,7 @@ import msgspec
 from qpu_slurm.names import why_no_tag
 from qpu_slurm.runner import exit_codes
 from qpu_slurm.runner.console import Voice
+from qpu_slurm.runner.fan_out import rank, tasks_of_step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 STDIO: Final = "-"
 
 _JOBS: Final = 2
+
+_RANK: Final = "%t"
+"""What stands for the task's number in its step, as in srun's --output."""
 
 _USAGE: Final = """\
 task_runner [OPTIONS] NAME INPUT [OUTPUT]
@@ -60,6 +64,7 @@ def parse(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> Option
     """Read the command line; ends the program when that makes no sense, or asks for help."""
     parser = _parser()
     found = parser.parse_intermixed_args(arguments)
+    _tell_tasks_apart(parser, found, environ)
     inputs = _many(parser, found) if found.output_dir is not None else _one(parser, found)
     if found.output_dir is None and found.jobs is not None:
         parser.error("--jobs is for several inputs: give --output-dir")
@@ -81,6 +86,28 @@ def parse(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> Option
         dry_run=found.dry_run,
         level=_level(found, environ),
     )
+
+
+def _tell_tasks_apart(
+    parser: argparse.ArgumentParser, found: argparse.Namespace, environ: Mapping[str, str]
+) -> None:
+    """Write the task's number in place of `%t`; refuse what each task of the step would pay for."""
+    one = found.input[1] if len(found.input) > 1 else STDIO
+    output = one if found.output_dir is None else str(found.output_dir)
+    tasks = 1 if _RANK in output or found.each_task or found.dry_run else tasks_of_step(environ)
+    if tasks > 1:
+        parser.error(
+            f"this step has {tasks} tasks, and each would execute the same input into the same output."
+            " Nothing was submitted. Run it once: srun --ntasks=1 task_runner. If you want a result of each"
+            f" task, give each its own output, such as result-{_RANK}.json. If only some of the tasks run"
+            " task_runner, give --each-task"
+        )
+    own = rank(environ)
+    found.input = [text.replace(_RANK, own) for text in found.input]
+    if found.output_dir is not None:
+        found.output_dir = Path(str(found.output_dir).replace(_RANK, own))
+    if found.json is not None:
+        found.json = found.json.replace(_RANK, own)
 
 
 def _one(parser: argparse.ArgumentParser, found: argparse.Namespace) -> tuple[tuple[str, Path | None], ...]:
@@ -141,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="INPUT [OUTPUT]",
         nargs="+",
         help="the input file (- is standard input), and the file to write the result to, whole or not at "
-        "all; without it, or with -, standard output",
+        "all; without it, or with -, standard output. In file names, %%t is the task's number in its step",
     )
     add(
         "--output-dir",
@@ -173,6 +200,11 @@ def _parser() -> argparse.ArgumentParser:
         help="cancel a task that is not over by then, such as 90s, 30m or 1h30m after its submission",
     )
     add("--final", action="store_true", help="these are the last tasks: their session closes when they end")
+    add(
+        "--each-task",
+        action="store_true",
+        help="run in each task of a step that calls it, even if OUTPUT is the same for all (has no %%t)",
+    )
     add("--dry-run", action="store_true", help="check the inputs against the QPU, and submit nothing")
     add("--json", metavar="FILE", help="write a summary for programs; - is standard output")
     loudness = parser.add_mutually_exclusive_group()

@@ -5,6 +5,7 @@ It starts within a fraction of a second: qiskit is never imported (but for `--dr
 there), and what speaks HTTP only once the input is known to be good.
 
     arguments   the command line
+    fan_out     how many tasks of the step run this
     crew, work  all inputs of a call; one input's way
     session     which session it is in: the job's, or one that is opened
     execute     the task: submitted, waited for, cancelled (the Python API's, too)
