@@ -96,6 +96,12 @@ def test_a_job_that_must_not_start_is_requeued_by_the_hook(lab: Lab) -> None:
     lab.cluster.wait_until_idle()
 
 
+def test_check_takes_the_gateways_own_user_for_the_owner_of_journal_and_key(lab: Lab) -> None:
+    found = json.loads(lab.command("check", "--json", config=lab.gateway_config).stdout)
+    levels = {one["about"]: one["level"] for one in found}
+    assert (levels["journal"], levels["key of ibm_fez"], levels["gateway"]) == ("ok", "ok", "ok"), found
+
+
 def test_srun_is_told_why_by_the_hook(lab: Lab) -> None:
     lab.emulator.inject(Fault(method="POST", path="/sessions", status=403, times=100))
     done = lab.run(["srun", "--qpu=ibm_fez", "true"])

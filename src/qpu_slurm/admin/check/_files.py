@@ -30,10 +30,22 @@ def check(config: Config, slurm_user: int | None, *, here: bool = True) -> Itera
         slurm_user: The user id that the hooks, and the gateway, run under; None if it is not known.
         here: Whether this is the gateway's host, or there is none: journal and keys are here.
     """
-    yield from _keys(config, slurm_user, here=here)
+    keeper = _keeper(config, slurm_user) if here else slurm_user
+    yield from _keys(config, keeper, here=here)
     if here:
-        yield from _journal(config.journal, slurm_user)
+        yield from _journal(config.journal, keeper)
     yield _log(config, slurm_user)
+
+
+def _keeper(config: Config, slurm_user: int | None) -> int | None:
+    """Tell whose keys and journal are: SlurmUser's, or those of a gateway that runs as a user of its own."""
+    trusted = config.gateway.trusted_users if config.gateway else ()
+    if slurm_user is None or not {slurm_user, _name(slurm_user)} & set(trusted):
+        return slurm_user
+    try:
+        return config.journal.parent.stat().st_uid
+    except OSError:
+        return slurm_user
 
 
 def _keys(config: Config, slurm_user: int | None, *, here: bool) -> Iterator[Finding]:
