@@ -28,7 +28,8 @@ JOB = "#!/bin/sh\n#SBATCH --qpu=ibm_fez\ntask_runner ibm_fez input.json output.j
 
 @pytest.fixture(scope="module")
 def shared_lab() -> Iterator[Lab]:
-    with Lab(CHECKOUT, gateway_user=OWN_USER, tables=OUTAGE) as lab:
+    licenses = {"ibm_fez": 10, "ibm_torino": 10}
+    with Lab(CHECKOUT, gateway_user=OWN_USER, tables=OUTAGE, licenses=licenses) as lab:
         lab.put(CHECKOUT / "contrib" / "seed")
         yield lab
 
@@ -100,6 +101,20 @@ def test_check_takes_the_gateways_own_user_for_the_owner_of_journal_and_key(lab:
     found = json.loads(lab.command("check", "--json", config=lab.gateway_config).stdout)
     levels = {one["about"]: one["level"] for one in found}
     assert (levels["journal"], levels["key of ibm_fez"], levels["gateway"]) == ("ok", "ok", "ok"), found
+
+
+def test_a_qpu_is_closed_even_if_slurm_holds_no_job_back(lab: Lab) -> None:
+    """Without slurmdbd, Slurm takes reservations from SlurmUser and root alone: the hook puts jobs back."""
+    closed = lab.command("drain", "ibm_torino", "--reason", "repair", config=lab.gateway_config)
+    try:
+        assert closed.returncode == 1
+        assert "ibm_torino is closed to new jobs. But Slurm does not hold them back" in closed.stderr
+        job = lab.submit("#!/bin/sh\n#SBATCH --qpu=ibm_torino\necho over\n")
+        lab.emulator.wait_for(lambda _: "ibm_torino is closed: repair" in lab.hook_log, seconds=60)
+    finally:
+        opened = lab.command("resume", "ibm_torino", config=lab.gateway_config)
+    assert opened.returncode == 0, opened.stderr
+    assert (lab.wait(job, 180), lab.cluster.output(job)) == ("COMPLETED", "over\n")
 
 
 def test_srun_is_told_why_by_the_hook(lab: Lab) -> None:

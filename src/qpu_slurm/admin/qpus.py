@@ -98,7 +98,13 @@ def drain(config: Config, name: str, reason: str) -> int:
     with Journal(config.journal) as journal:
         journal.closings.close(name, reason, operator())
         logs.audit("QPU closed", by=user_name(operator()), qpu=name, why=reason)
-        reports = _availability(config, journal).keep(_jobs(config))
+        try:
+            reports = _availability(config, journal).keep(_jobs(config))
+        except SlurmError as error:
+            raise SlurmError(
+                f"{name} is closed to new jobs. But Slurm does not hold them back in its queue, so each is "
+                f"put back as it starts: {error}"
+            ) from None
     print(tables.qpus_as_table([report for report in reports if report.qpu == name]))  # noqa: T201 - a command
     return 0
 
@@ -122,7 +128,13 @@ def resume(config: Config, name: str) -> int:
             logs.audit("QPU opened", by=user_name(operator()), qpu=name)
         else:
             print(f"{name} was not closed.")  # noqa: T201 - a command
-        reports = _availability(config, journal).keep(_jobs(config), opened=name)
+        try:
+            reports = _availability(config, journal).keep(_jobs(config), opened=name)
+        except SlurmError as error:
+            raise SlurmError(
+                f"{name} is open. But Slurm was not told, so jobs that wait for it start after their delay: "
+                f"{error}"
+            ) from None
     print(tables.qpus_as_table([report for report in reports if report.qpu == name]))  # noqa: T201 - a command
     return 0
 
