@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from qpu_slurm.gateway.gateway import Gateway
+    from qpu_slurm.journal.journal import Journal
     from qpu_slurm.journal.model import Lease
     from qpu_slurm.leases.accountant import Used
+    from qpu_slurm.slurm.query import Query
 
 _LOOK_SECONDS = 2.0
 """How often the journal is asked for sessions that ended without a release, such as by their last task."""
@@ -40,7 +42,7 @@ async def keep_account(gateway: Gateway) -> NoReturn:
     """Account for sessions as they end, beginning with those that ended while no gateway was there."""
     config = gateway.config
     accountant = Accountant(config, gateway.background, gateway.connections.connect)
-    record = _SlurmsRecord(gateway)
+    record = SlurmsRecord(gateway.background, connect(config.slurm), Control(config.slurm))
     while True:
         gateway.ended.clear()
         if config is not gateway.config:  # it was read again
@@ -68,18 +70,23 @@ def _count(gateway: Gateway, used: Used) -> None:
     metrics.idle_seconds.labels(qpu).inc(max(used.locked_seconds - used.executed_seconds, 0.0))
 
 
-class _SlurmsRecord:
+class SlurmsRecord:
     """Slurm's own record of what jobs have used: in their AdminComment, where that can be written.
 
     A job that runs takes a comment; of one that is over, only slurmdbd's record does, which slurmctld writes
     once more as the job ends. A gateway that is not SlurmUser may write only the latter, as an Operator of
     Slurm's. Best effort: the journal is the account.
+
+    Args:
+        journal: Knows what sessions were used for.
+        query: How Slurm is asked.
+        control: How it is told.
     """
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._journal = gateway.background
-        self._query = connect(gateway.config.slurm)
-        self._control = Control(gateway.config.slurm)
+    def __init__(self, journal: Journal, query: Query, control: Control) -> None:
+        self._journal = journal
+        self._query = query
+        self._control = control
         self._database = True  # until sacctmgr says that there is none
         self._untold: dict[int, Lease] = {}
         self._refused: dict[int, float] = {}
