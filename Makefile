@@ -4,6 +4,8 @@
 # make lab         open a shell on such a cluster, to follow docs/tutorial.md
 # make test        check and test everything (lint, unit, integration, cluster)
 # make test-unit   the tests that take seconds and need neither network nor Slurm
+# make test-clients what docs/compatibility.md lists: every release of the clients, each in an environment of its own
+# make dist        build the wheels into dist/
 # make test-matrix the cluster tests on Slurm 22.05, 24.11 and 26.05, in chroots (RELEASES=forky: on that one of Debian)
 # make fuzz        look for inputs that break the plugin, for SECONDS (30) each; needs clang
 # make reliability  play every scenario of faults on a real cluster, and write docs/reliability.md
@@ -20,8 +22,8 @@ VENV := $(shell tools/setup --venv)
 # Several tests at a time; PYTEST_ARGS='-n 0' runs them one after the other.
 PYTEST = $(VENV)/bin/python -m pytest -n $(1) $(PYTEST_ARGS)
 
-.PHONY: demo lab figures reliability soak bench bench-gateway test lint test-unit test-integration test-cluster test-matrix \
-	test-plugin fuzz setup other-tools lock clean help
+.PHONY: demo lab figures reliability soak bench bench-gateway bench-hostile test lint test-unit test-integration \
+	test-clients test-clients-ends test-cluster test-matrix test-plugin fuzz dist setup other-tools lock clean help
 .NOTPARALLEL:
 
 help:
@@ -48,7 +50,7 @@ bench-gateway: setup
 bench-hostile: setup
 	$(VENV)/bin/python -m benchmarks.hostile $(ARGS)
 
-test: lint test-plugin test-unit test-integration test-cluster
+test: lint test-plugin test-unit test-integration test-clients-ends test-cluster
 
 lint: setup
 	$(VENV)/bin/ruff check
@@ -68,6 +70,14 @@ test-unit: setup
 test-integration: setup
 	$(call PYTEST,4) tests/integration
 
+test-clients: setup
+	$(call PYTEST,2) tests/clients
+	$(VENV)/bin/python -m tests.clients.document
+
+# The oldest and the newest release of each.
+test-clients-ends: setup
+	CLIENTS=ends $(call PYTEST,2) tests/clients
+
 test-cluster: setup
 	$(call PYTEST,2) --dist loadfile tests/cluster
 
@@ -84,6 +94,12 @@ soak: setup
 other-tools:
 	@tools/other-tools
 
+dist: setup
+	rm -rf dist
+	$(VENV)/bin/python -m hatchling build -t wheel -d "$(CURDIR)/dist"
+	cd src/qpu_slurm_devkit && $(VENV)/bin/python -m hatchling build -t wheel -d "$(CURDIR)/dist"
+	@ls dist
+
 lock:
 	$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--group test --group build --group lock \
@@ -91,4 +107,4 @@ lock:
 		pyproject.toml src/qpu_slurm_devkit/pyproject.toml --output-file requirements.lock
 
 clean:
-	rm -rf build
+	rm -rf build dist

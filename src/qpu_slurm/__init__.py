@@ -4,7 +4,7 @@
 What a job's own programs use; each name is loaded when it is first used, and Qiskit only by what needs it:
 
 - `Qpu`, `job_qpus`: the QPUs of this job, as Qiskit sees them;
-- `Session`, `SamplerV2`, `EstimatorV2`: Qiskit's, in the job's session without being told;
+- `Session`, `SamplerV2`, `EstimatorV2`, `Sampler`, `Estimator`: Qiskit's, in the job's session by themselves;
 - `write_sampler_input`, `write_estimator_input`, `write_executor_input`: inputs for task_runner;
 - `execute`, `submit`: an input executed as task_runner does; `Task`, `Progress`: what they return and tell;
 - `read_result`, `read_executor_result`: task_runner's result, as Qiskit's;
@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from qpu_slurm.api.executor_primitives import Estimator, Sampler
     from qpu_slurm.api.inputs import write_estimator_input, write_executor_input, write_sampler_input
     from qpu_slurm.api.primitives import EstimatorV2, SamplerV2, Session
     from qpu_slurm.api.qpu import Qpu, job_qpus
@@ -25,10 +26,12 @@ if TYPE_CHECKING:
     from qpu_slurm.system.version import __version__
 
 __all__ = [
+    "Estimator",
     "EstimatorV2",
     "Progress",
     "Qpu",
     "QpuSlurmError",
+    "Sampler",
     "SamplerV2",
     "Session",
     "Task",
@@ -45,10 +48,12 @@ __all__ = [
 
 _HOME = {
     "__version__": "qpu_slurm.system.version",
+    "Estimator": "qpu_slurm.api.executor_primitives",
     "EstimatorV2": "qpu_slurm.api.primitives",
     "Progress": "qpu_slurm.api.submit",
     "Qpu": "qpu_slurm.api.qpu",
     "QpuSlurmError": "qpu_slurm.errors",
+    "Sampler": "qpu_slurm.api.executor_primitives",
     "SamplerV2": "qpu_slurm.api.primitives",
     "Session": "qpu_slurm.api.primitives",
     "Task": "qpu_slurm.api.submit",

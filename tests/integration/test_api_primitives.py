@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,14 +17,12 @@ from qiskit_ibm_runtime import Batch
 from qiskit_ibm_runtime.exceptions import IBMRuntimeError
 from qiskit_ibm_runtime.fake_provider import FakeFez
 
-from qpu_slurm import EstimatorV2, Qpu, SamplerV2, Session
+from qpu_slurm import Estimator, EstimatorV2, Qpu, Sampler, SamplerV2, Session
 from qpu_slurm.errors import NoLease
 from qpu_slurm.job import variables
 
 if TYPE_CHECKING:
     from tests.integration.steps import Step
-
-pytestmark = pytest.mark.filterwarnings(r"ignore:The (Sampler|Estimator)V2 class is deprecated")
 
 
 @pytest.fixture
@@ -55,6 +55,52 @@ def test_primitives_run_in_the_jobs_session(in_job: Step) -> None:
     assert counts == {"1": 10}
     assert estimated[0].data.evs == pytest.approx(-1, abs=0.1)
     assert [task.session_id for task in in_job.tasks()] == [in_job.session_id] * 2
+
+
+def test_the_executors_primitives_run_in_the_jobs_session(in_job: Step) -> None:
+    circuit = ones(in_job)
+    observable = SparsePauliOp("Z").apply_layout(circuit.layout)
+
+    counts = Sampler().run([circuit], shots=10).result()[0].data.meas.get_counts()
+    with Session():
+        job = Estimator().run([(circuit.remove_final_measurements(inplace=False), observable)])
+
+    assert counts == {"1": 10}
+    assert job.result()[0].data.evs == pytest.approx(-1, abs=0.1)
+    assert [task.session_id for task in in_job.tasks()] == [in_job.session_id] * 2
+    assert {task.program_id for task in in_job.tasks()} == {"executor"}
+
+
+WITHOUT_DEPRECATED = """
+import qiskit_ibm_runtime
+
+del qiskit_ibm_runtime.SamplerV2, qiskit_ibm_runtime.EstimatorV2
+
+from qiskit import QuantumCircuit, transpile
+from qpu_slurm import EstimatorV2, Qpu, SamplerV2
+
+circuit = QuantumCircuit(1)
+circuit.x(0)
+measured = circuit.measure_all(inplace=False)
+circuit, measured = transpile([circuit, measured], Qpu.of_job().backend(), initial_layout=[0])
+print(float(EstimatorV2().run([(circuit, "Z".rjust(circuit.num_qubits, "I"))]).result()[0].data.evs))
+print(SamplerV2().run([measured], shots=10).result()[0].data.meas.get_counts())
+"""
+
+
+def test_ours_are_there_in_a_release_without_the_deprecated_ones(step: Step) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning", "-c", WITHOUT_DEPRECATED],
+        env=step.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["-1.0", "{'1': 10}"]
+    assert {task.program_id for task in step.tasks()} == {"executor"}
+    assert [task.session_id for task in step.tasks()] == [step.session_id] * 2
 
 
 def test_a_primitive_costs_few_requests(in_job: Step) -> None:
@@ -114,6 +160,7 @@ def test_other_backends_are_qiskits_business(in_job: Step) -> None:
     assert in_job.tasks() == []
 
 
+@pytest.mark.filterwarnings("ignore:The SamplerV2 class is deprecated")  # of Qiskit's own, in the middle
 def test_a_block_leaves_the_session_open_for_other_steps(in_job: Step) -> None:
     circuit = ones(in_job)
 

@@ -16,10 +16,12 @@ import qpu_slurm
 TEXT = (Path(__file__).parents[2] / "docs" / "python-api.md").read_text(encoding="utf-8")
 
 PUBLIC = {
+    "Estimator",
     "EstimatorV2",
     "Progress",
     "Qpu",
     "QpuSlurmError",
+    "Sampler",
     "SamplerV2",
     "Session",
     "Task",

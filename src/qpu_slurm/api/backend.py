@@ -15,11 +15,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from qiskit_ibm_runtime import IBMBackend
-from qiskit_ibm_runtime.api.client_parameters import ClientParameters
 from qiskit_ibm_runtime.exceptions import IBMInputValueError
 from qiskit_ibm_runtime.utils.backend_decoder import configuration_from_server_data
 
-from qpu_slurm.api.runtime import account
+from qpu_slurm.api.runtime import JobParameters
 from qpu_slurm.errors import Unavailable
 from qpu_slurm.tasks.calibration import saw
 
@@ -52,7 +51,7 @@ class JobClient(RuntimeClient):  # type: ignore[misc]
     """
 
     def __init__(self, qpu: JobQpu, cache: JobCache) -> None:
-        super().__init__(ClientParameters(**account(qpu)))
+        super().__init__(JobParameters(qpu))
         self._qpu = qpu
         self._cache = cache
         self._looked = False

@@ -1,8 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Qiskit's session and primitives, in the job's session without being told."""
+"""Qiskit's session and primitives, in the job's session without being told.
+
+qiskit-ibm-runtime deprecated its `SamplerV2` and `EstimatorV2` in 0.50, in favour of primitives that are made
+of its executor. Ours go on as long as the client has them. In a release without them, ours are those of the
+executor under the old names, so that a job's program runs before and after.
+"""
 
 from __future__ import annotations
 
+import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import qiskit_ibm_runtime
@@ -13,11 +20,18 @@ from qpu_slurm.api.qpu import Qpu, job_qpus
 from qpu_slurm.errors import NoLease
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
 
     from qiskit.providers import BackendV2
     from qiskit_ibm_runtime.options import EstimatorOptions, SamplerOptions
+
+try:
+    from qiskit_ibm_runtime import EstimatorV2 as RuntimeEstimatorV2
+    from qiskit_ibm_runtime import SamplerV2 as RuntimeSamplerV2
+except ImportError:
+    from qiskit_ibm_runtime.executor_estimator import Estimator as RuntimeEstimatorV2
+    from qiskit_ibm_runtime.executor_sampler import Sampler as RuntimeSamplerV2
 
 
 # Qiskit is published without type information, so what is derived from it is for mypy derived from Any.
@@ -66,7 +80,7 @@ class Session(qiskit_ibm_runtime.Session):  # type: ignore[misc]
             self._stays_open = False
 
 
-class SamplerV2(qiskit_ibm_runtime.SamplerV2):  # type: ignore[misc]
+class SamplerV2(RuntimeSamplerV2):  # type: ignore[misc]
     """Qiskit's `SamplerV2` in the job's session.
 
     Args:
@@ -83,10 +97,11 @@ class SamplerV2(qiskit_ibm_runtime.SamplerV2):  # type: ignore[misc]
         mode: qiskit_ibm_runtime.Session | BackendV2 | str | None = None,
         options: Mapping[str, Any] | SamplerOptions | None = None,
     ) -> None:
-        super().__init__(mode=_mode(mode), options=options)
+        with _without_deprecation():
+            super().__init__(mode=job_mode(mode), options=options)
 
 
-class EstimatorV2(qiskit_ibm_runtime.EstimatorV2):  # type: ignore[misc]
+class EstimatorV2(RuntimeEstimatorV2):  # type: ignore[misc]
     """Qiskit's `EstimatorV2` in the job's session.
 
     Args:
@@ -102,7 +117,8 @@ class EstimatorV2(qiskit_ibm_runtime.EstimatorV2):  # type: ignore[misc]
         mode: qiskit_ibm_runtime.Session | BackendV2 | str | None = None,
         options: Mapping[str, Any] | EstimatorOptions | None = None,
     ) -> None:
-        super().__init__(mode=_mode(mode), options=options)
+        with _without_deprecation():
+            super().__init__(mode=job_mode(mode), options=options)
 
 
 def _qpu_of(backend: str | IBMBackend | Qpu | None) -> Qpu:
@@ -118,8 +134,18 @@ def _qpu_of(backend: str | IBMBackend | Qpu | None) -> Qpu:
     raise NoLease(f"This job has no QPU {backend.name!r}, only {', '.join(qpus)}.")
 
 
-def _mode(mode: Any) -> Any:  # noqa: ANN401 - what Qiskit takes
-    """Take the job's session for what stands for it."""
+def job_mode(mode: Any) -> Any:  # noqa: ANN401 - what Qiskit takes
+    """Return what a primitive runs in: the job's session for what stands for it, anything else as it is."""
     if get_cm_session() is None and (mode is None or isinstance(mode, IBMBackend)):
         return Session(mode)
     return Session(mode) if isinstance(mode, str) else mode
+
+
+@contextmanager
+def _without_deprecation() -> Iterator[None]:
+    """Keep the client from warning of its own class: whoever uses ours has nothing to change."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", r"The (Sampler|Estimator)V2 class is deprecated", DeprecationWarning
+        )
+        yield

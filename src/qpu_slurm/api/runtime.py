@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""qiskit-ibm-runtime's service, bound to a job: it asks for nothing before something is asked of it."""
+"""qiskit-ibm-runtime's service, bound to a job: it asks for nothing before something is asked of it.
+
+The client asks IAM for a token where the environment's `IAM_URL` says. Releases before 0.49 do not read that,
+and ask at IBM's public address. Here each QPU's IAM is named instead: behind the gateway every release works,
+and the QPUs of one job may belong to services of their own.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from qiskit_ibm_runtime import QiskitRuntimeService
+from qiskit_ibm_runtime.api.auth import CloudAuth
+from qiskit_ibm_runtime.api.client_parameters import ClientParameters
 
 from qpu_slurm.job import variables
 
@@ -19,6 +26,39 @@ if TYPE_CHECKING:
 
 
 # Qiskit is published without type information, so what is derived from it is for mypy derived from Any.
+class JobAuth(CloudAuth):  # type: ignore[misc]
+    """What authorizes a client's requests: a token of the QPU's own IAM.
+
+    Args:
+        qpu: The job's QPU.
+    """
+
+    def __init__(self, qpu: JobQpu) -> None:
+        super().__init__(api_key=qpu.api_key.reveal(), crn=qpu.instance)
+        self._qpu = qpu
+        self.tm.url = qpu.iam_endpoint
+
+    def __deepcopy__(self, _memo: object) -> JobAuth:
+        """Make another, with a token of its own."""
+        return JobAuth(self._qpu)
+
+
+class JobParameters(ClientParameters):  # type: ignore[misc]
+    """What a client has to know to reach the QPU's service.
+
+    Args:
+        qpu: The job's QPU.
+    """
+
+    def __init__(self, qpu: JobQpu) -> None:
+        super().__init__(**account(qpu))
+        self._qpu = qpu
+
+    def get_auth_handler(self) -> JobAuth:
+        """Return what authorizes the client's requests."""
+        return JobAuth(self._qpu)
+
+
 class JobService(QiskitRuntimeService):  # type: ignore[misc]
     """A `QiskitRuntimeService` that connects when something is asked of it.
 
@@ -30,6 +70,16 @@ class JobService(QiskitRuntimeService):  # type: ignore[misc]
         self._lock = threading.RLock()
         self._connected = self._connecting = False
         self._arguments = account(qpu)
+        self._parameters = JobParameters(qpu)
+
+    @property
+    def _client_params(self) -> JobParameters:
+        """What its clients are made with, in place of what super makes of the account."""
+        return self._parameters
+
+    @_client_params.setter
+    def _client_params(self, _: ClientParameters) -> None:
+        pass
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever it is
         """Connect: what is not there yet is what a service has once it is connected."""

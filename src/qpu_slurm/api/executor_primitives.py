@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Qiskit's primitives that are made of the executor, in the job's session without being told.
+
+They prepare and post-process in the job's own program; the service executes a `QuantumProgram`.
+qiskit-ibm-runtime has them since 0.48, and from 0.50 on in place of `SamplerV2` and `EstimatorV2`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import qiskit_ibm_runtime
+
+from qpu_slurm.api.primitives import job_mode
+
+try:
+    from qiskit_ibm_runtime import executor_estimator, executor_sampler
+except ImportError:
+    raise ImportError(
+        "Sampler and Estimator need qiskit-ibm-runtime 0.48 or newer, and this is "
+        f"{qiskit_ibm_runtime.__version__}: use SamplerV2 and EstimatorV2."
+    ) from None
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from qiskit.providers import BackendV2
+
+
+# Qiskit is published without type information, so what is derived from it is for mypy derived from Any.
+class Sampler(executor_sampler.Sampler):  # type: ignore[misc]
+    """The executor's `Sampler` in the job's session.
+
+    Args:
+        mode: As for `SamplerV2`.
+        options: As for Qiskit's own.
+
+    Raises:
+        NoLease: The job has no such QPU, or holds no session on it.
+    """
+
+    def __init__(
+        self,
+        mode: qiskit_ibm_runtime.Session | BackendV2 | str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(mode=job_mode(mode), options=options)
+
+
+class Estimator(executor_estimator.Estimator):  # type: ignore[misc]
+    """The executor's `Estimator` in the job's session.
+
+    Args:
+        mode: As for `SamplerV2`.
+        options: As for Qiskit's own.
+
+    Raises:
+        NoLease: The job has no such QPU, or holds no session on it.
+    """
+
+    def __init__(
+        self,
+        mode: qiskit_ibm_runtime.Session | BackendV2 | str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(mode=job_mode(mode), options=options)
