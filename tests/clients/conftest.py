@@ -1,8 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures of the clients' tests; the emulator and the gateway are those of the integration tests."""
+"""An emulator and a gateway for all tests of a process, as new for each."""
 
 from __future__ import annotations
 
-from tests.integration.conftest import emulator, shared_emulator, shared_site, site
+from typing import TYPE_CHECKING
 
-__all__ = ["emulator", "shared_emulator", "shared_site", "site"]
+import pytest
+
+from qpu_slurm_devkit.emulator import Emulator
+from tests.integration.gateway_site import Site
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def shared_site() -> Iterator[Site]:
+    with Emulator() as emulator, Site(emulator) as site:
+        yield site.start()
+
+
+@pytest.fixture
+def site(shared_site: Site) -> Iterator[Site]:
+    shared_site.emulator.reset()
+    yield shared_site
+    shared_site.forget()
+
+
+@pytest.fixture
+def emulator(site: Site) -> Emulator:
+    return site.emulator

@@ -25,7 +25,6 @@ class Outcome(Enum):
     NO_TASK = "works"
     IAM = "refused (IAM)"
     TYPE = "no QPU (type)"
-    MISSING = "not in this release"
 
 
 class Program(NamedTuple):
@@ -60,14 +59,13 @@ CASES = tuple((release, program, route) for program in PROGRAMS for release in p
 
 _READS_IAM_URL = (0, 49)
 _KNOWS_THE_TYPE = (0, 23)
-_HAS_PROVIDERS = (0, 26)
 
 
 def expected(release: Release, program: Program, route: str) -> Outcome:
     """Return what comes of a program."""
     version = tuple(int(part) for part in release.version.split(".")[:2])
     if program.name == "qrmi_provider":
-        return Outcome.NO_TASK if version >= _HAS_PROVIDERS else Outcome.MISSING
+        return Outcome.NO_TASK
     if program.name in {"qrmi_primitives", "qrmi_task_runner"} and version < _KNOWS_THE_TYPE:
         return Outcome.TYPE
     if program.name.startswith("runtime_"):

@@ -34,6 +34,7 @@ class Api:
         token = self.http.post(f"{emulator.url}/identity/token", data=grant, timeout=SECONDS).json()
         self.http.headers["Authorization"] = f"Bearer {token['access_token']}"
         self.http.headers["Service-CRN"] = account.crn
+        self.http.headers["IBM-API-Version"] = "2025-05-01"  # without it, some answers have an older form
 
     def send(
         self, method: str, path: str, *, json: object = None, params: Mapping[str, str] | None = None

@@ -58,6 +58,12 @@ def opened(job: Job) -> str:
     return session_id
 
 
+def test_a_step_learns_whose_job_it_is_as_qrmi_reads_it(site: Site) -> None:
+    lease = site.acquire(user_id=OWNER)
+    qpu = start(site, lease)
+    assert (qpu.job_id, qpu.user_id) == (lease.job_id, OWNER)
+
+
 @pytest.mark.parametrize("told", TOLD.values(), ids=TOLD)
 def test_what_one_step_has_opened_is_the_next_ones(site: Site, told: tuple[str, ...]) -> None:
     lease = site.later(user_id=OWNER)

@@ -36,6 +36,8 @@ job_qpus = st.builds(
     mode=st.sampled_from(["dedicated", "batch"]),
     max_ttl=numbers,
     task_timeout=st.none() | numbers,
+    job_id=st.none() | numbers,
+    user_id=st.none() | numbers,
     hold=st.sampled_from([None, "job", "task"]),
     session_id=st.none() | texts,
 )
@@ -68,7 +70,7 @@ def test_what_is_written_is_read(qpus: list[JobQpu]) -> None:
 
 
 def test_the_variables_of_a_job() -> None:
-    qpu = job_qpu(session_id="s-1", task_timeout=300, max_ttl=600)
+    qpu = job_qpu(session_id="s-1", task_timeout=300, max_ttl=600, job_id=42, user_id=1000)
     of_service = {
         "ENDPOINT": "https://quantum.cloud.ibm.com/api/v1",
         "IAM_ENDPOINT": "https://iam.cloud.ibm.com",
@@ -86,6 +88,8 @@ def test_the_variables_of_a_job() -> None:
         **{f"ibm_fez_QRMI_IBM_QRS_{name}": value for name, value in of_service.items()},
         "ibm_fez_QRMI_JOB_ACQUISITION_TOKEN": "s-1",
         "ibm_fez_QRMI_JOB_TIMEOUT_SECONDS": "300",
+        "ibm_fez_QRMI_JOB_ID": "42",
+        "ibm_fez_QRMI_JOB_UID": "1000",
         "QISKIT_IBM_CHANNEL": "ibm_quantum_platform",
         "QISKIT_IBM_TOKEN": "the-key",
         "QISKIT_IBM_INSTANCE": CRN,
@@ -240,8 +244,8 @@ def test_a_name_that_the_job_has_not() -> None:
     [
         ({"alt_marrakesh_QRMI_IBM_QCS_IAM_APIKEY": ""}, "QCS_IAM_APIKEY is not set"),
         ({"QRMI_JOB_QPU_TYPES": "a,b"}, "different number"),
-        ({"alt_marrakesh_QRMI_IBM_QCS_SESSION_MAX_TTL": "8h"}, "'8h'; expected a number of seconds"),
-        ({"alt_marrakesh_QRMI_JOB_TIMEOUT_SECONDS": "9" * 5000}, "expected a number"),
+        ({"alt_marrakesh_QRMI_IBM_QCS_SESSION_MAX_TTL": "8h"}, "'8h'; expected a whole number"),
+        ({"alt_marrakesh_QRMI_JOB_TIMEOUT_SECONDS": "9" * 5000}, "expected a whole number"),
     ],
 )
 def test_variables_that_make_no_sense(change: dict[str, str], message: str) -> None:

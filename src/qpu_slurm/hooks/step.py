@@ -223,6 +223,7 @@ def _qpus(
             hold=handover.holds(name),
             tag=granted.tag if (granted := handover.leases.get(name)) else None,
         )
+        job_qpu = msgspec.structs.replace(job_qpu, job_id=records[0].leader, user_id=records[0].user_id)
         # A session that the job's own programs may create lives no longer than the job, either.
         if records[0].time_left is not None:
             max_ttl = max(1, min(qpus[name].max_ttl, records[0].time_left))

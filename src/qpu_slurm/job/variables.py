@@ -55,6 +55,8 @@ _OF_SERVICE = {
 _OF_QPU = {
     "session_id": "QRMI_JOB_ACQUISITION_TOKEN",
     "task_timeout": "QRMI_JOB_TIMEOUT_SECONDS",
+    "job_id": "QRMI_JOB_ID",
+    "user_id": "QRMI_JOB_UID",
     "hold": "QRMI_QPU_SLURM_HOLD",
     "tag": "QRMI_QPU_SLURM_TAG",
     "backend": "QRMI_QPU_SLURM_BACKEND",
@@ -68,7 +70,7 @@ _OVERRIDES = {"session_id": "SESSION_ID", "task_timeout": "TIMEOUT_SECONDS"}
 """As `_OF_SERVICE`, for what a user may set to override `_OF_QPU`: qrmi reads these first. Never written."""
 
 _REQUIRED = ("endpoint", "iam_endpoint", "api_key", "instance")
-_NUMBERS = ("max_ttl", "task_timeout")
+_NUMBERS = ("max_ttl", "task_timeout", "job_id", "user_id")
 _HOLDS = ("job", "task")
 _MAX_DIGITS = 10
 
@@ -96,6 +98,9 @@ class JobQpu(msgspec.Struct, frozen=True, kw_only=True):
         mode: The session's mode: `dedicated` or `batch`.
         max_ttl: Seconds that a session may live at most.
         task_timeout: Seconds of QPU time that one task may take; None leaves it to the service.
+        job_id: The job; of a heterogeneous job, the leader. qrmi reads it, and `user_id`, where a service on
+            the cluster's own premises asks who comes.
+        user_id: The job's user.
         hold: From when on the job holds a session: its start (`job`), or its first task (`task`). Either way,
             a task gets another session where the last one takes no more. None: it opens none.
         tag: What the job's tasks are tagged with, so that they are told from all others of the account; None
@@ -115,6 +120,8 @@ class JobQpu(msgspec.Struct, frozen=True, kw_only=True):
     mode: str = "dedicated"
     max_ttl: int = 28_800
     task_timeout: int | None = None
+    job_id: int | None = None
+    user_id: int | None = None
     hold: HoldOption | None = None
     tag: str | None = None
     session_id: str | None = None
@@ -133,7 +140,7 @@ class JobQpu(msgspec.Struct, frozen=True, kw_only=True):
         shared = {
             name: getattr(qpu, name)
             for name in cls.__struct_fields__
-            if name not in {"api_key", "hold", "tag", "session_id"}
+            if name not in {"api_key", "hold", "tag", "session_id", "job_id", "user_id"}
         }
         return cls(**shared, api_key=api_key, hold=hold, tag=tag, session_id=session_id)
 
@@ -266,7 +273,7 @@ def _read(environ: Mapping[str, str], name: str, type_: str) -> JobQpu:
             raise UserMistake(f"{variables[0]} is {text[:64]!r}; expected {' or '.join(_HOLDS)}.")
         if text and attribute in _NUMBERS:
             if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
-                raise UserMistake(f"{variables[0]} is {text[:64]!r}; expected a number of seconds.")
+                raise UserMistake(f"{variables[0]} is {text[:64]!r}; expected a whole number.")
             values[attribute] = int(text)
         elif text:
             values[attribute] = Secret(text) if attribute == "api_key" else text

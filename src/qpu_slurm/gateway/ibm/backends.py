@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from qpu_slurm.gateway.gateway import GATEWAY
-from qpu_slurm.gateway.ibm.answers import json_answer
+from qpu_slurm.gateway.ibm.answers import ApiError, json_answer
 from qpu_slurm.gateway.routes.common import client_headers, held, own, query_of, read_as, relay
 
 if TYPE_CHECKING:
@@ -24,6 +24,10 @@ class _Devices(msgspec.Struct):
 
 class _Device(msgspec.Struct):
     name: str
+
+
+_DEVICE = msgspec.json.Decoder(_Device | str)
+"""How the service lists a QPU: as an object; by name where no API version after 2024-01-01 is asked for."""
 
 
 @ROUTES.get("/backends")
@@ -60,4 +64,8 @@ async def usage(request: web.Request, holder: Holder) -> web.StreamResponse:
 
 
 def _name(device: msgspec.Raw) -> str:
-    return msgspec.json.decode(device, type=_Device).name
+    try:
+        listed = _DEVICE.decode(device)
+    except msgspec.MsgspecError:
+        raise ApiError(502, "The quantum service's answer makes no sense.", kind="upstream") from None
+    return listed if isinstance(listed, str) else listed.name
