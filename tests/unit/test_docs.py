@@ -49,6 +49,32 @@ def test_the_readme_leads_to_every_document() -> None:
     assert linked >= {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
 
 
+def commands(script: str) -> list[str]:
+    """Return a script's lines, but for blank ones and comments."""
+    return [line for line in script.splitlines() if line and not re.match(r"#($|[ !])", line)]
+
+
+SEED = ROOT / "contrib" / "seed"
+
+
+def test_the_readmes_job_is_the_one_in_contrib() -> None:
+    (job,) = re.findall(r"^```sh\n(#!.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert commands(job) == commands((SEED / "job_split_hetjob.sh").read_text())
+
+
+def test_the_tutorials_job_is_the_one_in_contrib() -> None:
+    text = (ROOT / "docs" / "tutorial.md").read_text()
+    (job,) = re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    there = commands((SEED / "job_split_hetjob.sh").read_text())
+    assert [line for line in there if line in commands(job)] == commands(job)
+
+
+@pytest.mark.parametrize("script", sorted(SEED.glob("*.sh")), ids=lambda path: path.name)
+def test_a_script_stops_at_the_first_failure(script: Path) -> None:
+    run = [line for line in commands(script.read_text()) if not line.startswith("#SBATCH")]
+    assert run[0] == "set -e"
+
+
 def test_every_target_that_is_named_is_in_the_makefile() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for document in DOCUMENTS:

@@ -284,7 +284,7 @@ def test_a_picture_without_its_library(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert timeline(config, 7, "--svg", tmp_path / "out.svg") == 1
-    assert "Install qpu_slurm[plot]." in capsys.readouterr().err
+    assert "pip install '.[plot]'." in capsys.readouterr().err
     assert timeline(config, 7) == 0
 
 

@@ -55,7 +55,7 @@ def figure(height: float) -> Figure:
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"Pictures need the Python package {error.name}. Install qpu_slurm[plot]."
+            f"Pictures need the Python package {error.name}. In qpu_slurm's sources: pip install '.[plot]'."
         ) from None
     # It tells where it keeps its cache, if that is not where it likes to.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from qpu_slurm.job import variables
+from qpu_slurm.system.runner_command import foreign_task_runner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from qpu_slurm.api.worker import Worker
     from qpu_slurm.job.cache import JobCache
     from qpu_slurm.job.variables import JobQpu
+
+_log = logging.getLogger(__name__)
 
 
 class Qpu:
@@ -158,8 +162,20 @@ def job_qpus(*, environ: Mapping[str, str] | None = None) -> dict[str, Qpu]:
 
 @lru_cache(maxsize=1)
 def _qpus(items: frozenset[tuple[str, str]]) -> dict[str, Qpu]:
+    _warn_of_foreign_runner()
     environ = dict(items)
     return {name: Qpu(binding, environ) for name, binding in variables.from_environ(environ).items()}
+
+
+@cache
+def _warn_of_foreign_runner() -> None:
+    """Tell a program, once, whose `task_runner` its environment has: its author is who installs there."""
+    foreign = foreign_task_runner()
+    if foreign is not None:
+        _log.warning(
+            "%s is qrmi's, which exits 0 when a task has failed: call qpu-task-runner in your job's script.",
+            foreign,
+        )
 
 
 os.register_at_fork(after_in_child=_qpus.cache_clear)  # a child has none of its parent's threads

@@ -71,7 +71,8 @@ async def _serve(config: Config, *, until_stdin_closes: bool) -> None:
         from qpu_slurm.gateway import server  # noqa: PLC0415 - its libraries belong to an extra
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"The gateway needs the Python package {error.name}. Install qpu_slurm[gateway]."
+            f"The gateway needs the Python package {error.name}. "
+            "In qpu_slurm's sources: pip install '.[gateway]'."
         ) from None
     stop = asyncio.Event()
     server.stop_on_signals(stop)

@@ -120,7 +120,9 @@ def _snapshots() -> Path:
     """Find the snapshots without importing qiskit-ibm-runtime, which takes seconds."""
     spec = importlib.util.find_spec("qiskit_ibm_runtime")
     if spec is None or spec.origin is None:
-        raise LookupError("the emulator needs qiskit-ibm-runtime: pip install 'qpu_slurm[devkit]'")
+        raise LookupError(
+            "the emulator needs qiskit-ibm-runtime: pip install '.[qiskit]' in qpu_slurm's sources"
+        )
     return Path(spec.origin).parent / "fake_provider" / "backends"
 
 

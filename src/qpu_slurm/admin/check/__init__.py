@@ -25,6 +25,7 @@ from qpu_slurm.admin.check import _files, _gateway, _slurm
 from qpu_slurm.admin.check._finding import Finding, Level
 from qpu_slurm.admin.check._gateway import is_here
 from qpu_slurm.errors import ConfigError, QpuSlurmError, Unavailable
+from qpu_slurm.system.runner_command import foreign_task_runner
 from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
@@ -79,12 +80,25 @@ def check(path: Path | None, environ: Mapping[str, str]) -> Iterator[Finding]:
     yield from _files.check(config, _slurm.slurm_user(config), here=here)
     yield from _slurm.check(config)
     yield from _gateway.check(config)
+    yield from _task_runner()
     token = environ.get("QISKIT_IBM_TOKEN")
     for qpu in config.qpus.values():
         if qpu.credentials == "gateway" and not here:
             yield Finding(Level.OK, qpu.name, "not asked: only the gateway has its key (check there as well)")
         else:
             yield _service(qpu, Secret(token) if token else None)
+
+
+def _task_runner() -> Iterator[Finding]:
+    """Look whether qrmi's command has replaced ours; this environment's is what jobs are given."""
+    foreign = foreign_task_runner()
+    if foreign is not None:
+        yield Finding(
+            Level.PROBLEM,
+            "task_runner",
+            f"{foreign} is qrmi's, which exits 0 when a task has failed: install qpu_slurm once more "
+            "(pip install --force-reinstall --no-deps), after qrmi; qpu-task-runner is ours in any case",
+        )
 
 
 def _service(qpu: QpuConfig, user_key: Secret | None) -> Finding:
