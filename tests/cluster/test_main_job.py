@@ -163,6 +163,38 @@ def test_upstream_programs_run_unchanged(lab: Lab, program: str) -> None:
     assert {task.session_id for task in lab.emulator.tasks()} == {session.id}
 
 
+@pytest.mark.parametrize("hold", ["job", "task"])
+def test_a_first_program_that_names_no_session_runs_in_the_jobs(lab: Lab, hold: str) -> None:
+    job = lab.submit(
+        f"#!/bin/sh\n#SBATCH --qpu=ibm_fez --qpu-hold={hold}\npython -W ignore getting_started.py\n"
+    )
+
+    state, output = lab.wait(job, timeout=180), lab.cluster.output(job)
+    assert state == "COMPLETED", output
+    assert output.splitlines()[-2:] == ["estimator [1, 1, 0]", "sampler ['00', '11']"]
+    (session,) = lab.emulator.sessions()
+    assert [task.session_id for task in lab.emulator.tasks()] == [session.id] * 2
+    assert session.state == "closed"
+
+
+@pytest.mark.credentials("gateway", "user")
+def test_the_published_tutorials_programs_run_unchanged(lab: Lab) -> None:
+    job = lab.submit(
+        "#!/bin/bash\n"
+        + SEED_DIRECTIVES
+        + "set -e\n"
+        + "srun --het-group=0 python -W ignore split_map_optimize.py\n"
+        + "srun --het-group=1 task_runner ibm_fez published_input_ibm_fez.json published_output.json\n"
+        + "srun --het-group=0 python -W ignore split_result.py published_output.json\n"
+    )
+
+    state, output = lab.wait(job, timeout=180), lab.cluster.output(job)
+    assert state == "COMPLETED", output
+    assert output.splitlines()[-1] == "{'101': 100}"
+    (session,) = lab.emulator.sessions()
+    assert [task.session_id for task in lab.emulator.tasks()] == [session.id]
+
+
 def test_a_nested_submission_does_not_inherit(lab: Lab) -> None:
     outer = lab.submit(
         "#!/bin/sh\n#SBATCH --qpu=ibm_fez\n"
