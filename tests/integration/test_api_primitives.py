@@ -103,6 +103,17 @@ def test_ours_are_there_in_a_release_without_the_deprecated_ones(step: Step) -> 
     assert [task.session_id for task in step.tasks()] == [step.session_id] * 2
 
 
+def test_a_client_that_is_too_old_is_named(step: Step) -> None:
+    program = "import qiskit_ibm_runtime as r; r.__version__ = '0.40.1'; import qpu_slurm; "
+    program += "qpu_slurm.Qpu.of_job().backend()"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=step.environ, capture_output=True, text=True, check=False
+    )
+
+    assert "qiskit-ibm-runtime 0.40.1 is too old for Qpu" in done.stderr.splitlines()[-1]
+    assert "0.43 or newer" in done.stderr
+
+
 def test_a_primitive_costs_few_requests(in_job: Step) -> None:
     circuit = ones(in_job)
     before = len(in_job.emulator.requests())

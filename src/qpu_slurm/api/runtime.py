@@ -13,16 +13,28 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import qiskit_ibm_runtime
 from qiskit_ibm_runtime import QiskitRuntimeService
 from qiskit_ibm_runtime.api.auth import CloudAuth
 from qiskit_ibm_runtime.api.client_parameters import ClientParameters
 
+from qpu_slurm.errors import UserMistake
 from qpu_slurm.job import variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from qpu_slurm.job.variables import JobQpu
+
+
+_OLDEST = (0, 43)
+"""The oldest release of docs/compatibility.md; those before it ask the service in another form."""
+
+if tuple(map(int, qiskit_ibm_runtime.__version__.split(".")[:2])) < _OLDEST:
+    raise UserMistake(
+        f"qiskit-ibm-runtime {qiskit_ibm_runtime.__version__} is too old for Qpu and the primitives, "
+        f"which need {'.'.join(map(str, _OLDEST))} or newer. Run pip install --upgrade qiskit-ibm-runtime."
+    )
 
 
 # Qiskit is published without type information, so what is derived from it is for mypy derived from Any.
