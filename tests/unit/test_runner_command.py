@@ -41,10 +41,11 @@ def test_whose_command_it_is_is_told_from_what_pip_wrote(replaced: Path) -> None
 def test_check_calls_it_a_problem(replaced: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text(
-        f'journal = "{tmp_path}/journal.sqlite"\n[defaults]\ninstance = "crn:v1:x"\n'
+        f'journal = "{tmp_path}/journal.sqlite"\n[defaults]\n'
+        'instance = "crn:v1:bluemix:public:quantum-computing:us-east:a/1:2::"\n'
         '[[qpu]]\nname = "ibm_fez"\n'
     )
-    (finding,) = [found for found in check(config, {}) if found.about == "task_runner"]
+    finding = next(found for found in check(config, {}) if found.about == "task_runner")
     assert finding.level == "problem"
     assert str(replaced) in finding.text
     assert "qpu-task-runner" in finding.text

@@ -76,11 +76,11 @@ def check(path: Path | None, environ: Mapping[str, str]) -> Iterator[Finding]:
     yield Finding(Level.OK, "configuration", f"{config.path}: {', '.join(config.qpus)}")
     for warning in config.warnings:
         yield Finding(Level.WARNING, "configuration", warning)
+    yield from _task_runner()
     here = is_here(config)
     yield from _files.check(config, _slurm.slurm_user(config), here=here)
     yield from _slurm.check(config)
     yield from _gateway.check(config)
-    yield from _task_runner()
     token = environ.get("QISKIT_IBM_TOKEN")
     for qpu in config.qpus.values():
         if qpu.credentials == "gateway" and not here:
