@@ -37,8 +37,6 @@ GRES_PARTITION = "quantum"
 Credentials = Literal["gateway", "user", "shared"]
 """Whose key the QPUs' sessions are opened with, as config.toml has it."""
 
-_REAP_EVERY = "2s"
-
 
 class Lab:
     """A cluster with qpu_slurm and an emulated quantum service, gone without a trace at its end.
@@ -59,6 +57,7 @@ class Lab:
         private: SlurmUser's own directory, for the journal and the logs of hooks and gateway: on a disk that
             may be full, say. By default below the cluster's.
         gateway_user: Who runs the gateway, and has the journal and the key; by default SlurmUser.
+        reap_every: How often the gateway looks for leases to end, as config.toml has it.
         keep_directory: Leave the directory there, to look at logs.
 
     Attributes:
@@ -86,6 +85,7 @@ class Lab:
         settings: Mapping[str, str] | None = None,
         licenses: Mapping[str, int] | None = None,
         private: Path | None = None,
+        reap_every: str = "2s",
         gateway_user: str | None = None,
         keep_directory: bool = False,
     ) -> None:
@@ -99,6 +99,7 @@ class Lab:
         self.cluster = Cluster(nodes, settings=settings, keep_directory=keep_directory)
         self._qpus = tuple(qpus)
         self._top = top
+        self._reap_every = reap_every
         self._defaults = dict(defaults or {})
         self._tables = tables
         self._licenses = dict(licenses or {})
@@ -290,7 +291,7 @@ class Lab:
         if self.gateway:
             url = self.gateway.url
             listen = url.removeprefix("http://")
-            text += ["[gateway]\n", _toml({"url": url, "listen": listen, "reap_every": _REAP_EVERY})]
+            text += ["[gateway]\n", _toml({"url": url, "listen": listen, "reap_every": self._reap_every})]
             if self._owner != self.cluster.slurm_user:
                 text.append(f"trusted_users = {json.dumps([self.cluster.slurm_user])}\n")
         path.write_text("".join(text))

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 _CLONE_NEWNS = 0x0002_0000  # linux/sched.h
 _MS_REC, _MS_PRIVATE = 0x4000, 0x4_0000  # sys/mount.h
 _MNT_DETACH = 2
-_SIZE = "16m"
+_SIZE = "96m"
+"""Small enough to be filled, and room for the logs of all scenarios: the gateway looks at every account."""
 _FILLER = "filler"
 
 

@@ -67,6 +67,9 @@ SHARED = 6
 OUTAGE = f"[outage]\ntries = 2\ndelay = 8\nmax_delay = 8\nacquire_timeout = {ACQUIRE_TIMEOUT}\n"
 """Short, and yet long enough for a requeued job's first run to be cleaned up while this machine is busy."""
 
+REAP_EVERY = "6s"
+"""Each look asks about every scenario's account: hundreds of requests."""
+
 HOOK_TIMEOUT = 25
 """Slurm's PrologEpilogTimeout, in seconds."""
 
@@ -153,6 +156,7 @@ class Stage:
                 tables=OUTAGE + "".join(self._table(scenario) for scenario in self.qpus),
                 nodes=(*NODES, *self._typed_gres()),
                 private=self.private,
+                reap_every=REAP_EVERY,
                 settings={"SlurmdTimeout": "15", "PrologEpilogTimeout": str(HOOK_TIMEOUT)},
             )
             on_failure.enter_context(self.lab)
