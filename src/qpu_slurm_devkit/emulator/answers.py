@@ -76,6 +76,16 @@ def no_program(name: str) -> ApiError:
     return ApiError(404, 1290, f"Program not found: {name}.", "Use sampler, estimator or executor.")
 
 
+def not_emulated(name: str) -> ApiError:
+    """Refuse a program that the service has and the emulator has not."""
+    return ApiError(
+        501,
+        1290,
+        f"This emulator does not run the program {name}: its QPUs have no noise.",
+        "Use sampler, estimator or executor, or a real QPU.",
+    )
+
+
 def no_task(task_id: str) -> ApiError:
     """Refuse a task that is not there, or not the caller's."""
     return ApiError(404, 1291, f"Job not found. Job ID: {task_id}", "Check the job ID and the instance.")

@@ -13,6 +13,11 @@ Availability = Literal["active", "paused", "offline"]
 
 _PREFIX = "ibm_"
 
+_FRACTIONAL_GATES = {
+    "rx": "gate rx(theta) q { U(theta, -pi/2, pi/2) q; }",
+    "rzz": "gate rzz(theta) a, b { cx a, b; rz(theta) b; cx a, b; }",
+}
+
 
 class Backend:
     """One QPU: what it is, and whether it is up.
@@ -44,6 +49,7 @@ class Backend:
         # Some snapshots are called fake_…, and a session is not created for a simulator.
         configuration |= {"backend_name": name, "simulator": False}
         properties |= {"backend_name": name}
+        _add_fractional_gates(configuration, properties)
         self.name = name
         self.configuration = msgspec.json.encode(configuration)
         self.properties = self._snapshot = msgspec.json.encode(properties)
@@ -102,6 +108,28 @@ class Backend:
                 "two_q_error_layered": self._best_two_qubit_gate,
             },
         }
+
+
+def _add_fractional_gates(configuration: dict[str, Any], properties: dict[str, Any]) -> None:
+    """Add rx and rzz to a configuration whose calibration has them: the snapshots were taken without.
+
+    Clients hide these gates from who does not ask for them (`use_fractional_gates`).
+    """
+    calibrated: dict[str, list[list[int]]] = {}
+    for gate in properties["gates"]:
+        calibrated.setdefault(gate["gate"], []).append(gate["qubits"])
+    for name, definition in _FRACTIONAL_GATES.items():
+        if name in calibrated and name not in configuration["basis_gates"]:
+            configuration["basis_gates"] = [*configuration["basis_gates"], name]
+            if "supported_instructions" in configuration:
+                configuration["supported_instructions"] = [*configuration["supported_instructions"], name]
+            gate = {
+                "name": name,
+                "parameters": ["theta"],
+                "qasm_def": definition,
+                "coupling_map": calibrated[name],
+            }
+            configuration["gates"] = [*configuration["gates"], gate]
 
 
 def snapshots() -> list[str]:

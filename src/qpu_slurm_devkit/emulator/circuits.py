@@ -4,21 +4,28 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from qiskit.circuit import ControlFlowOp, QuantumCircuit, Qubit
+from qiskit.circuit import BoxOp, ControlFlowOp, ParameterExpression, QuantumCircuit, Qubit
 from qiskit.circuit.library import IGate, SdgGate, SGate, ZGate
 from qiskit.converters import circuit_to_dag, dag_to_circuit
 
-from qpu_slurm_devkit.emulator.inputs import InvalidInput
+from qpu_slurm_devkit.emulator.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+    from qiskit.primitives.containers.bindings_array import BindingsArray
+    from qiskit.primitives.containers.estimator_pub import EstimatorPub
+    from qiskit.primitives.containers.sampler_pub import SamplerPub
 
 # A statevector of 26 qubits takes 1 GiB.
 _STATEVECTOR_QUBITS = 26
 
 _NOT_AN_INSTRUCTION = 1517
+
+# The service takes a little more than pi/2, as its client does: angles are rounded on the way.
+_RZZ_MOST = math.pi / 2 + 1e-10
 
 # What every QPU can do, whether its configuration lists it or not; rx and rzz are Heron's fractional gates.
 _ALWAYS = frozenset({"measure", "reset", "delay", "barrier", "rx", "rzz", "measure_2"})
@@ -42,8 +49,8 @@ def check(circuit: QuantumCircuit, configuration: Mapping[str, Any] | None) -> N
         configuration: The QPU's configuration; None: any circuit will do.
 
     Raises:
-        InvalidInput: It uses more qubits than there are, or instructions or pairs of qubits that the QPU
-            does not have.
+        InvalidInput: It uses more qubits than there are, or instructions, control flow or pairs of qubits
+            that the QPU does not have.
     """
     if configuration is None:
         return
@@ -54,23 +61,36 @@ def check(circuit: QuantumCircuit, configuration: Mapping[str, Any] | None) -> N
         )
     names = _ALWAYS | set(configuration["basis_gates"])
     pairs = {frozenset(pair) for pair in configuration["coupling_map"]}
-    _check_block(circuit, list(range(circuit.num_qubits)), names, pairs)
+    flow = configuration.get("supported_instructions")
+    qpu = _Qpu(names, pairs, None if flow is None else frozenset(flow) | {"box"})
+    _check_block(circuit, list(range(circuit.num_qubits)), qpu)
 
 
-def _check_block(
-    circuit: QuantumCircuit, qubits: list[int], names: frozenset[str], pairs: set[frozenset[int]]
-) -> None:
+class _Qpu(NamedTuple):
+    """What a QPU can do: its instructions, its pairs of qubits, its control flow (None: any)."""
+
+    names: frozenset[str]
+    pairs: set[frozenset[int]]
+    flow: frozenset[str] | None
+
+
+def _check_block(circuit: QuantumCircuit, qubits: list[int], qpu: _Qpu) -> None:
     """Check a circuit, or a block of control flow within one, that acts on certain qubits of the QPU."""
     for instruction in circuit.data:
         operation = instruction.operation
         acts_on = [qubits[circuit.find_bit(qubit).index] for qubit in instruction.qubits]
         if isinstance(operation, ControlFlowOp):
+            if qpu.flow is not None and operation.name not in qpu.flow:
+                raise InvalidInput(
+                    f"The instruction {operation.name} is not supported by the target system.",
+                    _NOT_AN_INSTRUCTION,
+                )
             for block in operation.blocks:
-                _check_block(block, acts_on, names, pairs)
+                _check_block(block, acts_on, qpu)
             continue
-        fits = operation.name in names
+        fits = operation.name in qpu.names
         if fits and len(acts_on) == 2 and operation.name not in _TIMING:  # noqa: PLR2004 (a pair is two)
-            fits = frozenset(acts_on) in pairs
+            fits = frozenset(acts_on) in qpu.pairs
         if not fits and operation.name not in {"store", "break_loop", "continue_loop"}:
             raise InvalidInput(
                 f"The instruction {operation.name} on qubits {tuple(acts_on)} is not supported by the target "
@@ -79,13 +99,65 @@ def _check_block(
             )
 
 
+def check_angles(pub: SamplerPub | EstimatorPub) -> None:
+    """Check that every rzz has an angle from 0 to pi/2, for all values of the pub's parameters.
+
+    Raises:
+        InvalidInput: One has not.
+    """
+    for angle in _rzz_angles(pub.circuit):
+        for value in _values(angle, pub.parameter_values):
+            if not 0 <= value <= _RZZ_MOST:
+                raise InvalidInput(
+                    f"The instruction rzz is supported only for angles in [0, pi/2], not for {value}.",
+                    _NOT_AN_INSTRUCTION,
+                )
+
+
+def _rzz_angles(circuit: QuantumCircuit) -> Iterator[float | ParameterExpression]:
+    for instruction in circuit.data:
+        if isinstance(instruction.operation, ControlFlowOp):
+            for block in instruction.operation.blocks:
+                yield from _rzz_angles(block)
+        elif instruction.operation.name == "rzz":
+            yield instruction.operation.params[0]
+
+
+def _values(angle: float | ParameterExpression, bindings: BindingsArray) -> Iterator[float]:
+    """Go through what an angle is for each set of values."""
+    if not isinstance(angle, ParameterExpression):
+        yield float(angle)
+        return
+    flat = bindings.ravel()
+    table = flat.as_array([parameter.name for parameter in angle.parameters])
+    for row in table:
+        yield float(angle.bind(dict(zip(angle.parameters, map(float, row), strict=True))))
+
+
+def unboxed(circuit: QuantumCircuit) -> QuantumCircuit:
+    """Write the bodies of boxes where the boxes stand: a box is about timing, which is not simulated."""
+    if not any(isinstance(instruction.operation, ControlFlowOp) for instruction in circuit.data):
+        return circuit
+    flat = circuit.copy_empty_like()
+    for instruction in circuit.data:
+        if isinstance(instruction.operation, BoxOp):
+            body = unboxed(instruction.operation.blocks[0])
+            flat.compose(body, instruction.qubits, instruction.clbits, inplace=True)
+        elif isinstance(instruction.operation, ControlFlowOp):
+            blocks = [unboxed(block) for block in instruction.operation.blocks]
+            flat.append(instruction.replace(operation=instruction.operation.replace_blocks(blocks)))
+        else:
+            flat.append(instruction)
+    return flat
+
+
 def reduce(circuit: QuantumCircuit) -> tuple[QuantumCircuit, list[int]]:
     """Cut a circuit down to the qubits that it uses.
 
     Returns:
         The smaller circuit, and which qubits of the old one its qubits are.
     """
-    dag = circuit_to_dag(circuit)
+    dag = circuit_to_dag(unboxed(circuit))
     for name in _TIMING:
         dag.remove_all_ops_named(name)
     idle = {wire for wire in dag.idle_wires() if isinstance(wire, Qubit)}

@@ -49,6 +49,7 @@ class Emulator:
         max_ttl: The longest life, in seconds, that a session may ask for.
         token_ttl: Seconds that an IAM token is valid.
         any_circuit: Run circuits that were not transpiled for the QPU.
+        lenient: Do not hold inputs against IBM's client and schemas.
         seed: Makes outcomes repeatable.
         port: The port to listen on; 0 takes a free one.
         log: Where its errors go; None: to this process's standard error.
@@ -66,6 +67,7 @@ class Emulator:
         max_ttl: int = 28800,
         token_ttl: int = 3600,
         any_circuit: bool = False,
+        lenient: bool = False,
         seed: int | None = None,
         port: int = 0,
         log: Path | None = None,
@@ -84,6 +86,7 @@ class Emulator:
             "port": port,
         }
         self._flags = ["--any-circuit"] if any_circuit else []
+        self._flags += ["--lenient"] if lenient else []
         self._log = log
         self._stack = contextlib.ExitStack()
         self._process: subprocess.Popen[str] | None = None
@@ -118,7 +121,12 @@ class Emulator:
         accounts.touch(mode=0o600)
         accounts.write_bytes(msgspec.json.encode(self.accounts))
         options = [f"--{name}={value}" for name, value in self._options.items() if value is not None]
-        options += [f"--accounts={accounts}", f"--directory={directory}", "--until-stdin-closes"]
+        options += [
+            f"--accounts={accounts}",
+            f"--directory={directory}",
+            "--until-stdin-closes",
+            "--url-only",
+        ]
         stderr: IO[str] | None = None
         if self._log is not None:
             stderr = self._stack.enter_context(self._log.open("a", encoding="utf-8"))

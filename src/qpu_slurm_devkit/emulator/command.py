@@ -58,6 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--token-ttl", type=int, default=3600, metavar="S", help="validity of an IAM token (default: 3600)")
     add("--result-bytes", type=int, metavar="N", help="simulate nothing: answer with N bytes, made up")
     add("--any-circuit", action="store_true", help="run circuits that were not transpiled for the QPU")
+    add(
+        "--lenient",
+        action="store_true",
+        help="run inputs that IBM's client would refuse, and log no difference from IBM's schemas",
+    )
     add("--seed", type=int, metavar="N", help="make outcomes repeatable")
     add(
         "--accounts",
@@ -76,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="end when standard input does, and remove the directory",
     )
+    add("--url-only", action="store_true", help="print the URL, and not how to reach it")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -87,7 +93,9 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stderr.write(f"emulator: {arguments.accounts or arguments.directory}: {error}\n")
             return 2
         try:
-            return asyncio.run(_serve(settings, until_stdin_closes=arguments.until_stdin_closes))
+            return asyncio.run(
+                _serve(settings, until_stdin_closes=arguments.until_stdin_closes, url_only=arguments.url_only)
+            )
         except (LookupError, OSError) as error:
             sys.stderr.write(f"emulator: {error}\n")
             return 2
@@ -123,7 +131,7 @@ def _settings(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Set
     )
 
 
-async def _serve(settings: Settings, *, until_stdin_closes: bool) -> int:
+async def _serve(settings: Settings, *, until_stdin_closes: bool, url_only: bool) -> int:
     """Serve until a signal comes, or until the parent has gone."""
     # aiohttp takes a while to import, and --help needs none of it.
     from qpu_slurm_devkit.emulator.app import build  # noqa: PLC0415
@@ -138,8 +146,7 @@ async def _serve(settings: Settings, *, until_stdin_closes: bool) -> int:
         threading.Thread(target=_watch_stdin, args=(loop, stop), daemon=True).start()
     listener = Listener(build(Service(settings)), settings)
     try:
-        # A parent knows the accounts, which it gave us, and would have to read what it does not need.
-        _announce(await listener.start(), () if until_stdin_closes else settings.accounts)
+        _announce(await listener.start(), () if url_only else settings.accounts)
         await stop.wait()
     finally:
         await listener.stop()

@@ -16,7 +16,7 @@ import numpy as np
 from qiskit_aer import AerSimulator
 
 from qpu_slurm_devkit.emulator import circuits, primitives
-from qpu_slurm_devkit.emulator.inputs import InvalidInput
+from qpu_slurm_devkit.emulator.errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,37 +11,19 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import openqasm3
-import qiskit_qasm3_import
-from openqasm3 import ast
-from qiskit import QuantumCircuit
+from qiskit import QuantumCircuit, QuantumRegister
 from qiskit.primitives.containers.bindings_array import BindingsArray
 from qiskit.primitives.containers.estimator_pub import EstimatorPub
 from qiskit.primitives.containers.observables_array import ObservablesArray
 from qiskit.primitives.containers.sampler_pub import SamplerPub
 from qiskit_ibm_runtime import RuntimeDecoder
 
+from qpu_slurm_devkit.emulator import options, qasm3
+from qpu_slurm_devkit.emulator.errors import InvalidInput
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-# What the service takes when nobody says: shots, and the precision that as many shots have.
-DEFAULT_SHOTS = 4096
-
-
-class InvalidInput(Exception):
-    """An input cannot be executed; the task fails with this sentence.
-
-    Args:
-        message: What is wrong.
-        code: The service's number for it (guess, except 1517: not an instruction of the QPU).
-    """
-
-    code = 1002
-
-    def __init__(self, message: str, code: int = 1002) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -55,8 +37,7 @@ def load(path: Path) -> dict[str, Any]:
 
 def sampler_pubs(parameters: dict[str, Any]) -> list[SamplerPub]:
     """Make a sampler's input into pubs."""
-    options = parameters.get("options") or {}
-    default = parameters.get("shots") or options.get("default_shots") or DEFAULT_SHOTS
+    default = options.shots(parameters)
     pubs = []
     for fields in _pubs(parameters):
         circuit, order = _circuit(fields[0])
@@ -67,9 +48,7 @@ def sampler_pubs(parameters: dict[str, Any]) -> list[SamplerPub]:
 
 def estimator_pubs(parameters: dict[str, Any]) -> list[EstimatorPub]:
     """Make an estimator's input into pubs; an observable may be longer than its circuit."""
-    options = parameters.get("options") or {}
-    shots = parameters.get("shots") or options.get("default_shots") or DEFAULT_SHOTS
-    default = parameters.get("precision") or options.get("default_precision") or 1 / np.sqrt(shots)
+    default = options.precision(parameters)
     pubs = []
     for fields in _pubs(parameters):
         circuit, order = _circuit(fields[0])
@@ -77,8 +56,8 @@ def estimator_pubs(parameters: dict[str, Any]) -> list[EstimatorPub]:
         # A program with physical qubits is as long as the last one that it names.
         missing = observables.num_qubits - circuit.num_qubits
         if missing > 0:
-            padded = QuantumCircuit(observables.num_qubits, *circuit.cregs, metadata=circuit.metadata)
-            circuit = padded.compose(circuit, range(circuit.num_qubits), circuit.clbits)
+            circuit = circuit.copy()
+            circuit.add_register(QuantumRegister(missing))
         bindings = _bindings(circuit, order, _field(fields, 2))
         precision = _field(fields, 3)
         pubs.append(EstimatorPub(circuit, observables, bindings, float(precision or default)))
@@ -104,20 +83,7 @@ def _circuit(field: object) -> tuple[QuantumCircuit, list[str]]:
         return field, [parameter.name for parameter in field.parameters]
     if not isinstance(field, str):
         raise InvalidInput("A circuit is neither QPY nor OpenQASM 3.")
-    try:
-        program = openqasm3.parse(field)
-        circuit = qiskit_qasm3_import.convert(program)
-    except Exception as error:
-        raise InvalidInput(f"A circuit is not valid OpenQASM 3: {error}") from error
-    # The circuit sorts its parameters by name, and its writer sorted them otherwise: the declarations
-    # are in the writer's order.
-    declared = [
-        statement.identifier.name
-        for statement in program.statements
-        if isinstance(statement, ast.IODeclaration) and statement.io_identifier is ast.IOKeyword.input
-    ]
-    used = {parameter.name for parameter in circuit.parameters}
-    return circuit, [name for name in declared if name in used]
+    return qasm3.read(field)
 
 
 def _bindings(circuit: QuantumCircuit, order: list[str], values: object) -> BindingsArray:

@@ -28,16 +28,22 @@ from qiskit_aer.primitives import EstimatorV2, SamplerV2
 from qiskit_ibm_runtime import RuntimeEncoder
 from qiskit_ibm_runtime.execution_span import DoubleSliceSpan, ExecutionSpans
 
-from qpu_slurm_devkit.emulator import circuits, inputs
+from qpu_slurm_devkit.emulator import circuits, inputs, options
+from qpu_slurm_devkit.emulator.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from qiskit.circuit import QuantumCircuit
 
 
 def execute(
-    program_id: str, parameters: dict[str, Any], configuration: Mapping[str, Any] | None, seed: int | None
+    program_id: str,
+    parameters: dict[str, Any],
+    configuration: Mapping[str, Any] | None,
+    seed: int | None,
+    *,
+    review: Callable[[Sequence[Any], dict[str, Any]], list[str]] | None = None,
 ) -> tuple[str, dict[str, Any], str]:
     """Execute a sampler's or an estimator's input.
 
@@ -46,6 +52,7 @@ def execute(
         parameters: The input.
         configuration: The QPU's configuration; None: any circuit will do.
         seed: Makes the outcome repeatable.
+        review: Looks at pubs and options first: see `strict.review`.
 
     Returns:
         The result's text, the metrics, and the log.
@@ -54,9 +61,13 @@ def execute(
     results: list[Any] = []
     log = []
     begin = datetime.now(UTC)
+    options.check(parameters.get("options") or {})
     pubs = inputs.sampler_pubs(parameters) if program_id == "sampler" else inputs.estimator_pubs(parameters)
+    if review is not None:
+        log += [f"{line}\n" for line in review(pubs, parameters.get("options") or {})]
     for pub in pubs:
         circuits.check(pub.circuit, configuration)
+        circuits.check_angles(pub)
         reduced, active = circuits.reduce(pub.circuit)
         reduced, method = circuits.method(reduced)
         log.append(
@@ -80,7 +91,7 @@ def execute(
 def sample(pub: SamplerPub, reduced: QuantumCircuit, method: str, seed: int | None) -> SamplerPubResult:
     """Sample a circuit, cut down to the qubits that it uses."""
     if not pub.circuit.cregs:
-        raise inputs.InvalidInput("The circuit has no classical register, so there is nothing to sample.")
+        raise InvalidInput("The circuit has no classical register, so there is nothing to sample.")
     sampler = SamplerV2(seed=seed, options={"backend_options": {"method": method}})
     small = SamplerPub(reduced, pub.parameter_values, pub.shots)
     data = sampler.run([small]).result()[0].data

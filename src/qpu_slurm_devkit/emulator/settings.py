@@ -57,6 +57,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         max_ttl: The longest life that a session may ask for.
         token_ttl: How long an IAM token is valid.
         any_circuit: Run circuits that the QPU has no instructions for (the real service does not).
+        lenient: Do not hold inputs against IBM's client and schemas; see `strict`.
         seed: Makes the outcomes of simulations repeatable.
     """
 
@@ -72,6 +73,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_ttl: int
     token_ttl: int
     any_circuit: bool
+    lenient: bool
     seed: int | None
 
 

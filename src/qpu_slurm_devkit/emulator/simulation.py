@@ -7,13 +7,14 @@ The fork server imports this module, and Qiskit with it, before it forks.
 from __future__ import annotations
 
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from qpu_slurm_devkit.emulator import executor, inputs, primitives
-from qpu_slurm_devkit.emulator.inputs import InvalidInput
+from qpu_slurm_devkit.emulator import executor, inputs, primitives, strict
+from qpu_slurm_devkit.emulator.errors import InvalidInput
 from qpu_slurm_devkit.emulator.tasks import Outcome, TaskStatus
 
 if TYPE_CHECKING:
@@ -47,5 +48,6 @@ def _execute(work: Work) -> tuple[str, dict[str, Any], str]:
     if work.program_id == "executor":
         parameters = msgspec.json.decode(Path(work.input).read_bytes())
         return executor.execute(parameters, configuration, work.seed)
-    parameters = inputs.load(Path(work.input))
-    return primitives.execute(work.program_id, parameters, configuration, work.seed)
+    source = Path(work.input)
+    review = None if work.lenient else partial(strict.review, work.program_id, source.read_bytes())
+    return primitives.execute(work.program_id, inputs.load(source), configuration, work.seed, review=review)

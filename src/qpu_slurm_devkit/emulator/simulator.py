@@ -85,6 +85,7 @@ class Simulator:
             outcome=str(task.input.with_suffix(".outcome")),
             configuration=None if self._settings.any_circuit else backend.configuration,
             seed=self._settings.seed,
+            lenient=self._settings.lenient,
         )
         process = self._context.Process(target=simulate, args=(work,), daemon=True)
         # It blocks until the fork server has imported everything; once begun it must be seen through, or

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 PROGRAMS = frozenset({"sampler", "estimator", "executor"})
 
+# Programs that the service has and the emulator has not: a simulation without noise has none to learn.
+NOT_EMULATED = frozenset({"noise-learner", "noise-learner-v3", "calibrator"})
+
 # What a task may take when its submitter does not say (guess: the service works it out from the input).
 DEFAULT_COST = 10_800
 
@@ -51,6 +54,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
         outcome: Where the outcome goes.
         configuration: The QPU's configuration: circuits must fit it. None: any circuit will do.
         seed: Makes the outcome repeatable.
+        lenient: Do not hold the input against IBM's client and schemas.
     """
 
     program_id: str
@@ -59,6 +63,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str
     configuration: bytes | None
     seed: int | None
+    lenient: bool
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from qpu_slurm_devkit.emulator import answers
 from qpu_slurm_devkit.emulator.answers import json_answer
 from qpu_slurm_devkit.emulator.routes.common import body, caller, flag, many, moment, number
 from qpu_slurm_devkit.emulator.service import SERVICE
-from qpu_slurm_devkit.emulator.tasks import PROGRAMS, Task, TaskRequest, TaskStatus
+from qpu_slurm_devkit.emulator.tasks import NOT_EMULATED, PROGRAMS, Task, TaskRequest, TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +31,8 @@ async def submit(request: web.Request) -> web.Response:
     """Take a task. Whether its input can be executed shows when it is."""
     account = caller(request)
     wanted = await body(request, TaskRequest)
+    if wanted.program_id in NOT_EMULATED:
+        raise answers.not_emulated(wanted.program_id)
     if wanted.program_id not in PROGRAMS:
         raise answers.no_program(wanted.program_id)
     if bytes(memoryview(wanted.params)[:1]) != b"{":
@@ -76,8 +78,13 @@ async def show(request: web.Request) -> web.Response:
 async def results(request: web.Request) -> web.StreamResponse:
     """Send a completed task's result: as plain text, since qrmi takes nothing else, and in pieces."""
     task = _task(request)
-    if task.status is not TaskStatus.COMPLETED:
+    if task.status is not TaskStatus.COMPLETED or not task.result.exists():
         return web.Response(status=204)
+    if task.private:
+        # The service keeps the results of a private task until they are read once.
+        text = task.result.read_bytes()
+        task.result.unlink()
+        return web.Response(body=text, headers={"Content-Type": "text/plain; charset=utf-8"})
     return web.FileResponse(task.result, headers={"Content-Type": "text/plain; charset=utf-8"})
 
 
