@@ -21,12 +21,14 @@ from qiskit_ibm_runtime.exceptions import IBMInputValueError
 from qpu_slurm import Qpu, Session, job_qpus
 from qpu_slurm.errors import NoLease
 from qpu_slurm.job import variables
+from qpu_slurm.job.variables import JobQpu
+from qpu_slurm.system.secret import Secret
+from qpu_slurm_devkit.emulator import Emulator
 from tests.integration.steps import Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from qpu_slurm_devkit.emulator import Emulator
 
 SEED = Path(__file__).parents[2] / "contrib" / "seed"
 
@@ -104,9 +106,27 @@ def test_the_jobs_qpu_is_a_qiskit_backend(in_job: Step) -> None:
     assert isinstance(backend, IBMBackend)
     assert backend.name == "ibm_fez"
     assert qpu.target.num_qubits == 156
-    with pytest.raises(IBMInputValueError, match="does not support fractional gates"):
-        qpu.backend(use_fractional_gates=True)
+    assert "rzz" not in backend.target.operation_names
+    assert "rzz" in qpu.backend(use_fractional_gates=True).target.operation_names
     assert repr(qpu) == f"Qpu('ibm_fez', session_id='{in_job.session_id}')"
+
+
+def test_a_qpu_without_fractional_gates_says_so(tmp_path: Path) -> None:
+    with Emulator(backends=("ibm_brisbane",)) as emulator:
+        account, environ = emulator.accounts[0], emulator.environ()
+        binding = JobQpu(
+            name="ibm_brisbane",
+            backend="ibm_brisbane",
+            endpoint=environ["QISKIT_IBM_URL"],
+            iam_endpoint=environ["IAM_URL"],
+            search_endpoint=environ["GLOBAL_SEARCH_URL"],
+            catalog_endpoint=environ["GLOBAL_CATALOG_URL"],
+            instance=account.crn,
+            api_key=Secret(account.api_key),
+        )
+        qpu = Qpu(binding, {"SLURM_JOB_ID": "42", "TMPDIR": str(tmp_path)})
+        with pytest.raises(IBMInputValueError, match="does not support fractional gates"):
+            qpu.backend(use_fractional_gates=True)
 
 
 def test_ibms_public_service_is_addressed_as_its_client_expects(
