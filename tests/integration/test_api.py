@@ -111,9 +111,11 @@ def test_the_jobs_qpu_is_a_qiskit_backend(in_job: Step) -> None:
     assert repr(qpu) == f"Qpu('ibm_fez', session_id='{in_job.session_id}')"
 
 
-def test_a_qpu_without_fractional_gates_says_so(tmp_path: Path) -> None:
+def test_a_qpu_without_fractional_gates_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Emulator(backends=("ibm_brisbane",)) as emulator:
         account, environ = emulator.accounts[0], emulator.environ()
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
         binding = JobQpu(
             name="ibm_brisbane",
             backend="ibm_brisbane",

@@ -187,6 +187,17 @@ def test_what_ibms_client_refuses_is_refused(api: Api) -> None:
     assert "Python keywords" in reason
 
 
+PROJECTORS = {
+    "pubs": [[HEAD + "x $0;", {"0I": 3.0, "1I": 5.0, "IZ": 1.0}, None]],
+    "version": 2,
+    "support_qiskit": False,
+}
+
+
+def test_observables_have_the_alphabet_of_ibms_client(api: Api) -> None:
+    assert "limited to I, X, Y, Z" in failure(api, "estimator", PROJECTORS)["reason"]
+
+
 def test_where_ibms_schema_and_client_differ_the_log_says_so(api: Api) -> None:
     parameters = sampler("bit[1] c; x $0; c[0] = measure $0;", shots=None)
     task = api.try_to_submit(parameters).json()["id"]
@@ -201,6 +212,8 @@ def test_a_lenient_emulator_looks_at_neither() -> None:
         task = api.try_to_submit(sampler("bit[1] class; x $0; class[0] = measure $0;")).json()["id"]
         assert end_of(api, task)["status"] == "Completed"
         assert "strict" not in api.send("GET", f"/jobs/{task}/logs").text
+        data = json.loads(run(api, "estimator", PROJECTORS))["results"][0]["data"]
+        assert data["evs"] == pytest.approx(2.0, abs=0.3)  # 3 - 1, at a precision of 1/64
 
 
 def test_an_emulator_until_stdin_closes_says_how_to_reach_it() -> None:

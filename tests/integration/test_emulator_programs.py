@@ -143,7 +143,6 @@ UNMEASURED = (
         ([["ZZ"], ["XX"]], [[1.0], [1.0]]),
         # Longer than the circuit: what lies beyond is in state 0.
         ({"Z" + "I" * 50 + "ZZ": 1.0, "X" + "I" * 50 + "ZZ": 7.0}, 1.0),
-        ({"0IIII": 3.0, "1IIII": 5.0, "IIIZZ": 1.0}, 4.0),
     ],
 )
 @pytest.mark.parametrize("shape", ["qiskit", "plain"])
