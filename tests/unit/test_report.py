@@ -182,6 +182,7 @@ def test_days_and_months_are_those_of_this_machine(
 
 
 def test_an_empty_journal_has_a_report(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Journal(config.parent / "lib" / "journal.sqlite").close()
     assert report(config, capsys).splitlines()[-1].split() == ["total", *"000", *["0.0"] * 3, "-", *"00"]
 
 
@@ -214,6 +215,7 @@ def test_options_that_make_no_sense(
 def test_a_plot_that_cannot_be_written(
     config: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    Journal(config.parent / "lib" / "journal.sqlite").close()
     missing = tmp_path / "nowhere" / "report.svg"
     assert cli.main(["--config", str(config), "report", "--plot", str(missing)]) == 1
     assert f"cannot be written to {missing}: No such file" in capsys.readouterr().err
