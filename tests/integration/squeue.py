@@ -36,6 +36,7 @@ class Squeue:
         """Have these jobs run, and no others."""
         values = {
             "HetJobID": "N/A",
+            "ArrayTaskID": "N/A",
             "UserID": str(os.getuid() if user_id is None else user_id),
             "State": "RUNNING",
             "BatchFlag": "1",
@@ -48,4 +49,6 @@ class Squeue:
             "tres-per-node": "N/A",
             "admin_comment": admin_comment,
         }
-        self._jobs.write_text(json.dumps([values | {"JobID": str(job)} for job in jobs]))
+        self._jobs.write_text(
+            json.dumps([values | {"JobID": str(job), "ArrayJobID": str(job)} for job in jobs])
+        )
