@@ -16,7 +16,6 @@ from qpu_slurm.errors import ConfigError, NotFound, Refused, Unavailable
 from qpu_slurm.providers import Connections, connect
 from qpu_slurm.providers.base import Access, SessionState, Task, TaskStatus
 from qpu_slurm.system.secret import Secret
-from qpu_slurm.tasks.calibration import calibrated_at
 from qpu_slurm_devkit.emulator import Account, Emulator
 
 if TYPE_CHECKING:
@@ -100,7 +99,8 @@ def test_a_task_from_session_to_result(emulator: Emulator, provider: Provider, b
     assert task.created_at is not None
     result = json.loads(b"".join(provider.result(task_id)))
     assert set(result["results"][0]["data"]["meas"]["samples"]) <= {"0x0", "0x3"}
-    assert provider.metrics(task_id)
+    times = provider.times(task_id)
+    assert None not in {times.queued, times.running, times.quantum}
     assert isinstance(provider.logs(task_id), str)
     provider.close_session(session.id)
     emulator.wait_for(lambda e: e.sessions()[0].state == "closed")
@@ -234,16 +234,15 @@ def test_a_qpu_in_maintenance_is_not_online(emulator: Emulator, provider: Provid
 
 
 def test_a_qpus_calibration_is_the_services(emulator: Emulator, provider: Provider) -> None:
-    snapshot = provider.properties()
-    later = calibrated_at(snapshot)
-    assert later is not None
-    later += timedelta(days=1)
+    snapshot = provider.calibrated_at()
+    assert snapshot is not None
+    later = snapshot + timedelta(days=1)
 
     emulator.calibrate("ibm_fez", later)
-    assert calibrated_at(provider.properties()) == later
+    assert provider.calibrated_at() == later
 
     emulator.reset()
-    assert provider.properties() == snapshot
+    assert provider.calibrated_at() == snapshot
 
 
 def test_unclaimed_sessions(emulator: Emulator, provider: Provider, bell: str) -> None:

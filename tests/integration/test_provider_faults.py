@@ -66,7 +66,7 @@ REQUESTS = {
     "task": Request("GET", "/jobs/*", lambda it: it.provider.task(it.task)),
     "result": Request("GET", "/jobs/*/results", lambda it: b"".join(it.provider.result(it.task))),
     "logs": Request("GET", "/jobs/*/logs", lambda it: it.provider.logs(it.task)),
-    "metrics": Request("GET", "/jobs/*/metrics", lambda it: it.provider.metrics(it.task)),
+    "metrics": Request("GET", "/jobs/*/metrics", lambda it: it.provider.times(it.task)),
     "stop": Request("POST", "/jobs/*/cancel", lambda it: it.provider.cancel_task(it.task)),
 }
 ONCE = {"open": REQUESTS["open"], "submit": REQUESTS["submit"]}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When a QPU was calibrated, as its properties say it, and as inputs say it."""
+"""What inputs were transpiled for."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from qpu_slurm.errors import PayloadError
 from qpu_slurm.tasks import overrides, payload
-from qpu_slurm.tasks.calibration import calibrated_at, saw, seen
+from qpu_slurm.tasks.calibration import saw, seen
 from qpu_slurm.tasks.payload import SMALL, TranspiledFor
 from tests.integration.steps import sampler_input
 
@@ -22,33 +20,6 @@ if TYPE_CHECKING:
 
 NOON = datetime(2026, 3, 5, 12, 0, tzinfo=UTC)
 SAID = {"backend": "ibm_fez", "calibrated_at": "2026-03-05T12:00:00Z"}
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "2026-03-05T12:00:00Z",
-        "2026-03-05T13:00:00+01:00",
-        "2026-03-05T12:00:00.000+00:00",
-        "2026-03-05T12:00:00",
-    ],
-)
-def test_the_services_ways_to_write_a_time(text: str) -> None:
-    assert calibrated_at(json.dumps({"qubits": [], "last_update_date": text}).encode()) == NOON
-
-
-@pytest.mark.parametrize(
-    "text", ["", "no JSON", "[]", "{}", '{"last_update_date": 7}', '{"last_update_date": "?"}']
-)
-def test_properties_that_do_not_say_it(text: str) -> None:
-    assert calibrated_at(text.encode()) is None
-
-
-@given(st.binary() | st.dates().map(lambda day: b'{"last_update_date": "%s"}' % str(day).encode()))
-def test_no_properties_are_an_error(text: bytes) -> None:
-    found = calibrated_at(text)
-
-    assert found is None or found.tzinfo is UTC
 
 
 def document(said: object, filler: str = "") -> bytes:
@@ -83,12 +54,12 @@ def test_an_input_that_says_it_wrongly_is_refused(said: Any) -> None:  # noqa: A
 
 def test_what_a_program_has_seen_is_what_it_transpiles_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("qpu_slurm.tasks.calibration._seen", {})
-    properties = json.dumps({"last_update_date": NOON.astimezone(timezone(timedelta(hours=1))).isoformat()})
+    noon_elsewhere = NOON.astimezone(timezone(timedelta(hours=1)))
 
     assert seen() is None
-    saw("ibm_fez", b"{}")
+    saw("ibm_fez", None)
     assert seen() is None
-    saw("ibm_fez", properties.encode())
+    saw("ibm_fez", noon_elsewhere)
     assert seen() == TranspiledFor("ibm_fez", NOON)
-    saw("ibm_torino", properties.encode())
+    saw("ibm_torino", noon_elsewhere)
     assert seen() is None  # nobody knows for which

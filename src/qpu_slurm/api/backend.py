@@ -85,7 +85,6 @@ class JobClient(RuntimeClient):  # type: ignore[misc]
         self._looked = True
         if text is None:
             text = self._keep(_PROPERTIES, super().backend_properties(backend_name))
-        saw(backend_name, text)
         return json.loads(text)
 
     def _keep(self, name: str, document: object) -> bytes:
@@ -132,6 +131,13 @@ class JobBackend(IBMBackend):  # type: ignore[misc]
             configuration=configuration, service=service, api_client=client, instance=qpu.instance
         )
         self.options.use_fractional_gates = use_fractional_gates
+
+    def properties(self, refresh: bool = False, datetime: datetime | None = None) -> Any:  # noqa: ANN401, FBT001, FBT002 - as super's
+        """Return the QPU's properties; the newest that a program has seen are what it transpiles for."""
+        found = super().properties(refresh=refresh, datetime=datetime)
+        if datetime is None:
+            saw(self.name, getattr(found, "last_update_date", None))
+        return found
 
     def refresh(self) -> None:
         """Fetch configuration and properties anew, for the job's later steps, too."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
@@ -165,6 +165,22 @@ class TaskUsage(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: datetime | None = None
 
 
+class TaskTimes(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a task's time went, by the service's clock; None is what the service did not say.
+
+    Attributes:
+        queued: Seconds from when the service took it until it ran.
+        running: Seconds that it ran.
+        quantum: Seconds of QPU time that are paid for.
+        position: Its place in the queue, from 1.
+    """
+
+    queued: float | None = None
+    running: float | None = None
+    quantum: float | None = None
+    position: int | None = None
+
+
 class SessionUsage(msgspec.Struct, frozen=True, kw_only=True):
     """What a session was used for so far.
 
@@ -208,8 +224,8 @@ class Provider(Protocol):
     def configuration(self) -> bytes:
         """Read what the QPU can do (qubits, gates, coupling), as JSON text in the service's words."""
 
-    def properties(self) -> bytes:
-        """Read how well the QPU does it, by its last calibration, as JSON text in the service's words."""
+    def calibrated_at(self) -> datetime | None:
+        """Ask when the QPU was last calibrated: a time in UTC, or None if the service does not say."""
 
     def open_session(self, max_ttl: int, *, known: Collection[str] = ()) -> Session:
         """Create a session.
@@ -299,8 +315,8 @@ class Provider(Protocol):
     def logs(self, task_id: str) -> str:
         """Read what the service logged of a task."""
 
-    def metrics(self, task_id: str) -> dict[str, Any]:
-        """Read a task's times and usage, as the service gives them."""
+    def times(self, task_id: str) -> TaskTimes:
+        """Read where a task's time went, as far as the service tells, and its place in the queue."""
 
     def cancel_task(self, task_id: str) -> None:
         """Cancel a task. One that is over already is fine."""

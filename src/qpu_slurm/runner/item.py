@@ -21,7 +21,7 @@ from qpu_slurm.runner.exit_codes import Exit, exit_of
 from qpu_slurm.runner.record import Record
 from qpu_slurm.runner.summary import ALREADY_DONE, TaskSummary
 from qpu_slurm.system.atomic_file import Output
-from qpu_slurm.tasks import overrides, payload, times
+from qpu_slurm.tasks import overrides, payload
 from qpu_slurm.tasks.calibration import Calibration
 from qpu_slurm.tasks.execution import Execution, new_tags
 from qpu_slurm.tasks.session import JobSession
@@ -273,7 +273,7 @@ class Work:
         if self._bench.options.summary is None or isinstance(self.error, ServiceError):
             return
         with suppress(ServiceError):
-            self.summary.took(times.read(self._bench.provider.metrics(self._execution.task_id)))
+            self.summary.took(self._bench.provider.times(self._execution.task_id))
 
     def _close(self, error: BaseException | None) -> None:
         """Give back what it holds; a task that is not over is cancelled."""

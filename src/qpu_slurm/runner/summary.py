@@ -11,7 +11,7 @@ import msgspec
 from qpu_slurm.runner.exit_codes import Exit
 
 if TYPE_CHECKING:
-    from qpu_slurm.tasks.times import Times
+    from qpu_slurm.providers.base import TaskTimes
 
 VERSION: Final = 1
 
@@ -64,7 +64,7 @@ class TaskSummary(msgspec.Struct, kw_only=True):
         """
         self.exit_code, self.exit_reason, self.message = int(code), reason or code.reason, message
 
-    def took(self, times: Times) -> None:
+    def took(self, times: TaskTimes) -> None:
         """Write down where the time went."""
         self.queue_seconds, self.execution_seconds, self.quantum_seconds = (
             times.queued,

@@ -12,8 +12,6 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from qpu_slurm.errors import ServiceError
 from qpu_slurm.tasks.payload import TranspiledFor
 
@@ -25,37 +23,19 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class _Properties(msgspec.Struct):
-    """As much of a QPU's properties as tells when it was calibrated."""
-
-    last_update_date: str
-
-
-def calibrated_at(properties: bytes) -> datetime | None:
-    """Say when a QPU was calibrated.
-
-    Args:
-        properties: Its properties, as JSON text in the service's words.
-
-    Returns:
-        The time, in UTC; None if they do not say it.
-    """
-    try:
-        found = datetime.fromisoformat(msgspec.json.decode(properties, type=_Properties).last_update_date)
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError, msgspec.MsgspecError):
-        return None
-
-
 _seen: Final[dict[str, TranspiledFor]] = {}
 """The calibrations that this program's transpiler was told, by QPU."""
 
 
-def saw(backend: str, properties: bytes) -> None:
-    """Take note that this program knows a QPU by these properties: it will transpile for them."""
-    at = calibrated_at(properties)
-    if at is not None:
-        _seen[backend] = TranspiledFor(backend, at)
+def saw(backend: str, calibrated_at: datetime | None) -> None:
+    """Note how this program knows a QPU, which is what it will transpile for.
+
+    Args:
+        backend: The service's name of the QPU.
+        calibrated_at: When the QPU was calibrated; None if that is unknown.
+    """
+    if calibrated_at is not None:
+        _seen[backend] = TranspiledFor(backend, calibrated_at.astimezone(UTC))
 
 
 def seen() -> TranspiledFor | None:
@@ -103,7 +83,7 @@ class Calibration:
         if not self._asked:
             self._asked = True
             try:
-                self._now = calibrated_at(self._provider.properties())
+                self._now = self._provider.calibrated_at()
             except ServiceError as error:
                 _log.debug("The calibration of %s is not known: %s", self._backend, error)
         if self._now is not None and self._now > made_for.calibrated_at:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final, Self
 from qpu_slurm.errors import ServiceError, TimedOut, Unavailable
 from qpu_slurm.names import JOB_TAG, STEP_TAG, TASK_TAG
 from qpu_slurm.providers.base import Task, TaskStatus
-from qpu_slurm.tasks import times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -305,7 +304,7 @@ class Execution:
             self.observer.changed(task)
         if task.status is TaskStatus.QUEUED and self._answered >= self._ask_position:
             try:
-                position = times.read(self._provider.metrics(task.id)).position
+                position = self._provider.times(task.id).position
             except ServiceError:
                 position = None
             if position is None:  # nothing to be had: not asked for again

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 from urllib3.exceptions import HTTPError
 
 from qpu_slurm.errors import NotFound, Refused, ServiceError, Unavailable
-from qpu_slurm.providers.base import QpuStatus, TaskStatus
+from qpu_slurm.providers.base import QpuStatus, TaskStatus, TaskTimes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,10 +185,24 @@ class Timestamps(msgspec.Struct):
     finished: str | None = None
 
 
+class MetricsUsage(msgspec.Struct):
+    """What a job's metrics say that it has used."""
+
+    quantum_seconds: float | None = None
+
+
 class JobMetrics(msgspec.Struct):
-    """GET /jobs/{id}/metrics, as far as it tells times."""
+    """GET /jobs/{id}/metrics; all of it may be missing."""
 
     timestamps: Timestamps | None = None
+    usage: MetricsUsage | None = None
+    position_in_queue: int | None = None
+
+
+class Properties(msgspec.Struct):
+    """GET /backends/{name}/properties, as far as it tells when the QPU was calibrated."""
+
+    last_update_date: str
 
 
 class _Error(msgspec.Struct):
@@ -294,12 +308,40 @@ def time_of(text: str | None) -> datetime | None:
         return None
 
 
+def times_of(metrics: dict[str, Any]) -> TaskTimes:
+    """Read the times out of a job's metrics; metrics of another shape have none."""
+    try:
+        found = msgspec.convert(metrics, JobMetrics)
+    except msgspec.ValidationError:
+        return TaskTimes()
+    stamps, used = found.timestamps or Timestamps(), found.usage or MetricsUsage()
+    created, running, finished = map(time_of, (stamps.created, stamps.running, stamps.finished))
+    return TaskTimes(
+        queued=_between(created, running),
+        running=_between(running, finished),
+        quantum=used.quantum_seconds,
+        position=found.position_in_queue,
+    )
+
+
+def calibrated_at(properties: bytes) -> datetime | None:
+    """Read when a QPU was calibrated out of its properties; None if they do not say it."""
+    try:
+        return time_of(msgspec.json.decode(properties, type=Properties).last_update_date)
+    except (ValueError, msgspec.MsgspecError):
+        return None
+
+
 def later(time: datetime | None, seconds: float | None) -> datetime | None:
     """Add seconds to a time; None where there is none, or no end."""
     try:
         return None if time is None or seconds is None else time + timedelta(seconds=seconds)
     except (OverflowError, ValueError):
         return None
+
+
+def _between(begin: datetime | None, end: datetime | None) -> float | None:
+    return None if begin is None or end is None else max((end - begin).total_seconds(), 0.0)
 
 
 def _number(code: int | str | None) -> int | None:

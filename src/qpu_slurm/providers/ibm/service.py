@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from urllib3 import BaseHTTPResponse
 
-    from qpu_slurm.providers.base import Access, Pieces, SessionUsage
+    from qpu_slurm.providers.base import Access, Pieces, SessionUsage, TaskTimes
 
 API_VERSION = "2026-04-15"
 """The API's version that these requests and answers belong to; qiskit-ibm-runtime 0.51 asks for it, too."""
@@ -115,9 +115,10 @@ class QuantumComputeService:
         """Read what the QPU can do, as JSON text in the service's words."""
         return self._http.call("GET", f"/backends/{part(self._access.backend)}/configuration", answers.read)
 
-    def properties(self) -> bytes:
-        """Read how well the QPU does it, by its last calibration, as JSON text in the service's words."""
-        return self._http.call("GET", f"/backends/{part(self._access.backend)}/properties", answers.read)
+    def calibrated_at(self) -> datetime | None:
+        """Ask when the QPU was last calibrated; see the protocol."""
+        path = f"/backends/{part(self._access.backend)}/properties"
+        return answers.calibrated_at(self._http.call("GET", path, answers.read))
 
     # Sessions.
 
@@ -317,9 +318,10 @@ class QuantumComputeService:
             errors="replace"
         )
 
-    def metrics(self, task_id: str) -> dict[str, Any]:
-        """Read a task's times and usage, as the service gives them."""
-        return self._http.call("GET", f"/jobs/{part(task_id)}/metrics", answers.reading(dict[str, Any]))
+    def times(self, task_id: str) -> TaskTimes:
+        """Read where a task's time went; see the protocol."""
+        path = f"/jobs/{part(task_id)}/metrics"
+        return answers.times_of(self._http.call("GET", path, answers.reading(dict[str, Any])))
 
     def cancel_task(self, task_id: str) -> None:
         """Cancel a task. One that is over already is fine."""

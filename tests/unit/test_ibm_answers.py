@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the IBM provider reads out of the service's JSON."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qpu_slurm.providers.base import TaskTimes
+from qpu_slurm.providers.ibm.answers import calibrated_at, times_of
+
+NOON = datetime(2026, 3, 5, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-03-05T12:00:00Z",
+        "2026-03-05T13:00:00+01:00",
+        "2026-03-05T12:00:00.000+00:00",
+        "2026-03-05T12:00:00",
+    ],
+)
+def test_the_services_ways_to_write_a_time(text: str) -> None:
+    assert calibrated_at(json.dumps({"qubits": [], "last_update_date": text}).encode()) == NOON
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no JSON", "[]", "{}", '{"last_update_date": 7}', '{"last_update_date": "?"}']
+)
+def test_properties_that_do_not_say_it(text: str) -> None:
+    assert calibrated_at(text.encode()) is None
+
+
+@given(st.binary() | st.dates().map(lambda day: b'{"last_update_date": "%s"}' % str(day).encode()))
+def test_no_properties_are_an_error(text: bytes) -> None:
+    found = calibrated_at(text)
+
+    assert found is None or found.tzinfo is UTC
+
+
+def test_a_tasks_times() -> None:
+    stamps = {
+        "created": "2026-03-05T12:00:00Z",
+        "running": "2026-03-05T13:00:01.5+01:00",
+        "finished": "2026-03-05T12:00:04Z",
+    }
+    metrics = {"timestamps": stamps, "usage": {"quantum_seconds": 2, "status": "final"}}
+
+    assert times_of(metrics) == TaskTimes(queued=1.5, running=2.5, quantum=2.0)
+    assert times_of({"timestamps": {**stamps, "finished": None}, "position_in_queue": 3}) == TaskTimes(
+        queued=1.5, position=3
+    )
+
+
+@pytest.mark.parametrize("metrics", [{}, {"timestamps": None}, {"timestamps": []}, {"usage": 7}])
+def test_metrics_that_say_no_times(metrics: dict[str, Any]) -> None:
+    assert times_of(metrics) == TaskTimes()
+
+
+STAMPS = st.dictionaries(
+    st.sampled_from(["created", "running", "finished"]), st.none() | st.text() | st.datetimes().map(str)
+)
+
+
+@given(st.fixed_dictionaries({"timestamps": STAMPS}))
+def test_no_metrics_are_an_error(metrics: dict[str, Any]) -> None:
+    found = times_of(metrics)
+
+    assert all(seconds is None or seconds >= 0 for seconds in (found.queued, found.running))
