@@ -7,6 +7,7 @@ on of that day. So the day pins the whole environment.
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import os
 import shutil
@@ -130,6 +131,7 @@ ENDS = frozenset({RUNTIME[0], RUNTIME[-1], QRMI[0], QRMI[-1]})
 def _wheel() -> Path:
     """Build this checkout's wheel, once."""
     directory = Path(tempfile.mkdtemp(prefix="qpu-slurm-wheel-"))
+    atexit.register(shutil.rmtree, directory)
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)]
     subprocess.run(build, cwd=CHECKOUT, check=True, capture_output=True, text=True)
     (wheel,) = directory.glob("*.whl")
