@@ -32,42 +32,44 @@ DOCUMENT = CHECKOUT / "docs" / "reliability.md"
 
 SCENARIOS = tuple(scenario for scenarios in GROUPS.values() for scenario in scenarios)
 
-_PLAYED = re.compile(r"played last, from (.+ UTC) to\s(.+ UTC)\s?, on Slurm (.+)\.$", re.MULTILINE)
+_PLAYED = re.compile(r"last played, from (.+ UTC)\sto (.+ UTC), on Slurm (.+)\.$", re.MULTILINE)
 _ROW = re.compile(r"^(\| .* \| .* \|) ([\w ]* \| \d+ \| \d+ \| \d+ \| .*) \|$", re.MULTILINE)
 
 _HEAD = """\
 # Reliability
 
-Whatever happens to a job, its session is closed, no node is drained, no lease is lost, and its user is told
-what he has to know. Each row below is a test that ran on a real Slurm with the emulator as its service
-(`tests/cluster/matrix`), and this document is written from what those tests asserted: `make reliability`.
-Scenarios are data there; adding one adds its row.
+A job that holds a QPU can meet scancel, its time limit, a node that dies, an outage of the quantum service.
+Afterwards its session has to be closed, and its user has to find the reason. This page lists what was tried.
 
-All {number} scenarios passed as each was played last, from {first} to
-{last}, on Slurm {slurm}.
+Each row is a test. It ran on a real Slurm, with the emulator as the quantum service, and the row shows what
+the test asserted. All {number} scenarios passed when they were last played, from {first}
+to {last}, on Slurm {slurm}.
 
-| column | what was asserted |
+| column | what the test asserted |
 |---|---|
-| ended | the state of the job, or of its parts, in the end; nothing where Slurm has lost the job |
-| open | sessions left open, by the emulator's own record; what no hook closed, a reaper has closed |
+| ended | the last state of the job, or of each of its parts; empty if Slurm lost the job |
+| open | sessions that were left open, by the emulator's own record |
 | drained | nodes that take no jobs any more |
-| lost | sessions that are in no lease of the journal, or the other way round, and leases that are not over |
-| told | where the user read what he had to: the session that his job holds, or why it does not have one |
+| lost | sessions without a lease in the journal, leases without a session, leases that are not over |
+| message | where the user found the session that the job holds, or the reason why it has none |
 
-A request is named by its method and path, and fails for this job alone. Where Slurm makes a job wait for two
-minutes, since its prolog was killed, the tests shorten that (`scontrol update StartTime`).
+- If no hook closed a session, the reaper did. Such a session counts as closed.
+- A request is named by its method and path. It fails for this job alone.
+- After its prolog was killed, a job waits in Slurm for two minutes. The tests shorten that with
+  `scontrol update StartTime`.
+- Slurm itself drains a node that gets a job whose number the node has seen before, since slurmctld had
+  forgotten the earlier job ("Duplicate jobid" in [slurm-notes.md](slurm-notes.md)). This happens to jobs
+  without a QPU, too. The row about it starts the next job on another node.
 
-One node is drained by Slurm itself, whoever's jobs run there: one that gets a job whose number it has seen
-before, as slurmctld had forgotten it ("Duplicate jobid" in [slurm-notes.md](slurm-notes.md)). So the row
-about that has the next job on another node.
-
-Random jobs with random faults, all at once: `make soak SEED=1 JOBS=300`; the cluster tests run 30 of them.
+`make reliability` plays all scenarios and writes this page. The scenarios are data in
+`tests/cluster/matrix`: adding one adds its row. `make soak SEED=1 JOBS=300` runs random jobs with random
+faults, all at once; the cluster tests run 30 of them.
 """
 
 _TABLE = """
 ## {group}
 
-| | what happens | ended | open | drained | lost | told |
+| | what happens | ended | open | drained | lost | message |
 |---|---|---|---:|---:|---:|---|
 """
 
