@@ -28,6 +28,16 @@ admin reads, so it never holds a credential.
 from __future__ import annotations
 
 
+def sentences(*texts: str) -> str:
+    """Join what others said: each text once, and with one full stop at its end.
+
+    Args:
+        texts: In the words of a service, a system or a library, with a full stop or without.
+    """
+    said = filter(None, (text.strip().rstrip(". ") for text in texts))
+    return " ".join(dict.fromkeys(text if text[-1] in "!?…" else f"{text}." for text in said))
+
+
 class QpuSlurmError(Exception):
     """The base of every error that qpu_slurm raises on purpose."""
 
@@ -104,17 +114,25 @@ class ServiceError(QpuSlurmError):
         message: What happened, in the service's words where it gave any.
         status: The HTTP status, if an answer came.
         code: The service's own number for the error, such as 1352.
-        advice: What the service suggests to do (its field `solution`).
+        advice: What the service suggests to do (its field `solution`), where a user can do it.
+        admin_advice: What only the admin can do about it; it goes into the log, and not to the user.
     """
 
     def __init__(
-        self, message: str, *, status: int | None = None, code: int | None = None, advice: str = ""
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: int | None = None,
+        advice: str = "",
+        admin_advice: str = "",
     ) -> None:
-        super().__init__(f"{message} {advice}".strip())
+        super().__init__(sentences(message, advice))
         self.message = message
         self.status = status
         self.code = code
         self.advice = advice
+        self.admin_advice = admin_advice
 
 
 class Refused(ServiceError):

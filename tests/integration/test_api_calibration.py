@@ -69,7 +69,12 @@ def test_an_input_says_what_it_was_transpiled_for(step: Step) -> None:
     python(step, WRITE)
 
     document = json.loads(step.input.read_text(encoding="utf-8"))
-    assert document["qpu_slurm"] == {"backend": "ibm_fez", "calibrated_at": "2026-03-05T06:00:00+00:00"}
+    assert document["qpu_slurm"] == {
+        "backend": "ibm_fez",
+        "calibrated_at": "2026-03-05T06:00:00+00:00",
+        "qubits": 156,
+        "gates": ["barrier", "measure", "x"],
+    }
     assert said(step) == []
     (task,) = step.tasks()
     sent = python(step, f"from qpu_slurm import Qpu; print(*Qpu.of_job().service.job({task.id!r}).inputs)")
@@ -103,6 +108,25 @@ def test_another_qpu_is_noticed_without_asking(step: Step) -> None:
         "input.json was transpiled for ibm_torino, and is executed on ibm_fez: transpile it for ibm_fez."
     ]
     assert asked(step) == 0
+
+
+def test_another_qpu_that_it_does_not_fit_is_refused(step: Step) -> None:
+    document = json.loads(sampler_input())
+    made_for = {"backend": "ibm_torino", "calibrated_at": "2026-03-05T06:00:00Z", "gates": ["ecr"]}
+    step.write("input.json", json.dumps(document | {"qpu_slurm": made_for}))
+    program = (
+        "from qpu_slurm import execute, submit\n"
+        "from qpu_slurm.errors import PayloadError\n"
+        "try:\n    execute('input.json')\n"
+        "except PayloadError as error:\n    print(error)\n"
+        "submit('input.json', any_backend=True).job_id()\n"
+    )
+
+    done = python(step, program)
+
+    assert "uses ecr, which ibm_fez has not" in done.stdout
+    assert "any_backend=True" in done.stdout
+    assert len(step.tasks()) == 1
 
 
 def test_an_input_that_says_nothing_costs_no_request(step: Step) -> None:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import traceback
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING
 
@@ -213,6 +214,8 @@ def test_a_task_that_fails_says_why(in_job: Step) -> None:
         execute("input.json")
 
     assert failure.value.task_id == in_job.tasks()[0].id
+    said = "".join(traceback.format_exception_only(failure.value))
+    assert said.count("is not supported by the target system") == 1
 
 
 def test_a_task_that_the_service_cancels(in_slow_job: Step) -> None:
@@ -243,6 +246,8 @@ def test_mistakes_are_said_before_anything_is_submitted(
         submit("bad.json")
     with pytest.raises(PayloadError, match=r"missing\.json cannot be read"):
         submit("missing.json")
+    with pytest.raises(PayloadError, match=r"input\.json holds an input"):
+        submit("input.json", output=tmp_path / "input.json")
     with pytest.raises(OutputError, match="No such file or directory"):
         submit("input.json", output=tmp_path / "no" / "output.json")
     with pytest.raises(NoLease, match="This job has no QPU 'ibm_kyiv'"):

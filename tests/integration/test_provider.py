@@ -196,6 +196,10 @@ def test_the_open_plan_opens_no_dedicated_session(emulator: Emulator) -> None:
     with pytest.raises(Refused, match="open plan") as caught:
         connect(access_to(emulator, emulator.accounts[1])).open_session(600)
     assert caught.value.code == 1352
+    # The mode is the admin's to choose, and nothing that a job can change.
+    assert "mode" not in str(caught.value)
+    assert "ask the cluster's admin" in str(caught.value)
+    assert 'mode = "batch"' in caught.value.admin_advice
     assert emulator.sessions() == []
 
 

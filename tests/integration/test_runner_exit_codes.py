@@ -40,8 +40,7 @@ def test_failed_on_the_qpu(step: Step) -> None:
     (task,) = step.tasks()
     assert done.returncode == FAILED
     assert f"task_runner: task {task.id} failed. " in done.stderr
-    assert "The instruction h on qubits (0,) is not supported by the target system" in done.stderr
-    assert "the end of its log:" in done.stderr
+    assert done.stderr.count("The instruction h on qubits (0,) is not supported by the target system") == 1
     assert step.output.read_text(encoding="utf-8") == "old"
     assert step.files() == {"input.json", "output.json"}
 

@@ -83,3 +83,80 @@ def test_a_quotient_of_integers_is_warned_of_when_its_task_is_submitted(step: St
     assert "'1/2*pi' divides integers" in done.stderr
     assert "write '1.0/2*pi'" in done.stderr
     assert step.run("-q", "ibm_fez", "input.json", "output.json").stderr == ""
+
+
+def test_an_output_that_is_an_input_is_not_replaced(step: Step) -> None:
+    other = step.write("other.json", sampler_input())
+    kept = other.read_bytes()
+
+    done = step.run("ibm_fez", "input.json", "other.json")
+
+    assert done.returncode == BAD_INPUT
+    assert "other.json holds an input, which the result would replace" in done.stderr
+    assert "--output-dir" in done.stderr
+    assert (other.read_bytes(), step.tasks()) == (kept, [])
+
+
+def test_an_input_in_the_output_directory_is_not_replaced(step: Step) -> None:
+    (step.directory / "results").mkdir()
+    other = step.write("results/input.json", ' {\n"parameters": {}, "program_id": "sampler"}')
+    kept = other.read_bytes()
+
+    done = step.run("ibm_fez", "--output-dir", "results", "input.json")
+
+    assert done.returncode == BAD_INPUT
+    assert "results/input.json holds an input" in done.stderr
+    assert (other.read_bytes(), step.tasks()) == (kept, [])
+
+
+@pytest.mark.parametrize("old", ['{"results": []}', "", "no JSON", "{}"])
+def test_an_output_that_is_no_input_is_replaced(step: Step, old: str) -> None:
+    step.write("output.json", old)
+
+    assert step.run("ibm_fez", "input.json", "output.json").returncode == 0
+    assert '"results"' in step.output.read_text(encoding="utf-8")
+
+
+def for_torino(**needs: object) -> str:
+    known = {"backend": "ibm_torino", "calibrated_at": "2026-03-05T06:00:00Z"}
+    return json.dumps(json.loads(sampler_input()) | {"qpu_slurm": known | needs})
+
+
+MISFITS: dict[str, tuple[dict[str, object], str]] = {
+    "qubits": ({"qubits": 157}, "157 qubits, where ibm_fez has 156"),
+    "gates": ({"gates": ["barrier", "ecr", "measure", "sx"]}, "uses ecr, which ibm_fez has not"),
+}
+
+
+@pytest.mark.parametrize("what", MISFITS)
+def test_what_was_transpiled_for_another_qpu_and_does_not_fit_is_refused(step: Step, what: str) -> None:
+    needs, words = MISFITS[what]
+    step.write("input.json", for_torino(**needs))
+
+    done = step.run("ibm_fez", "input.json", "output.json")
+    dry = step.run("--dry-run", "ibm_fez", "input.json")
+
+    assert (done.returncode, dry.returncode) == (BAD_INPUT, BAD_INPUT)
+    assert "input.json: it was transpiled for ibm_torino, and " in done.stderr
+    assert words in done.stderr
+    assert words in dry.stdout
+    assert "--any-backend" in done.stderr
+    assert step.tasks() == []
+
+
+def test_its_user_may_insist(step: Step) -> None:
+    step.write("input.json", for_torino(qubits=157))
+
+    done = step.run("--any-backend", "ibm_fez", "input.json", "output.json")
+
+    assert done.returncode == 0
+    assert "was transpiled for ibm_torino, and is executed on ibm_fez" in done.stderr
+
+
+def test_what_was_transpiled_for_another_qpu_and_may_fit_is_warned_of(step: Step) -> None:
+    step.write("input.json", for_torino(qubits=133, gates=["cz", "measure", "rz", "x"]))
+
+    done = step.run("ibm_fez", "input.json", "output.json")
+
+    assert done.returncode == 0
+    assert "was transpiled for ibm_torino, and is executed on ibm_fez" in done.stderr

@@ -13,7 +13,7 @@ from qpu_slurm.errors import PayloadError
 from qpu_slurm.tasks import validation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from qiskit import QuantumCircuit
@@ -121,6 +121,13 @@ def _operations(circuit: QuantumCircuit) -> Iterator[tuple[str, Sequence[Any]]]:
                 yield from _operations(block)
         else:
             yield name, instruction.params
+
+
+def made_of(circuits: Iterable[QuantumCircuit]) -> dict[str, Any]:
+    """Say what a QPU needs for circuits: enough qubits, and their operations."""
+    known = list(circuits)
+    gates = {name for circuit in known for name, _ in _operations(circuit)}
+    return {"qubits": max(circuit.num_qubits for circuit in known), "gates": sorted(gates)} if known else {}
 
 
 def _refuse(place: str, problem: str | None) -> None:

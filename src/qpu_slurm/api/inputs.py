@@ -6,8 +6,9 @@ circuit holds, its parameters' names and order included, is what the QPU gets; o
 tools read, too. They have to be transpiled for the QPU before (`Qpu.backend`, `Qpu.target`): the service
 takes nothing else.
 
-An input says which calibration of the QPU its circuits were transpiled for, so that a newer one is noticed
-when it is executed. That is for us alone: the service never sees it.
+An input says which QPU its circuits were transpiled for, in which calibration, and what they need of it, so
+that a newer calibration is noticed when it is executed, and another QPU that they do not fit is refused. That
+is for us alone: the service never sees it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from qpu_slurm.api import qasm3
-from qpu_slurm.api.checks import check_estimator, check_executor, check_sampler
+from qpu_slurm.api.checks import check_estimator, check_executor, check_sampler, made_of
 from qpu_slurm.api.options import plain
 from qpu_slurm.errors import PayloadError
 from qpu_slurm.system.atomic_file import Output
@@ -135,7 +136,8 @@ def write_executor_input(
     # The newest schema that the client knows, as its own Executor takes.
     *_, converter = QUANTUM_PROGRAM_PARAMS_CONVERTERS.values()
     parameters = converter.encoder(program, options or ExecutorOptions()).model_dump(mode="json")
-    _write(path, _document("executor", parameters, backend))
+    circuits = [item.circuit for item in program.items]
+    _write(path, _document("executor", parameters, circuits, backend))
 
 
 def sampler_document(
@@ -160,7 +162,7 @@ def sampler_document(
         )
         for pub in coerced
     ]
-    return _document("sampler", _primitive(written, given), backend)
+    return _document("sampler", _primitive(written, given), [pub.circuit for pub in coerced], backend)
 
 
 def estimator_document(
@@ -189,7 +191,7 @@ def estimator_document(
     parameters = _primitive(written, given)
     if resilience_level is not None:
         parameters["resilience_level"] = resilience_level
-    return _document("estimator", parameters, backend)
+    return _document("estimator", parameters, [pub.circuit for pub in coerced], backend)
 
 
 def pieces(document: Mapping[str, Any]) -> Iterator[bytes]:
@@ -205,7 +207,12 @@ def _write(path: str | os.PathLike[str], document: Mapping[str, Any]) -> None:
         output.write(pieces(document))
 
 
-def _document(program_id: str, parameters: dict[str, Any], backend: BackendV2 | None) -> dict[str, Any]:
+def _document(
+    program_id: str,
+    parameters: dict[str, Any],
+    circuits: Iterable[QuantumCircuit],
+    backend: BackendV2 | None,
+) -> dict[str, Any]:
     """Put together an input, and what it was transpiled for, if that is known."""
     made_for = calibration.seen() if backend is None else calibration.of_backend(backend)
     known = (
@@ -215,6 +222,7 @@ def _document(program_id: str, parameters: dict[str, Any], backend: BackendV2 | 
             "qpu_slurm": {
                 "backend": made_for.backend,
                 "calibrated_at": made_for.calibrated_at.isoformat(),
+                **made_of(circuits),
             }
         }
     )

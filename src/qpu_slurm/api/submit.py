@@ -23,6 +23,7 @@ from qpu_slurm.names import why_no_tag
 from qpu_slurm.providers.base import TaskStatus
 from qpu_slurm.tasks import overrides, payload
 from qpu_slurm.tasks.execution import Execution, Observer, new_tags
+from qpu_slurm.tasks.replacing import why_not_replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -97,6 +98,7 @@ class Task(Generic[R]):
             A PrimitiveResult, or the path that it was written to.
 
         Raises:
+            PayloadError: The input was transpiled for another QPU, and does not fit.
             TaskFailed: The task came to no result.
             TimedOut: It took too long.
             OutputError: The result could not be written.
@@ -137,6 +139,7 @@ def submit(
     shots: int | None = ...,
     tags: Sequence[str] = ...,
     final: bool = ...,
+    any_backend: bool = ...,
     on_progress: Callable[[Progress], object] | None = ...,
 ) -> Task[PrimitiveResult[Any]]: ...
 @overload
@@ -150,6 +153,7 @@ def submit(
     shots: int | None = ...,
     tags: Sequence[str] = ...,
     final: bool = ...,
+    any_backend: bool = ...,
     on_progress: Callable[[Progress], object] | None = ...,
 ) -> Task[Path]: ...
 def submit(
@@ -162,6 +166,7 @@ def submit(
     shots: int | None = None,
     tags: Sequence[str] = (),
     final: bool = False,
+    any_backend: bool = False,
     on_progress: Callable[[Progress], object] | None = None,
 ) -> Task[PrimitiveResult[Any]] | Task[Path]:
     """Submit an input to the job's session, which is opened if need be, and return at once.
@@ -179,11 +184,12 @@ def submit(
         tags: To find the task by at the service, besides those that every task gets.
         final: Whether the job needs its session no more: once this task is submitted, the session takes no
             others, and the QPU is free the moment its tasks are over.
+        any_backend: Whether to submit even what was transpiled for another QPU and does not fit this one.
         on_progress: Is told what becomes of the task, in another thread. What it raises ends the task.
 
     Raises:
         NoLease: The job has no such QPU, or holds no session on it.
-        PayloadError: The input is not in a form that the service takes.
+        PayloadError: The input is not in a form that the service takes, or the output holds an input.
         OutputError: The result cannot be written there.
         UserMistake: A tag is no line of text, or one that only qpu_slurm makes.
     """
@@ -192,6 +198,8 @@ def submit(
     for tag in tags:
         if why := why_no_tag(tag):
             raise UserMistake(f"{tag!r} cannot be a task's tag: it {why}.")
+    if output is not None and (why := why_not_replace(Path(output))):
+        raise PayloadError(f"{why}.")
     source, task_input = _load(input, program, shots)
     if task_input.program_id == "executor" and output is None:
         raise PayloadError(
@@ -206,6 +214,7 @@ def submit(
         tags=new_tags(found.binding, os.environ, tags),
         cost=found.binding.task_timeout,
         final=final,
+        any_backend=any_backend,
         execution=Execution(worker.provider, _Teller(on_progress), timeout=timeout),
     )
     worker.add(work)
@@ -223,6 +232,7 @@ def execute(
     shots: int | None = ...,
     tags: Sequence[str] = ...,
     final: bool = ...,
+    any_backend: bool = ...,
     on_progress: Callable[[Progress], object] | None = ...,
 ) -> PrimitiveResult[Any]: ...
 @overload
@@ -236,6 +246,7 @@ def execute(
     shots: int | None = ...,
     tags: Sequence[str] = ...,
     final: bool = ...,
+    any_backend: bool = ...,
     on_progress: Callable[[Progress], object] | None = ...,
 ) -> Path: ...
 def execute(input: Input, **settings: Any) -> PrimitiveResult[Any] | Path:  # noqa: A002 - as `submit`

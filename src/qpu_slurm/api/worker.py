@@ -45,6 +45,7 @@ class Work:
         tags: See `new_tags`.
         cost: Seconds of QPU time that it may take.
         final: Whether to close the session once the task is submitted.
+        any_backend: Whether to submit even what was transpiled for another QPU and does not fit this one.
         execution: The task's way.
 
     Attributes:
@@ -64,6 +65,7 @@ class Work:
         tags: tuple[str, ...],
         cost: int | None,
         final: bool,
+        any_backend: bool,
         execution: Execution,
     ) -> None:
         self.source = source
@@ -71,6 +73,7 @@ class Work:
         self.tags = tags
         self.cost = cost
         self.final = final
+        self.any_backend = any_backend
         self.execution = execution
         self.submitted: Future[str] = Future()
         self.over: Future[None] = Future()
@@ -224,6 +227,12 @@ class Worker:
             return
         try:
             with work.execution:
+                if not work.any_backend:
+                    self._calibration.refuse_misfit(
+                        work.source,
+                        work.task_input.transpiled_for,
+                        "To submit it all the same: any_backend=True.",
+                    )
                 session_id = self._session.submit(
                     work.execution, work.task_input, tags=work.tags, cost=work.cost
                 )

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from qpu_slurm.errors import NoLease, QpuSlurmError, SlurmError, UserMistake
+from qpu_slurm.errors import ConfigError, NoLease, QpuSlurmError, SlurmError, Unavailable, UserMistake
 from qpu_slurm.job.variables import JobQpu, to_environ
 from qpu_slurm.names import STEP_TAG
 from qpu_slurm.slurm.admin_comment import Handover
@@ -163,8 +163,10 @@ def _providers(
 
 
 def error_line(error: QpuSlurmError) -> str:
-    """Return the line that ends a job with a sentence."""
-    return f"error: {' '.join(str(error).split())}\n"
+    """Return the line that ends a job with a sentence, which names the node if its cause lies there."""
+    of_node = isinstance(error, ConfigError | SlurmError | Unavailable)
+    where = f"{os.uname().nodename}: " if of_node else ""
+    return f"error: {where}{' '.join(str(error).split())}\n"
 
 
 def _records(config: Config, job_id: int, query: Query | None) -> list[JobRecord]:
@@ -204,7 +206,7 @@ def _qpus(
     handover = _handover(records)
     if handover.error:
         raise UserMistake(handover.error)
-    qpus = {name: config.qpu(name) for name in handover.sessions}
+    qpus = {name: _configured(config, name) for name in handover.sessions}
     user_key = Secret(environ[USER_KEY]) if environ.get(USER_KEY) else None
     # First, since the job's user cannot read the admin's shared keys.
     keys = {name: qpu.key(user_key) for name, qpu in qpus.items() if qpu.credentials != "gateway"}
@@ -230,6 +232,17 @@ def _qpus(
             job_qpu = msgspec.structs.replace(job_qpu, max_ttl=max_ttl)
         bound.append(job_qpu)
     return bound
+
+
+def _configured(config: Config, name: str) -> QpuConfig:
+    """Return a QPU that the controller knows, as this node's configuration has it."""
+    try:
+        return config.qpu(name)
+    except UserMistake as error:
+        raise ConfigError(
+            f"{error} The controller has it: the configuration of this node is another. Tell the cluster's "
+            "admin, who has `qpu-slurm check`."
+        ) from error
 
 
 def _keys_from_gateway(config: Config, record: JobRecord, step: Step | None, deadline: float) -> Keys:

@@ -269,8 +269,7 @@ class Broker(Endings):
             if lease is None or lease.state is not LeaseState.HELD:
                 status = target.provider.status()
                 if not status.online:
-                    reason = status.reason.rstrip(".")
-                    raise MustWait(f"{target.qpu.name} is not available now: {reason}.")
+                    raise MustWait(f"{target.qpu.name} is not available now: {status.reason}")
         return tuple(
             lease
             if lease is not None and lease.state is LeaseState.HELD
@@ -332,6 +331,8 @@ class Broker(Endings):
             raise
         except ServiceError as error:
             self._journal.finish(intent.id, LeaseState.FAILED, str(error))
+            if error.admin_advice:
+                _log.warning("no session", job_id=intent.job_id, qpu=intent.qpu, advice=error.admin_advice)
             raise
         taken.append(lease)
         return lease

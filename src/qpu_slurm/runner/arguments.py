@@ -14,6 +14,7 @@ from qpu_slurm.names import why_no_tag
 from qpu_slurm.runner import exit_codes
 from qpu_slurm.runner.console import Voice
 from qpu_slurm.runner.fan_out import rank, tasks_of_step
+from qpu_slurm.tasks.replacing import why_not_replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,6 +44,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         tags: The user's.
         summary: Where the summary goes, if anywhere.
         final: Whether no more tasks come.
+        any_backend: Whether inputs are submitted that were transpiled for another QPU and do not fit.
         dry_run: Whether nothing is submitted.
         level: How much is said: see `Voice`.
     """
@@ -56,6 +58,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...]
     summary: str | None
     final: bool
+    any_backend: bool
     dry_run: bool
     level: int
 
@@ -83,6 +86,7 @@ def parse(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> Option
         tags=tuple(found.tag),
         summary=found.json,
         final=found.final,
+        any_backend=found.any_backend,
         dry_run=found.dry_run,
         level=_level(found, environ),
     )
@@ -116,7 +120,11 @@ def _one(parser: argparse.ArgumentParser, found: argparse.Namespace) -> tuple[tu
     if len(more) > 1:
         parser.error("several inputs need a directory for their results: --output-dir DIR INPUT...")
     output = more[0] if more else STDIO
-    return ((source, None if output == STDIO else Path(output)),)
+    if output == STDIO:
+        return ((source, None),)
+    if why := why_not_replace(Path(output)):
+        parser.error(f"{why}. Several inputs need a directory for their results: --output-dir DIR INPUT...")
+    return ((source, Path(output)),)
 
 
 def _many(parser: argparse.ArgumentParser, found: argparse.Namespace) -> tuple[tuple[str, Path | None], ...]:
@@ -131,6 +139,8 @@ def _many(parser: argparse.ArgumentParser, found: argparse.Namespace) -> tuple[t
             parser.error(f"{places[place]} and {source} have the same name: their results would, too")
         if _same(place, Path(source)):
             parser.error(f"the result of {source} would replace it: choose another --output-dir")
+        if why := why_not_replace(place):
+            parser.error(f"{why}. Or choose another --output-dir")
         places[place] = source
     return tuple((source, place) for place, source in places.items())
 
@@ -204,6 +214,11 @@ def _parser() -> argparse.ArgumentParser:
         "--each-task",
         action="store_true",
         help="run in each task of a step that calls it, even if OUTPUT is the same for all (has no %%t)",
+    )
+    add(
+        "--any-backend",
+        action="store_true",
+        help="submit even what was transpiled for another QPU and does not fit this one",
     )
     add("--dry-run", action="store_true", help="check the inputs against the QPU, and submit nothing")
     add("--json", metavar="FILE", help="write a summary for programs; - is standard output")

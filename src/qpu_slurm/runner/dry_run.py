@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Raw
 
-from qpu_slurm.errors import OutputError, PayloadError, ServiceError, Unavailable
+from qpu_slurm.errors import OutputError, PayloadError, ServiceError
 from qpu_slurm.runner import circuits
 from qpu_slurm.runner.exit_codes import Exit
 from qpu_slurm.runner.summary import DryRun, InputReport, PubReport
 from qpu_slurm.system.atomic_file import Output
 from qpu_slurm.tasks import overrides, validation
+from qpu_slurm.tasks.device import TIMING, Device
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -30,79 +31,10 @@ if TYPE_CHECKING:
     from qpu_slurm.runner.summary import Summary
     from qpu_slurm.tasks.payload import Payload
 
-_ALWAYS: Final = frozenset({"measure", "reset", "delay", "barrier", "store", "break_loop", "continue_loop"})
-"""What every QPU can do, whether its configuration lists it or not."""
-
-_HERON: Final = frozenset({"rx", "rzz", "measure_2"})
-"""What Heron can do, too; configurations list it only at times (the first two are its fractional gates)."""
-
-_SYMMETRIC: Final = frozenset({"cz", "rzz"})
-_TIMING: Final = frozenset({"barrier", "delay"})
 _MOST_PROBLEMS: Final = 5
-_PAIR: Final = 2
 _SHOTS: Final = 2
 """Where a sampler's pub has its shots."""
 _BOX: Final = "box"
-
-
-class _Gate(msgspec.Struct):
-    name: str
-    coupling_map: list[list[int]] | None = None
-
-
-class _Configuration(msgspec.Struct):
-    """What we read of a QPU's configuration."""
-
-    n_qubits: int
-    basis_gates: list[str] = []
-    supported_instructions: list[str] | None = None
-    gates: list[_Gate] = []
-    coupling_map: list[list[int]] | None = None
-    processor_type: dict[str, Any] | None = None
-    max_shots: int | None = None
-
-
-class Device:
-    """A QPU, as far as circuits have to fit it.
-
-    Args:
-        text: Its configuration, as the service gives it.
-
-    Raises:
-        Unavailable: It is none that we understand.
-    """
-
-    def __init__(self, text: bytes) -> None:
-        try:
-            known = msgspec.json.decode(text, type=_Configuration)
-        except msgspec.DecodeError as error:
-            raise Unavailable(f"The QPU's configuration cannot be understood: {error}.") from error
-        self.qubits = known.n_qubits
-        self.max_shots = known.max_shots
-        heron = (known.processor_type or {}).get("family") == "Heron"
-        self._names = _ALWAYS | {*known.basis_gates, *(known.supported_instructions or ())}
-        self._names |= {gate.name for gate in known.gates} | (_HERON if heron else set())
-        self._on: dict[str, set[tuple[int, ...]]] = {}
-        for gate in known.gates:
-            if gate.coupling_map:
-                pairs = {tuple(qubits) for qubits in gate.coupling_map}
-                turned = {pair[::-1] for pair in pairs} if gate.name in _SYMMETRIC else set()
-                self._on[gate.name] = pairs | turned
-        coupling = {tuple(pair) for pair in known.coupling_map or ()}
-        self._coupled = coupling | {pair[::-1] for pair in coupling}
-
-    def problem(self, name: str, qubits: tuple[int, ...]) -> str | None:
-        """Say why an operation cannot be had; None if it can."""
-        if name not in self._names:
-            return f"{name} is no operation of the QPU"
-        if any(qubit >= self.qubits for qubit in qubits):
-            return f"{name} on qubits {_list(qubits)}: the QPU has {self.qubits}"
-        if name in _TIMING or not qubits:
-            return None
-        where = self._on.get(name, self._coupled if len(qubits) == _PAIR else None)
-        if where and qubits not in where:
-            return f"{name} on qubits {_list(qubits)}: the QPU has none there"
-        return None
 
 
 def dry_run(bench: Bench, summary: Summary) -> Exit:
@@ -124,6 +56,8 @@ def dry_run(bench: Bench, summary: Summary) -> Exit:
                 task_input = bench.load(source)
                 if device is None:
                     device = _device(bench, report)
+                if why := bench.calibration.misfit(task_input.transpiled_for, device):
+                    found.problems.append(why)
                 _examine(task_input, device, found)
             except (ServiceError, OutputError):
                 raise
@@ -210,7 +144,7 @@ def _compare(operations: Iterable[Operation], device: Device, pub: PubReport) ->
     problems: dict[str, int] = {}
     for name, qubits in operations:
         counts[name] += 1
-        if name not in _TIMING:
+        if name not in TIMING:
             used.update(qubits)
         if name != _BOX and (problem := device.problem(name, qubits)):
             problems[problem] = problems.get(problem, 0) + 1
@@ -301,7 +235,3 @@ def _shots(pub: PubReport) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _list(qubits: tuple[int, ...]) -> str:
-    return " and ".join(map(str, qubits))

@@ -187,6 +187,10 @@ class Work:
             execution.adopt(known.task_id)
             self.summary.session_id = known.session_id
         else:
+            if not options.any_backend:
+                bench.calibration.refuse_misfit(
+                    self.summary.input, task_input.transpiled_for, "To submit it all the same: --any-backend."
+                )
             task_input.warn(self.summary.input)
             self._submit(execution, task_input)
         self.summary.task_id = execution.task_id

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a QPU is still as it was when an input was transpiled for it.
+"""Whether a QPU is the one that an input was transpiled for, and still as it was then.
 
 A circuit that was laid out for yesterday's calibration runs today as well, only worse, and nobody is told. So
 inputs say what they were transpiled for, and when one is submitted, the calibration is looked at, while there
@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from qpu_slurm.errors import ServiceError
+from qpu_slurm.errors import PayloadError, ServiceError
 from qpu_slurm.tasks.payload import TranspiledFor
 
 if TYPE_CHECKING:
     from qiskit.providers import BackendV2
 
     from qpu_slurm.providers.base import Provider
+    from qpu_slurm.tasks.device import Device
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +53,7 @@ def of_backend(backend: BackendV2) -> TranspiledFor | None:
 
 
 class Calibration:
-    """A QPU's calibration as it is now: asked for once, by whoever is the first to want it.
+    """Compares a QPU with what inputs were transpiled for; each question is asked once.
 
     Args:
         provider: The QPU's service.
@@ -61,8 +63,65 @@ class Calibration:
     def __init__(self, provider: Provider, backend: str) -> None:
         self._provider = provider
         self._backend = backend
-        self._asked = False
-        self._now: datetime | None = None
+
+    @cached_property
+    def _now(self) -> datetime | None:
+        try:
+            return self._provider.calibrated_at()
+        except ServiceError as error:
+            _log.debug("The calibration of %s is not known: %s", self._backend, error)
+            return None
+
+    @cached_property
+    def _device(self) -> Device | None:
+        from qpu_slurm.tasks.device import Device  # noqa: PLC0415 - seldom
+
+        try:
+            return Device(self._provider.configuration())
+        except ServiceError as error:
+            _log.debug("The configuration of %s is not known: %s", self._backend, error)
+            return None
+
+    def misfit(self, made_for: TranspiledFor | None, device: Device | None = None) -> str | None:
+        """Say why an input that was transpiled for another QPU cannot run on this one.
+
+        Args:
+            made_for: What it says it was transpiled for.
+            device: This QPU, if it is known already; None asks the service.
+
+        Returns:
+            A sentence's end; None if it may fit, or was transpiled for this QPU, or does not say enough.
+        """
+        if made_for is None or made_for.backend == self._backend:
+            return None
+        if made_for.qubits is None and not made_for.gates:
+            return None
+        device = device or self._device
+        if device is None:
+            return None
+        why = []
+        if made_for.qubits is not None and made_for.qubits > device.qubits:
+            why.append(f"has circuits of {made_for.qubits} qubits, where {self._backend} has {device.qubits}")
+        if lacking := device.lacks(made_for.gates):
+            why.append(f"uses {', '.join(lacking)}, which {self._backend} has not")
+        if not why:
+            return None
+        what = " and ".join(why)
+        return f"it was transpiled for {made_for.backend}, and {what}: transpile it for {self._backend}"
+
+    def refuse_misfit(self, source: str, made_for: TranspiledFor | None, remedy: str) -> None:
+        """Refuse an input that was transpiled for another QPU and cannot run on this one.
+
+        Args:
+            source: What to call the input.
+            made_for: What it says it was transpiled for.
+            remedy: How its user insists.
+
+        Raises:
+            PayloadError: It cannot.
+        """
+        if why := self.misfit(made_for):
+            raise PayloadError(f"{source}: {why}. {remedy}")
 
     def compare(self, source: str, made_for: TranspiledFor) -> None:
         """Warn if an input was transpiled for another QPU, or for an older calibration.
@@ -80,12 +139,6 @@ class Calibration:
                 self._backend,
             )
             return
-        if not self._asked:
-            self._asked = True
-            try:
-                self._now = self._provider.calibrated_at()
-            except ServiceError as error:
-                _log.debug("The calibration of %s is not known: %s", self._backend, error)
         if self._now is not None and self._now > made_for.calibrated_at:
             _log.warning(
                 "%s was calibrated anew at %s, after %s was transpiled for it: transpile again.",

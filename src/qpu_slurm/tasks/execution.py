@@ -254,11 +254,16 @@ class Execution:
             raise Unavailable(f"The service gave an empty result for task {self.task_id}.")
 
     def log_tail(self) -> list[str]:
-        """Read the last lines that the service logged of the task: none where it gives none."""
+        """Read the last lines that the service logged of the task, without its reason.
+
+        Returns:
+            The lines; an empty list where the service gives none.
+        """
         try:
-            return self._provider.logs(self._id()).splitlines()[-LOG_LINES:]
+            lines = self._provider.logs(self._id()).splitlines()[-LOG_LINES:]
         except ServiceError:
             return []
+        return _without_reason(lines, self.task.reason if self.task else "")
 
     def cancel(self) -> None:
         """Cancel the task, if there is one and it is not over.
@@ -320,3 +325,16 @@ class Execution:
         if self.task_id is None:
             raise RuntimeError("nothing was submitted")
         return self.task_id
+
+
+def _without_reason(lines: list[str], reason: str) -> list[str]:
+    """Leave out the end of a log that repeats a task's reason, as a traceback's last line does."""
+    said = _plain(reason)
+    first = next((start for start in range(len(lines)) if _plain(*lines[start:]) in said), len(lines))
+    left = lines[:first]
+    return left[:-1] if left and said and _plain(left[-1]).endswith(said) else left
+
+
+def _plain(*lines: str) -> str:
+    """Return lines as one, as a reason has them."""
+    return " ".join(" ".join(lines).split()).rstrip(".…")

@@ -70,10 +70,14 @@ class TranspiledFor(Struct, frozen=True):
     Attributes:
         backend: The service's name of the QPU.
         calibrated_at: When the QPU had been calibrated as the transpiler was told.
+        qubits: How many qubits the widest circuit has; None where that is not said.
+        gates: The circuits' operations; none where they are not named.
     """
 
     backend: str
     calibrated_at: datetime
+    qubits: int | None = None
+    gates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Take a time without a zone for UTC."""

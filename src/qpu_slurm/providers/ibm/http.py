@@ -337,17 +337,17 @@ def _error_of_exception(what: str, error: Exception) -> ServiceError:
     reason = _reason(error)
     if isinstance(reason, ssl.SSLCertVerificationError):
         return Refused(
-            f"No secure connection for {what}: {quote(str(reason))}.",
+            f"No secure connection for {what}: {quote(str(reason))}",
             advice="Look at the endpoint in the configuration, and at the certificates of this machine.",
         )
     if isinstance(error, errors.ConnectTimeoutError | errors.NewConnectionError | errors.ProxyError):
-        return Unavailable(f"The service cannot be reached for {what}: {_short(reason)}.")
+        return Unavailable(f"The service cannot be reached for {what}: {_short(reason)}")
     lost = errors.TimeoutError | errors.ProtocolError | errors.SSLError | errors.DecodeError
     if isinstance(error, lost):
-        return AnswerLost(f"The answer to {what} was lost: {_short(reason)}.")
+        return AnswerLost(f"The answer to {what} was lost: {_short(reason)}")
     if isinstance(error, msgspec.DecodeError | UnicodeDecodeError):
-        return AnswerLost(f"The answer to {what} makes no sense: {quote(str(error))}.")
-    return Refused(f"{what} cannot be sent: {quote(str(error))}.")
+        return AnswerLost(f"The answer to {what} makes no sense: {quote(str(error))}")
+    return Refused(f"{what} cannot be sent: {quote(str(error))}")
 
 
 def _reason(error: BaseException) -> BaseException:
@@ -361,4 +361,4 @@ def _reason(error: BaseException) -> BaseException:
 
 def _short(reason: BaseException) -> str:
     """Say why, without urllib3's words on which of its objects it was."""
-    return quote(str(reason).rpartition(": ")[2] or type(reason).__name__).removesuffix(".")
+    return quote(str(reason).rpartition(": ")[2] or type(reason).__name__)

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 from urllib3.exceptions import HTTPError
 
-from qpu_slurm.errors import NotFound, Refused, ServiceError, Unavailable
+from qpu_slurm.errors import NotFound, Refused, ServiceError, Unavailable, sentences
 from qpu_slurm.providers.base import LiveSession, QpuStatus, Session, SessionState, Task, TaskStatus
 from qpu_slurm.providers.ibm import answers, usage
 from qpu_slurm.providers.ibm.http import CLIENT, Http, Patience, backoff, finished, part, unavailable
@@ -31,6 +31,8 @@ API_VERSION = "2026-04-15"
 """The API's version that these requests and answers belong to; qiskit-ibm-runtime 0.51 asks for it, too."""
 
 _NO_CONTENT = 204
+_NO_DEDICATED_SESSIONS = 1352
+"""The service's number for it: the Open plan has batch sessions alone."""
 _UNDECIDED = (401, 403)
 
 _PIECE = 1 << 18
@@ -148,7 +150,19 @@ class QuantumComputeService:
             return min(found, key=lambda session: session.created_at or since, default=None)
 
         give_up = self._http.give_up()
-        return once(send, look, settle=self._patience.settle, give_up=give_up)
+        try:
+            return once(send, look, settle=self._patience.settle, give_up=give_up)
+        except Refused as error:
+            if error.code != _NO_DEDICATED_SESSIONS:
+                raise
+            # The service advises another mode, which is not the user's to choose.
+            raise Refused(
+                error.message,
+                status=error.status,
+                code=error.code,
+                advice="Your job cannot change that: ask the cluster's admin for a QPU with batch sessions.",
+                admin_advice=f'Give {self._access.backend} mode = "batch", or an instance of another plan.',
+            ) from None
 
     def session(self, session_id: str) -> Session:
         """Read a session."""
@@ -446,13 +460,13 @@ def _task(job: answers.Job) -> Task:
     status = answers.status_of(job)
     if status is None:
         raise ServiceError(f"Task {job.id} is in a state that is not known: {answers.quote(text)!r}.")
-    said = " ".join(filter(None, (job.state.reason, job.state.reason_solution)))
-    if not said and status is TaskStatus.CANCELLED:
-        said = text.partition(" - ")[2]
+    said = [answers.quote(words or "") for words in (job.state.reason, job.state.reason_solution)]
+    if not any(said) and status is TaskStatus.CANCELLED:
+        said = [answers.quote(text.partition(" - ")[2])]
     return Task(
         id=job.id,
         status=status,
-        reason=answers.quote(said),
+        reason=sentences(*said),
         session_id=job.session_id,
         created_at=answers.time_of(job.created),
         tags=tuple(job.tags or ()),
