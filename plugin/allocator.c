@@ -87,8 +87,8 @@ static void unset_variables_of_outer_job(void)
 
 void allocator_forget_outer_job(void)
 {
-	static const char *const handed_on[] = {JOB_QPU,	JOB_HOLD,   JOB_API_KEY,    QPU_OPTION,
-						HOLD_OPTION, JOB_QPU_OPTION, JOB_HOLD_OPTION};
+	static const char *const handed_on[] = {JOB_QPU,	JOB_SESSION,   JOB_API_KEY,    QPU_OPTION,
+						SESSION_OPTION, JOB_QPU_OPTION, JOB_SESSION_OPTION};
 	const char *key = getenv(JOB_API_KEY);
 
 	if (!submits_a_job())
@@ -196,13 +196,13 @@ static bool publish_qpu(spank_t spank, const struct arguments *arguments, const 
 	return published || problem_set(why, "--qpu: Slurm does not take it into the job");
 }
 
-bool allocator_publish(spank_t spank, const struct arguments *arguments, const char *qpu, const char *hold,
+bool allocator_publish(spank_t spank, const struct arguments *arguments, const char *qpu, const char *session,
 		       struct problem *why)
 {
 	if (!submits_a_job())
 		return true;
 	if (qpu != NULL && !publish_qpu(spank, arguments, qpu, why))
 		return false;
-	return hold == NULL || publish(spank, PUBLISHED_HOLD, JOB_HOLD, hold) ||
-	       problem_set(why, "--qpu-hold: Slurm does not take it into the job");
+	return session == NULL || publish(spank, PUBLISHED_SESSION, JOB_SESSION, session) ||
+	       problem_set(why, "--qpu-session: Slurm does not take it into the job");
 }

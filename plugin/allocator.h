@@ -36,9 +36,9 @@ bool allocator_check(const struct arguments *arguments, const char *value, struc
 /*
  * Publish the options, checked before, with the job that is about to be submitted.
  *
- * qpu, hold: the values of --qpu and --qpu-hold; NULL without.
+ * qpu, session: the values of --qpu and --qpu-session; NULL without.
  */
-bool allocator_publish(spank_t spank, const struct arguments *arguments, const char *qpu, const char *hold,
+bool allocator_publish(spank_t spank, const struct arguments *arguments, const char *qpu, const char *session,
 		       struct problem *why);
 
 #endif

@@ -2,7 +2,7 @@
 /*
  * The SPANK plugin qpu_slurm: what Slurm calls, and where it goes from here.
  *
- *     sbatch, salloc, srun    allocator.c    check --qpu and --qpu-hold, publish them
+ *     sbatch, salloc, srun    allocator.c    check --qpu and --qpu-session, publish them
  *     slurmstepd              remote.c       set the job's QPU variables, tell when the step has ended
  *     slurmd, its hooks       nothing        (PrologSlurmctld and EpilogSlurmctld do the work: hooks/)
  */
@@ -18,7 +18,7 @@ SPANK_PLUGIN(qpu_slurm, 1)
 
 #include "allocator.h"
 #include "arguments.h"
-#include "hold.h"
+#include "session.h"
 #include "problem.h"
 #include "remote.h"
 
@@ -43,14 +43,14 @@ static int take_option(int option, const char *value, int remote)
 		if (allocator_is_scrontab()) {
 			slurm_error("qpu_slurm: scrontab does not hand --%s on to its jobs; "
 				    "have the entry submit the job instead: sbatch --qpu=NAME SCRIPT",
-				    option == QPU ? "qpu" : "qpu-hold");
+				    option == QPU ? "qpu" : "qpu-session");
 			return -1;
 		}
 		if (!arguments_fine) {
 			slurm_error("qpu_slurm: plugstack.conf: %s", mistake.text);
 			return -1;
 		}
-		if (!(option == QPU ? allocator_check(&arguments, value, &why) : hold_check(value, &why))) {
+		if (!(option == QPU ? allocator_check(&arguments, value, &why) : session_check(value, &why))) {
 			slurm_error("qpu_slurm: %s", why.text);
 			return -1;
 		}
@@ -75,7 +75,7 @@ static struct spank_option options[OPTIONS] = {
 		.cb = take_option,
 	},
 	[HOLD] = {
-		.name = (char *)"qpu-hold",
+		.name = (char *)"qpu-session",
 		.arginfo = (char *)"job|task",
 		.usage = (char *)"hold them as long as the job runs, or only while a task is executed",
 		.has_arg = 1,

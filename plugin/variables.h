@@ -5,19 +5,19 @@
 
 /* Published with the job (spank_job_control_setenv); hooks see them as SPANK_<name>, */
 #define PUBLISHED_QPU "QPU_SLURM_QPU"	      /* the value of --qpu, */
-#define PUBLISHED_HOLD "QPU_SLURM_HOLD"	      /* of --qpu-hold, */
+#define PUBLISHED_SESSION "QPU_SLURM_SESSION"	      /* of --qpu-session, */
 #define PUBLISHED_API_KEY "QPU_SLURM_API_KEY" /* the user's own key; */
 
 /* and the job's batch script and steps as SLURM_SPANK_<name>. */
 #define JOB_QPU "SLURM_SPANK_" PUBLISHED_QPU
-#define JOB_HOLD "SLURM_SPANK_" PUBLISHED_HOLD
+#define JOB_SESSION "SLURM_SPANK_" PUBLISHED_SESSION
 #define JOB_API_KEY "SLURM_SPANK_" PUBLISHED_API_KEY
 
 /* In which Slurm itself hands the options on: to the commands in a job, and from a command to slurmstepd. */
 #define QPU_OPTION "_SLURM_SPANK_OPTION_qpu_slurm_qpu"
-#define HOLD_OPTION "_SLURM_SPANK_OPTION_qpu_slurm_qpu_hold"
+#define SESSION_OPTION "_SLURM_SPANK_OPTION_qpu_slurm_qpu_session"
 #define JOB_QPU_OPTION "SLURM_SPANK_" QPU_OPTION
-#define JOB_HOLD_OPTION "SLURM_SPANK_" HOLD_OPTION
+#define JOB_SESSION_OPTION "SLURM_SPANK_" SESSION_OPTION
 
 /* What the user exports, as IBM's own tools read it. */
 #define USER_API_KEY "QISKIT_IBM_TOKEN"

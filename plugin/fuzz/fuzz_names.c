@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What users write behind --qpu and --qpu-hold, and lists of partitions. The first byte chooses. */
+/* What users write behind --qpu and --qpu-session, and lists of partitions. The first byte chooses. */
 #include "fuzz.h"
-#include "hold.h"
+#include "session.h"
 #include "names.h"
 
 static bool is_letter(char c)
@@ -88,10 +88,10 @@ static void check_name(const char *value)
 	MUST(name_is_partition(value) == is_name(value, strlen(value), true));
 }
 
-static void check_hold(const char *value)
+static void check_session(const char *value)
 {
 	struct problem why = {""};
-	bool fine = hold_check(value, &why);
+	bool fine = session_check(value, &why);
 
 	MUST(fine == (strcmp(value, "job") == 0 || strcmp(value, "task") == 0));
 	if (!fine)
@@ -116,7 +116,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_name(value);
 		break;
 	default:
-		check_hold(value);
+		check_session(value);
 	}
 	free(value);
 	return 0;

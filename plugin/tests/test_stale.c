@@ -6,7 +6,7 @@
 static const char *const always[] = {
 	"ibm_fez_QRMI_JOB_ACQUISITION_TOKEN",
 	"ibm_fez_QRMI_JOB_TIMEOUT_SECONDS",
-	"ibm_fez_QRMI_QPU_SLURM_HOLD",
+	"ibm_fez_QRMI_QPU_SLURM_SESSION",
 	"ibm_fez_QRMI_IBM_QCS_IAM_APIKEY",
 	"ibm_fez_2_QRMI_JOB_ACQUISITION_TOKEN",
 };

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names that several rooms share: of QPUs, of steps, and of the tags that tasks carry at the service.
 
-The plugin in C holds to the same rules (plugin/names.h, plugin/step.h, plugin/hold.c).
+The plugin in C holds to the same rules (plugin/names.h, plugin/step.h, plugin/session.c).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ be lost on the way: dash, which is /bin/sh on Debian, drops variables that have 
 MAX_QPUS: Final = 16
 """How many QPUs one option may name."""
 
-HoldOption: TypeAlias = Literal["job", "task"]
-"""The values of `--qpu-hold`: how long a session is open."""
+SessionOption: TypeAlias = Literal["job", "task"]
+"""The values of `--qpu-session`: how long a session is open."""
 
 STEP: Final = re.compile("batch|interactive|0|[1-9][0-9]{0,9}")
 """Slurm's id of a step."""

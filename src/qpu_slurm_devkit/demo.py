@@ -65,7 +65,7 @@ WORKFLOWS = {
     "hetjob": Workflow("One heterogeneous job", ("sbatch", "--parsable", "job_split_hetjob.sh")),
     "split": Workflow("Three chained jobs", ("bash", "submit.sh")),
     "hold": Workflow(
-        "One job that holds the QPU only for its task", ("sbatch", "--parsable", "job_split_hold.sh")
+        "One job that holds the QPU only for its task", ("sbatch", "--parsable", "job_split_session.sh")
     ),
 }
 

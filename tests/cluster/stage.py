@@ -89,7 +89,7 @@ class Stage:
         return path
 
     def hold(self, job_id: int) -> str | None:
-        """Return what a job's PrologSlurmctld was told of --qpu-hold."""
+        """Return what a job's PrologSlurmctld was told of --qpu-session."""
         text = (self._directory / "hooks" / str(job_id)).read_text()
         return HookJob.from_environ(dict(entry.split("=", 1) for entry in text.split("\0") if entry)).hold
 

@@ -24,7 +24,7 @@ def test_a_job_goes_on_when_the_journal_is_deleted(lab: Lab, hold: str) -> None:
     (home / "input.json").write_text(json.dumps(BELL))
     go, runs = home / f"{hold}.go", home / f"{hold}.runs"
     job = lab.submit(
-        f"#!/bin/sh\n#SBATCH --qpu=ibm_fez --qpu-hold={hold} --time=5\nset -e\n"
+        f"#!/bin/sh\n#SBATCH --qpu=ibm_fez --qpu-session={hold} --time=5\nset -e\n"
         f"{TASK}touch {runs}\n{until(go)}{TASK}srun {TASK}"
     )
     lab.emulator.wait_for(lambda _: runs.exists(), seconds=120)

@@ -166,7 +166,7 @@ def test_upstream_programs_run_unchanged(lab: Lab, program: str) -> None:
 @pytest.mark.parametrize("hold", ["job", "task"])
 def test_a_first_program_that_names_no_session_runs_in_the_jobs(lab: Lab, hold: str) -> None:
     job = lab.submit(
-        f"#!/bin/sh\n#SBATCH --qpu=ibm_fez --qpu-hold={hold}\npython -W ignore getting_started.py\n"
+        f"#!/bin/sh\n#SBATCH --qpu=ibm_fez --qpu-session={hold}\npython -W ignore getting_started.py\n"
     )
 
     state, output = lab.wait(job, timeout=180), lab.cluster.output(job)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What users write behind --qpu and --qpu-hold, wherever they may, and what of it reaches the hooks."""
+"""What users write behind --qpu and --qpu-session, wherever they may, and what of it reaches the hooks."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 HET = "#SBATCH hetjob\n"
 
 HOLDS = {
-    "with --qpu": ("#SBATCH --qpu=ibm_fez --qpu-hold=task\n", ["task"]),
-    "as it is anyway": ("#SBATCH --qpu=ibm_fez --qpu-hold=job\n", ["job"]),
+    "with --qpu": ("#SBATCH --qpu=ibm_fez --qpu-session=task\n", ["task"]),
+    "as it is anyway": ("#SBATCH --qpu=ibm_fez --qpu-session=job\n", ["job"]),
     "not said": ("#SBATCH --qpu=ibm_fez\n", [None]),
-    "with a gres alone": ("#SBATCH --gres=qpu:1 --partition=quantum --qpu-hold=task\n", ["task"]),
-    "--export=NONE": ("#SBATCH --qpu=ibm_fez --qpu-hold=task --export=NONE\n", ["task"]),
-    "the last one counts": ("#SBATCH --qpu-hold=task\n#SBATCH --qpu-hold=job\n", ["job"]),
+    "with a gres alone": ("#SBATCH --gres=qpu:1 --partition=quantum --qpu-session=task\n", ["task"]),
+    "--export=NONE": ("#SBATCH --qpu=ibm_fez --qpu-session=task --export=NONE\n", ["task"]),
+    "the last one counts": ("#SBATCH --qpu-session=task\n#SBATCH --qpu-session=job\n", ["job"]),
     # As with every option of a plugin, what the first component says is said for those after it.
-    "the first component": (f"#SBATCH --qpu=ibm_fez --qpu-hold=task\n{HET}", ["task", "task"]),
-    "the second component": (f"#SBATCH --qpu=ibm_fez\n{HET}#SBATCH --qpu-hold=task\n", [None, "task"]),
+    "the first component": (f"#SBATCH --qpu=ibm_fez --qpu-session=task\n{HET}", ["task", "task"]),
+    "the second component": (f"#SBATCH --qpu=ibm_fez\n{HET}#SBATCH --qpu-session=task\n", [None, "task"]),
     "the second component alone": (
-        f"{HET}#SBATCH --qpu=ibm_fez --qpu-hold=task --gres=qpu:1 --partition=quantum\n",
+        f"{HET}#SBATCH --qpu=ibm_fez --qpu-session=task --gres=qpu:1 --partition=quantum\n",
         [None, "task"],
     ),
 }
@@ -41,7 +41,7 @@ def test_the_hook_learns_how_long_a_session_is_open(
 
 
 def test_so_it_does_from_the_command_line(stage: Stage) -> None:
-    quantum = ["--partition=quantum", "--qpu=ibm_fez", "--qpu-hold=task"]
+    quantum = ["--partition=quantum", "--qpu=ibm_fez", "--qpu-session=task"]
     job = stage.cluster.submit(["--partition=normal", "--wrap=true", ":", *quantum])
     assert stage.cluster.wait(job) == "COMPLETED"
     assert [stage.hold(job), stage.hold(job + 1)] == [None, "task"]
@@ -64,7 +64,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("option", ["--qpu-hold", "--qpu"])
+@pytest.mark.parametrize("option", ["--qpu-session", "--qpu"])
 @pytest.mark.parametrize("value", REFUSED.values(), ids=REFUSED)
 @pytest.mark.parametrize("command", ["sbatch", "srun", "salloc"])
 def test_a_value_that_is_none_is_refused_with_a_sentence(
@@ -79,7 +79,7 @@ def test_a_value_that_is_none_is_refused_with_a_sentence(
     assert len(said) < 300
 
 
-@pytest.mark.parametrize("option", ["--qpu-hold", "--qpu"])
+@pytest.mark.parametrize("option", ["--qpu-session", "--qpu"])
 def test_a_script_may_hold_whatever(stage: Stage, option: str) -> None:
     with pytest.raises(SlurmError, match=f"qpu_slurm: {option}: "):
         stage.cluster.submit(f"#!/bin/sh\n#SBATCH {option}={'task' * 250_000}\ntrue\n")
@@ -87,10 +87,10 @@ def test_a_script_may_hold_whatever(stage: Stage, option: str) -> None:
 
 def test_a_nested_submission_says_it_for_itself(stage: Stage) -> None:
     outer = stage.cluster.submit(
-        "#!/bin/sh\n#SBATCH --qpu=ibm_fez --qpu-hold=task\n"
+        "#!/bin/sh\n#SBATCH --qpu=ibm_fez --qpu-session=task\n"
         "sbatch --parsable --wrap 'env | grep SPANK' --qpu=ibm_torino\n"
         "sbatch --parsable --wrap 'env | grep SPANK'\n"
-        "sbatch --parsable --wrap true --qpu-hold=job --qpu=ibm_torino\n"
+        "sbatch --parsable --wrap true --qpu-session=job --qpu=ibm_torino\n"
     )
     assert stage.cluster.wait(outer) == "COMPLETED"
     own, none, other = (int(line) for line in stage.cluster.output(outer).split())
@@ -103,13 +103,13 @@ def test_a_nested_submission_says_it_for_itself(stage: Stage) -> None:
 
 def test_what_a_user_forges_is_forgotten_at_submission(stage: Stage) -> None:
     forged = {
-        "SLURM_SPANK_QPU_SLURM_HOLD": "task",
+        "SLURM_SPANK_QPU_SLURM_SESSION": "task",
         "SLURM_SPANK_QPU_SLURM_QPU": "ibm_torino",
-        "SLURM_SPANK__SLURM_SPANK_OPTION_qpu_slurm_qpu_hold": "task",
+        "SLURM_SPANK__SLURM_SPANK_OPTION_qpu_slurm_qpu_session": "task",
         "SLURM_SPANK__SLURM_SPANK_OPTION_qpu_slurm_qpu": "ibm_torino",
-        "_SLURM_SPANK_OPTION_qpu_slurm_qpu_hold": "task",
+        "_SLURM_SPANK_OPTION_qpu_slurm_qpu_session": "task",
         "_SLURM_SPANK_OPTION_qpu_slurm_qpu": "ibm_torino",
-        "SPANK_QPU_SLURM_HOLD": "task",
+        "SPANK_QPU_SLURM_SESSION": "task",
         "SPANK_QPU_SLURM_QPU": "ibm_torino",
     }
     for argv in (["sbatch", "--wait", "--wrap=true"], ["srun", "true"], ["salloc", "true"]):
@@ -125,14 +125,14 @@ def test_what_a_user_forges_is_forgotten_at_submission(stage: Stage) -> None:
 
 def test_a_step_in_a_job_takes_its_jobs_options_or_its_own(stage: Stage) -> None:
     job = stage.cluster.submit(
-        "#!/bin/sh\n#SBATCH --qpu=ibm_fez --qpu-hold=task\n"
-        "srun sh -c 'echo $SLURM_SPANK_QPU_SLURM_HOLD'\n"
-        "srun --qpu-hold=job sh -c 'echo $SLURM_SPANK_QPU_SLURM_HOLD'\n"
-        "srun --qpu-hold=perhaps echo ran || echo refused\n"
+        "#!/bin/sh\n#SBATCH --qpu=ibm_fez --qpu-session=task\n"
+        "srun sh -c 'echo $SLURM_SPANK_QPU_SLURM_SESSION'\n"
+        "srun --qpu-session=job sh -c 'echo $SLURM_SPANK_QPU_SLURM_SESSION'\n"
+        "srun --qpu-session=perhaps echo ran || echo refused\n"
     )
     assert stage.cluster.wait(job) == "COMPLETED"
     lines = stage.cluster.output(job).splitlines()
     # On a busy machine srun says that it has to wait for the step before.
     assert [line for line in lines if not line.startswith("srun: ")] == ["task", "task", "refused"]
-    assert any("qpu_slurm: --qpu-hold: 'perhaps'" in line for line in lines)
+    assert any("qpu_slurm: --qpu-session: 'perhaps'" in line for line in lines)
     assert stage.hold(job) == "task"

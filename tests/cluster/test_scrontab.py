@@ -27,7 +27,7 @@ def stage() -> Iterator[Stage]:
         yield stage
 
 
-@pytest.mark.parametrize("option", ["--qpu=ibm_fez", "--qpu=ibm_nowhere", "--qpu-hold=task"])
+@pytest.mark.parametrize("option", ["--qpu=ibm_fez", "--qpu=ibm_nowhere", "--qpu-session=task"])
 def test_a_qpu_is_refused_with_what_to_write_instead(stage: Stage, option: str) -> None:
     entry = f"#SCRON {option}\n@daily /bin/true\n"
     done = stage.cluster.run(["scrontab", "-"], stdin=entry)

@@ -58,9 +58,9 @@ KINDS: dict[str, tuple[Submit, ...]] = {
     ),
     "several nodes": (batch(f"srun sh -c '{SAY.strip()}'\n", "--nodes=2"),),
     "held for tasks": (
-        batch(f"{TASK}sleep 1\nexec {TASK}", "--qpu-hold=task"),
+        batch(f"{TASK}sleep 1\nexec {TASK}", "--qpu-session=task"),
         batch(f"{FINAL}exec {TASK}"),
-        srun(TASK.strip(), "--qpu-hold=task"),
+        srun(TASK.strip(), "--qpu-session=task"),
     ),
     "not to be requeued": (batch(SAY_AND_TASK, "--no-requeue"),),
     "nested": (batch(f'[ "$OUTER" ] || OUTER=yes sbatch --qpu={{qpu}} --time=5 {{qpu}}.sh\nexec {TASK}'),),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-BATCH = "#!/bin/sh\n#SBATCH --qpu=ibm_fez --qpu-hold=task --time=5\nset -e\n"
+BATCH = "#!/bin/sh\n#SBATCH --qpu=ibm_fez --qpu-session=task --time=5\nset -e\n"
 TASK = "task_runner ibm_fez input.json output.json\n"
 BELL = {
     "program_id": "sampler",

@@ -23,7 +23,7 @@ HOOK = {
     "SLURM_CLUSTER_NAME": b"lab",
     "SLURM_JOB_RESTART_COUNT": b"2",
     "SPANK_QPU_SLURM_QPU": b"ibm_fez",
-    "SPANK_QPU_SLURM_HOLD": b"task",
+    "SPANK_QPU_SLURM_SESSION": b"task",
     "SPANK_QPU_SLURM_API_KEY": b"made-up-key",
 }
 
@@ -93,7 +93,9 @@ def test_qpu_slurm_starts_with_what_it_reads_and_no_more(script: Path) -> None:
 
 
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
-@pytest.mark.parametrize("name", ["SPANK_QPU_SLURM_HOLD", "SPANK_QPU_SLURM_QPU", "SPANK_QPU_SLURM_API_KEY"])
+@pytest.mark.parametrize(
+    "name", ["SPANK_QPU_SLURM_SESSION", "SPANK_QPU_SLURM_QPU", "SPANK_QPU_SLURM_API_KEY"]
+)
 def test_what_users_write_arrives_as_it_is_and_is_not_run(script: Path, name: str, value: bytes) -> None:
     partition = {"SLURM_JOB_PARTITION": b"quantum"}  # in which a job may go without --qpu
     seen = run(script, HOOK | partition | {name: value})
@@ -105,7 +107,9 @@ def test_what_users_write_arrives_as_it_is_and_is_not_run(script: Path, name: st
     assert HookJob.from_environ(environ).hold in {"task", None}
 
 
-@pytest.mark.parametrize("name", ["SPANK_QPU_SLURM_HOLD", "SPANK_QPU_SLURM_QPU", "SPANK_QPU_SLURM_API_KEY"])
+@pytest.mark.parametrize(
+    "name", ["SPANK_QPU_SLURM_SESSION", "SPANK_QPU_SLURM_QPU", "SPANK_QPU_SLURM_API_KEY"]
+)
 def test_the_longest_value_does_not_stop_a_hook(script: Path, name: str) -> None:
     value = b"x" * (LONGEST - len(name) - 1)
     assert run(script, HOOK | {name: value})[name] == value

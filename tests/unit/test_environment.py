@@ -110,13 +110,13 @@ def test_a_qpu_that_is_only_bound_has_no_variable_for_a_session() -> None:
 
 def test_a_qpu_whose_session_is_opened_later_says_so() -> None:
     environ = to_environ([job_qpu(hold="task")])
-    assert environ["ibm_fez_QRMI_QPU_SLURM_HOLD"] == "task"
+    assert environ["ibm_fez_QRMI_QPU_SLURM_SESSION"] == "task"
     assert not [name for name in environ if "SESSION_ID" in name or "ACQUISITION_TOKEN" in name]
     qpu = from_environ(environ)["ibm_fez"]
     qpu.may_execute()
     assert (qpu.hold, qpu.session_id) == ("task", None)
     with pytest.raises(UserMistake, match="expected job or task"):
-        from_environ(environ | {"ibm_fez_QRMI_QPU_SLURM_HOLD": "always"})
+        from_environ(environ | {"ibm_fez_QRMI_QPU_SLURM_SESSION": "always"})
 
 
 def test_qiskit_gets_the_first_qpus_service() -> None:

@@ -90,7 +90,7 @@ def qpus(tmp_path_factory: pytest.TempPathFactory) -> Config:
                 "SLURM_JOB_UID",
                 "SLURM_JOB_RESTART_COUNT",
                 "SPANK_QPU_SLURM_QPU",
-                "SPANK_QPU_SLURM_HOLD",
+                "SPANK_QPU_SLURM_SESSION",
                 "SPANK_QPU_SLURM_API_KEY",
             ]
         ),

@@ -134,7 +134,7 @@ def test_a_hooks_environment(
 
 @pytest.mark.parametrize("hold", ["job", "task"])
 def test_how_long_a_session_is_open_is_the_users_choice(hold: str) -> None:
-    assert HookJob.from_environ(HOOK | {"SPANK_QPU_SLURM_HOLD": hold}).hold == hold
+    assert HookJob.from_environ(HOOK | {"SPANK_QPU_SLURM_SESSION": hold}).hold == hold
 
 
 @given(st.text().filter(lambda value: value not in {"job", "task"}))
@@ -144,13 +144,13 @@ def test_how_long_a_session_is_open_is_the_users_choice(hold: str) -> None:
 @example("\udcff")
 @example("task" * 250_000)
 def test_what_no_plugin_of_ours_published_is_no_choice(value: str) -> None:
-    assert HookJob.from_environ(HOOK | {"SPANK_QPU_SLURM_HOLD": value}).hold is None
+    assert HookJob.from_environ(HOOK | {"SPANK_QPU_SLURM_SESSION": value}).hold is None
 
 
 @pytest.mark.parametrize("value", ["", "Task", "\udcff\n", "task" * 250_000])
 def test_such_a_choice_is_a_line_in_the_log_of_a_bounded_length(value: str, tmp_path: Path) -> None:
     logs.configure("warning", tmp_path / "log")
-    HookJob.from_environ(HOOK | {"SPANK_QPU_SLURM_HOLD": value})
+    HookJob.from_environ(HOOK | {"SPANK_QPU_SLURM_SESSION": value})
     lines = (tmp_path / "log").read_text().splitlines()
     assert len(lines) == (1 if value else 0)
     assert all('"job_id":17' in line and len(line) < 400 for line in lines)

@@ -93,7 +93,7 @@ def test_no_session_is_opened_before_the_first_task(
 
 
 def test_the_admin_chooses_for_those_who_do_not(config: Config, journal: Journal, service: Service) -> None:
-    fez = msgspec.structs.replace(config.qpus["ibm_fez"], hold="task")
+    fez = msgspec.structs.replace(config.qpus["ibm_fez"], session="task")
     broker = Broker(
         msgspec.structs.replace(config, qpus={**config.qpus, "ibm_fez": fez}), journal, service.connect
     )
@@ -116,7 +116,7 @@ def test_a_qpu_that_is_offline_keeps_such_a_job_waiting_too(
 def test_all_or_none_with_one_that_is_opened_later(
     broker: Broker, config: Config, journal: Journal, service: Service
 ) -> None:
-    torino = msgspec.structs.replace(config.qpus["ibm_torino"], hold="task")
+    torino = msgspec.structs.replace(config.qpus["ibm_torino"], session="task")
     mixed = Broker(
         msgspec.structs.replace(config, qpus={**config.qpus, "ibm_torino": torino}), journal, service.connect
     )

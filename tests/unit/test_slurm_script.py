@@ -11,7 +11,7 @@ ASKS = {
     "with =": "#SBATCH --qpu=ibm_fez\n",
     "with a blank": "#SBATCH --qpu ibm_fez\n",
     "quoted": '#SBATCH --qpu="ibm_fez"\n',
-    "behind others": "#SBATCH --time=5 -n 4   --qpu=ibm_fez --qpu-hold=task\n",
+    "behind others": "#SBATCH --time=5 -n 4   --qpu=ibm_fez --qpu-session=task\n",
     "behind comments": "# what it is\n\n#SBATCH --time=5\n#SBATCH\t--qpu=ibm_fez\n",
     "a component of a heterogeneous job": "#SBATCH --time=5\n#SBATCH hetjob\n#SBATCH --qpu=ibm_fez\n",
 }

@@ -225,8 +225,8 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         mode: The session's mode; an account of the Open plan can open only `batch`.
         max_ttl: Seconds that a session may live at most, whatever the job's time limit.
         task_timeout: Seconds of QPU time that one task may take; None leaves it to the service.
-        hold: How long a job holds a session where its user does not say (`--qpu-hold`): as long as the job
-            lives, or from its first task on.
+        session: How long a job holds a session where its user does not say (`--qpu-session`): as long as
+            the job lives, or from its first task on.
         exclusive: Whether one job of the whole cluster at a time may have a lease on it.
         max_leases: How many jobs may have a lease on it at a time; None: any number.
         api_key: The admin's key, where an upstream configuration holds it itself.
@@ -245,7 +245,7 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     mode: Literal["dedicated", "batch"] = "dedicated"
     max_ttl: SessionTtl = MAX_TTL
     task_timeout: Duration | None = None
-    hold: Literal["job", "task"] = "job"
+    session: Literal["job", "task"] = "job"
     exclusive: bool = False
     max_leases: Number | None = None
     api_key: Secret | None = None

@@ -10,7 +10,8 @@ such programs run in a job unchanged:
   QPU. `IAM_URL`, `GLOBAL_SEARCH_URL` and `GLOBAL_CATALOG_URL` are set where they are not IBM's public ones.
 
 A job that has no session (yet) has no variable for it at all: QRMI would take an empty one for a session that
-it holds. Whether a task may open one says `<qpu>_QRMI_QPU_SLURM_HOLD`; a job that is only bound has neither.
+it holds. `<qpu>_QRMI_QPU_SLURM_SESSION` says whether a task may open one; a job that is only bound has
+neither.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import msgspec
 
 from qpu_slurm.errors import NoLease, UserMistake
 from qpu_slurm.job.absence import why_no_qpu
-from qpu_slurm.names import STEP_MARK, HoldOption
+from qpu_slurm.names import STEP_MARK, SessionOption
 from qpu_slurm.providers.base import Access
 from qpu_slurm.system.secret import Secret
 
@@ -57,7 +58,7 @@ _OF_QPU = {
     "task_timeout": "QRMI_JOB_TIMEOUT_SECONDS",
     "job_id": "QRMI_JOB_ID",
     "user_id": "QRMI_JOB_UID",
-    "hold": "QRMI_QPU_SLURM_HOLD",
+    "hold": "QRMI_QPU_SLURM_SESSION",
     "tag": "QRMI_QPU_SLURM_TAG",
     "backend": "QRMI_QPU_SLURM_BACKEND",
     "search_endpoint": "QRMI_QPU_SLURM_SEARCH_ENDPOINT",
@@ -122,7 +123,7 @@ class JobQpu(msgspec.Struct, frozen=True, kw_only=True):
     task_timeout: int | None = None
     job_id: int | None = None
     user_id: int | None = None
-    hold: HoldOption | None = None
+    hold: SessionOption | None = None
     tag: str | None = None
     session_id: str | None = None
 
@@ -133,7 +134,7 @@ class JobQpu(msgspec.Struct, frozen=True, kw_only=True):
         *,
         api_key: Secret,
         session_id: str | None,
-        hold: HoldOption | None = None,
+        hold: SessionOption | None = None,
         tag: str | None = None,
     ) -> JobQpu:
         """Bind a job to a configured QPU; without a session and a hold, it may know what the QPU is like."""

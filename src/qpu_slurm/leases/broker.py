@@ -444,4 +444,4 @@ def _holder(request: LeaseRequest, qpu: QpuConfig | None = None) -> Holder:
 
 def _hold(qpu: QpuConfig, request: LeaseRequest) -> Hold:
     """Tell how long a job wants to hold sessions on a QPU."""
-    return request.hold or Hold(qpu.hold)
+    return request.hold or Hold(qpu.session)

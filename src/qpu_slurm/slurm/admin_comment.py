@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from qpu_slurm.errors import SlurmError
-from qpu_slurm.names import HoldOption
+from qpu_slurm.names import SessionOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,7 +70,7 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     sessions: dict[str, str | None] = {}
-    hold: dict[str, HoldOption] = {}
+    hold: dict[str, SessionOption] = {}
     leases: dict[str, Granted] = {}
     usage: dict[str, Usage] = {}
     error: str = ""
@@ -101,7 +101,7 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             All their sessions, and the first error.
         """
         sessions: dict[str, str | None] = {}
-        hold: dict[str, HoldOption] = {}
+        hold: dict[str, SessionOption] = {}
         leases: dict[str, Granted] = {}
         error = ""
         for handover in handovers:
@@ -115,7 +115,7 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                     leases[name] = granted
         return cls(sessions=sessions, hold=hold, leases=leases, error=error)
 
-    def holds(self, name: str) -> HoldOption | None:
+    def holds(self, name: str) -> SessionOption | None:
         """Say how long the job holds sessions on one of its QPUs; None if it is only bound to it."""
         return self.hold.get(name, "job" if self.sessions.get(name) else None)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from qpu_slurm.errors import SlurmError
-from qpu_slurm.names import HoldOption
+from qpu_slurm.names import SessionOption
 from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ MAX_ADMIN_COMMENT = 4000
 _COUNT = re.compile(r"(\d{1,18})([kmgtp]?)", re.ASCII | re.IGNORECASE)
 """How many of a gres: `2`, `1K` for 1024."""
 
-_HOLDS: dict[str, HoldOption] = {"job": "job", "task": "task"}
+_HOLDS: dict[str, SessionOption] = {"job": "job", "task": "task"}
 _LONGEST_SHOWN = 64
 
 # Not structlog, which takes its time: what a QPU may be called is asked by every command.
@@ -154,7 +154,7 @@ class HookJob(msgspec.Struct, frozen=True, kw_only=True):
         restarts: How often it was requeued.
         cluster: The cluster's name; empty where an older hook script does not pass it on.
         qpu_option: The value of `--qpu` as published by the plugin, unread; None without one.
-        hold: The value of `--qpu-hold`; None where the user said nothing, or nothing that makes sense.
+        hold: The value of `--qpu-session`; None where the user said nothing, or nothing that makes sense.
         api_key: The user's own credential, where the plugin published one.
     """
 
@@ -164,7 +164,7 @@ class HookJob(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int
     cluster: str = ""
     qpu_option: str | None
-    hold: HoldOption | None = None
+    hold: SessionOption | None = None
     api_key: Secret | None
 
     @classmethod
@@ -191,15 +191,15 @@ class HookJob(msgspec.Struct, frozen=True, kw_only=True):
             restarts=number("SLURM_JOB_RESTART_COUNT", "0"),
             cluster=environ.get("SLURM_CLUSTER_NAME", ""),
             qpu_option=environ.get("SPANK_QPU_SLURM_QPU") or None,
-            hold=_read_hold(environ.get("SPANK_QPU_SLURM_HOLD", ""), job_id),
+            hold=_read_hold(environ.get("SPANK_QPU_SLURM_SESSION", ""), job_id),
             api_key=Secret(key) if key else None,
         )
 
 
-def _read_hold(value: str, job_id: int) -> HoldOption | None:
+def _read_hold(value: str, job_id: int) -> SessionOption | None:
     """Read what the plugin published: it lets nothing else through, but a user's own client may."""
     hold = _HOLDS.get(value)
     if hold is None and value:
         fields = {"job_id": job_id, "value": value[:_LONGEST_SHOWN]}
-        _log.warning("the value of --qpu-hold is left out", extra={"fields": fields})
+        _log.warning("the value of --qpu-session is left out", extra={"fields": fields})
     return hold

@@ -108,8 +108,8 @@ ONCE = tuple(_cell(request, trouble) for request in REQUESTS for trouble in TROU
 
 FOR_A_TASK = tuple(
     Scenario(
-        way=f"--qpu-hold=task, the session's opening for the first task: {trouble.what}",
-        submit=batch(f"exec {TASK}", "--qpu-hold=task"),
+        way=f"--qpu-session=task, the session's opening for the first task: {trouble.what}",
+        submit=batch(f"exec {TASK}", "--qpu-session=task"),
         faults=(msgspec.structs.replace(trouble.fault, method="POST", path="/sessions"),),
         told=OPENS,
     )

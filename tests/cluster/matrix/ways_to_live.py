@@ -22,7 +22,7 @@ from tests.cluster.matrix.jobs import (
 from tests.cluster.matrix.scenario import Event, Scenario, Submit
 
 OPTION = "--qpu={qpu}"
-FROM_THE_FIRST_TASK = "--qpu-hold=task"
+FROM_THE_FIRST_TASK = "--qpu-session=task"
 IN_BOTH = f"{SAY}srun --het-group=0 sh -c '{SAY.strip()}'\nsrun --het-group=1 {TASK}"
 HELD_TWICE = rf"holds ({UUID})\s+holds \1\b"
 
@@ -158,20 +158,20 @@ WAYS_TO_LIVE = (
         submit=batch(f"{SAY}for task in 1 2 3; do {TASK.strip()} || exit; done\nexec srun {TASK}"),
         told=HOLDS,
     ),
-    Scenario(way="--qpu-hold=task", submit=batch(f"{TASK}exec {TASK}", FROM_THE_FIRST_TASK), told=OPENS),
+    Scenario(way="--qpu-session=task", submit=batch(f"{TASK}exec {TASK}", FROM_THE_FIRST_TASK), told=OPENS),
     Scenario(
-        way="--qpu-hold=task, het job",
+        way="--qpu-session=task, het job",
         submit=het(f"{OPTION} {FROM_THE_FIRST_TASK}", "", f"exec srun --het-group=1 {TASK}"),
         told=OPENS,
     ),
     Scenario(
-        way="--qpu-hold=task, and no task",
+        way="--qpu-session=task, and no task",
         submit=batch("echo holds nothing\n", FROM_THE_FIRST_TASK),
         told="holds nothing",
         sessions=(0,),
     ),
     Scenario(
-        way="--qpu-hold=task, requeued between two tasks",
+        way="--qpu-session=task, requeued between two tasks",
         submit=batch(f"{TASK}{TWICE}exec {TASK}", "--requeue", FROM_THE_FIRST_TASK),
         happens=(Event(RUNS, command("scontrol", "requeue", "{job}")),),
         told=OPENS,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "check.h"
-#include "hold.h"
+#include "session.h"
 
 static const char *const refused[] = {
 	"",    " ",	 "Job",	     "JOB",   "jobs", "tas",	"task ",
@@ -11,13 +11,13 @@ int main(void)
 {
 	struct problem why;
 
-	CHECK(hold_check("job", &why), why.text);
-	CHECK(hold_check("task", &why), why.text);
+	CHECK(session_check("job", &why), why.text);
+	CHECK(session_check("task", &why), why.text);
 	for (size_t i = 0; i < COUNT(refused); i++) {
-		CHECK(!hold_check(refused[i], &why), refused[i]);
+		CHECK(!session_check(refused[i], &why), refused[i]);
 		CHECK(strstr(why.text, "neither job nor task") != NULL, why.text);
 	}
-	CHECK(!hold_check("\x1b[2J%n%s", &why), "escape sequences and formats");
+	CHECK(!session_check("\x1b[2J%n%s", &why), "escape sequences and formats");
 	CHECK(strstr(why.text, "'?[2J%n%s'") != NULL, why.text);
 	return 0;
 }

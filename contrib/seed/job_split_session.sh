@@ -5,8 +5,8 @@
 # task, and --final says that there will be no other.
 
 #SBATCH --qpu=ibm_fez
-#SBATCH --qpu-hold=task
-#SBATCH --job-name=job_split_hold
+#SBATCH --qpu-session=task
+#SBATCH --job-name=job_split_session
 #SBATCH --ntasks=1
 #SBATCH --cpus-per-task=1
 #SBATCH --partition normal
@@ -15,7 +15,7 @@
 
 #SBATCH --gres=qpu:1
 #SBATCH --qpu=ibm_fez
-#SBATCH --qpu-hold=task
+#SBATCH --qpu-session=task
 #SBATCH --partition quantum
 
 # A step that fails ends the job with its exit code, before result.py reads what is not there.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`--qpu-hold=task` on a real Slurm: nothing is held before the first task, nor after the last."""
+"""`--qpu-session=task` on a real Slurm: nothing is held before the first task, nor after the last."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.cluster.conftest import CHECKOUT, check_nothing_left
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BATCH = "#!/bin/bash\n#SBATCH --qpu=ibm_fez --qpu-hold=task --time=5\nset -e\n"
+BATCH = "#!/bin/bash\n#SBATCH --qpu=ibm_fez --qpu-session=task --time=5\nset -e\n"
 
 TASK = "task_runner ibm_fez sampler_input_ibm_fez.json"
 
@@ -69,8 +69,8 @@ def test_a_job_without_a_task_holds_nothing(home: Lab) -> None:
 def test_a_heterogeneous_job_locks_the_qpu_for_its_task_and_no_longer(home: Lab) -> None:
     job = completed(
         home,
-        "#!/bin/bash\n#SBATCH --qpu=ibm_fez --qpu-hold=task\n#SBATCH hetjob\n#SBATCH --qpu=ibm_fez\n"
-        "#SBATCH --qpu-hold=task --gres=qpu:1 --partition=quantum\nset -e\n"
+        "#!/bin/bash\n#SBATCH --qpu=ibm_fez --qpu-session=task\n#SBATCH hetjob\n#SBATCH --qpu=ibm_fez\n"
+        "#SBATCH --qpu-session=task --gres=qpu:1 --partition=quantum\nset -e\n"
         "srun --het-group=0 python map_optimize.py\n"
         f"srun --het-group=1 {TASK} out.json --final\n"
         "srun --het-group=0 python result.py out.json\n",
@@ -166,7 +166,7 @@ def test_programs_that_open_no_session_get_that_of_an_earlier_step(home: Lab) ->
 @pytest.fixture(scope="module")
 def admins_lab() -> Iterator[Lab]:
     """Hold sessions from the first task on, where users say nothing."""
-    with Lab(CHECKOUT, defaults={"hold": "task"}) as lab:
+    with Lab(CHECKOUT, defaults={"session": "task"}) as lab:
         lab.put(CHECKOUT / "contrib" / "seed")
         yield lab
         check_nothing_left(lab)
@@ -182,6 +182,6 @@ def test_the_admin_may_choose_it_for_all(admins_lab: Lab) -> None:
     comment = admins_lab.run(["scontrol", "show", "job", str(job)]).stdout
     assert '"hold":{"ibm_fez":"task"}' in comment.replace(" ", "")
 
-    held = admins_lab.submit("#!/bin/sh\n#SBATCH --qpu=ibm_fez --qpu-hold=job\ntrue\n")
+    held = admins_lab.submit("#!/bin/sh\n#SBATCH --qpu=ibm_fez --qpu-session=job\ntrue\n")
     assert admins_lab.wait(held) == "COMPLETED"
     assert len(admins_lab.emulator.sessions()) == 2
