@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from qpu_slurm.gateway.ibm.answers import ApiError
+from qpu_slurm.gateway.answers import ApiError
 from qpu_slurm.gateway.limits import AtOnce, PerMinute
 
 

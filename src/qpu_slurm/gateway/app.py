@@ -13,11 +13,13 @@ from aiohttp import web
 
 from qpu_slurm.errors import JournalError, QpuSlurmError
 from qpu_slurm.gateway import messages
+from qpu_slurm.gateway.answers import ApiError, Cut, of_error, unavailable
 from qpu_slurm.gateway.gateway import GATEWAY, Gateway
-from qpu_slurm.gateway.ibm import backends, cloud, sessions, tasks
-from qpu_slurm.gateway.ibm.answers import ApiError, Cut, of_error, unavailable
+from qpu_slurm.gateway.ibm import answers as ibm_answers
+from qpu_slurm.gateway.ibm.dialect import IBM, IbmDialect
+from qpu_slurm.gateway.ibm.routes import ROUTES as IBM_ROUTES
+from qpu_slurm.gateway.requests import described
 from qpu_slurm.gateway.routes import control, history, qpus, watch
-from qpu_slurm.gateway.routes.common import described
 from qpu_slurm.system import logs
 
 if TYPE_CHECKING:
@@ -25,8 +27,12 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import Handler
 
-# The runtime client leaves a URL as it is only if `experimental` stands in it.
-API_PREFIXES = ("/experimental/api/v1", "/api/v1")
+_ROUTES = (
+    ("", watch.ROUTES),
+    *((messages.PREFIX, routes) for routes in (control.ROUTES, history.ROUTES, qpus.ROUTES)),
+    *IBM_ROUTES,
+)
+"""Prefixes, and what is below them."""
 
 _FORBIDDEN = 403
 _REFUSED = (401, _FORBIDDEN)
@@ -45,13 +51,10 @@ def build(gateway: Gateway) -> web.Application:
     """Build the application."""
     app = web.Application(middlewares=[_accompany, _answer_errors])
     app[GATEWAY] = gateway
-    app.router.add_routes(cloud.ROUTES)
-    app.router.add_routes(watch.ROUTES)
-    for routes in (control.ROUTES, history.ROUTES, qpus.ROUTES):
-        app.router.add_routes(_below(messages.PREFIX, routes))
-    for prefix in API_PREFIXES:
-        for routes in (backends.ROUTES, sessions.ROUTES, tasks.ROUTES):
-            app.router.add_routes(_below(prefix, routes))
+    app[IBM] = dialect = IbmDialect(gateway)
+    gateway.dialects.append(dialect)
+    for prefix, routes in _ROUTES:
+        app.router.add_routes(_below(prefix, routes))
     app.cleanup_ctx.append(_life)
     return app
 
@@ -147,7 +150,7 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
         told = _told(request, error)
         request["why"] = told.message
         request.app[GATEWAY].metrics.errors.labels(told.kind).inc()
-        return told.answer()
+        return ibm_answers.answer(told)
 
 
 def _refuse_encoding() -> NoReturn:

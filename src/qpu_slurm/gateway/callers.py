@@ -10,13 +10,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from qpu_slurm.gateway.ibm.answers import forbidden, unauthorized
-from qpu_slurm.gateway.ibm.tokens import BadToken
+from qpu_slurm.gateway.answers import forbidden, unauthorized
 from qpu_slurm.journal.model import Hold, LeaseState
 
 if TYPE_CHECKING:
     from qpu_slurm.config import Config, QpuConfig
-    from qpu_slurm.gateway.ibm.tokens import Tokens
     from qpu_slurm.gateway.keys import JobKeys
     from qpu_slurm.journal.journal import Journal
     from qpu_slurm.journal.model import Lease
@@ -75,14 +73,12 @@ class Holders:
         config: The QPUs.
         journal: The leases.
         keys: Job keys.
-        tokens: The tokens that are given for them.
     """
 
-    def __init__(self, config: Config, journal: Journal, keys: JobKeys, tokens: Tokens) -> None:
+    def __init__(self, config: Config, journal: Journal, keys: JobKeys) -> None:
         self._config = config
         self._journal = journal
         self._keys = keys
-        self._tokens = tokens
 
     def of_key(self, key: str) -> Holder:
         """Tell whose a job key is.
@@ -96,16 +92,16 @@ class Holders:
             raise unauthorized("This is not the key of a job that holds a QPU here.")
         return self._holder(lease)
 
-    def of_token(self, token: str) -> Holder:
-        """Tell whose a token is.
+    def of_lease(self, lease_id: int, created_at: str) -> Holder:
+        """Tell who holds the lease that a token is for.
+
+        Args:
+            lease_id: The lease's number.
+            created_at: When it was made, as ISO 8601: another journal's lease may have the same number.
 
         Raises:
-            ApiError: It is not (or no longer) valid, or its lease is over.
+            ApiError: There is no such lease, or it is over.
         """
-        try:
-            lease_id, created_at = self._tokens.lease(token)
-        except BadToken as error:
-            raise unauthorized(str(error)) from None
         lease = self._journal.find(lease_id)
         if lease is None or lease.created_at.isoformat() != created_at:
             raise unauthorized("The token is for a lease that there is not.")

@@ -7,7 +7,7 @@ import asyncio
 import pwd
 from collections import OrderedDict
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import aiohttp
 import structlog
@@ -16,9 +16,6 @@ from aiohttp import web
 from qpu_slurm.errors import ConfigError, JournalDamagedError, JournalError
 from qpu_slurm.gateway.callers import Holders
 from qpu_slurm.gateway.connections import ConnectionLimiter
-from qpu_slurm.gateway.ibm.answers import forbidden
-from qpu_slurm.gateway.ibm.tokens import Tokens
-from qpu_slurm.gateway.ibm.upstream import Upstream
 from qpu_slurm.gateway.keys import JobKeys
 from qpu_slurm.gateway.limits import AtOnce, PerMinute
 from qpu_slurm.gateway.metrics import Metrics
@@ -53,6 +50,13 @@ _TASKS_KNOWN = 100_000
 _log = structlog.get_logger(__name__)
 
 
+class Dialect(Protocol):
+    """What the gateway keeps for the clients of one kind of service, such as `ibm.dialect`."""
+
+    def renew(self) -> None:
+        """Serve with the gateway's keys, QPUs and connections as they are from now on."""
+
+
 class Gateway:
     """The gateway's parts.
 
@@ -66,7 +70,6 @@ class Gateway:
         background: The journal, for what nobody waits for.
         holders: Tells whose a request is.
         keys: Job keys.
-        tokens: The tokens that are given for them.
         metrics: What is counted.
         tasks: The sessions of the tasks seen lately, by QPU and task.
         pools: The threads in which the gateway does what blocks.
@@ -76,6 +79,7 @@ class Gateway:
         histories: Bounds the histories that a user is told at once.
         histories_per_minute: Likewise, in a minute.
         looks_per_minute: Bounds how often a user is told in a minute how the QPUs are.
+        dialects: Who speaks to the clients of the services; those are renewed as the gateway is.
         ended: Set when sessions have ended, for who accounts for them.
         trusted: Who may acquire and release.
         reports: How the QPUs were at the last look; None before the first.
@@ -94,6 +98,7 @@ class Gateway:
         self.histories = AtOnce(_HISTORIES, "Several of your requests for a history are")
         self.histories_per_minute = PerMinute(_HISTORIES_PER_MINUTE, "You have asked for {limit} histories")
         self.looks_per_minute = PerMinute(_LOOKS_PER_MINUTE, "You have asked {limit} times how the QPUs are")
+        self.dialects: list[Dialect] = []
         self.ended = asyncio.Event()
         self.reports: tuple[QpuReport, ...] | None = None
         self._exit = ExitStack()
@@ -150,8 +155,7 @@ class Gateway:
         # The only secret here that is read, or made, at once; services' keys are read as they are needed.
         self.keys = JobKeys.beside(config.journal)
         self.config, self.settings, self.trusted = config, settings, trusted
-        self.tokens = Tokens(self.keys)
-        self.holders = Holders(config, self.reader, self.keys, self.tokens)
+        self.holders = Holders(config, self.reader, self.keys)
         # New ones: those that there were know the keys that were read for them.
         self.connections = Connections()
         self.broker = Broker(config, self.journal, self.connections.connect)
@@ -159,7 +163,7 @@ class Gateway:
         self.limiter.use_settings(settings)
         self.metrics.show(config.qpus)
         if self._client is not None:
-            self._upstreams = self._connect(self._client)
+            self._renew_dialects()
 
     async def start(self) -> None:
         """Get ready to ask the services."""
@@ -168,14 +172,18 @@ class Gateway:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
         )
-        self._upstreams = self._connect(self._client)
+        self._renew_dialects()
 
-    def _connect(self, client: aiohttp.ClientSession) -> dict[str, Upstream]:
-        return {
-            name: Upstream(qpu, client, self.pools.short.executor)
-            for name, qpu in self.config.qpus.items()
-            if qpu.credentials == "gateway"
-        }
+    def _renew_dialects(self) -> None:
+        for dialect in self.dialects:
+            dialect.renew()
+
+    @property
+    def client(self) -> aiohttp.ClientSession:
+        """The connections to the services, once the gateway has started."""
+        if self._client is None:
+            raise RuntimeError("the gateway has not started")
+        return self._client
 
     async def stop(self) -> None:
         """Close everything; what a broker is at in a thread is finished first."""
@@ -186,17 +194,6 @@ class Gateway:
             await self._client.close()
         await self.pools.stop()
         self._exit.close()
-
-    def upstream(self, qpu: str) -> Upstream:
-        """Return the service of a QPU that is reached through the gateway.
-
-        Raises:
-            ApiError: It was taken out of the configuration just now.
-        """
-        try:
-            return self._upstreams[qpu]
-        except KeyError:
-            raise forbidden(f"There is no QPU {qpu} here any more.") from None
 
     def later(self, what: Coroutine[None, None, None]) -> None:
         """Do something for which nobody waits; given up when the gateway stops."""

@@ -8,7 +8,7 @@ from collections import Counter, deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from qpu_slurm.gateway.ibm.answers import ApiError
+from qpu_slurm.gateway.answers import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

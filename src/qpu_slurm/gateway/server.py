@@ -24,7 +24,7 @@ from qpu_slurm.gateway.app import build
 from qpu_slurm.gateway.connections import Connection
 from qpu_slurm.gateway.gateway import Gateway
 from qpu_slurm.gateway.reload import Hangup
-from qpu_slurm.gateway.routes.common import SMALL
+from qpu_slurm.gateway.requests import SMALL
 from qpu_slurm.leases.availability import Availability
 from qpu_slurm.leases.broker import Broker
 from qpu_slurm.leases.reaper import Reaper

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiohttp import web
 
-from qpu_slurm.gateway.gateway import GATEWAY
-from qpu_slurm.gateway.ibm.answers import ApiError, json_answer
-from qpu_slurm.gateway.routes.common import client_headers, held, own, query_of, read_as, relay
+from qpu_slurm.gateway.answers import ApiError, json_answer
+from qpu_slurm.gateway.ibm.dialect import IBM
+from qpu_slurm.gateway.ibm.requests import client_headers, held, own, query_of, read_as
+from qpu_slurm.gateway.relay import relay
 
 if TYPE_CHECKING:
     from qpu_slurm.gateway.callers import Holder
@@ -34,7 +35,7 @@ _DEVICE = msgspec.json.Decoder(_Device | str)
 @held
 async def list_backends(request: web.Request, holder: Holder) -> web.StreamResponse:
     """List the QPU, as the service describes it."""
-    upstream = request.app[GATEWAY].upstream(holder.qpu.name)
+    upstream = request.app[IBM].upstream(holder.qpu.name)
     headers = client_headers(request) | {"Accept-Encoding": "identity"}
     async with upstream.send("GET", "backends", query=query_of(request), headers=headers) as answer:
         devices = (await read_as(answer, _Devices)).devices
@@ -48,7 +49,7 @@ async def describe(request: web.Request, holder: Holder) -> web.StreamResponse:
     """Describe the QPU."""
     name, what = request.match_info["name"], request.match_info["what"]
     own("backend", name, holder.qpu.backend)
-    upstream = request.app[GATEWAY].upstream(holder.qpu.name)
+    upstream = request.app[IBM].upstream(holder.qpu.name)
     query, headers = query_of(request), client_headers(request)
     async with upstream.send("GET", "backends", name, what, query=query, headers=headers) as answer:
         return await relay(request, answer)
@@ -58,7 +59,7 @@ async def describe(request: web.Request, holder: Holder) -> web.StreamResponse:
 @held
 async def usage(request: web.Request, holder: Holder) -> web.StreamResponse:
     """Tell what the instance has used; the runtime client asks at every submission."""
-    upstream = request.app[GATEWAY].upstream(holder.qpu.name)
+    upstream = request.app[IBM].upstream(holder.qpu.name)
     async with upstream.send("GET", "instances", "usage", headers=client_headers(request)) as answer:
         return await relay(request, answer)
 

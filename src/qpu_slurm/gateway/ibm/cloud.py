@@ -12,9 +12,11 @@ from urllib.parse import parse_qs
 import structlog
 from aiohttp import web
 
+from qpu_slurm.gateway.answers import ApiError, json_answer
 from qpu_slurm.gateway.gateway import GATEWAY
-from qpu_slurm.gateway.ibm.answers import ApiError, json_answer
-from qpu_slurm.gateway.routes.common import begin, held, small_body
+from qpu_slurm.gateway.ibm.dialect import IBM
+from qpu_slurm.gateway.ibm.requests import held
+from qpu_slurm.gateway.requests import begin, small_body
 
 if TYPE_CHECKING:
     from qpu_slurm.gateway.callers import Holder
@@ -45,7 +47,7 @@ async def give_token(request: web.Request) -> web.Response:
         return _refuse("BXNIM0415E", error.message)
     request["holder"] = holder
     begin(request, holder.lease.user_id)
-    return json_answer(gateway.tokens.answer(holder.lease))
+    return json_answer(request.app[IBM].tokens.answer(holder.lease))
 
 
 @ROUTES.post("/v3/resources/search")

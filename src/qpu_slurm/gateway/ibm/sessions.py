@@ -8,18 +8,13 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiohttp import web
 
+from qpu_slurm.gateway.answers import json_answer
 from qpu_slurm.gateway.gateway import GATEWAY
-from qpu_slurm.gateway.ibm.answers import json_answer, session_closed
-from qpu_slurm.gateway.routes.common import (
-    SMALL,
-    client_headers,
-    held,
-    message,
-    own,
-    read,
-    read_as,
-    relay,
-)
+from qpu_slurm.gateway.ibm.answers import session_closed
+from qpu_slurm.gateway.ibm.dialect import IBM
+from qpu_slurm.gateway.ibm.requests import client_headers, held, message, own, read_as
+from qpu_slurm.gateway.relay import read, relay
+from qpu_slurm.gateway.requests import SMALL
 
 if TYPE_CHECKING:
     import aiohttp
@@ -105,7 +100,7 @@ async def close_session(request: web.Request, holder: Holder) -> web.StreamRespo
         raise session_closed()
     # Written anew: nothing else in it is meant.
     body = msgspec.json.encode(update)
-    upstream = request.app[GATEWAY].upstream(holder.qpu.name)
+    upstream = request.app[IBM].upstream(holder.qpu.name)
     headers = client_headers(request)
     async with upstream.send("PATCH", "sessions", session_id, headers=headers, body=body) as answer:
         if not update.accepting_jobs:
@@ -118,7 +113,7 @@ async def close_session(request: web.Request, holder: Holder) -> web.StreamRespo
 async def cancel_session(request: web.Request, holder: Holder) -> web.StreamResponse:
     """Close the session at once."""
     session_id = _own(request, holder)
-    upstream = request.app[GATEWAY].upstream(holder.qpu.name)
+    upstream = request.app[IBM].upstream(holder.qpu.name)
     headers = client_headers(request)
     async with upstream.send("DELETE", "sessions", session_id, "close", headers=headers) as answer:
         await _part(request, holder, session_id, answer)
@@ -133,7 +128,7 @@ async def list_workloads(request: web.Request, holder: Holder) -> web.StreamResp
     query = [
         (name, value) for name, value in request.query.items() if name not in {"search", "next", "previous"}
     ]
-    upstream = request.app[GATEWAY].upstream(holder.qpu.name)
+    upstream = request.app[IBM].upstream(holder.qpu.name)
     headers = client_headers(request) | {"Accept-Encoding": "identity"}
     listed = []
     for session_id in reversed(holder.sessions):
@@ -146,7 +141,7 @@ async def list_workloads(request: web.Request, holder: Holder) -> web.StreamResp
 
 async def _takes_tasks(request: web.Request, holder: Holder, session_id: str) -> bool:
     """Ask the service whether a session takes tasks; what it cannot say is no."""
-    upstream = request.app[GATEWAY].upstream(holder.qpu.name)
+    upstream = request.app[IBM].upstream(holder.qpu.name)
     async with upstream.send("GET", "sessions", session_id) as answer:
         document = await read(answer, SMALL)
     try:
@@ -167,7 +162,7 @@ async def _part(
 
 
 async def _show(request: web.Request, holder: Holder, session_id: str) -> web.StreamResponse:
-    upstream = request.app[GATEWAY].upstream(holder.qpu.name)
+    upstream = request.app[IBM].upstream(holder.qpu.name)
     async with upstream.send("GET", "sessions", session_id, headers=client_headers(request)) as answer:
         return await relay(request, answer)
 

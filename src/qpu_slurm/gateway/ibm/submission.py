@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from qpu_slurm.gateway.answers import forbidden, too_large
 from qpu_slurm.gateway.callers import NAME_NONE
-from qpu_slurm.gateway.ibm.answers import forbidden, invalid, too_large
+from qpu_slurm.gateway.ibm.answers import invalid
 from qpu_slurm.gateway.ibm.json_scan import Malformed, Scanner
 
 if TYPE_CHECKING:
+    from qpu_slurm.gateway.answers import ApiError
     from qpu_slurm.gateway.callers import Holder
-    from qpu_slurm.gateway.ibm.answers import ApiError
 
 _BLANKS = b" \t\r\n"
 

@@ -9,22 +9,15 @@ import msgspec
 from aiohttp import web
 
 from qpu_slurm.errors import QpuSlurmError
+from qpu_slurm.gateway.answers import ApiError, Cut, forbidden, json_answer, of_error, too_large
 from qpu_slurm.gateway.gateway import GATEWAY
-from qpu_slurm.gateway.ibm.answers import ApiError, Cut, forbidden, invalid, json_answer, of_error, too_large
+from qpu_slurm.gateway.ibm.answers import invalid
+from qpu_slurm.gateway.ibm.dialect import IBM
+from qpu_slurm.gateway.ibm.requests import client_headers, held, message, query_of, read_as
 from qpu_slurm.gateway.ibm.sessions import session_for_tasks
 from qpu_slurm.gateway.ibm.submission import ROOM, Submission
-from qpu_slurm.gateway.routes.common import (
-    SMALL,
-    client_headers,
-    held,
-    message,
-    pieces,
-    query_of,
-    read,
-    read_as,
-    relay,
-    small_body,
-)
+from qpu_slurm.gateway.relay import read, relay
+from qpu_slurm.gateway.requests import SMALL, pieces, small_body
 from qpu_slurm.system.users import user_name
 
 if TYPE_CHECKING:
@@ -104,7 +97,7 @@ async def submit(request: web.Request, holder: Holder) -> web.StreamResponse:
         if sent_length is not None:
             headers["Content-Length"] = str(sent_length)
     try:
-        upstream = gateway.upstream(holder.qpu.name)
+        upstream = request.app[IBM].upstream(holder.qpu.name)
         async with upstream.send("POST", "jobs", headers=headers, body=body, once=True) as answer:
             document = await read(answer, SMALL)
     except (ApiError, Cut):
@@ -128,7 +121,7 @@ async def list_tasks(request: web.Request, holder: Holder) -> web.StreamResponse
     """List the tasks of the lease's sessions."""
     asked = set(request.query.getall("session_id", []))
     sessions = [session_id for session_id in holder.sessions if asked <= {session_id}]
-    upstream = request.app[GATEWAY].upstream(holder.qpu.name)
+    upstream = request.app[IBM].upstream(holder.qpu.name)
     query = [(name, value) for name, value in query_of(request) if name in _FILTERS]
     headers = client_headers(request)
     if len(sessions) != 1:
@@ -146,11 +139,10 @@ async def list_tasks(request: web.Request, holder: Holder) -> web.StreamResponse
 async def task(request: web.Request, holder: Holder) -> web.StreamResponse:
     """Do with a task what is asked for, if it is the job's."""
     task_id, what = request.match_info["id"], request.match_info.get("what")
-    gateway = request.app[GATEWAY]
-    await _owned(gateway, holder, task_id)
+    await _owned(request, holder, task_id)
     parts = ("jobs", task_id) if what is None else ("jobs", task_id, what)
     query, headers = query_of(request), client_headers(request)
-    upstream = gateway.upstream(holder.qpu.name)
+    upstream = request.app[IBM].upstream(holder.qpu.name)
     async with upstream.send(request.method, *parts, query=query, headers=headers) as answer:
         return await relay(request, answer)
 
@@ -160,11 +152,10 @@ async def task(request: web.Request, holder: Holder) -> web.StreamResponse:
 async def set_tags(request: web.Request, holder: Holder) -> web.StreamResponse:
     """Write other tags on a task."""
     task_id = request.match_info["id"]
-    gateway = request.app[GATEWAY]
     body = msgspec.json.encode(await message(request, _Tags))
-    await _owned(gateway, holder, task_id)
+    await _owned(request, holder, task_id)
     headers = client_headers(request)
-    upstream = gateway.upstream(holder.qpu.name)
+    upstream = request.app[IBM].upstream(holder.qpu.name)
     async with upstream.send("PUT", "jobs", task_id, "tags", headers=headers, body=body) as answer:
         return await relay(request, answer)
 
@@ -248,18 +239,18 @@ def _number(query: Query, name: str, default: int) -> int:
     return int(text)
 
 
-async def _owned(gateway: Gateway, holder: Holder, task_id: str) -> None:
+async def _owned(request: web.Request, holder: Holder, task_id: str) -> None:
     """Make sure that a task is the job's: that it is in one of the lease's sessions.
 
     Raises:
         ApiError: It is not, or there is none.
     """
     holder.newest()
-    qpu = holder.qpu.name
+    qpu, gateway = holder.qpu.name, request.app[GATEWAY]
     session_id = gateway.tasks.session(qpu, task_id)
     if session_id is None:
         query = [("exclude_params", "true")]
-        async with gateway.upstream(qpu).send("GET", "jobs", task_id, query=query) as answer:
+        async with request.app[IBM].upstream(qpu).send("GET", "jobs", task_id, query=query) as answer:
             session_id = (await read_as(answer, _Task)).session_id or ""
         gateway.tasks.learn(qpu, task_id, session_id)
     if session_id not in holder.sessions:

@@ -15,7 +15,7 @@ from requests.utils import get_environ_proxies, select_proxy
 from yarl import URL
 
 from qpu_slurm.errors import QpuSlurmError
-from qpu_slurm.gateway.ibm.answers import ApiError, Cut, unavailable
+from qpu_slurm.gateway.answers import ApiError, Cut, unavailable
 from qpu_slurm.providers.ibm.http import CLIENT, Http, Patience
 from qpu_slurm.providers.ibm.iam import IamToken
 

@@ -13,10 +13,10 @@ from aiohttp import web
 
 from qpu_slurm.errors import JournalError, QpuSlurmError, Refused, Unavailable, UserMistake
 from qpu_slurm.gateway import messages
+from qpu_slurm.gateway.answers import ApiError
 from qpu_slurm.gateway.gateway import GATEWAY
-from qpu_slurm.gateway.ibm.answers import ApiError
 from qpu_slurm.gateway.messages import JobKey, StepEnd, StepStart
-from qpu_slurm.gateway.routes.common import begin, small_body
+from qpu_slurm.gateway.requests import begin, small_body
 from qpu_slurm.journal.model import LeaseRequest, Refusal
 from qpu_slurm.names import STEP
 from qpu_slurm.system import munge

@@ -6,8 +6,8 @@ from __future__ import annotations
 from aiohttp import web
 
 from qpu_slurm.errors import JournalError
+from qpu_slurm.gateway.answers import json_answer
 from qpu_slurm.gateway.gateway import GATEWAY
-from qpu_slurm.gateway.ibm.answers import json_answer
 from qpu_slurm.gateway.metrics import CONTENT_TYPE
 
 ROUTES = web.RouteTableDef()

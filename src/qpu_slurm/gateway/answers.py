@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the gateway answers: with JSON, and with errors that each dialect writes in its own shape."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+
+from qpu_slurm.errors import NoLease, Refused
+
+if TYPE_CHECKING:
+    from qpu_slurm.errors import QpuSlurmError
+
+_BAD_GATEWAY = 502
+
+
+class ApiError(Exception):
+    """The gateway says no to a client of the quantum service.
+
+    Args:
+        status: The HTTP status.
+        message: What is wrong.
+        solution: What to do about it.
+        code: The service's own number for it; None leaves that to the dialect.
+        kind: What it is counted as.
+        retry_after: Seconds to wait before asking again; None says nothing.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        solution: str = "",
+        *,
+        code: int | None = None,
+        kind: str = "request",
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.solution = solution
+        self.code = code
+        self.kind = kind
+        self.retry_after = retry_after
+
+
+class Cut(Exception):
+    """Nobody knows whether a request took effect: its connection is cut, as the service's was.
+
+    A status would make some clients send it again, and others take it for not done.
+    """
+
+
+def json_answer(data: Any, status: int = 200) -> web.Response:  # noqa: ANN401 - whatever JSON can be
+    """Answer with JSON."""
+    return web.Response(body=msgspec.json.encode(data), status=status, content_type="application/json")
+
+
+def unauthorized(why: str) -> ApiError:
+    """Refuse who does not show a credential of a job that holds a QPU."""
+    return ApiError(
+        401,
+        why,
+        "Use the variables that the job was given, inside the job, while it runs.",
+        kind="unauthorized",
+    )
+
+
+def forbidden(why: str, solution: str = "") -> ApiError:
+    """Refuse what a job's lease does not cover."""
+    return ApiError(403, why, solution, kind="forbidden")
+
+
+def too_large(limit: int) -> ApiError:
+    """Refuse a body that is too large."""
+    return ApiError(
+        413, f"The body is larger than {limit} bytes.", "Send less, or ask the admin for a larger max_body."
+    )
+
+
+def of_error(error: QpuSlurmError) -> ApiError:
+    """Say what the broker could not do."""
+    if isinstance(error, NoLease):
+        return unauthorized(str(error))
+    if isinstance(error, Refused):
+        status, code = error.status or _BAD_GATEWAY, error.code or None
+        return ApiError(status, error.message, error.advice, code=code, kind="upstream")
+    return unavailable(str(error))
+
+
+def unavailable(why: str) -> ApiError:
+    """Say that the service is not there; nothing was done."""
+    return ApiError(503, why, "Try again later.", kind="unavailable", retry_after=2)

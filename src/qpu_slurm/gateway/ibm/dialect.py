@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the gateway keeps to speak IBM's dialect: clients' tokens, and the services behind it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from qpu_slurm.gateway.answers import forbidden, unauthorized
+from qpu_slurm.gateway.ibm.tokens import BadToken, Tokens
+from qpu_slurm.gateway.ibm.upstream import Upstream
+
+if TYPE_CHECKING:
+    from qpu_slurm.gateway.callers import Holder
+    from qpu_slurm.gateway.gateway import Gateway
+
+
+class IbmDialect:
+    """Tokens and services; see `gateway.Dialect`.
+
+    Args:
+        gateway: Whose clients are served.
+
+    Attributes:
+        tokens: What clients get for their job keys.
+    """
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.tokens = Tokens(gateway.keys)
+        self._gateway = gateway
+        self._upstreams: dict[str, Upstream] = {}
+
+    def renew(self) -> None:
+        """Serve with the gateway's keys, QPUs and connections as they are from now on."""
+        gateway = self._gateway
+        self.tokens = Tokens(gateway.keys)
+        self._upstreams = {
+            name: Upstream(qpu, gateway.client, gateway.pools.short.executor)
+            for name, qpu in gateway.config.qpus.items()
+            if qpu.credentials == "gateway"
+        }
+
+    def holder(self, token: str) -> Holder:
+        """Find whose a token is.
+
+        Raises:
+            ApiError: It is not (or no longer) valid, or its lease is over.
+        """
+        try:
+            lease_id, created_at = self.tokens.lease(token)
+        except BadToken as error:
+            raise unauthorized(str(error)) from None
+        return self._gateway.holders.of_lease(lease_id, created_at)
+
+    def upstream(self, qpu: str) -> Upstream:
+        """Return the service of a QPU that is reached through the gateway.
+
+        Raises:
+            ApiError: It was taken out of the configuration just now.
+        """
+        try:
+            return self._upstreams[qpu]
+        except KeyError:
+            raise forbidden(f"There is no QPU {qpu} here any more.") from None
+
+
+IBM = web.AppKey("ibm", IbmDialect)

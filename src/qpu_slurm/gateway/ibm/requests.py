@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the routes of IBM's dialect share: whose request it is, what it says, and how the service is read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from qpu_slurm.gateway.answers import ApiError, forbidden, unauthorized
+from qpu_slurm.gateway.gateway import GATEWAY
+from qpu_slurm.gateway.ibm.answers import invalid, passed_on
+from qpu_slurm.gateway.ibm.dialect import IBM
+from qpu_slurm.gateway.relay import read
+from qpu_slurm.gateway.requests import begin, small_body
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import aiohttp
+    from aiohttp import web
+
+    from qpu_slurm.gateway.callers import Holder
+    from qpu_slurm.gateway.ibm.upstream import Query
+
+    Handler = Callable[[web.Request, Holder], Awaitable[web.StreamResponse]]
+
+T = TypeVar("T")
+
+LISTING = 32 << 20
+"""Bytes of an answer that has to be read to be filtered."""
+
+_TO_SERVICE = ("Accept", "Accept-Encoding", "IBM-API-Version", "X-Qx-Client-Application")
+
+
+def held(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Serve only a job that holds the QPU, and not too many of its requests at once."""
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise unauthorized("The request shows no token.")
+        gateway = request.app[GATEWAY]
+        holder = request.app[IBM].holder(token.strip())
+        request["holder"] = holder
+        begin(request, holder.lease.user_id)
+        with gateway.requests.one(holder.lease.id):
+            return await handler(request, holder)
+
+    return serve
+
+
+def client_headers(request: web.Request) -> dict[str, str]:
+    """Return what a client says of itself and of what it takes; nothing that authorizes."""
+    return {name: request.headers[name] for name in _TO_SERVICE if name in request.headers}
+
+
+def query_of(request: web.Request) -> Query:
+    """Return the URL's query as the client wrote it."""
+    return list(request.query.items())
+
+
+async def message(request: web.Request, type_: type[T]) -> T:
+    """Read a small JSON body.
+
+    Raises:
+        ApiError: It is not what it should be.
+    """
+    try:
+        return msgspec.json.decode(await small_body(request), type=type_)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise invalid(str(error)) from None
+
+
+async def read_as(answer: aiohttp.ClientResponse, type_: type[T], limit: int = LISTING) -> T:
+    """Read an answer of the service that says what was asked for.
+
+    Raises:
+        ApiError: It says something else; the error says what the service's does.
+        Cut: It broke off.
+    """
+    body = await read(answer, limit)
+    if answer.status not in range(200, 300):
+        raise passed_on(answer, body)
+    try:
+        return msgspec.json.decode(body, type=type_)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise ApiError(502, "The quantum service's answer makes no sense.", kind="upstream") from None
+
+
+def own(what: str, asked: str, *owned: str) -> None:
+    """Make sure that a job asks for what is its own.
+
+    Raises:
+        ApiError: It does not; it is told the last of what is.
+    """
+    if asked not in owned:
+        raise forbidden(f"The {what} {asked[:64]!r} is not this job's; its own is {owned[-1]!r}.")

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Handing a service's answers on to the job that asked."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from qpu_slurm.gateway.answers import ApiError, Cut
+from qpu_slurm.gateway.requests import SMALL, Pace
+
+_TO_CLIENT = ("Content-Type", "Content-Encoding", "Retry-After", "Date", "ETag")
+
+_NO_BODY = frozenset({204, 304})
+
+_log = structlog.get_logger(__name__)
+
+
+async def relay(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+    """Hand the service's answer on, bit by bit if it is large.
+
+    Raises:
+        Cut: It broke off before its beginning was handed on.
+    """
+    headers = {name: answer.headers[name] for name in _TO_CLIENT if name in answer.headers}
+    length = answer.content_length
+    if answer.status in _NO_BODY:
+        return web.Response(status=answer.status, headers=headers)
+    if length is not None and length <= SMALL:
+        return web.Response(status=answer.status, headers=headers, body=await read(answer, SMALL))
+    response = web.StreamResponse(status=answer.status, headers=headers)
+    response.content_length = length
+    await response.prepare(request)
+    pace = Pace()
+    try:
+        async for piece in answer.content.iter_any():
+            async with asyncio.timeout(pace.seconds_left()):
+                await response.write(piece)
+            pace.passed(len(piece))
+        await response.write_eof()
+    except (aiohttp.ClientPayloadError, TimeoutError) as error:
+        _log.warning("an answer broke off", path=request.path, why=str(error) or type(error).__name__)
+        if request.transport is not None:
+            request.transport.abort()
+    return response
+
+
+async def read(answer: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Read an answer of the service as a whole.
+
+    Raises:
+        Cut: It broke off.
+        ApiError: It is larger than any that we know.
+    """
+    body = bytearray()
+    try:
+        async for piece in answer.content.iter_any():
+            body += piece
+            if len(body) > limit:
+                raise ApiError(502, "The quantum service's answer is too large.", kind="upstream")
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise Cut(str(error)) from error
+    return bytes(body)
