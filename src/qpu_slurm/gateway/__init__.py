@@ -5,11 +5,13 @@
     client      how they ask
     command     `qpu-slurm gateway`
     server      the process: listening, the reaper's schedule, systemd
-    app         the web application; routes/ holds what it answers, gateway what is shared by all of it
-    holders     whose request it is; keys and tokens are what is shown
-    submission  what a job may submit, checked by scan while it passes by
-    upstream    the service, asked with the admin's credential
-    metrics, usage, notify, answers
+    app         the web application: every route
+    gateway     what the routes share: journal, broker, keys
+    callers     which job a request comes from
+    requests    how requests are logged, counted and read; answers has the errors
+    relay       how a service's answers are handed on
+    routes/     our own protocol
+    ibm/        the dialect of IBM's clients: each kind of service has such a folder
 
 Its server needs the extra `qpu_slurm[gateway]`; messages and client do not.
 """
