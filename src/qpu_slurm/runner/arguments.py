@@ -12,7 +12,7 @@ import msgspec
 
 from qpu_slurm.names import why_no_tag
 from qpu_slurm.runner import exit_codes
-from qpu_slurm.runner.console import Voice
+from qpu_slurm.runner.console import Console
 from qpu_slurm.runner.fan_out import rank, tasks_of_step
 from qpu_slurm.tasks.replacing import why_not_replace
 
@@ -46,7 +46,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         final: Whether no more tasks come.
         any_backend: Whether inputs are submitted that were transpiled for another QPU and do not fit.
         dry_run: Whether nothing is submitted.
-        level: How much is said: see `Voice`.
+        level: How much is said: see `Console`.
     """
 
     name: str
@@ -256,9 +256,9 @@ def _tag(text: str) -> str:
 def _level(found: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Say how much to say: as asked for, or else as srun was (its -Q and -vv, in SRUN_DEBUG)."""
     if found.quiet:
-        return Voice.ERRORS
+        return Console.ERRORS
     if found.verbose:
-        return Voice.DEBUG
+        return Console.DEBUG
     return {"0": -1, "1": -1, "2": -1, "4": 1, "5": 1, "6": 1}.get(
         environ.get("SRUN_DEBUG", ""), 0
-    ) + Voice.PROGRESS
+    ) + Console.PROGRESS

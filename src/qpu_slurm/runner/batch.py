@@ -10,38 +10,38 @@ from typing import TYPE_CHECKING
 
 from qpu_slurm.errors import NotFound, OutputError, QpuSlurmError, ServiceError
 from qpu_slurm.runner.exit_codes import Exit
-from qpu_slurm.runner.item import Work
+from qpu_slurm.runner.item import Item
 from qpu_slurm.runner.signals import Stopped
 from qpu_slurm.runner.summary import ALREADY_DONE, NOT_EXECUTED, TaskSummary
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from qpu_slurm.runner.item import Bench
+    from qpu_slurm.runner.context import Context
     from qpu_slurm.runner.summary import Summary
 
 
-class Crew:
+class Batch:
     """Works through the inputs of a call, in their order.
 
     Args:
-        bench: What they have in common.
+        context: What they have in common.
         summary: Where what becomes of them is written down.
     """
 
-    def __init__(self, bench: Bench, summary: Summary) -> None:
-        self._bench = bench
+    def __init__(self, context: Context, summary: Summary) -> None:
+        self._context = context
         self._summary = summary
-        self._several = bench.options.records
+        self._several = context.options.records
         self._waiting: deque[tuple[TaskSummary, Path | None]] = deque()
-        self._flying: list[Work] = []
+        self._flying: list[Item] = []
         self._gave_up = False
-        for source, output in bench.options.inputs:
+        for source, output in context.options.inputs:
             task = TaskSummary(input=source, output=None if output is None else str(output))
             summary.tasks.append(task)
             self._waiting.append((task, output))
-        bench.voice.total = len(summary.tasks)
-        if bench.options.final:
+        context.console.total = len(summary.tasks)
+        if context.options.final:
             summary.session_closing = False
 
     def run(self) -> Exit:
@@ -64,38 +64,38 @@ class Crew:
 
     def _run(self) -> None:
         while self._waiting or self._flying:
-            while self._waiting and len(self._flying) < self._bench.options.jobs:
+            while self._waiting and len(self._flying) < self._context.options.jobs:
                 self._begin()
             if not self._flying:
                 continue
-            work = min(self._flying, key=lambda work: work.due)
-            self._bench.voice.sleep(max(work.due - time.monotonic(), 0))
-            work.poll()
-            self._settle(work)
+            item = min(self._flying, key=lambda item: item.due)
+            self._context.console.sleep(max(item.due - time.monotonic(), 0))
+            item.poll()
+            self._settle(item)
 
     def _begin(self) -> None:
         summary, output = self._waiting.popleft()
-        voice = self._bench.voice.task(summary.input if self._several else "")
-        work = Work(self._bench, summary, output, voice)
-        self._flying.append(work)
-        work.begin()
-        self._settle(work)
-        if self._bench.options.final and not self._waiting and not self._gave_up:
+        console = self._context.console.task(summary.input if self._several else "")
+        item = Item(self._context, summary, output, console)
+        self._flying.append(item)
+        item.begin()
+        self._settle(item)
+        if self._context.options.final and not self._waiting and not self._gave_up:
             self._close_session()
 
-    def _settle(self, work: Work) -> None:
+    def _settle(self, item: Item) -> None:
         """Let go of what is over; if it shows that the others would fail as well, they are not tried."""
-        if not work.over:
+        if not item.over:
             return
-        self._flying.remove(work)
-        self._bench.voice.ended(work.voice)
+        self._flying.remove(item)
+        self._context.console.ended(item.console)
         for other in self._flying:
             other.restart_clock()
-        if self._waiting and work.error and self._is_hopeless(work.error, work.summary.task_id):
+        if self._waiting and item.error and self._is_hopeless(item.error, item.summary.task_id):
             for summary, _ in self._waiting:
                 summary.end(
-                    Exit(work.summary.exit_code),
-                    f"{work.summary.input}: {work.summary.message}",
+                    Exit(item.summary.exit_code),
+                    f"{item.summary.input}: {item.summary.message}",
                     reason=NOT_EXECUTED,
                 )
             self._waiting.clear()
@@ -104,7 +104,7 @@ class Crew:
     def _is_hopeless(self, error: BaseException, task_id: str | None) -> bool:
         """Tell whether what happened to one will happen to all."""
         if isinstance(error, ServiceError):
-            return not self._bench.session.may_go_on()
+            return not self._context.session.may_go_on()
         if isinstance(error, OutputError):
             return task_id is not None  # the disk is full: not after one more task
         return not isinstance(error, QpuSlurmError)
@@ -114,24 +114,24 @@ class Crew:
         tasks = [task for task in self._summary.tasks if task.task_id]
         if not tasks:
             return  # nothing was submitted, by a mistake that may be mended
-        voice = self._bench.voice
+        console = self._context.console
         try:
             # The last task may be in another one than the job has by now, if an earlier call submitted it.
             last = tasks[-1].session_id if tasks[-1].exit_reason != ALREADY_DONE else None
-            for session_id in dict.fromkeys(filter(None, (last, self._bench.session.current()))):
+            for session_id in dict.fromkeys(filter(None, (last, self._context.session.current()))):
                 with suppress(NotFound):
-                    self._bench.provider.close_session(session_id)
-                voice.say(f"session {session_id} takes no more tasks, and closes when it has none")
+                    self._context.provider.close_session(session_id)
+                console.say(f"session {session_id} takes no more tasks, and closes when it has none")
             self._summary.session_closing = True
         except ServiceError as error:
-            voice.error(f"warning: the session stays open until the job ends: {error}")
+            console.error(f"warning: the session stays open until the job ends: {error}")
 
     def _abandon(self, stop: Stopped) -> None:
         """Cancel what is with the service, as long as there is time."""
         cancel = True
-        for work in self._flying:
+        for item in self._flying:
             try:
-                work.abandon(stop, cancel=cancel)
+                item.abandon(stop, cancel=cancel)
             except Stopped:
                 cancel = False
         for summary, _ in self._waiting:
@@ -144,5 +144,5 @@ class Crew:
         done = reasons.count(Exit.COMPLETED.reason) + before
         parts = [f"{done} of {len(reasons)} completed" + (f" ({before} of them before)" if before else "")]
         parts += [f"{left} not executed"] if left else []
-        say = self._bench.voice.say if done == len(reasons) else self._bench.voice.error
+        say = self._context.console.say if done == len(reasons) else self._context.console.error
         say(", ".join(parts))

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final
 from qpu_slurm.errors import AnswerLost, QpuSlurmError, ServiceError
 from qpu_slurm.providers.base import Task, TaskStatus
 from qpu_slurm.runner.signals import Stopped
+from qpu_slurm.runner.status_line import StatusLine
 from qpu_slurm.tasks.execution import Observer
-from qpu_slurm.tasks.line import Line
 
 if TYPE_CHECKING:
     from qpu_slurm.errors import Unavailable
@@ -28,7 +28,7 @@ _TICK: Final = 0.5
 """Seconds after which the line on a terminal is written anew."""
 
 
-class Voice:
+class Console:
     """Speaks for the whole call.
 
     Args:
@@ -44,8 +44,8 @@ class Voice:
         self.total = 1
         self.over = 0
         self._started_at = self._next_tick = time.monotonic()
-        self._line = Line.of(sys.stderr) if level >= self.PROGRESS else None
-        self._tasks: list[TaskVoice] = []
+        self._line = StatusLine.of(sys.stderr) if level >= self.PROGRESS else None
+        self._tasks: list[TaskConsole] = []
         # What the provider's code warns of, such as a request that is tried again, is progress here.
         log = logging.getLogger("qpu_slurm")
         log.addHandler(_Relay(self))
@@ -73,13 +73,13 @@ class Voice:
         else:
             self.say(message)
 
-    def task(self, label: str = "") -> TaskVoice:
+    def task(self, label: str = "") -> TaskConsole:
         """Return who speaks for one task; the label tells it from others."""
-        voice = TaskVoice(self, f"{label}: " if label else "")
-        self._tasks.append(voice)
-        return voice
+        console = TaskConsole(self, f"{label}: " if label else "")
+        self._tasks.append(console)
+        return console
 
-    def ended(self, task: TaskVoice) -> None:
+    def ended(self, task: TaskConsole) -> None:
         """Forget a task: all about it has been said."""
         self._tasks.remove(task)
         self.over += 1
@@ -142,30 +142,30 @@ class Voice:
                 sys.stderr = None
 
 
-class TaskVoice(Observer):
+class TaskConsole(Observer):
     """Says what becomes of one task, and keeps in mind what somebody has to know if it goes no further.
 
     Args:
-        voice: The call's.
+        console: The call's.
         prefix: What every line begins with, to tell the task from others.
     """
 
-    def __init__(self, voice: Voice, prefix: str) -> None:
+    def __init__(self, console: Console, prefix: str) -> None:
         self.prefix = prefix
-        self.wants_position = voice.level >= voice.PROGRESS
+        self.wants_position = console.level >= console.PROGRESS
         self.status: TaskStatus | None = None
         self.fate = _NOTHING
-        self._voice = voice
+        self._console = console
         self._since = self._submitted_at = time.monotonic()
         self._place = ""
 
     def error(self, message: str) -> None:
         """Say what went wrong; what is wrong with an input begins with its name already."""
-        self._voice.error(message if message.startswith(self.prefix) else self.prefix + message)
+        self._console.error(message if message.startswith(self.prefix) else self.prefix + message)
 
     def say(self, message: str) -> None:
         """Say how far it is."""
-        self._voice.say(self.prefix + message)
+        self._console.say(self.prefix + message)
 
     def state(self) -> str:
         """Say what the task does, and how long it has done so."""
@@ -183,7 +183,7 @@ class TaskVoice(Observer):
             if line:
                 self.error(line)
         if not isinstance(error, QpuSlurmError):
-            self._voice.trace(error)
+            self._console.trace(error)
 
     def session_opened(self, session_id: str, instead_of: str | None) -> None:
         """Say that there is another session than the job had."""
@@ -212,7 +212,7 @@ class TaskVoice(Observer):
         """Say that the task waits or runs."""
         self.status = None if task.status.final else task.status
         self._since, self._place = time.monotonic(), ""
-        self._voice.refresh()
+        self._console.refresh()
         if task.status is TaskStatus.COMPLETED:
             self.fate = (
                 f"task {task.id} is completed, and its result stays with the service: "
@@ -221,16 +221,16 @@ class TaskVoice(Observer):
         elif task.status.final:
             self.fate = ""
         else:
-            self._voice.passing(self.prefix + task.status)
+            self._console.passing(self.prefix + task.status)
 
     def moved(self, position: int) -> None:
         """Say what place in the queue the task has."""
         self._place = f", place {position} in the queue"
-        self._voice.passing(f"{self.prefix}{TaskStatus.QUEUED}{self._place}")
+        self._console.passing(f"{self.prefix}{TaskStatus.QUEUED}{self._place}")
 
     def sleep(self, seconds: float) -> None:
         """Wait, and show that on a terminal."""
-        self._voice.sleep(seconds)
+        self._console.sleep(seconds)
 
     def unreachable(self, error: Unavailable) -> None:
         """Say that the service is away."""
@@ -263,10 +263,10 @@ class TaskVoice(Observer):
 class _Relay(logging.Handler):
     """Says what is logged; logging itself would write it in another shape, and with `-q`, too."""
 
-    def __init__(self, voice: Voice) -> None:
+    def __init__(self, console: Console) -> None:
         super().__init__(logging.WARNING)
-        self._voice = voice
+        self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
         """Say it."""
-        self._voice.say(record.getMessage())
+        self._console.say(record.getMessage())

@@ -26,7 +26,7 @@ from qpu_slurm.tasks.device import TIMING, Device
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from qpu_slurm.runner.item import Bench
+    from qpu_slurm.runner.context import Context
     from qpu_slurm.runner.qasm_names import Operation
     from qpu_slurm.runner.summary import Summary
     from qpu_slurm.tasks.payload import Payload
@@ -37,7 +37,7 @@ _SHOTS: Final = 2
 _BOX: Final = "box"
 
 
-def dry_run(bench: Bench, summary: Summary) -> Exit:
+def dry_run(context: Context, summary: Summary) -> Exit:
     """Check the inputs, and say what was found.
 
     Raises:
@@ -49,14 +49,14 @@ def dry_run(bench: Bench, summary: Summary) -> Exit:
     summary.dry_run = report
     code = Exit.COMPLETED
     with Output(None) as output:
-        for source, _ in bench.options.inputs:
-            found = InputReport(input=source, max_quantum_seconds=bench.qpu.task_timeout)
+        for source, _ in context.options.inputs:
+            found = InputReport(input=source, max_quantum_seconds=context.qpu.task_timeout)
             report.inputs.append(found)
             try:
-                task_input = bench.load(source)
+                task_input = context.load(source)
                 if device is None:
-                    device = _device(bench, report)
-                if why := bench.calibration.misfit(task_input.transpiled_for, device):
+                    device = _device(context, report)
+                if why := context.calibration.misfit(task_input.transpiled_for, device):
                     found.problems.append(why)
                 _examine(task_input, device, found)
             except (ServiceError, OutputError):
@@ -71,15 +71,15 @@ def dry_run(bench: Bench, summary: Summary) -> Exit:
         if device is not None:
             state = "online" if report.online else f"not online ({report.reason})"
             waiting = _count(report.queue_length or 0, "task")
-            output.write([f"{bench.qpu.name}: {state}, {waiting} waiting\n".encode()])
+            output.write([f"{context.qpu.name}: {state}, {waiting} waiting\n".encode()])
     return code
 
 
-def _device(bench: Bench, report: DryRun) -> Device:
+def _device(context: Context, report: DryRun) -> Device:
     """Ask the service for the QPU, as it is now."""
-    status = bench.provider.status()
+    status = context.provider.status()
     report.online, report.reason, report.queue_length = status.online, status.reason, status.queue_length
-    device = Device(bench.provider.configuration())
+    device = Device(context.provider.configuration())
     report.qubits = device.qubits
     return device
 

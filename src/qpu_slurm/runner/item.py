@@ -3,116 +3,53 @@
 
 from __future__ import annotations
 
-import io
-import sys
 import time
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
-from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from qpu_slurm import providers
 from qpu_slurm.errors import Refused, ServiceError
 from qpu_slurm.job.variables import step_mark
 from qpu_slurm.providers.base import TaskStatus
-from qpu_slurm.runner.arguments import STDIO
 from qpu_slurm.runner.exit_codes import Exit, exit_of
 from qpu_slurm.runner.record import Record
 from qpu_slurm.runner.summary import ALREADY_DONE, TaskSummary
 from qpu_slurm.system.atomic_file import Output
-from qpu_slurm.tasks import overrides, payload
-from qpu_slurm.tasks.calibration import Calibration
+from qpu_slurm.tasks import overrides
 from qpu_slurm.tasks.execution import Execution, new_tags
-from qpu_slurm.tasks.session import JobSession
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pathlib import Path
 
-    from qpu_slurm.job.variables import JobQpu
-    from qpu_slurm.providers.base import Provider, Task
-    from qpu_slurm.runner.arguments import Options
-    from qpu_slurm.runner.console import TaskVoice, Voice
-    from qpu_slurm.runner.signals import EndingSignals
+    from qpu_slurm.providers.base import Task
+    from qpu_slurm.runner.console import TaskConsole
+    from qpu_slurm.runner.context import Context
     from qpu_slurm.tasks.payload import Payload
 
 
-class Bench:
-    """What all inputs of a call have in common.
-
-    Args:
-        options: What was asked for.
-        environ: The step's environment.
-        qpu: The QPU.
-        voice: Who speaks.
-        signals: Who hears that the call has to end.
-    """
-
-    def __init__(
-        self,
-        options: Options,
-        environ: Mapping[str, str],
-        qpu: JobQpu,
-        voice: Voice,
-        signals: EndingSignals,
-    ) -> None:
-        self.options = options
-        self.environ = environ
-        self.qpu = qpu
-        self.voice = voice
-        self.signals = signals
-
-    @cached_property
-    def session(self) -> JobSession:
-        """The session that the job's tasks run in."""
-        return JobSession(self.qpu, self.provider, self.environ)
-
-    @cached_property
-    def provider(self) -> Provider:
-        """The QPU's service: what speaks HTTP is imported when the first input is known to be good."""
-        return providers.connect(self.qpu.access())
-
-    @cached_property
-    def calibration(self) -> Calibration:
-        """The QPU's calibration, to tell whether inputs were transpiled for an older one."""
-        return Calibration(self.provider, self.qpu.backend)
-
-    def load(self, source: str) -> Payload:
-        """Read and check an input, and change in it what the options say.
-
-        Raises:
-            PayloadError: It cannot be used.
-        """
-        if source == STDIO:
-            stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()
-            task_input = payload.receive(stdin, source="standard input")
-        else:
-            task_input = payload.read(Path(source))
-        shots = self.options.shots
-        return task_input if shots is None else overrides.with_shots(task_input, shots)
-
-
-class Work:
+class Item:
     """One input's way.
 
     Args:
-        bench: What it has in common with others.
+        context: What it has in common with others.
         summary: Where what becomes of it is written down.
         output: Where its result goes.
-        voice: Who speaks for it.
+        console: What reports on it.
 
     Attributes:
         over: Whether there is nothing more to do.
         error: What it failed of.
-        voice: Who speaks for it.
+        console: What reports on it.
     """
 
-    def __init__(self, bench: Bench, summary: TaskSummary, output: Path | None, voice: TaskVoice) -> None:
+    def __init__(
+        self, context: Context, summary: TaskSummary, output: Path | None, console: TaskConsole
+    ) -> None:
         self.summary = summary
         self.over = False
         self.error: BaseException | None = None
-        self.voice = voice
-        self._bench = bench
+        self.console = console
+        self._context = context
         self._place = output
         self._stack = ExitStack()
         self._output: Output | None = None
@@ -160,26 +97,26 @@ class Work:
         try:
             self._close(error)
         finally:
-            self.summary.end(Exit.CANCELLED, self.voice.fate)
+            self.summary.end(Exit.CANCELLED, self.console.fate)
 
     def _begin(self) -> None:
-        bench, options = self._bench, self._bench.options
-        task_input = bench.load(self.summary.input)
+        context, options = self._context, self._context.options
+        task_input = context.load(self.summary.input)
         self.summary.program_id = task_input.program_id
         known = None
         if options.records and self._place is not None:
-            digest = overrides.fingerprint(task_input, bench.qpu.name)
+            digest = overrides.fingerprint(task_input, context.qpu.name)
             known = Record.read(self._place, digest)
             if known and known.proves(self._place):
                 self.summary.task_id, self.summary.session_id = known.task_id, known.session_id
-                self.voice.fate = ""
-                self.voice.say(f"done before, by task {known.task_id}")
+                self.console.fate = ""
+                self.console.say(f"done before, by task {known.task_id}")
                 self._end(Exit.COMPLETED, reason=ALREADY_DONE)
                 return
             self._record = Record(input_sha256=digest, task_id="", session_id="")
         # Whether the result can be written is found out before anything is submitted.
         self._output = self._stack.enter_context(Output(self._place))
-        execution = Execution(bench.provider, self.voice, timeout=options.timeout)
+        execution = Execution(context.provider, self.console, timeout=options.timeout)
         self._stack.enter_context(execution)
         self._execution = execution
         if known and self._goes_on(known):
@@ -188,7 +125,7 @@ class Work:
             self.summary.session_id = known.session_id
         else:
             if not options.any_backend:
-                bench.calibration.refuse_misfit(
+                context.calibration.refuse_misfit(
                     self.summary.input, task_input.transpiled_for, "To submit it all the same: --any-backend."
                 )
             task_input.warn(self.summary.input)
@@ -196,28 +133,30 @@ class Work:
         self.summary.task_id = execution.task_id
         if task_input.transpiled_for is not None:
             # Now, since the QPU is at work; an input that says nothing of it costs no request.
-            bench.calibration.compare(self.summary.input, task_input.transpiled_for)
+            context.calibration.compare(self.summary.input, task_input.transpiled_for)
 
     def _submit(self, execution: Execution, task_input: Payload) -> None:
-        bench = self._bench
+        context = self._context
         # With records, the next call goes on with the task of one that was killed.
-        step = None if bench.options.records else step_mark(bench.environ)
-        tags = new_tags(bench.qpu, bench.environ, bench.options.tags, step=step)
+        step = None if context.options.records else step_mark(context.environ)
+        tags = new_tags(context.qpu, context.environ, context.options.tags, step=step)
         self._begun_at = time.monotonic()
         # A signal between a request and its answer would leave a task behind whose id nobody knows.
-        with bench.signals.held():
-            session_id = bench.session.submit(execution, task_input, tags=tags, cost=bench.qpu.task_timeout)
+        with context.signals.held():
+            session_id = context.session.submit(
+                execution, task_input, tags=tags, cost=context.qpu.task_timeout
+            )
         self.summary.tags, self.summary.submitted_at = tags, datetime.now(UTC)
         self.summary.session_id = session_id
         if self._record is not None:
             self._record.task_id, self._record.session_id = execution.task_id or "", session_id
         self._write_record("submitted")
-        bench.voice.debug(f"backend {bench.qpu.backend}, session {session_id}, tags {' '.join(tags)}")
+        context.console.debug(f"backend {context.qpu.backend}, session {session_id}, tags {' '.join(tags)}")
 
     def _goes_on(self, known: Record) -> bool:
         """Tell whether a task that was submitted before may still bring a result."""
         try:
-            status = self._bench.provider.task(known.task_id).status
+            status = self._context.provider.task(known.task_id).status
         except Refused:
             return False  # it is gone, or was another job's, or another run's behind the gateway
         return status is TaskStatus.COMPLETED or not status.final
@@ -227,18 +166,18 @@ class Work:
         execution, output = self._execution, self._output
         if execution is None or output is None:
             raise RuntimeError("nothing was submitted")
-        self._bench.voice.debug(f"asked {execution.polls + 1} times")
+        self._context.console.debug(f"asked {execution.polls + 1} times")
         if task.status is TaskStatus.COMPLETED:
             output.write(execution.result())
             self._write_record("completed")
-            self.voice.written(output.name)
+            self.console.written(output.name)
             self._end(Exit.COMPLETED)
         elif task.status is TaskStatus.CANCELLED:
             message = f"task {task.id} was cancelled on the service's side. {task.reason}".rstrip()
-            self.voice.error(message)
+            self.console.error(message)
             self._end(Exit.CANCELLED, message)
         else:
-            self.voice.failed(task, execution.log_tail())
+            self.console.failed(task, execution.log_tail())
             self._end(Exit.FAILED, f"task {task.id} failed. {task.reason}".rstrip())
 
     def _write_record(self, status: Literal["submitted", "completed"]) -> None:
@@ -266,7 +205,7 @@ class Work:
         try:
             self._close(error)
         finally:
-            self.voice.give_up(message, error)
+            self.console.give_up(message, error)
         self._measure()
 
     def _measure(self) -> None:
@@ -274,10 +213,10 @@ class Work:
         if self._execution is None or self._execution.task_id is None:
             return
         self.summary.total_seconds = round(time.monotonic() - self._begun_at, 3)
-        if self._bench.options.summary is None or isinstance(self.error, ServiceError):
+        if self._context.options.summary is None or isinstance(self.error, ServiceError):
             return
         with suppress(ServiceError):
-            self.summary.took(self._bench.provider.times(self._execution.task_id))
+            self.summary.took(self._context.provider.times(self._execution.task_id))
 
     def _close(self, error: BaseException | None) -> None:
         """Give back what it holds; a task that is not over is cancelled."""

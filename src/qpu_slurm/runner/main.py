@@ -4,15 +4,15 @@
 It starts within a fraction of a second: qiskit is never imported (but for `--dry-run`, and only if it is
 there), and what speaks HTTP only once the input is known to be good.
 
-    arguments   the command line
-    fan_out     how many tasks of the step run this
-    crew, work  all inputs of a call; one input's way
-    session     which session it is in: the job's, or one that is opened
-    execute     the task: submitted, waited for, cancelled (the Python API's, too)
-    payload, overrides, output, record   what is read, changed, written, remembered
-    voice, line                          what people read
-    summary, exits                       what programs read
-    dry_run, qasm                        what `--dry-run` finds
+    arguments, fan_out     the command line, and how many tasks of the step run this
+    batch, item, context   all inputs of a call, one of them, and what they have in common
+    console, status_line   what people read
+    summary, exit_codes    what programs read
+    record                 what an input's task was, so that the next call goes on with it
+    signals                who wants the call to end
+    dry_run, circuits, qasm…   what `--dry-run` finds
+
+What it shares with the Python API is in tasks/: the input (payload), the session, the task's execution.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING
 from qpu_slurm.errors import OutputError
 from qpu_slurm.job import variables
 from qpu_slurm.runner.arguments import STDIO, parse
-from qpu_slurm.runner.batch import Crew
-from qpu_slurm.runner.console import Voice
+from qpu_slurm.runner.batch import Batch
+from qpu_slurm.runner.console import Console
+from qpu_slurm.runner.context import Context
 from qpu_slurm.runner.exit_codes import Exit, exit_of
-from qpu_slurm.runner.item import Bench
 from qpu_slurm.runner.signals import EndingSignals, Stopped
 from qpu_slurm.runner.summary import Summary
 from qpu_slurm.system.atomic_file import Output
@@ -47,18 +47,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         See `Exit`.
     """
     options = parse(arguments, os.environ)
-    voice = Voice(options.level)
+    console = Console(options.level)
     try:
         with EndingSignals() as signals:
-            return _run(options, os.environ, voice, signals)
+            return _run(options, os.environ, console, signals)
     except Stopped as stop:  # while the summary was written
-        voice.give_up(f"stopped by {stop.name}", stop)
+        console.give_up(f"stopped by {stop.name}", stop)
         return Exit.CANCELLED
     finally:
-        voice.close()
+        console.close()
 
 
-def _run(options: Options, environ: Mapping[str, str], voice: Voice, signals: EndingSignals) -> Exit:
+def _run(options: Options, environ: Mapping[str, str], console: Console, signals: EndingSignals) -> Exit:
     """Do what was asked for, and sum it up."""
     summary = Summary(qpu=options.name, slurm_job_id=environ.get("SLURM_JOB_ID"))
     with ExitStack() as stack:
@@ -68,29 +68,29 @@ def _run(options: Options, environ: Mapping[str, str], voice: Voice, signals: En
                 place = stack.enter_context(
                     Output(None if options.summary == STDIO else Path(options.summary))
                 )
-            code, message = _execute(options, environ, voice, signals, summary), ""
+            code, message = _execute(options, environ, console, signals, summary), ""
         except Stopped as stop:
             code, message = Exit.CANCELLED, f"stopped by {stop.name}"
-            voice.give_up(message, stop)
+            console.give_up(message, stop)
         except Exception as error:  # noqa: BLE001 - the last resort: a documented code, and advice before the trace
             code, message = exit_of(error), str(error)
             if code is Exit.INTERNAL:
                 message = f"an error of task_runner itself: {type(error).__name__}: {error}"
-            voice.give_up(message, error)
-        voice.close()
+            console.give_up(message, error)
+        console.close()
         if place is not None:
             summary.end(code, message)
             summary.name_session()
             try:
                 place.write([summary.text()])
             except OutputError as error:
-                voice.error(str(error))
+                console.error(str(error))
                 code = max(code, Exit.OUTPUT)
         return code
 
 
 def _execute(
-    options: Options, environ: Mapping[str, str], voice: Voice, signals: EndingSignals, summary: Summary
+    options: Options, environ: Mapping[str, str], console: Console, signals: EndingSignals, summary: Summary
 ) -> Exit:
     """Execute the inputs.
 
@@ -100,15 +100,15 @@ def _execute(
     """
     qpu = variables.choose(variables.from_environ(environ), options.name)
     summary.backend, summary.session_id = qpu.backend, qpu.session_id
-    bench = Bench(options, environ, qpu, voice, signals)
+    context = Context(options, environ, qpu, console, signals)
     if options.dry_run:
         from qpu_slurm.runner.dry_run import dry_run  # noqa: PLC0415 - seldom
 
-        return dry_run(bench, summary)
+        return dry_run(context, summary)
     qpu.may_execute()
     if options.records:
         _make_directories(options)
-    return Crew(bench, summary).run()
+    return Batch(context, summary).run()
 
 
 def _make_directories(options: Options) -> None:

@@ -4,6 +4,9 @@
 A circuit that was laid out for yesterday's calibration runs today as well, only worse, and nobody is told. So
 inputs say what they were transpiled for, and when one is submitted, the calibration is looked at, while there
 is nothing to do but wait for the QPU. It is a warning: it costs no task, and no error comes of it.
+
+What was transpiled for another QPU may not fit at all. An input names the qubits and the operations that its
+circuits need, so this is found before anything is submitted, and without Qiskit.
 """
 
 from __future__ import annotations

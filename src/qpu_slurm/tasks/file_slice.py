@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _PIECE: Final = 1 << 18
 
 
-class Stretch:
+class FileSlice:
     """Some bytes of a file, in pieces, as often as they are gone through.
 
     The file is the one that was opened, whatever its name stands for meanwhile; it is closed with this

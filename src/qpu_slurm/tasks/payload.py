@@ -189,18 +189,18 @@ def receive(file: BinaryIO, *, source: str) -> Payload:
         if len(head) <= SMALL:
             return load(head, source=source)
         # Here, since a small input has no use for it.
-        from qpu_slurm.tasks.file_slice import Stretch  # noqa: PLC0415
+        from qpu_slurm.tasks.file_slice import FileSlice  # noqa: PLC0415
 
-        stretch = Stretch.behind(head, file, source=source)
+        text = FileSlice.behind(head, file, source=source)
     except OSError as error:
         raise PayloadError(f"{source}: it cannot be read: {error.strerror}.") from error
     del head
     try:
-        outline = _outline(stretch)
+        outline = _outline(text)
         envelope, warnings = _check(outline.text, whole=False)
     except PayloadError as error:
         raise PayloadError(f"{source}: {error}") from error
-    return Payload(envelope.program_id, stretch.part(*outline.parameters), envelope.qpu_slurm, warnings)
+    return Payload(envelope.program_id, text.part(*outline.parameters), envelope.qpu_slurm, warnings)
 
 
 def load(data: bytes, *, source: str = "input", whole: bool = True) -> Payload:

@@ -11,7 +11,7 @@ _NO_CURSOR: Final = ("", "dumb")
 _WIDTH: Final = 80
 
 
-class Line:
+class StatusLine:
     """Adds to what is written to a terminal what keeps a line of ours at its bottom.
 
     Args:
