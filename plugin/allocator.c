@@ -125,7 +125,7 @@ static bool check_known(const struct arguments *arguments, const struct names *q
 
 	for (size_t i = 0; i < qpus->count; i++)
 		if (!names_contain(&arguments->qpus, qpus->items[i]))
-			return problem_set(why, "--qpu: no QPU is called '%s'; known are: %s", qpus->items[i],
+			return problem_set(why, "--qpu: no QPU is called '%s'; this cluster has: %s", qpus->items[i],
 					   names_join(&arguments->qpus, known, sizeof(known)));
 	return true;
 }
@@ -138,7 +138,7 @@ static bool check_key(const char *qpu, struct problem *why)
 
 	if (key == NULL || key[0] == '\0')
 		return problem_set(why,
-				   "--qpu: %s is used with your own API key: "
+				   "--qpu: %s needs your own API key: "
 				   "export " USER_API_KEY "=<your key> before you submit",
 				   qpu);
 	length = strlen(key);
@@ -146,7 +146,7 @@ static bool check_key(const char *qpu, struct problem *why)
 		if (*c <= ' ' || *c > '~')
 			length = API_KEY_LENGTH + 1;
 	if (length > API_KEY_LENGTH)
-		return problem_set(why, "--qpu: " USER_API_KEY " does not hold an API key");
+		return problem_set(why, "--qpu: the value of " USER_API_KEY " is not an API key");
 	return true;
 }
 
@@ -193,7 +193,7 @@ static bool publish_qpu(spank_t spank, const struct arguments *arguments, const 
 	if (published && needs_key(arguments, &qpus) != NULL)
 		published = publish(spank, PUBLISHED_API_KEY, JOB_API_KEY, getenv(USER_API_KEY));
 	names_free(&qpus);
-	return published || problem_set(why, "--qpu: Slurm does not take it into the job");
+	return published || problem_set(why, "--qpu: Slurm cannot store it in the job");
 }
 
 bool allocator_publish(spank_t spank, const struct arguments *arguments, const char *qpu, const char *session,
@@ -204,5 +204,5 @@ bool allocator_publish(spank_t spank, const struct arguments *arguments, const c
 	if (qpu != NULL && !publish_qpu(spank, arguments, qpu, why))
 		return false;
 	return session == NULL || publish(spank, PUBLISHED_SESSION, JOB_SESSION, session) ||
-	       problem_set(why, "--qpu-session: Slurm does not take it into the job");
+	       problem_set(why, "--qpu-session: Slurm cannot store it in the job");
 }

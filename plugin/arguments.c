@@ -50,7 +50,7 @@ bool arguments_parse(struct arguments *arguments, int argc, char *const argv[], 
 		       (strlen(parameter->name) != length || strncmp(parameter->name, argv[i], length) != 0))
 			parameter++;
 		if (parameter == parameters + count) {
-			problem_set(why, "'%s' is no argument of this plugin", argv[i]);
+			problem_set(why, "'%s' is not an argument of this plugin", argv[i]);
 			goto fail;
 		}
 		if (!parse_one(parameter, equals + 1, why))

@@ -84,7 +84,7 @@ static bool read_all(struct helper_answer *answer, int fd, int64_t deadline, siz
 		if (ready < 0 && errno == EINTR)
 			continue;
 		if (ready == 0)
-			return problem_set(why, "it took too long");
+			return problem_set(why, "it did not end in time");
 		got = read(fd, answer->text + answer->length, limit + 1 - answer->length);
 		if (got < 0 && errno == EINTR)
 			continue;
@@ -94,7 +94,7 @@ static bool read_all(struct helper_answer *answer, int fd, int64_t deadline, siz
 			return true;
 		answer->length += (size_t)got;
 		if (answer->length > limit)
-			return problem_set(why, "it said too much");
+			return problem_set(why, "its output is too long");
 	}
 }
 
@@ -111,7 +111,7 @@ static bool wait_for_end(pid_t pid, int64_t deadline, struct problem *why)
 		if (info.si_pid == pid)
 			return true;
 		if (now() >= deadline)
-			return problem_set(why, "it took too long");
+			return problem_set(why, "it did not end in time");
 		nanosleep(&pause, NULL);
 	}
 }

@@ -49,7 +49,7 @@ static bool parse_line(struct output *output, char *line, struct problem *why)
 	}
 	equals = strchr(line, '=');
 	if (equals == NULL || equals == line)
-		return problem_set(why, "a line is neither NAME=value nor an error");
+		return problem_set(why, "its output has a line that is neither NAME=value nor an error");
 	*equals = '\0';
 	if (output_is_ours(line)) {
 		output->variables[output->count++] = (struct variable){line, equals + 1};
@@ -66,7 +66,7 @@ bool output_parse(struct output *output, char *text, size_t length, struct probl
 
 	*output = (struct output){0};
 	if (memchr(text, '\0', length) != NULL)
-		return problem_set(why, "a NUL is in it");
+		return problem_set(why, "its output contains a NUL");
 	for (const char *c = text; *c != '\0'; c++)
 		lines += *c == '\n';
 	output->variables = calloc(lines, sizeof(*output->variables));

@@ -41,8 +41,8 @@ static int take_option(int option, const char *value, int remote)
 	/* Where the job runs nothing is checked again: the controller's hooks have decided. */
 	if (!remote) {
 		if (allocator_is_scrontab()) {
-			slurm_error("qpu_slurm: scrontab does not hand --%s on to its jobs; "
-				    "have the entry submit the job instead: sbatch --qpu=NAME SCRIPT",
+			slurm_error("qpu_slurm: scrontab does not pass --%s on to its jobs; "
+				    "let the entry submit the job instead: sbatch --qpu=NAME SCRIPT",
 				    option == QPU ? "qpu" : "qpu-session");
 			return -1;
 		}
@@ -69,7 +69,7 @@ static struct spank_option options[OPTIONS] = {
 	[QPU] = {
 		.name = (char *)"qpu",
 		.arginfo = (char *)"NAME[,NAME]",
-		.usage = (char *)"hold these quantum processors while the job runs",
+		.usage = (char *)"use these quantum processors (QPUs) in the job",
 		.has_arg = 1,
 		.val = QPU,
 		.cb = take_option,
@@ -77,7 +77,7 @@ static struct spank_option options[OPTIONS] = {
 	[HOLD] = {
 		.name = (char *)"qpu-session",
 		.arginfo = (char *)"job|task",
-		.usage = (char *)"hold them as long as the job runs, or only while a task is executed",
+		.usage = (char *)"open the sessions when the job starts, or for its first task",
 		.has_arg = 1,
 		.val = HOLD,
 		.cb = take_option,
@@ -100,7 +100,7 @@ int slurm_spank_init(spank_t spank, int argc, char *argv[])
 	}
 	for (int option = 0; option < OPTIONS; option++) {
 		if (spank_option_register(spank, &options[option]) != ESPANK_SUCCESS) {
-			slurm_info("qpu_slurm: --%s cannot be registered", options[option].name);
+			slurm_info("qpu_slurm: Slurm does not accept the option --%s", options[option].name);
 			return submitting ? -1 : 0;
 		}
 	}

@@ -147,7 +147,8 @@ static void refuse(const char *what, const char *why)
 	char node[256] = "this node";
 
 	(void)gethostname(node, sizeof(node) - 1);
-	(void)problem_set(&refusal, "the QPU cannot be used on %s: %s: %s; tell your administrator", node, what,
+	(void)problem_set(&refusal,
+			  "the QPU cannot be used on %s: %s: %s; report this to your cluster's admin", node, what,
 			  why);
 	slurm_info("qpu_slurm: %s", refusal.text);
 }
@@ -245,7 +246,7 @@ static void take(spank_t spank, const struct helper_answer *answer, const struct
 	if (parsed && output.error != NULL) {
 		(void)problem_set(&refusal, "%s", output.error);
 	} else if (answer->exit_code != 0) {
-		(void)problem_set(&why, "it ended with %d", answer->exit_code);
+		(void)problem_set(&why, "it exited with %d", answer->exit_code);
 		refuse(helper, why.text);
 	} else if (!parsed) {
 		refuse(helper, why.text);
@@ -259,7 +260,7 @@ static void take(spank_t spank, const struct helper_answer *answer, const struct
 		check_option(spank, &output, option);
 	}
 	if (output.dropped > 0)
-		slurm_info("qpu_slurm: %s: %zu variables are none of ours and were left out, such as %s", helper,
+		slurm_info("qpu_slurm: %s: ignored %zu variables that are not the plugin's, such as %s", helper,
 			   output.dropped, output.first_dropped);
 	output_free(&output);
 }
@@ -285,7 +286,7 @@ void remote_set_variables(spank_t spank, const struct arguments *arguments, cons
 		return;
 	}
 	if (spank_get_item(spank, S_JOB_ID, &job_id) != ESPANK_SUCCESS) {
-		refuse("Slurm", "it does not say which job this is");
+		refuse("Slurm", "it does not report the job's number");
 		return;
 	}
 	snprintf(job, sizeof(job), "%" PRIu32, job_id);

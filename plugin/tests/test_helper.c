@@ -25,11 +25,11 @@ static const struct {
 	/* The lower 28 signals: some of the upper ones belong to the C library, which does not give them away. */
 	{"sed -n 's/^Sig\\(Blk\\|Ign\\):.*\\(.......\\)$/\\2/p' /proc/self/status", "0000000\n0000000\n", 0, NULL},
 	{"printf %1000d 1 | wc -c", "1000\n", 0, NULL},
-	{"printf %1001d 1", NULL, 0, "said too much"},
-	{"yes", NULL, 0, "said too much"},
-	{"sleep 100", NULL, 0, "took too long"},
-	{"exec >&-; sleep 100", NULL, 0, "took too long"},
-	{"sleep 100 & echo left behind", NULL, 0, "took too long"},
+	{"printf %1001d 1", NULL, 0, "output is too long"},
+	{"yes", NULL, 0, "output is too long"},
+	{"sleep 100", NULL, 0, "did not end in time"},
+	{"exec >&-; sleep 100", NULL, 0, "did not end in time"},
+	{"sleep 100 & echo left behind", NULL, 0, "did not end in time"},
 	{"kill -9 $$", NULL, 0, "killed by signal 9"},
 	{"exec /nowhere", NULL, 0, "could not be started"},
 };

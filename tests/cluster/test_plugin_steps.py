@@ -118,10 +118,10 @@ def test_a_program_of_any_name_has_one_that_harms_nobody(stage: Stage, name: str
 
 
 ANSWERS = {
-    "too much": (b"IAM_URL=" + b"x" * 100_000 + b"\n", "it said too much"),
-    "a megabyte of lines": (b"IAM_URL=x\n" * 100_000, "it said too much"),
-    "no text": (b"\xff\xfe\n", "a line is neither"),
-    "a NUL": (b"IAM_URL=\0\n", "a NUL is in it"),
+    "too much": (b"IAM_URL=" + b"x" * 100_000 + b"\n", "its output is too long"),
+    "a megabyte of lines": (b"IAM_URL=x\n" * 100_000, "its output is too long"),
+    "no text": (b"\xff\xfe\n", "is neither NAME=value nor an error"),
+    "a NUL": (b"IAM_URL=\0\n", "its output contains a NUL"),
 }
 
 

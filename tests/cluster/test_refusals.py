@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 NOT_SUBMITTED = {
     "unknown QPU": (["--qpu=ibm_nowhere"], ["ibm_nowhere", "ibm_fez", "ibm_torino"]),
-    "another spelling": (["--qpu=ibm-fez"], ["no QPU is called 'ibm-fez'", "known are: ibm_fez"]),
+    "another spelling": (["--qpu=ibm-fez"], ["no QPU is called 'ibm-fez'", "this cluster has: ibm_fez"]),
     "no name": (["--qpu="], ["--qpu"]),
     "a name twice": (["--qpu=ibm_fez,ibm_fez"], ["ibm_fez"]),
     "no name at all": (["--qpu=$(reboot)"], ["--qpu"]),

@@ -32,7 +32,7 @@ def test_a_qpu_is_refused_with_what_to_write_instead(stage: Stage, option: str) 
     entry = f"#SCRON {option}\n@daily /bin/true\n"
     done = stage.cluster.run(["scrontab", "-"], stdin=entry)
     assert done.returncode != 0
-    assert "scrontab does not hand --qpu" in done.stderr
+    assert "scrontab does not pass --qpu" in done.stderr
     assert "sbatch --qpu=NAME SCRIPT" in done.stderr
     assert "/bin/true" not in stage.cluster.run(["scrontab", "-l"]).stdout
 

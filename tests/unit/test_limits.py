@@ -40,7 +40,7 @@ def limited(config: Config, journal: Journal, service: Service) -> Broker:
 
 def test_an_exclusive_qpu_is_one_jobs_at_a_time(limited: Broker, service: Service) -> None:
     [first] = limited.acquire(request("ibm_fez"))
-    with pytest.raises(MustWait, match=r"ibm_fez is in use by job 7, as many as may\."):
+    with pytest.raises(MustWait, match=r"ibm_fez is in use by job 7, the most that may use it at once\."):
         limited.acquire(request("ibm_torino", "ibm_fez", job_id=8))
     assert service.open_sessions() == [first.session_id]
     # Its own lease does not stand in a job's way.
@@ -52,7 +52,7 @@ def test_an_exclusive_qpu_is_one_jobs_at_a_time(limited: Broker, service: Servic
 def test_as_many_jobs_as_may_have_a_qpu(limited: Broker) -> None:
     limited.acquire(request("ibm_torino", job_id=1))
     limited.acquire(request("ibm_torino", job_id=2))
-    with pytest.raises(MustWait, match="jobs 1, 2, as many as may"):
+    with pytest.raises(MustWait, match="jobs 1, 2, the most that may use it at once"):
         limited.acquire(request("ibm_torino", job_id=3))
 
 

@@ -273,7 +273,7 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         if self.credentials == "user":
             if user_key is None:
                 raise UserMistake(
-                    f"{self.name} is used with your own API key, and none came with the job. Write "
+                    f"{self.name} needs your own API key, and the job has none. Write "
                     "`export QISKIT_IBM_TOKEN=<your API key>` in the shell that you submit from."
                 )
             return user_key

@@ -287,7 +287,7 @@ class _Start:
         if not record.batch:
             return self._refuse(str(error), record, leader)
         if not waits and tries >= outage.tries:
-            return self._refuse(f"{error} This was given up after {tries} new starts.", record, leader)
+            return self._refuse(f"{error} The job was given up after {tries} new starts.", record, leader)
         if not self._still_starts():
             # Cancelled, or requeued for another component; `scontrol requeue` would revive it.
             self._log.info("the job is not starting any more", why=str(error))

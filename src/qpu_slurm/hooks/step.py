@@ -217,7 +217,7 @@ def _qpus(
     bound = []
     for name in handover.sessions:
         if name not in keys:
-            raise NoLease(f"The gateway has no key for {name}: this job does not hold it any more.")
+            raise NoLease(f"The gateway has no key for {name}: this job no longer holds it.")
         job_qpu = JobQpu.bind(
             _through_gateway(config, qpus[name]),
             api_key=keys[name],

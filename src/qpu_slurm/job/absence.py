@@ -51,12 +51,12 @@ def why_no_qpu(environ: Mapping[str, str]) -> str:
                 "`srun --qpu=NAME task_runner …`."
             )
         return (
-            f"This environment lacks the variables of job {job}: it was cleared on the way, as `env -i`, "
-            "sudo and su do. Keep the environment that the job's script or srun gives."
+            f"This environment lacks the variables of job {job}: it was cleared, as by `env -i`, sudo "
+            "or su. Keep the environment of the job's script, or of srun."
         )
     if node is None:
         return (
-            f"This shell is not in a step of job {job_id}, and the job's QPUs are known in its steps alone. "
+            f"This shell is not in a step of job {job_id}, and only the job's steps know its QPUs. "
             "Run `srun task_runner …`."
         )
     if not asked:
@@ -65,12 +65,12 @@ def why_no_qpu(environ: Mapping[str, str]) -> str:
     if environ.get(NODE) != os.uname().nodename:
         return (
             f"{asking}, but Slurm's plugin qpu_slurm did not run on {node[:_LONGEST_SHOWN]}: it is missing "
-            "there, or was built for another release of Slurm. Tell the cluster's admin, who has "
+            "there, or was built for another release of Slurm. Ask the cluster's admin to run "
             "`qpu-slurm check`."
         )
     return (
-        f"{asking}, and nothing was acquired for it: the cluster's hooks did not run. Tell the cluster's "
-        "admin, who has `qpu-slurm check`."
+        f"{asking}, and nothing was acquired for it: the cluster's hooks did not run. Ask the cluster's "
+        "admin to run `qpu-slurm check`."
     )
 
 

@@ -180,7 +180,7 @@ def to_environ(qpus: Sequence[JobQpu]) -> dict[str, str]:
     for name, value in environ.items():
         if not _PRINTABLE.fullmatch(value):
             raise UserMistake(
-                f"{name} would hold what is not printable ASCII: look for stray characters in the API key."
+                f"{name} would hold a character that is not printable ASCII. Check the API key for it."
             )
     return environ
 

@@ -55,7 +55,7 @@ def back_up(journal: Journal, target: Path) -> int:
         if target.exists() and target.samefile(journal.path):
             raise JournalError(f"{target} is the journal itself. Name another file.")
         if not target.parent.is_dir():
-            raise JournalError(f"{target.parent} is no directory.")
+            raise JournalError(f"{target.parent} is not a directory.")
         draft = draft_of(target)
         try:
             journal.copy_to(draft)

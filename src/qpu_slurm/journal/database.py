@@ -49,8 +49,8 @@ _WAY_BACK = (
     "over what Slurm knows."
 )
 _ADVICE = {
-    "SQLITE_BUSY": "The journal {path} is locked by another process, for too long.",
-    "SQLITE_LOCKED": "The journal {path} is locked by another process, for too long.",
+    "SQLITE_BUSY": "The journal {path} has been locked by another process for too long.",
+    "SQLITE_LOCKED": "The journal {path} has been locked by another process for too long.",
     "SQLITE_FULL": "The disk of the journal {path} is full. Make room.",
     "SQLITE_IOERR": "The disk of the journal {path} fails or is full ({error}).",
     "SQLITE_CORRUPT": f"The journal {{path}} is damaged ({{error}}). {_WAY_BACK}",

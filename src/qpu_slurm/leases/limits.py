@@ -37,7 +37,7 @@ def no_room(journal: Journal, qpus: Iterable[QpuConfig], job_id: int) -> str:
         if qpu.name in closed:
             raise MustWait(f"{qpu.name} is closed: {closed[qpu.name].reason.rstrip('.')}.")
         if qpu.limit is not None and len(jobs) >= qpu.limit:
-            return f"{qpu.name} is in use by {_named(jobs)}, as many as may."
+            return f"{qpu.name} is in use by {_named(jobs)}, the most that may use it at once."
     return ""
 
 

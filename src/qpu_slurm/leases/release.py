@@ -196,7 +196,7 @@ class Endings:
                     locks.enter_context(locked(path, deadline=deadline))
                 except TimeoutError:
                     raise Unavailable(
-                        f"Sessions for other jobs are being opened on {names[path]}, for too long."
+                        f"Other jobs have been opening sessions on {names[path]} for too long."
                     ) from None
                 except OSError as error:
                     raise JournalError(f"The lock {path} cannot be opened: {error.strerror}.") from None

@@ -178,7 +178,7 @@ class HookJob(msgspec.Struct, frozen=True, kw_only=True):
         def number(name: str, default: str | None = None) -> int:
             value = environ.get(name, default)
             if value is None or not (value.isascii() and value.isdigit()):
-                raise SlurmError(f"{name} is not set to a number: this is no Slurm hook's environment.")
+                raise SlurmError(f"{name} is not set to a number: this environment is not a Slurm hook's.")
             return int(value)
 
         job_id = number("SLURM_JOB_ID")
