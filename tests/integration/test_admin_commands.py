@@ -131,7 +131,7 @@ def test_what_a_job_was_refused_is_shown_with_the_sentence(config: Path) -> None
 def test_a_diagnosis_is_json_and_fails_with_a_problem(config: Path) -> None:
     found = json.loads(run(config, "check", "--json", code=1))
     assert {line["level"] for line in found} >= {"ok", "problem"}
-    assert all(line.keys() == {"level", "about", "text"} for line in found)
+    assert all(line.keys() == {"level", "about", "text", "remedy", "diagnosis"} for line in found)
 
 
 def test_plugstack_takes_what_cannot_be_guessed(config: Path) -> None:

@@ -199,7 +199,8 @@ def test_systemd_is_told_how_it_is(own: Site) -> None:
 
 def test_health_and_metrics(own: Site, emulator: Emulator) -> None:
     own.start()
-    assert requests.get(f"{own.url}/healthz", timeout=SECONDS).json() == {"status": "ok"}
+    health = requests.get(f"{own.url}/healthz", timeout=SECONDS).json()
+    assert (health["status"], health.keys()) == ("ok", {"status", "configuration"})
     hooks, request = own.hooks(), own.request("ibm_fez")
     (lease,) = hooks.acquire(request)
     with own.job(lease) as job:

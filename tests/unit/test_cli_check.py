@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from qpu_slurm import cli
+from qpu_slurm.admin.check._diagnoses import DIAGNOSES
 from qpu_slurm.journal.journal import Journal
 
 if TYPE_CHECKING:
@@ -82,6 +84,21 @@ class Installation:
     def show_config(self, settings: str) -> None:
         self.program("scontrol", settings)
 
+    def make_node(self) -> None:
+        """Leave only what a compute node or submit host has; slurmctld must not be asked."""
+        for file in ("prolog.sh", "epilog.sh", "slurm/job_submit.lua"):
+            (self.root / file).unlink()
+        (self.root / "lib").rmdir()
+        (self.root / "bin" / "scontrol").write_text(f"#!/bin/sh\ntouch {self.root}/asked\nexit 1\n")
+        (self.root / "slurm" / "slurm.conf").write_text(
+            f"ClusterName=x\ninclude paths.conf\nPlugStackConfig={self.plugstack()}\n"
+        )
+        (self.root / "slurm" / "paths.conf").write_text(
+            f"plugindir = {self.root}/no:{self.root}/plugins # ours\n"
+        )
+        self.program("srun", "  --qpu=NAME[,NAME]   the QPU\n")
+        self.replace(self.plugstack("quantum.conf"), "required ", "optional ")
+
     def install_hook(self, hook: str, partitions: str = "quantum") -> None:
         text = (SOURCES / "plugin" / "hooks" / "hook.sh.in").read_text()
         values = {
@@ -107,10 +124,10 @@ class Installation:
         assert old in text
         path.write_text(text.replace(old, new))
 
-    def check(self, capsys: pytest.CaptureFixture[str]) -> tuple[int, list[tuple[str, str, str]]]:
-        code = cli.main(["--config", str(self.config), "check", "--json"])
+    def check(self, capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, list[dict[str, str]]]:
+        code = cli.main(["--config", str(self.config), "check", "--json", *options])
         found = json.loads(capsys.readouterr().out)
-        return code, [(item["level"], item["about"], item["text"]) for item in found]
+        return code, found["findings"] if "--node" in options else found
 
 
 @pytest.fixture
@@ -125,8 +142,8 @@ def test_an_installation_that_is_right(
 ) -> None:
     installation.show_config(SETTINGS.format(root=installation.root, user=os.geteuid(), item=item))
     code, found = installation.check(capsys)
-    assert (code, {level for level, _, _ in found}) == (0, {"ok"})
-    assert [about for _, about, _ in found] == [
+    assert (code, {finding["level"] for finding in found}) == (0, {"ok"})
+    assert [finding["about"] for finding in found] == [
         "configuration",
         "journal",
         "log",
@@ -149,7 +166,7 @@ def test_an_environment_without_keys_may_be_kept(
     installation.replace(installation.root / "bin" / "scontrol", "GresTypes ", flags)
     shared = '[defaults]\ncredentials = "shared"\nkey_file = "/nowhere/ibm.key"\n'
     installation.replace(installation.config, "[defaults]\n", shared)
-    assert "accounting" not in [about for _, about, _ in installation.check(capsys)[1]]
+    assert "accounting" not in [finding["about"] for finding in installation.check(capsys)[1]]
 
 
 def test_people_get_a_line_for_each(installation: Installation, capsys: pytest.CaptureFixture[str]) -> None:
@@ -157,6 +174,51 @@ def test_people_get_a_line_for_each(installation: Installation, capsys: pytest.C
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 10
     assert lines[0] == f"ok      configuration: {installation.config}: ibm_fez, ibm_torino"
+
+
+def test_a_line_ends_with_what_to_do(installation: Installation, capsys: pytest.CaptureFixture[str]) -> None:
+    (installation.root / "prolog.sh").chmod(0o644)
+    assert cli.main(["--config", str(installation.config), "check"]) == 1
+    prolog = installation.root / "prolog.sh"
+    line = f"problem PrologSlurmctld: {prolog}: cannot be executed. Write `chmod 755 {prolog}`."
+    assert line in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("option", ["--node", "--submit"])
+def test_nothing_is_printed_where_all_is_well(
+    installation: Installation, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # What a node does not have, and slurmctld does not have to answer.
+    installation.make_node()
+    assert cli.main(["--config", str(installation.config), "check", option]) == 0
+    assert capsys.readouterr().out == ""
+    assert not (installation.root / "asked").exists()
+
+
+def test_a_host_that_is_no_controller_has_no_hooks(
+    installation: Installation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in ("prolog.sh", "epilog.sh", "slurm/job_submit.lua"):
+        (installation.root / file).unlink()
+    (installation.root / "lib").rmdir()
+    behind_gateway(ELSEWHERE)(installation)
+    settings = SETTINGS.format(root=installation.root, user=os.geteuid(), item="")
+    installation.show_config(f"SlurmctldHost[0]        = ctl(10.0.0.1)\n{settings}")
+    _, found = installation.check(capsys)
+    wrong = [finding["diagnosis"] for finding in found if finding["level"] != "ok"]
+    assert wrong == ["munge", "gateway's host"]  # which this test does not have
+    [hooks] = [finding["text"] for finding in found if finding["about"] == "hooks"]
+    assert "on ctl " in hooks
+
+
+def each(*damages: Callable[[Installation], object]) -> Callable[[Installation], None]:
+    """Do several kinds of damage."""
+
+    def damage(it: Installation) -> None:
+        for one in damages:
+            one(it)
+
+    return damage
 
 
 def settings_without(name: str) -> Callable[[Installation], None]:
@@ -199,8 +261,8 @@ def shared_key(mode: int) -> Callable[[Installation], None]:
     return damage
 
 
-HERE, ELSEWHERE = "http://127.0.0.1:9", "https://0.0.0.1:9"
-"""An address of this host, at which nobody answers; and one that no host has."""
+HERE, ELSEWHERE = "http://127.0.0.1:9", "https://gateway.invalid:9"
+"""An address of this host, at which nothing answers; and a name that no host has."""
 
 
 def behind_gateway(url: str, mode: int | None = None) -> Callable[[Installation], None]:
@@ -211,7 +273,9 @@ def behind_gateway(url: str, mode: int | None = None) -> Callable[[Installation]
             key.chmod(mode)
         keys = f'name = "ibm_fez"\ncredentials = "gateway"\nkey_file = "{key}"'
         it.replace(it.config, 'name = "ibm_fez"', keys)
-        gateway = f'[gateway]\nurl = "{url}"\n[slurm]\nmunge_socket = "{it.root}/munge"'
+        gateway = (
+            f'[gateway]\nurl = "{url}"\nlisten = "127.0.0.1:9"\n[slurm]\nmunge_socket = "{it.root}/munge"'
+        )
         it.replace(it.config, "[slurm]", gateway)
         it.replace(it.plugstack("quantum.conf"), "user_credentials=ibm_fez,", "user_credentials=")
 
@@ -227,163 +291,394 @@ def left_behind(it: Installation) -> None:
         journal.end(7, "over")
 
 
-WRONG: dict[str, tuple[Callable[[Installation], object], str, str, str]] = {
-    "no configuration": (lambda it: it.config.unlink(), "problem", "configuration", "cannot be read"),
-    "exposed key": (shared_key(0o644), "problem", "key of ibm_fez", "chmod 600"),
-    "insecure key": (shared_key(0o644), "warning", "configuration", "ibm_fez"),
-    "plugin has a user's key too many": (
+def dangling(name: str) -> Callable[[Installation], None]:
+    """Have something start a program whose Python was uninstalled."""
+
+    def damage(it: Installation) -> None:
+        (it.root / "python").symlink_to("/opt/gone/bin/python3")
+        program = it.root / "qpu-slurm"
+        program.write_text(f"#!{it.root}/python\n")
+        program.chmod(0o755)
+        if name == "hook":
+            it.replace(it.root / "prolog.sh", "'/bin/true'", f"'{program}'")
+        else:
+            plugstack_says("config=", f"helper={program} config=")(it)
+
+    return damage
+
+
+def settings_say(old: str, new: str) -> Callable[[Installation], None]:
+    return lambda it: it.replace(it.root / "bin" / "scontrol", old, new)
+
+
+def configuration_says(old: str, new: str) -> Callable[[Installation], None]:
+    return lambda it: it.replace(it.config, old, new)
+
+
+def one_key_for_both(content: str, mode: int = 0o600) -> Callable[[Installation], None]:
+    def damage(it: Installation) -> None:
+        key = it.root / "ibm.key"
+        key.write_text(content)
+        key.chmod(mode)
+        shared = f'[defaults]\ncredentials = "gateway"\nkey_file = "{key}"\n'
+        it.replace(it.config, "[defaults]\n", shared)
+        it.replace(
+            it.config, "[slurm]", '[gateway]\nurl = "http://127.0.0.1:9"\nlisten = "127.0.0.1:9"\n[slurm]'
+        )
+        it.replace(it.plugstack("quantum.conf"), "user_credentials=ibm_fez,ibm_torino", "user_credentials=")
+
+    return damage
+
+
+class Wrong(NamedTuple):
+    """One thing that is wrong: how it comes about, and what has to be said of it."""
+
+    damage: Callable[[Installation], object]
+    found: list[str]
+    says: str
+    remedy: str
+    options: tuple[str, ...] = ()
+
+
+NO_GATEWAY = ["munge", "gateway down"]
+"""What else is found where a gateway is configured, which these tests do not start."""
+
+NODE, SUBMIT = ("--node",), ("--submit",)
+
+WRONG = {
+    # The configuration and the keys.
+    "no configuration": Wrong(
+        lambda it: it.config.unlink(), ["config missing"], "is not there", "docs/install.md"
+    ),
+    "configuration without [gateway]": Wrong(
+        configuration_says("[defaults]", '[defaults]\ncredentials = "gateway"\nkey_file = "/k"'),
+        ["config wrong", "config wrong"],
+        "needs a [gateway] table",
+        "Correct ",
+    ),
+    "configuration is no TOML": Wrong(
+        configuration_says("[defaults]", "[defaults"),
+        ["config wrong"],
+        "is not TOML",
+        "docs/configuration.md",
+    ),
+    "misspelt key": Wrong(
+        configuration_says("journal =", "jurnal ="), ["config wrong"], "did you mean 'journal'?", "Correct "
+    ),
+    "exposed key, which every job gets": Wrong(
         shared_key(0o644),
-        "problem",
-        "plugin",
-        "user_credentials has ibm_fez",
-    ),
-    "service is away": (shared_key(0o600), "problem", "ibm_fez", "cannot be reached"),
-    "gateway is down": (behind_gateway(HERE), "problem", "gateway", "Connection refused. Is qpu"),
-    "no munged": (behind_gateway(HERE), "problem", "MUNGE", "Start munged"),
-    "no key for the gateway": (behind_gateway(HERE), "problem", "key of ibm_fez", "cannot be read"),
-    "exposed key of the gateway": (behind_gateway(HERE, 0o640), "problem", "key of ibm_fez", "chmod 600"),
-    "the gateway's key on another host": (
-        behind_gateway(ELSEWHERE, 0o600),
-        "problem",
-        "key of ibm_fez",
-        "Remove it here",
-    ),
-    "on another host": (behind_gateway(ELSEWHERE), "ok", "ibm_fez", "only the gateway has its key"),
-    "no directory": (lambda it: (it.root / "lib").rmdir(), "problem", "journal", "install -d"),
-    "directory of others": (others_own_it("lib"), "problem", "journal", "chown 54321"),
-    "damaged journal": (
-        lambda it: (it.root / "lib" / "journal.sqlite").write_text("no"),
-        "problem",
-        "journal",
+        ["config insecure", "key exposed", "plugin has"],
+        "others can read this credential",
         "chmod 600",
     ),
-    "left behind": (left_behind, "warning", "journal", "qpu-slurm release 7"),
-    "no slurm.conf": (slurm_does_not_answer, "problem", "Slurm", "set `conf` in [slurm]"),
-    "a program that SlurmUser cannot run": (
-        lambda it: it.replace(it.root / "prolog.sh", "'/bin/true'", "'/etc/passwd'"),
-        "problem",
-        "PrologSlurmctld",
-        "SlurmUser cannot run",
+    "exposed key of two QPUs": Wrong(
+        one_key_for_both("a-key", 0o644), ["key exposed", *NO_GATEWAY], "others can read", "chmod 600"
     ),
-    "no hook has run": (lambda _: None, "ok", "journal", "restart of slurmctld"),
-    "no log": (lambda it: it.replace(it.config, "log = ", "# "), "warning", "log", "`log`"),
-    "no log's directory": (
-        lambda it: it.replace(it.config, "/lib/hooks.log", "/no/hooks.log"),
-        "problem",
-        "log",
+    "empty key of two QPUs": Wrong(
+        one_key_for_both(""), ["key wrong", *NO_GATEWAY], "is empty", "Write the API key into"
+    ),
+    "no key for the gateway": Wrong(
+        behind_gateway(HERE), ["key missing", *NO_GATEWAY], "ibm.key: is not there", "install -m 600 -o"
+    ),
+    "the gateway's key on another host": Wrong(
+        behind_gateway(ELSEWHERE, 0o600),
+        ["key elsewhere", "munge", "gateway's host"],
+        "belongs on the gateway's host",
+        "Remove it from this host",
+    ),
+    "a key of root's": Wrong(
+        each(one_key_for_both("a-key"), others_own_it("lib")),
+        ["key's owner", "owner", *NO_GATEWAY, "service unreachable"],
+        "and 54321 has to read it",
+        "chown 54321",
+    ),
+    "service is away": Wrong(
+        each(shared_key(0o600), plugstack_says("user_credentials=ibm_fez,", "user_credentials=")),
+        ["config insecure", "service unreachable"],
+        "cannot be reached",
+        "HTTPS_PROXY",
+    ),
+    # MUNGE and the gateway; tests/integration/test_check.py has a real one.
+    "munged and gateway are down": Wrong(
+        one_key_for_both("a-key"),
+        [*NO_GATEWAY, "service unreachable"],
+        "the connection is refused",
+        "systemctl start qpu-slurm-gateway",
+    ),
+    "no munged": Wrong(
+        one_key_for_both("a-key"),
+        [*NO_GATEWAY, "service unreachable"],
+        "MUNGE made no credential",
+        "Start munged",
+    ),
+    "url and listen name other ports": Wrong(
+        each(one_key_for_both("a-key"), lambda it: it.replace(it.config, 'listen = "127.0.0.1:9"', "")),
+        ["munge", "gateway's port", "service unreachable"],
+        "`listen` names 127.0.0.1:8470, another port",
+        "Make the ports of `url` and `listen`",
+    ),
+    "no such host": Wrong(
+        behind_gateway("https://gateway.invalid:8470"),
+        ["munge", "gateway's host"],
+        "no host has this name",
+        "Correct `url`",
+    ),
+    # The journal and the log.
+    "no directory": Wrong(
+        lambda it: (it.root / "lib").rmdir(),
+        ["directory missing"],
+        "lib: is not there",
         "install -d -o",
     ),
-    "no slurmctld": (slurm_does_not_answer, "problem", "Slurm", "Unable to contact"),
-    "no squeue": (lambda it: (it.root / "bin" / "scontrol").unlink(), "problem", "Slurm", "[slurm]"),
-    "no prolog": (settings_without("Prolog"), "problem", "slurm.conf", "PrologSlurmctld="),
-    "no epilog": (settings_without("Epilog"), "problem", "slurm.conf", "EpilogSlurmctld="),
-    "no gres": (settings_without("GresTypes"), "warning", "slurm.conf", "GresTypes"),
-    "keys in slurmdbd": (
-        lambda it: it.replace(
-            it.root / "bin" / "scontrol",
-            "GresTypes ",
-            "AccountingStoreFlags    = job_comment,job_env\nGresTypes ",
+    "directory of others": Wrong(others_own_it("lib"), ["owner"], "belongs to", "chown -R 54321"),
+    "log of others": Wrong(
+        each(
+            lambda it: (it.root / "lib" / "hooks.log").touch(mode=0o600),
+            lambda it: os.chown(it.root / "lib", 54321, -1),
+            others_own_it("lib"),
         ),
-        "warning",
-        "accounting",
-        "the API key of the user, for ibm_fez, ibm_torino. Remove job_env",
+        ["owner"],
+        "hooks.log: belongs to",
+        "chown 54321",
     ),
-    "no licenses": (settings_without("Licenses"), "warning", "licenses", "ibm_fez:1000,ibm_torino:1000"),
-    "a license too few": (
-        lambda it: it.replace(it.root / "bin" / "scontrol", "ibm_torino,", ""),
-        "problem",
-        "licenses",
-        "ibm_torino is none",
+    "damaged journal": Wrong(
+        lambda it: (it.root / "lib" / "journal.sqlite").write_text("no"),
+        ["journal damaged"],
+        "journal.sqlite",
+        "qpu-slurm journal restore",
     ),
-    "as many licenses as nobody may have": (
-        lambda it: it.replace(it.config, 'name = "ibm_fez"', 'name = "ibm_fez"\nexclusive = true'),
-        "warning",
-        "licenses",
-        "ibm_fez:1,",
+    "left behind": Wrong(left_behind, ["session left"], "Job 7 has ended", "qpu-slurm release 7"),
+    "no log": Wrong(configuration_says("log = ", "# "), ["no log"], "no log is set", "Set `log`"),
+    # Slurm and the hooks.
+    "no slurm.conf": Wrong(
+        slurm_does_not_answer, ["no slurm.conf"], "slurm.conf: is not there", "Set `conf` in"
     ),
-    "nobody asks for licenses": (
-        settings_without("JobSubmitPlugins"),
-        "warning",
-        "licenses",
-        "JobSubmitPlugins=lua",
+    "no slurmctld": Wrong(
+        each(slurm_does_not_answer, lambda it: (it.root / "slurm" / "slurm.conf").touch()),
+        ["no answer"],
+        "Unable to contact",
+        "scontrol ping",
     ),
-    "no job_submit.lua": (
-        lambda it: (it.root / "slurm" / "job_submit.lua").unlink(),
-        "problem",
-        "licenses",
-        "contrib/slurm/job_submit.lua",
+    "no scontrol": Wrong(
+        lambda it: (it.root / "bin" / "scontrol").unlink(),
+        ["no commands"],
+        "No such file",
+        "Set `bin` in [slurm]",
     ),
-    "prolog is gone": (lambda it: (it.root / "prolog.sh").unlink(), "problem", "PrologSlurmctld", "read"),
-    "another's prolog": (
-        lambda it: (it.root / "prolog.sh").write_text("#!/bin/sh\nexit 0\n"),
-        "warning",
-        "PrologSlurmctld",
-        "not ours",
+    "no prolog": Wrong(
+        settings_without("Prolog"), ["no hook"], "names no PrologSlurmctld", "PrologSlurmctld=/usr"
     ),
-    "hooks are mixed up": (
-        lambda it: (it.root / "epilog.sh").write_text((it.root / "prolog.sh").read_text()),
-        "warning",
-        "EpilogSlurmctld",
-        "not ours",
+    "no epilog": Wrong(
+        settings_without("Epilog"), ["no hook"], "names no EpilogSlurmctld", "EpilogSlurmctld=/usr"
     ),
-    "hook without a program": (
-        lambda it: it.replace(it.root / "prolog.sh", "/bin/true", "/no/qpu-slurm"),
-        "problem",
-        "PrologSlurmctld",
-        "QPU_SLURM=",
-    ),
-    "hook with another configuration": (
-        lambda it: it.replace(it.root / "prolog.sh", str(it.config), "/etc/other.toml"),
-        "problem",
-        "PrologSlurmctld",
-        "CONFIG=",
-    ),
-    "hooks disagree": (lambda it: it.install_hook("prolog", "other"), "problem", "hooks", "different"),
-    "no plugin": (lambda it: it.plugstack().unlink(), "warning", "plugin", "qpu-slurm plugstack"),
-    "plugin twice": (
-        lambda it: it.plugstack().write_text(it.plugstack().read_text() + "optional qpu_slurm.so qpus=x\n"),
-        "problem",
-        "plugin",
-        "twice",
-    ),
-    "plugin not built": (
-        lambda it: (it.root / "plugins" / "qpu_slurm.so").unlink(),
-        "problem",
-        "plugin",
+    "hook is gone": Wrong(
+        lambda it: (it.root / "prolog.sh").unlink(),
+        ["hook missing"],
+        "prolog.sh: is not there, so no job",
         "make -C plugin install",
     ),
-    "QPU unknown to the plugin": (
-        plugstack_says("qpus=ibm_torino,ibm_fez", "qpus=ibm_torino"),
-        "problem",
-        "plugin",
-        "qpus lacks ibm_fez",
+    "hook cannot be executed": Wrong(
+        lambda it: (it.root / "prolog.sh").chmod(0o644),
+        ["hook not executable"],
+        "cannot be executed",
+        "chmod 755",
     ),
-    "QPU too many": (plugstack_says("qpus=", "qpus=ibm_kyiv,"), "problem", "plugin", "qpus has ibm_kyiv"),
-    "key is not published": (
-        plugstack_says("user_credentials=ibm_fez,ibm_torino", "user_credentials=ibm_fez"),
-        "problem",
-        "plugin",
-        "user_credentials lacks ibm_torino",
+    "another's prolog": Wrong(
+        lambda it: (it.root / "prolog.sh").write_text("#!/bin/sh\nexit 0\n"),
+        ["hook of others"],
+        "does not call our prolog.sh",
+        "Have it call prolog.sh",
     ),
-    "other partitions": (
-        plugstack_says("gres_partitions=quantum", "gres_partitions=q"),
-        "problem",
-        "plugin",
-        "gres_partitions",
+    "hooks are mixed up": Wrong(
+        lambda it: (it.root / "epilog.sh").write_text((it.root / "prolog.sh").read_text()),
+        ["hook of others"],
+        "does not call our epilog.sh",
+        "Have it call epilog.sh",
     ),
-    "other configuration": (plugstack_says("config=", "config=/x"), "problem", "plugin", "config names /x"),
-    "no helper": (plugstack_says("config=", "helper=/no config="), "problem", "plugin", "helper names /no"),
-    "partition unknown to the hooks": (
+    "hook without a program": Wrong(
+        lambda it: it.replace(it.root / "prolog.sh", "/bin/true", "/no/qpu-slurm"),
+        ["hook's program"],
+        "/no/qpu-slurm, which is not there",
+        "QPU_SLURM=",
+    ),
+    "hook whose program nobody may execute": Wrong(
+        lambda it: it.replace(it.root / "prolog.sh", "'/bin/true'", "'/etc/passwd'"),
+        ["hook's program"],
+        "cannot execute: all users need to",
+        "Mend the installation of /etc/passwd",
+    ),
+    "hook whose Python is gone": Wrong(
+        dangling("hook"), ["hook's program"], "a link to /opt/gone/bin/python3", "Mend the installation of"
+    ),
+    "hook with another configuration": Wrong(
+        lambda it: it.replace(it.root / "prolog.sh", str(it.config), "/etc/other.toml"),
+        ["hook's configuration"],
+        "reads /etc/other.toml",
+        "CONFIG=",
+    ),
+    "hooks disagree": Wrong(
+        each(
+            lambda it: it.install_hook("prolog", "other"),
+            plugstack_says("gres_partitions=quantum", "gres_partitions=quantum,other"),
+        ),
+        ["hooks differ"],
+        "different partitions",
+        "make -C plugin install",
+    ),
+    "keys in slurmdbd": Wrong(
+        settings_say("GresTypes ", "AccountingStoreFlags    = job_comment,job_env\nGresTypes "),
+        ["keys in accounting"],
+        "the API key of the user, for ibm_fez, ibm_torino",
+        "Remove job_env",
+    ),
+    "no gres": Wrong(settings_without("GresTypes"), ["no gres"], "GresTypes has no qpu", "GresTypes=qpu"),
+    "no node has the gres": Wrong(
+        lambda it: it.program("sinfo", "quantum|(null)\n"), ["gres of no node"], "No partition", "Gres=qpu:1"
+    ),
+    "partition unknown to the hooks": Wrong(
         lambda it: it.program("sinfo", "quantum|qpu:1\nbig|gpu:4,qpu:ibm_fez:1\nqpus|gpu:qpu:1\n"),
-        "problem",
-        "partitions",
+        ["partition unknown"],
+        "big: has the gres qpu",
         "GRES_PARTITIONS=big,quantum",
     ),
-    "no node has the gres": (
-        lambda it: it.program("sinfo", "quantum|(null)\n"),
-        "warning",
-        "partitions",
-        "none has gres qpu",
+    # Licenses.
+    "no licenses": Wrong(
+        settings_without("Licenses"),
+        ["no licenses"],
+        "No QPU is a Slurm license",
+        "Licenses=ibm_fez:1000,ibm_torino:1000",
+    ),
+    "a license is missing": Wrong(
+        settings_say("ibm_torino,", ""),
+        ["license missing"],
+        "no license for ibm_torino",
+        "Licenses=matlab:2,ibm_fez:1000,ibm_torino:1000",
+    ),
+    "more licenses than jobs may have": Wrong(
+        configuration_says('name = "ibm_fez"', 'name = "ibm_fez"\nexclusive = true'),
+        ["license count"],
+        "as many licenses for ibm_fez",
+        "ibm_fez:1,",
+    ),
+    "no job requests licenses": Wrong(
+        settings_without("JobSubmitPlugins"), ["no job_submit"], "No job requests", "JobSubmitPlugins=lua"
+    ),
+    "no job_submit.lua": Wrong(
+        lambda it: (it.root / "slurm" / "job_submit.lua").unlink(),
+        ["no job_submit.lua"],
+        "job_submit.lua: is not there",
+        "Copy contrib/slurm/job_submit.lua",
+    ),
+    # The plugin.
+    "plugin not named by a controller that hands its files out": Wrong(
+        each(
+            lambda it: it.plugstack().unlink(),
+            settings_say("SlurmUser ", "SlurmctldParameters     = enable_configless\nSlurmUser "),
+        ),
+        ["plugin not named"],
+        "does not name our plugin",
+        "qpu-slurm plugstack",
+    ),
+    "plugin twice": Wrong(
+        lambda it: it.plugstack().write_text(it.plugstack().read_text() + "optional qpu_slurm.so qpus=x\n"),
+        ["plugin twice"],
+        "names our plugin 2 times",
+        "qpu-slurm plugstack",
+    ),
+    "plugin not built": Wrong(
+        lambda it: (it.root / "plugins" / "qpu_slurm.so").unlink(),
+        ["plugin missing"],
+        "which is not in",
+        "make -C plugin install",
+    ),
+    "QPU unknown to the plugin": Wrong(
+        plugstack_says(
+            "qpus=ibm_torino,ibm_fez user_credentials=ibm_fez,", "qpus=ibm_torino user_credentials="
+        ),
+        ["plugin lacks"],
+        "qpus lacks ibm_fez",
+        "on every host",
+    ),
+    "QPU too many": Wrong(
+        plugstack_says("qpus=", "qpus=ibm_kyiv,"), ["plugin has"], "qpus has ibm_kyiv", "plugstack"
+    ),
+    "key is not published": Wrong(
+        plugstack_says("user_credentials=ibm_fez,ibm_torino", "user_credentials=ibm_fez"),
+        ["plugin lacks"],
+        "user_credentials lacks ibm_torino",
+        "plugstack",
+    ),
+    "other partitions": Wrong(
+        plugstack_says("gres_partitions=quantum", "gres_partitions=q"),
+        ["plugin's partitions"],
+        "differs from the hooks' (quantum)",
+        "plugstack",
+    ),
+    "other configuration": Wrong(
+        plugstack_says("config=", "config=/x"), ["plugin's configuration"], "config names /x", "plugstack"
+    ),
+    "no helper": Wrong(
+        plugstack_says("config=", "helper=/no config="),
+        ["plugin's helper"],
+        "/no, which is not there",
+        "plugstack",
+    ),
+    # Compute nodes and submit hosts.
+    "node without the plugin": Wrong(
+        each(Installation.make_node, lambda it: (it.root / "plugins" / "qpu_slurm.so").unlink()),
+        ["plugin missing"],
+        "which is not in",
+        "on this host",
+        NODE,
+    ),
+    "node without a line": Wrong(
+        each(Installation.make_node, lambda it: it.plugstack().unlink()),
+        ["plugin not named"],
+        "does not name our plugin",
+        "`qpu-slurm plugstack`",
+        NODE,
+    ),
+    "node that requires the plugin": Wrong(
+        each(Installation.make_node, plugstack_says("optional ", "required ")),
+        ["plugin required"],
+        "the node drains",
+        "Write `optional`",
+        NODE,
+    ),
+    "node whose commands are gone": Wrong(
+        each(Installation.make_node, plugstack_says("config=", "helper=/opt/no/qpu-slurm config=")),
+        ["plugin's helper"],
+        "/opt/no/qpu-slurm, which is not there",
+        "Mend the installation",
+        NODE,
+    ),
+    "node whose Python is gone": Wrong(
+        each(Installation.make_node, dangling("plugin")),
+        ["plugin's helper"],
+        "whose interpreter is gone",
+        "Mend the installation",
+        NODE,
+    ),
+    "node without a configuration": Wrong(
+        each(Installation.make_node, lambda it: it.config.unlink()),
+        ["config missing"],
+        "is not there",
+        "Write it",
+        NODE,
+    ),
+    "submit host without a line": Wrong(
+        each(Installation.make_node, lambda it: it.plugstack().unlink()),
+        ["plugin not named"],
+        "does not name our plugin",
+        "`qpu-slurm plugstack --submit`",
+        SUBMIT,
+    ),
+    "submit host with a plugin for another Slurm": Wrong(
+        each(Installation.make_node, lambda it: it.program("srun", "  --qos=QOS\n")),
+        ["plugin not loaded"],
+        "built for another release of Slurm",
+        "make -C plugin clean install",
+        SUBMIT,
     ),
 }
 
@@ -392,18 +687,38 @@ WRONG: dict[str, tuple[Callable[[Installation], object], str, str, str]] = {
 def test_one_thing_that_is_wrong(
     installation: Installation, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    damage, level, about, says = WRONG[name]
-    damage(installation)
+    """What is wrong is found, once, with what to do; and nothing else is."""
+    wrong = WRONG[name]
+    wrong.damage(installation)
+    code, found = installation.check(capsys, *wrong.options)
+    bad = [finding for finding in found if finding["level"] != "ok"]
+    assert [finding["diagnosis"] for finding in bad] == wrong.found, bad
+    assert any(wrong.says in finding["text"] and wrong.remedy in finding["remedy"] for finding in bad), bad
+    assert code == any(finding["level"] == "problem" for finding in found)
+
+
+def test_every_diagnosis_has_a_sentence_and_a_remedy() -> None:
+    for name, diagnosis in DIAGNOSES.items():
+        assert diagnosis.text.strip(), name
+        assert diagnosis.remedy.rstrip().endswith((".", ")")), name
+
+
+def test_a_controller_that_is_no_submit_host_needs_no_plugin(
+    installation: Installation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    installation.plugstack().unlink()
     code, found = installation.check(capsys)
-    assert any(item[:2] == (level, about) and says in item[2] for item in found), found
-    assert code == any(item[0] == "problem" for item in found)
+    assert (code, {finding["level"] for finding in found}) == (0, {"ok"})
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
-def test_an_ordinary_user_is_told_who_may(tmp_path: Path) -> None:
-    installation = Installation(tmp_path)
-    for directory in (tmp_path, *list(tmp_path.parents)[:-2]):
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
+
+
+def as_nobody(installation: Installation) -> str:
+    """Return what `check` prints for a user who may enter every directory above."""
+    for directory in (installation.root, installation.root / "slurm", *list(installation.root.parents)[:-2]):
         directory.chmod(0o755)
+    (installation.root / "bin").chmod(0o755)
     done = subprocess.run(
         [Path(sys.executable).with_name("qpu-slurm"), "--config", installation.config, "check"],
         user="nobody",
@@ -413,4 +728,24 @@ def test_an_ordinary_user_is_told_who_may(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (1, "")
-    assert "cannot be entered by nobody. Run this as root or" in done.stdout
+    return done.stdout
+
+
+@needs_root
+def test_an_ordinary_user_is_told_who_may(installation: Installation) -> None:
+    assert "lib: cannot be seen by nobody. Run this as root or root." in as_nobody(installation)
+
+
+@needs_root
+def test_slurmuser_is_not_told_to_become_slurmuser(installation: Installation) -> None:
+    nobody = pwd.getpwnam("nobody").pw_uid
+    installation.show_config(SETTINGS.format(root=installation.root, user=nobody, item=""))
+    lib = installation.root / "lib"
+    assert f"{lib}: cannot be written by nobody. Write `chown -R nobody {lib}`." in as_nobody(installation)
+
+
+@needs_root
+def test_a_configuration_that_only_root_may_read(installation: Installation) -> None:
+    installation.config.chmod(0o600)
+    (line,) = as_nobody(installation).splitlines()
+    assert line.endswith(f"write `chmod 644 {installation.config}`.")

@@ -25,8 +25,21 @@ def configure_check(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Look at the configuration, the key files, the journal, Slurm's configuration and the quantum "
         "services, and say what is wrong and what to do. As root or SlurmUser, on the controller and on the "
-        "gateway's host. "
-        "With QISKIT_IBM_TOKEN exported, QPUs that are used with users' own keys are asked as well."
+        "gateway's host. With QISKIT_IBM_TOKEN exported, QPUs that are used with users' own keys are asked "
+        "as well. Exits with 1 if there is a problem."
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--node",
+        action="store_true",
+        help="this is a compute node: look at what it needs, quickly, without asking slurmctld; print what "
+        "is wrong, and nothing if all is well",
+    )
+    where.add_argument(
+        "--submit", action="store_true", help="likewise for a host that jobs are submitted from"
+    )
+    where.add_argument(
+        "--partition", metavar="NAME", help="have all nodes of a partition look at themselves, by one srun"
     )
     parser.add_argument("--json", action="store_true", help="print a JSON list")
 
@@ -36,7 +49,8 @@ def run_check(arguments: argparse.Namespace) -> int:
     from qpu_slurm.system import logs
 
     logs.configure("error")
-    return check.run(arguments.config, as_json=arguments.json)
+    host = check.Host.NODE if arguments.node else check.Host.SUBMIT if arguments.submit else check.Host.OTHER
+    return check.run(arguments.config, host=host, partition=arguments.partition, as_json=arguments.json)
 
 
 def configure_leases(parser: argparse.ArgumentParser) -> None:

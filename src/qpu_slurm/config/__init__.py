@@ -7,7 +7,16 @@ that is wrong with it at once.
 
 from __future__ import annotations
 
-from qpu_slurm.config.load import DEFAULT_PATH, load
+from qpu_slurm.config.load import DEFAULT_PATH, load, path_of
 from qpu_slurm.config.model import Config, GatewayConfig, OutageConfig, QpuConfig, SlurmConfig
 
-__all__ = ["DEFAULT_PATH", "Config", "GatewayConfig", "OutageConfig", "QpuConfig", "SlurmConfig", "load"]
+__all__ = [
+    "DEFAULT_PATH",
+    "Config",
+    "GatewayConfig",
+    "OutageConfig",
+    "QpuConfig",
+    "SlurmConfig",
+    "load",
+    "path_of",
+]

@@ -25,6 +25,11 @@ _QPU_KEYS = keys_of(QpuConfig, leave=("api_key",))
 _DEFAULTS_KEYS = keys_of(QpuConfig, leave=("api_key", "name"))
 
 
+def path_of(path: Path | None = None) -> Path:
+    """Return the configuration's file; see `load`."""
+    return Path(path or os.environ.get("QPU_SLURM_CONFIG") or DEFAULT_PATH).absolute()
+
+
 def load(path: Path | None = None) -> Config:
     """Read the configuration.
 
@@ -35,7 +40,7 @@ def load(path: Path | None = None) -> Config:
     Raises:
         ConfigError: It cannot be used; everything that is wrong with it, at once.
     """
-    path = Path(path or os.environ.get("QPU_SLURM_CONFIG") or DEFAULT_PATH).absolute()
+    path = path_of(path)
     if path.suffix == ".json":
         return read_upstream(path)
     problems = Problems(path)

@@ -20,11 +20,10 @@ import msgspec
 from qpu_slurm.errors import ConfigError, Unavailable
 from qpu_slurm.gateway import messages
 from qpu_slurm.system import munge
+from qpu_slurm.system.certificates import refusal
 
 if TYPE_CHECKING:
-    from urllib.parse import SplitResult
-
-    from qpu_slurm.config import Config
+    from qpu_slurm.config import Config, GatewayConfig
     from qpu_slurm.journal.model import Lease, LeaseRequest, Refusal
     from qpu_slurm.leases.availability import QpuReport
     from qpu_slurm.leases.job_history import JobHistory
@@ -202,8 +201,12 @@ class GatewayBroker:
         url = self._gateway.url
         try:
             answer = self._exchange(method, path, body, headers, left)
+        except ssl.SSLCertVerificationError as error:
+            raise Unavailable(
+                f"The gateway is not trusted: {refusal(error, urlsplit(url).netloc)}."
+            ) from None
         except ssl.SSLError as error:
-            raise Unavailable(f"The gateway {url} cannot be trusted: {_reason(error)}.") from None
+            raise Unavailable(f"The gateway {url} does not speak TLS: {_reason(error)}.") from None
         except (OSError, http.client.HTTPException) as error:
             raise _Away(f"The gateway {url} does not answer: {_reason(error)}.") from None
         _log.debug("The gateway answered %s %s with %d.", method, path, answer.status)
@@ -218,26 +221,37 @@ class GatewayBroker:
         self, method: str, path: str, body: bytes, headers: dict[str, str], seconds: float
     ) -> _Answer:
         """Send a request over a connection of its own, and read the answer."""
-        url = urlsplit(self._gateway.url)
-        with closing(self._connection(url, min(seconds, _CONNECT_SECONDS))) as connection:
-            connection.connect()
-            connection.sock.settimeout(seconds)
-            connection.request(method, path, body or None, headers)
-            response = connection.getresponse()
+        with closing(connection(self._gateway, min(seconds, _CONNECT_SECONDS))) as own:
+            own.connect()
+            own.sock.settimeout(seconds)
+            own.request(method, path, body or None, headers)
+            response = own.getresponse()
             return _Answer(response.status, response.read())
 
-    def _connection(self, url: SplitResult, seconds: float) -> http.client.HTTPConnection:
-        # Neither knows proxies, or anything else that an environment may say.
-        host = url.hostname or ""
-        if url.scheme == "http":
-            return http.client.HTTPConnection(host, url.port or http.client.HTTP_PORT, timeout=seconds)
-        try:
-            context = ssl.create_default_context(cafile=self._gateway.ca)
-        except OSError as error:
-            raise ConfigError(f"[gateway] ca: {self._gateway.ca}: {_reason(error)}.") from None
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        port = url.port or http.client.HTTPS_PORT
-        return http.client.HTTPSConnection(host, port, timeout=seconds, context=context)
+
+def connection(gateway: GatewayConfig, seconds: float) -> http.client.HTTPConnection:
+    """Return a connection to the gateway, which is not open yet; it trusts what `ca` names.
+
+    It knows no proxies, nor anything else that an environment may say.
+
+    Args:
+        gateway: How it is reached.
+        seconds: How long to wait for the connection.
+
+    Raises:
+        ConfigError: What `ca` names cannot be read.
+    """
+    url = urlsplit(gateway.url)
+    host = url.hostname or ""
+    if url.scheme == "http":
+        return http.client.HTTPConnection(host, url.port or http.client.HTTP_PORT, timeout=seconds)
+    try:
+        context = ssl.create_default_context(cafile=gateway.ca)
+    except OSError as error:
+        raise ConfigError(f"[gateway] ca: {gateway.ca}: {_reason(error)}.") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    port = url.port or http.client.HTTPS_PORT
+    return http.client.HTTPSConnection(host, port, timeout=seconds, context=context)
 
 
 class _Answer(NamedTuple):

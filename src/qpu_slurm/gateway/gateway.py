@@ -13,6 +13,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
+from qpu_slurm.config.digest import digests
 from qpu_slurm.errors import ConfigError, JournalDamagedError, JournalError
 from qpu_slurm.gateway.callers import Holders
 from qpu_slurm.gateway.connections import ConnectionLimiter
@@ -83,6 +84,7 @@ class Gateway:
         ended: Set when sessions have ended, for who accounts for them.
         trusted: Who may acquire and release.
         reports: How the QPUs were at the last look; None before the first.
+        digests: Those of `config`, by which `qpu-slurm check` finds that the file says something else.
 
     Raises:
         ConfigError: It cannot be used.
@@ -155,6 +157,7 @@ class Gateway:
         # The only secret here that is read, or made, at once; services' keys are read as they are needed.
         self.keys = JobKeys.beside(config.journal)
         self.config, self.settings, self.trusted = config, settings, trusted
+        self.digests = digests(config)
         self.holders = Holders(config, self.reader, self.keys)
         # New ones: those that there were know the keys that were read for them.
         self.connections = Connections()

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `qpu-slurm check` looks at on this machine's disks: key files, journal, log."""
+"""What `qpu-slurm check` looks at on this host's disks: configuration, key files, journal, log."""
 
 from __future__ import annotations
 
 import os
-import pwd
+import stat
 from typing import TYPE_CHECKING
 
-from qpu_slurm.admin.check._finding import Finding, Level
+from qpu_slurm.admin.check._accounts import blocked, may_write, me, seen, user_name
+from qpu_slurm.admin.check._diagnoses import found
+from qpu_slurm.admin.check._finding import Finding, fine
 from qpu_slurm.errors import ConfigError, JournalError
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import LeaseState
@@ -16,129 +18,140 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from qpu_slurm.admin.check._accounts import Keeper
     from qpu_slurm.config import Config
+    from qpu_slurm.journal.model import Lease
+
+_NEVER_RUN = "no hook has run yet (if it is new in slurm.conf, restart slurmctld)"
 
 
-_NEVER_RUN = "not made yet: no hook has run (one that is new in slurm.conf wants a restart of slurmctld)"
+def configuration(path: Path, error: ConfigError) -> Iterator[Finding]:
+    """Say why the configuration cannot be used."""
+    about = "configuration"
+    try:
+        path.open("rb").close()
+    except FileNotFoundError:
+        yield found("config missing", about, path=path)
+    except OSError as why:
+        place = blocked(path)
+        command = f"chmod {755 if place != path else 644} {place}"
+        yield found("config unreadable", about, path=path, me=me(), why=why.strerror, command=command)
+    else:
+        for sentence in error.problems:
+            yield found("config wrong", about, why=sentence, path=path)
 
 
-def check(config: Config, slurm_user: int | None, *, here: bool = True) -> Iterator[Finding]:
-    """Look at the files that the configuration names.
+def keys(config: Config, keeper: Keeper, *, here: bool) -> Iterator[Finding]:
+    """Look at the key files, each once.
 
     Args:
         config: What the admin wrote.
-        slurm_user: The user id that the hooks, and the gateway, run under; None if it is not known.
-        here: Whether this is the gateway's host, or there is none: journal and keys are here.
+        keeper: Who has to read them.
+        here: Whether this is the gateway's host, or there is none.
     """
-    keeper = _keeper(config, slurm_user) if here else slurm_user
-    yield from _keys(config, keeper, here=here)
-    if here:
-        yield from _journal(config.journal, keeper)
-    yield _log(config, slurm_user)
-
-
-def _keeper(config: Config, slurm_user: int | None) -> int | None:
-    """Tell whose keys and journal are: SlurmUser's, or those of a gateway that runs as a user of its own."""
-    trusted = config.gateway.trusted_users if config.gateway else ()
-    if slurm_user is None or not {slurm_user, _name(slurm_user)} & set(trusted):
-        return slurm_user
-    try:
-        return config.journal.parent.stat().st_uid
-    except OSError:
-        return slurm_user
-
-
-def _keys(config: Config, slurm_user: int | None, *, here: bool) -> Iterator[Finding]:
+    files: dict[Path, list[str]] = {}
     for qpu in config.qpus.values():
-        if qpu.credentials == "user" or qpu.key_file is None:
-            continue
-        about = f"key of {qpu.name}"
-        if qpu.credentials == "gateway" and not here:
-            if os.access(qpu.key_file, os.F_OK):
-                text = f"{qpu.key_file}: belongs on the gateway's host, and nowhere else. Remove it here."
-                yield Finding(Level.PROBLEM, about, text)
-            continue
-        try:
-            qpu.key()
-        except ConfigError as error:
-            yield Finding(Level.PROBLEM, about, str(error))
-            continue
-        owner = qpu.key_file.stat().st_uid
-        if slurm_user not in {None, 0, owner}:
-            name = _name(slurm_user)
-            yield Finding(
-                Level.PROBLEM,
-                about,
-                f"{qpu.key_file}: belongs to {_name(owner)}, and the hooks run as {name}. On the controller, "
-                f"write `chown {name} {qpu.key_file}`.",
-            )
-        else:
-            yield Finding(Level.OK, about, str(qpu.key_file))
+        if qpu.credentials != "user" and qpu.key_file is not None:
+            files.setdefault(qpu.key_file, []).append(qpu.name)
+    for path, names in files.items():
+        about = f"key of {', '.join(names)}"
+        if here or all(config.qpus[name].credentials != "gateway" for name in names):
+            yield _key(config, path, about, keeper)
+        elif seen(path):
+            yield found("key elsewhere", about, path=path)
 
 
-def _journal(path: Path, slurm_user: int | None) -> Iterator[Finding]:
-    directory = path.parent
-    name = _name(slurm_user)
-    if not directory.is_dir():
-        yield Finding(
-            Level.PROBLEM,
-            "journal",
-            f"{directory}: is not there. Write `install -d -o {name} -m 700 {directory}`.",
-        )
-        return
+def _key(config: Config, path: Path, about: str, keeper: Keeper) -> Finding:
+    user = keeper.name
     try:
+        if wrong := _exposed(path, about, keeper):
+            return wrong
+        next(qpu for qpu in config.qpus.values() if qpu.key_file == path and qpu.credentials != "user").key()
+    except FileNotFoundError:
+        return found("key missing", about, path=path, command=f"install -m 600 -o {user} /dev/null {path}")
+    except OSError:
+        return _unseen(about, path, keeper)
+    except ConfigError as error:
+        if not os.access(path, os.R_OK):
+            return _unseen(about, path, keeper)
+        return found("key wrong", about, why=error, path=path)
+    return fine(about, str(path))
+
+
+def _exposed(path: Path, about: str, keeper: Keeper) -> Finding | None:
+    """Look at who may read a key file."""
+    status = path.stat()
+    if stat.S_ISREG(status.st_mode) and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return found("key exposed", about, path=path)
+    if keeper.owns(path):
+        return None
+    owner, command = user_name(status.st_uid), f"chown {keeper.name} {path}"
+    return found("key's owner", about, path=path, owner=owner, user=keeper.name, command=command)
+
+
+def _unseen(about: str, path: Path, keeper: Keeper) -> Finding:
+    """Say why something cannot be seen: this is another user, or the keeper cannot either."""
+    if not keeper.here:
+        return found("not allowed to see", about, path=blocked(path), me=me(), user=keeper.name)
+    place = blocked(path)
+    command = f"chown {keeper.name} {place}"
+    return found("key unreadable", about, path=place, user=keeper.name, command=command)
+
+
+def journal(path: Path, keeper: Keeper) -> Iterator[Finding]:
+    """Look at the journal, or at the directory that it will be in."""
+    about, directory, user = "journal", path.parent, keeper.name
+    try:
+        if not directory.is_dir():
+            command = f"install -d -o {user} -m 700 {directory}"
+            yield found("directory missing", about, path=directory, command=command)
+            return
         made = path.exists()
-        place = path if made else directory
-        owner = place.stat().st_uid
-        leases = []
-        if made:
-            with Journal(path) as journal:
-                leases = journal.leases()
+        # SQLite writes files of its own beside the journal.
+        for place in (directory, path) if made else (directory,):
+            if not keeper.owns(place):
+                owner, command = user_name(place.stat().st_uid), f"chown -R {user} {directory}"
+                yield found("owner", about, path=place, owner=owner, user=user, command=command)
+                return
+        leases = _leases(path) if made else []
     except PermissionError:
-        text = f"{directory}: cannot be entered by {_name(os.geteuid())}. Run this as root or {name}."
-        yield Finding(Level.PROBLEM, "journal", text)
+        yield _unwritable(about, blocked(path), keeper)
         return
     except (JournalError, OSError) as error:
-        yield Finding(Level.PROBLEM, "journal", str(error))
+        yield found("journal damaged", about, why=error)
         return
-    if slurm_user not in {None, 0, owner}:
-        yield Finding(
-            Level.PROBLEM,
-            "journal",
-            f"{place}: belongs to {_name(owner)}, and the hooks run as {name}. Write `chown {name} {place}`.",
-        )
-    else:
-        held = f"{len(leases)} open leases" if made else _NEVER_RUN
-        yield Finding(Level.OK, "journal", f"{path}: {held}")
+    yield fine(about, f"{path}: {f'{len(leases)} open leases' if made else _NEVER_RUN}")
     for lease in leases:
         if lease.state is LeaseState.RELEASING:
-            yield Finding(
-                Level.WARNING,
-                "journal",
-                f"Job {lease.job_id} has ended, and its session on {lease.qpu} has not. "
-                f"Write `qpu-slurm release {lease.job_id}`.",
-            )
+            yield found("session left", about, job=lease.job_id, qpu=lease.qpu)
 
 
-def _log(config: Config, slurm_user: int | None) -> Finding:
+def _leases(path: Path) -> list[Lease]:
+    with Journal(path) as journal_:
+        return journal_.leases()
+
+
+def _unwritable(about: str, place: Path, keeper: Keeper) -> Finding:
+    if not keeper.here:
+        return found("not allowed to see", about, path=place, me=me(), user=keeper.name)
+    command = f"chown -R {keeper.name} {place}"
+    return found("not writable", about, path=place, user=keeper.name, command=command)
+
+
+def log(config: Config, keeper: Keeper) -> Finding:
+    """Look at whether what hooks and gateway log finds its file."""
+    about, user = "log", keeper.name
     if config.log is None:
-        text = "Slurm keeps nothing of what its hooks write. Set `log`, or their errors are lost."
-        return Finding(Level.WARNING, "log", f"{config.path}: {text}")
+        return found("no log", about, path=config.path)
     directory = config.log.parent
-    # Whether it is there, who may not enter its directory cannot know.
-    if not os.access(directory, os.F_OK) and os.access(directory.parent, os.X_OK):
-        text = f"{directory}: is not there. Write `install -d -o {_name(slurm_user)} -m 750 {directory}`."
-        return Finding(Level.PROBLEM, "log", text)
-    if not os.access(config.log if os.access(config.log, os.F_OK) else directory, os.W_OK):
-        return Finding(Level.PROBLEM, "log", f"{config.log}: cannot be written by {_name(os.geteuid())}.")
-    return Finding(Level.OK, "log", str(config.log))
-
-
-def _name(user: int | None) -> str:
-    """Return an account's name; SlurmUser's usual one if we could not learn it."""
-    if user is None:
-        return "slurm"
     try:
-        return pwd.getpwuid(user).pw_name
-    except KeyError:
-        return str(user)
+        if not directory.is_dir():
+            command = f"install -d -o {user} -m 750 {directory}"
+            return found("directory missing", about, path=directory, command=command)
+        place = config.log if config.log.exists() else directory
+        if not may_write(keeper.uid, place):
+            owner = user_name(place.stat().st_uid)
+            return found("owner", about, path=place, owner=owner, user=user, command=f"chown {user} {place}")
+    except PermissionError:
+        return _unwritable(about, blocked(config.log), keeper)
+    return fine(about, str(config.log))

@@ -22,9 +22,18 @@ class Finding(msgspec.Struct, frozen=True):
     Attributes:
         level: How bad it is.
         about: What was looked at.
-        text: What was found, and what to do about it.
+        text: What was found.
+        remedy: What to do about it; empty if all is well.
+        diagnosis: Its name in the table of diagnoses; `ok` if all is well.
     """
 
     level: Level
     about: str
     text: str
+    remedy: str = ""
+    diagnosis: str = "ok"
+
+
+def fine(about: str, text: str) -> Finding:
+    """Return the finding that something is as it should be."""
+    return Finding(Level.OK, about, text)

@@ -1,19 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `qpu-slurm check` looks at on the way to the gateway."""
+"""What `qpu-slurm check` looks at on the way to the gateway: MUNGE, TLS, and what the gateway runs with."""
 
 from __future__ import annotations
 
+import http.client
 import os
 import socket
-from contextlib import suppress
-from typing import TYPE_CHECKING
+import ssl
+import time
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import requests
+import msgspec
 
-from qpu_slurm.admin.check._finding import Finding, Level
-from qpu_slurm.errors import QpuSlurmError
+from qpu_slurm.admin.check._diagnoses import found
+from qpu_slurm.admin.check._finding import Finding, fine
+from qpu_slurm.config.digest import Digests, digests
+from qpu_slurm.errors import ConfigError, QpuSlurmError
+from qpu_slurm.gateway.client import connection
 from qpu_slurm.system import munge
+from qpu_slurm.system.certificates import Why, refusal, why_refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +28,26 @@ if TYPE_CHECKING:
     from qpu_slurm.config import Config, GatewayConfig
 
 _ANSWER_SECONDS = 5
+_MOST_BYTES = 65_536
+_OK = 200
+_DAY = 86_400
+
+_EXPIRES = {"certificate expires": (14, 1 / 6), "certificate expires soon": (30, 1 / 3)}
+"""From how many days before its end a certificate is reported, or from which part of its life, if that is
+less: one that is renewed each week is not a problem for its whole life."""
+
+_REFUSALS = {
+    Why.EXPIRED: "certificate expired",
+    Why.FUTURE: "certificate in the future",
+    Why.NAME: "certificate of another name",
+    Why.AUTHORITY: "authority not trusted",
+    Why.FORM: "certificate's form",
+}
+
+
+class _Health(msgspec.Struct):
+    status: str
+    configuration: Digests = Digests()
 
 
 def is_here(config: Config) -> bool:
@@ -37,41 +64,98 @@ def is_here(config: Config) -> bool:
     return False
 
 
-def check(config: Config) -> Iterator[Finding]:
-    """Look at MUNGE, and at whether the gateway answers."""
+def check(config: Config, *, here: bool) -> Iterator[Finding]:
+    """Look at MUNGE, and at whether the gateway answers, and runs with the same configuration.
+
+    Args:
+        config: What the admin wrote.
+        here: Whether the gateway is on this host.
+    """
     if config.gateway is None:
         return
     yield _munge(config)
-    yield _answer(config.gateway)
+    wrong = list(_gateway(config, config.gateway, here=here))
+    yield from wrong or [fine("gateway", f"{config.gateway.url} answers")]
 
 
 def _munge(config: Config) -> Finding:
+    about, path = "MUNGE", config.slurm.munge_socket
     try:
-        caller = munge.decode(
-            munge.encode(b"", socket=config.slurm.munge_socket), socket=config.slurm.munge_socket
-        )
+        caller = munge.decode(munge.encode(b"", socket=path), socket=path)
     except QpuSlurmError as error:
-        return Finding(Level.PROBLEM, "MUNGE", f"{error} Start munged; see `munge_socket` in [slurm].")
+        return found("munge", about, why=error, path=config.path)
     if caller.uid != os.geteuid():
-        return Finding(Level.PROBLEM, "MUNGE", f"takes user {os.geteuid()} for user {caller.uid}.")
-    return Finding(Level.OK, "MUNGE", "makes and reads credentials")
+        return found("munge's users", about, me=os.geteuid(), other=caller.uid)
+    return fine(about, "makes and reads credentials")
 
 
-def _answer(gateway: GatewayConfig) -> Finding:
+def _gateway(config: Config, gateway: GatewayConfig, *, here: bool) -> Iterator[Finding]:
+    about = "gateway"
     try:
-        with requests.Session() as session:
-            session.trust_env = False
-            answer = session.get(
-                f"{gateway.url}/healthz",
-                timeout=_ANSWER_SECONDS,
-                verify=str(gateway.ca) if gateway.ca else True,
-            )
-    except OSError as error:  # requests' errors are OSErrors
-        # Without urllib3's words on which of its objects it was.
-        why = str(error).rpartition(": ")[2].rstrip("\"')")
-        text = f"{gateway.url} does not answer: {why}. Is qpu-slurm-gateway up?"
-        return Finding(Level.PROBLEM, "gateway", text)
-    if not answer.ok:
-        text = f"{gateway.url} answers that it is not well: {answer.status_code} {answer.text[:200].strip()}"
-        return Finding(Level.PROBLEM, "gateway", text)
-    return Finding(Level.OK, "gateway", f"{gateway.url} answers")
+        with closing(connection(gateway, _ANSWER_SECONDS)) as own:
+            own.connect()
+            if isinstance(own.sock, ssl.SSLSocket):
+                yield from _expiry(own.sock.getpeercert() or {}, urlsplit(gateway.url).netloc)
+            own.request("GET", "/healthz")
+            answer = own.getresponse()
+            status, body = answer.status, answer.read(_MOST_BYTES)
+    except ConfigError as error:
+        yield found("ca unreadable", about, why=error, path=config.path)
+    except (OSError, http.client.HTTPException) as error:
+        yield _unreachable(config, gateway, error, here=here)
+    else:
+        yield from _answered(config, gateway, status, body, here=here)
+
+
+def _unreachable(config: Config, gateway: GatewayConfig, error: Exception, *, here: bool) -> Finding:
+    """Say why there is no answer, and what to do."""
+    server, port = urlsplit(gateway.url).netloc, urlsplit(gateway.url).port
+    why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    match error:
+        case ssl.SSLCertVerificationError():
+            diagnosis, why = _REFUSALS[why_refused(error)], refusal(error, server)
+        case ssl.SSLError():
+            diagnosis = "gateway without TLS"
+        case http.client.HTTPException():
+            diagnosis = "not a gateway"
+        case socket.gaierror():
+            diagnosis = "gateway's host"
+        case ConnectionRefusedError() if here and port != int(gateway.listen.rpartition(":")[2]):
+            diagnosis = "gateway's port"
+        case ConnectionRefusedError():
+            diagnosis = "gateway down"
+        case _:
+            diagnosis = "gateway unreachable"
+    host, listen = urlsplit(gateway.url).hostname, gateway.listen
+    values = {"url": gateway.url, "host": host, "listen": listen, "path": config.path, "why": why}
+    return found(diagnosis, "gateway", **values)
+
+
+def _expiry(certificate: dict[str, Any], server: str) -> Iterator[Finding]:
+    """Look at how long the gateway's certificate is good for."""
+    begins, ends = (ssl.cert_time_to_seconds(certificate[name]) for name in ("notBefore", "notAfter"))
+    left = ends - time.time()
+    for diagnosis, (days, part) in _EXPIRES.items():
+        if left < min(days * _DAY, part * (ends - begins)):
+            yield found(diagnosis, "gateway", server=server, days=max(0, int(left // _DAY)))
+            return
+
+
+def _answered(
+    config: Config, gateway: GatewayConfig, status: int, body: bytes, *, here: bool
+) -> Iterator[Finding]:
+    """Look at what the gateway says of itself."""
+    about, url = "gateway", gateway.url
+    try:
+        health = msgspec.json.decode(body, type=_Health)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        yield found("not a gateway", about, url=url, why=f"HTTP {status}", path=config.path)
+        return
+    if status != _OK:
+        yield found("gateway unwell", about, url=url, why=health.status[:200])
+        return
+    own, its = digests(config), health.configuration
+    if here and its.all != own.all:
+        yield found("gateway is older", about, path=config.path)
+    elif not here and its.shared != own.shared:
+        yield found("differs from the gateway", "configuration", path=config.path)

@@ -15,7 +15,10 @@ ROUTES = web.RouteTableDef()
 
 @ROUTES.get("/healthz")
 async def health(request: web.Request) -> web.Response:
-    """Say whether requests can be served: the journal can be read. What became of a lost one is added."""
+    """Say whether requests can be served: the journal can be read. What became of a lost one is added.
+
+    The digests of the configuration tell whether this host's file, or another's, says the same.
+    """
     gateway = request.app[GATEWAY]
     try:
         await gateway.pools.watch.run(gateway.reader.find, 0)
@@ -24,7 +27,8 @@ async def health(request: web.Request) -> web.Response:
     if gateway.damage:
         return json_answer({"status": "the journal is damaged"}, 503)
     losses = gateway.losses
-    return json_answer({"status": "ok"} | ({"journal": losses[-1]} if losses else {}))
+    health = {"status": "ok", "configuration": gateway.digests}
+    return json_answer(health | ({"journal": losses[-1]} if losses else {}))
 
 
 @ROUTES.get("/metrics")

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `qpu-slurm check` looks at in the hook scripts that slurm.conf names."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from qpu_slurm.admin.check._accounts import me, seen, why_not_run
+from qpu_slurm.admin.check._diagnoses import found
+from qpu_slurm.admin.check._finding import Finding, fine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from qpu_slurm.config import Config
+
+NOTHING = ("", "(null)")
+"""What Slurm shows for a setting that is not set."""
+
+_HOOKS = {"PrologSlurmctld": "prolog", "EpilogSlurmctld": "epilog"}
+
+
+class Hook(NamedTuple):
+    """What is written into one of our hook scripts (plugin/hooks) as it is installed.
+
+    Attributes:
+        program: The path of qpu-slurm.
+        partitions: Where a gres alone asks for a QPU.
+        config: The configuration that it names.
+    """
+
+    program: str
+    partitions: frozenset[str]
+    config: str
+
+
+def partitions_of(settings: Mapping[str, str]) -> frozenset[str] | None:
+    """Return the partitions in which a gres alone asks for a QPU; None if no hook of ours says."""
+    hooks = [hook for hook in (_hook(settings.get(name, ""), kind) for name, kind in _HOOKS.items()) if hook]
+    return frozenset[str]().union(*(hook.partitions for hook in hooks)) if hooks else None
+
+
+def check(config: Config, settings: Mapping[str, str]) -> Iterator[Finding]:
+    """Look at both hooks, and at whether they fit together."""
+    for setting, kind in _HOOKS.items():
+        yield from _check(config, settings.get(setting, ""), setting, kind)
+    hooks = [_hook(settings.get(setting, ""), kind) for setting, kind in _HOOKS.items()]
+    if len({hook.partitions for hook in hooks if hook}) > 1:
+        yield found("hooks differ", "hooks")
+
+
+def _check(config: Config, path: str, setting: str, kind: str) -> Iterator[Finding]:
+    if path in NOTHING:
+        script = f"/usr/libexec/qpu_slurm/{kind}.sh"
+        yield found("no hook", "slurm.conf", setting=setting, script=script)
+        return
+    try:
+        Path(path).open("rb").close()
+    except FileNotFoundError:
+        yield found("hook missing", setting, path=path, setting=setting)
+        return
+    except OSError as error:
+        yield found("hook unreadable", setting, path=path, me=me(), why=error.strerror)
+        return
+    hook = _hook(path, kind)
+    if hook is None:
+        yield found("hook of others", setting, path=path, kind=kind)
+        return
+    wrong = list(_wrong(config, path, setting, hook))
+    yield from wrong or [fine(setting, path)]
+
+
+def _wrong(config: Config, path: str, setting: str, hook: Hook) -> Iterator[Finding]:
+    if not os.access(path, os.X_OK):
+        yield found("hook not executable", setting, path=path)
+    if why := why_not_run(Path(hook.program)):
+        yield found("hook's program", setting, path=path, program=hook.program, why=why)
+    if not same(hook.config, config.path):
+        yield found("hook's configuration", setting, path=path, config=hook.config, own=config.path)
+
+
+def _hook(path: str, kind: str) -> Hook | None:
+    """Read a hook of ours; None if it is another's, or cannot be read."""
+    try:
+        text = Path(path).read_text(errors="replace")
+    except OSError:
+        return None
+    program = re.search(r"^qpu_slurm='([^']*)'", text, re.MULTILINE)
+    partitions = re.search(r"^partitions='([^']*)'", text, re.MULTILINE)
+    command = re.search(rf"--config '([^']*)' hook {kind}\b", text)
+    if not (program and partitions and command):
+        return None
+    return Hook(program[1], frozenset(filter(None, partitions[1].split(","))), command[1])
+
+
+def same(written: str, path: Path) -> bool:
+    """Tell whether a path that stands somewhere leads to the same file as another."""
+    return Path(written) == path or (seen(Path(written)) and Path(written).samefile(path))

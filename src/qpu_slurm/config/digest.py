@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Digests of a configuration, to tell whether two of them say the same."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from qpu_slurm.config.model import Config
+
+_LENGTH = 16
+
+_OF_THE_KEEPER = frozenset(("key_file", "api_key", "max_leases", "exclusive"))
+"""What of a QPU only the host of keys and journal uses."""
+
+
+class Digests(msgspec.Struct, frozen=True):
+    """What hosts can compare without showing what their files say.
+
+    Attributes:
+        all: Of everything that the file says.
+        shared: Of what has to be the same on all hosts: the QPUs, and how the gateway is reached.
+    """
+
+    all: str = ""
+    shared: str = ""
+
+
+def digests(config: Config) -> Digests:
+    """Return a configuration's digests; no credential goes into them."""
+    everything = msgspec.to_builtins(config, enc_hook=_plain)
+    for name in ("path", "warnings"):
+        del everything[name]
+    qpus = [
+        {name: value for name, value in qpu.items() if name not in _OF_THE_KEEPER}
+        for qpu in everything["qpus"].values()
+    ]
+    url = config.gateway.url if config.gateway else None
+    return Digests(_digest(everything), _digest({"qpus": qpus, "url": url, "acquire_on": config.acquire_on}))
+
+
+def _digest(document: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(document, order="sorted")).hexdigest()[:_LENGTH]
+
+
+def _plain(value: object) -> str:
+    """Write a path; a credential does not show itself."""
+    return str(value)
