@@ -178,12 +178,19 @@ static void unset_stale(spank_t spank, const struct output *output, const struct
 	}
 }
 
+/* Whether a variable stays as the user has set it: one that says whom all of the step's programs trust. */
+static bool stays(spank_t spank, const char *name)
+{
+	return (strcmp(name, TRUST_OF_PYTHON) == 0 || strcmp(name, TRUST_OF_OPENSSL) == 0) && is_set(spank, name);
+}
+
 static void set_all(spank_t spank, const struct output *output)
 {
 	for (size_t i = 0; i < output->count; i++) {
 		const struct variable *variable = &output->variables[i];
 
-		if (spank_setenv(spank, variable->name, variable->value, 1) != ESPANK_SUCCESS)
+		if (!stays(spank, variable->name) &&
+		    spank_setenv(spank, variable->name, variable->value, 1) != ESPANK_SUCCESS)
 			refuse(variable->name, "it cannot be set");
 	}
 }

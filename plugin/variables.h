@@ -37,6 +37,10 @@
 /* What the helper gives to every job that has a QPU, whoever's option asked for it. */
 #define JOB_RESOURCES "SLURM_JOB_QPU_RESOURCES"
 
+/* Which name a file of authorities; the helper gives both where the gateway has an authority of its own. */
+#define TRUST_OF_PYTHON "REQUESTS_CA_BUNDLE"
+#define TRUST_OF_OPENSSL "SSL_CERT_FILE"
+
 /* In which the helper is given the user's key. */
 #define HELPER_API_KEY "QPU_SLURM_API_KEY"
 

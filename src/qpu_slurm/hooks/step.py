@@ -32,6 +32,7 @@ from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from qpu_slurm.config import Config, QpuConfig
     from qpu_slurm.gateway.client import GatewayBroker
@@ -99,7 +100,8 @@ def job_env(
         if unasked and handover == Handover():
             _refuse_lost_option(config, job_id)
             return ""
-        variables = to_environ(_qpus(config, records, environ, step, deadline))
+        qpus = _qpus(config, records, environ, step, deadline)
+        variables = to_environ(qpus, _authorities(config, qpus))
     except QpuSlurmError as error:
         return error_line(error)
     return "".join(f"{name}={value}\n" for name, value in variables.items())
@@ -276,6 +278,13 @@ def _become(user_id: int) -> None:
         os.setresuid(user_id, user_id, user_id)
     elif os.geteuid() != user_id:
         raise SlurmError(f"User {os.geteuid()} cannot ask for the keys of user {user_id}.")
+
+
+def _authorities(config: Config, qpus: Sequence[JobQpu]) -> Path | None:
+    """Return whom the job's programs have to trust to reach the gateway, where the admin names them."""
+    gateway = config.gateway
+    behind = any(config.qpu(qpu.name).credentials == "gateway" for qpu in qpus)
+    return gateway.ca if gateway is not None and behind and gateway.url.startswith("https:") else None
 
 
 def _through_gateway(config: Config, qpu: QpuConfig) -> QpuConfig:

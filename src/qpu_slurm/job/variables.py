@@ -29,6 +29,7 @@ from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from qpu_slurm.config import QpuConfig
 
@@ -36,6 +37,10 @@ T = TypeVar("T")
 
 _RESOURCES = ("QRMI_JOB_QPU_RESOURCES", "SLURM_JOB_QPU_RESOURCES")
 _TYPES = ("QRMI_JOB_QPU_TYPES", "SLURM_JOB_QPU_TYPES")
+_TRUST = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+"""What names the authorities that programs trust: Python's requests, and OpenSSL with all that it serves. The
+plugin sets neither in a step whose user has set one (plugin/remote.c)."""
+
 _STEP = "QPU_SLURM_STEP"
 """Which step of the job this is, where the plugin reports the step's end."""
 
@@ -162,12 +167,13 @@ class JobQpu(msgspec.Struct, frozen=True, kw_only=True):
             )
 
 
-def to_environ(qpus: Sequence[JobQpu]) -> dict[str, str]:
+def to_environ(qpus: Sequence[JobQpu], authorities: Path | None = None) -> dict[str, str]:
     """Return the variables that tell a job of its QPUs.
 
     Args:
         qpus: The job's QPUs, in the order in which the user named them. `QiskitRuntimeService()` gets the
             first one's service.
+        authorities: The file of those that the job's programs have to trust; None: whom they trust anyway.
 
     Raises:
         UserMistake: A value cannot be a variable's, such as an API key with a line break in it.
@@ -177,6 +183,8 @@ def to_environ(qpus: Sequence[JobQpu]) -> dict[str, str]:
         environ |= dict.fromkeys(_RESOURCES, ",".join(qpu.name for qpu in qpus))
         environ |= dict.fromkeys(_TYPES, ",".join(qpu.type for qpu in qpus))
         environ |= _qiskit_variables(qpus[0])
+    if authorities is not None:
+        environ |= dict.fromkeys(_TRUST, str(authorities))
     for name, value in environ.items():
         if not _PRINTABLE.fullmatch(value):
             raise UserMistake(

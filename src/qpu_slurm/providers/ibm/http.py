@@ -39,6 +39,7 @@ from urllib3.util import Retry, Timeout
 
 from qpu_slurm.errors import AnswerLost, Refused, ServiceError, Unavailable
 from qpu_slurm.providers.ibm.answers import error_of, quote
+from qpu_slurm.system.certificates import authorities, refusal
 from qpu_slurm.system.version import __version__
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ class Http:
                     asked_pause = _asked_pause(response)
                     error = error_of(response, what)
             except (errors.HTTPError, msgspec.DecodeError, ValueError) as broken:
-                error = _error_of_exception(what, broken)
+                error = _error_of_exception(what, broken, self.server[-1])
             if not isinstance(error, Unavailable):
                 raise error
             pause = backoff(attempt) if asked_pause is None else asked_pause
@@ -264,12 +265,8 @@ class Http:
 def _pool(base: str) -> PoolManager:
     """Return what keeps connections: to a proxy, where the environment names one for this service."""
     trust: dict[str, Any] = {}
-    if base.startswith("https:"):
-        # Only now: it takes longer than its use.
-        from certifi import where  # noqa: PLC0415
-
-        authorities = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or where()
-        trust["ca_cert_dir" if Path(authorities).is_dir() else "ca_certs"] = authorities
+    if base.startswith("https:") and (trusted := authorities()):
+        trust["ca_cert_dir" if Path(trusted).is_dir() else "ca_certs"] = trusted
     if any(name.lower().endswith("_proxy") for name in os.environ):
         from requests.adapters import HTTPAdapter  # noqa: PLC0415 - likewise
         from requests.utils import get_environ_proxies, select_proxy  # noqa: PLC0415
@@ -332,13 +329,14 @@ def _asked_pause(response: BaseHTTPResponse) -> float | None:
     return None
 
 
-def _error_of_exception(what: str, error: Exception) -> ServiceError:
+def _error_of_exception(what: str, error: Exception, server: str) -> ServiceError:
     """Make an error of what urllib3 or msgspec raised: was the request sent, and may it be sent again?"""
     reason = _reason(error)
     if isinstance(reason, ssl.SSLCertVerificationError):
         return Refused(
-            f"No secure connection for {what}: {quote(str(reason))}",
-            advice="Look at the endpoint in the configuration, and at the certificates of this machine.",
+            f"There is no secure connection for {what}: {refusal(reason, server)}",
+            advice=f"Trusted here: {authorities() or 'what the machine trusts'}. "
+            "REQUESTS_CA_BUNDLE can name another list of authorities.",
         )
     if isinstance(error, errors.ConnectTimeoutError | errors.NewConnectionError | errors.ProxyError):
         return Unavailable(f"The service cannot be reached for {what}: {_short(reason)}")

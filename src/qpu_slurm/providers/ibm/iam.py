@@ -71,6 +71,8 @@ class IamToken:
         try:
             answer = self._http.call("POST", "/identity/token", _take, body=form, give_up=give_up)
         except Refused as error:
+            if error.status is None:  # no answer, so none about the key: a certificate was not accepted
+                raise
             raise Refused(
                 f"IAM does not accept the API key: {error.message}",
                 status=error.status,
