@@ -177,12 +177,24 @@ def test_an_authority_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate, key)
 
-    with Script(answer(TOKEN), answer(b'{"state": true, "status": "active"}'), tls=tls) as script:
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
-        assert service_of(script).status().online
-    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
-    with Script(answer(TOKEN), tls=tls) as script, pytest.raises(Refused, match="No secure connection"):
+    online = answer(b'{"state": true, "status": "active"}')
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(variable, raising=False)
+    # What requests reads, and what stands for the machine's own list, which hooks trust.
+    for variable in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.setenv(variable, str(certificate))
+        with Script(answer(TOKEN), online, tls=tls) as script:
+            assert service_of(script).status().online
+        monkeypatch.delenv(variable)
+    with Script(answer(TOKEN), tls=tls) as script, pytest.raises(Refused) as refused:
         service_of(script).status()
+    sentence = str(refused.value)
+    assert (
+        f"{script.url.removeprefix('https://')} shows a certificate of an authority that this host does not trust"
+        in sentence
+    )
+    assert "REQUESTS_CA_BUNDLE" in sentence
+    assert "key" not in sentence
 
 
 def test_a_token_is_renewed_before_it_expires() -> None:
