@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from qpu_slurm import providers
 from qpu_slurm.admin.check._diagnoses import found
 from qpu_slurm.admin.check._finding import Finding, fine
-from qpu_slurm.errors import ConfigError, NotFound, QpuSlurmError, ServiceError, Unavailable
+from qpu_slurm.errors import ConfigError, NotFound, QpuSlurmError, ServiceError, Unavailable, sentences
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +71,7 @@ def _status(qpu: QpuConfig, status: QpuStatus) -> Finding:
 
 
 def _wrong(config: Config, qpu: QpuConfig, error: QpuSlurmError) -> Finding:
-    why = error.message if isinstance(error, ServiceError) else str(error)
+    why = sentences(error.message if isinstance(error, ServiceError) else str(error))
     if isinstance(error, Unavailable):
         return found("service unreachable", qpu.name, endpoint=qpu.endpoint, why=why, path=config.path)
     if isinstance(error, ServiceError) and error.status in _UNAUTHORIZED:
