@@ -189,10 +189,8 @@ def test_an_authority_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     with Script(answer(TOKEN), tls=tls) as script, pytest.raises(Refused) as refused:
         service_of(script).status()
     sentence = str(refused.value)
-    assert (
-        f"{script.url.removeprefix('https://')} shows a certificate of an authority that this host does not trust"
-        in sentence
-    )
+    server = script.url.removeprefix("https://")
+    assert f"{server} shows a certificate of an authority that this host does not trust" in sentence
     assert "REQUESTS_CA_BUNDLE" in sentence
     assert "key" not in sentence
 
