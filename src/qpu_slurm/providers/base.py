@@ -11,14 +11,14 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
 
 from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
 
 class Access(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +65,52 @@ class QpuStatus(msgspec.Struct, frozen=True, kw_only=True):
     online: bool
     reason: str
     queue_length: int
+
+
+TIMING: Final = frozenset({"barrier", "delay"})
+"""What only orders and times a circuit's other operations: possible on any qubits."""
+
+_PAIR: Final = 2
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """What circuits have to fit to run on a QPU.
+
+    Attributes:
+        qubits: How many qubits it has, numbered from 0.
+        operations: The names of all that it can do, as OpenQASM 3 and Qiskit write them.
+        places: The qubits on which an operation is possible, by its name; one that is missing is possible
+            anywhere, or, on two qubits, where these are `coupled`.
+        coupled: Pairs of qubits, in both orders; none are no bound.
+        max_shots: The most shots of one circuit; None if the service does not say.
+    """
+
+    qubits: int
+    operations: frozenset[str]
+    places: dict[str, frozenset[tuple[int, ...]]]
+    coupled: frozenset[tuple[int, ...]]
+    max_shots: int | None = None
+
+    def problem(self, name: str, qubits: tuple[int, ...]) -> str | None:
+        """Return why an operation is not possible on some qubits; None if it is."""
+        if name not in self.operations:
+            return f"{name} is no operation of the QPU"
+        if any(qubit >= self.qubits for qubit in qubits):
+            return f"{name} on qubits {_named(qubits)}: the QPU has {self.qubits}"
+        if name in TIMING or not qubits:
+            return None
+        places = self.places.get(name, self.coupled if len(qubits) == _PAIR else None)
+        if places and qubits not in places:
+            return f"{name} on qubits {_named(qubits)}: the QPU has none there"
+        return None
+
+    def lacks(self, operations: Iterable[str]) -> list[str]:
+        """Return those operations that the QPU does not have."""
+        return sorted({*operations} - self.operations)
+
+
+def _named(qubits: tuple[int, ...]) -> str:
+    return " and ".join(map(str, qubits))
 
 
 class SessionState(StrEnum):
@@ -221,8 +267,12 @@ class Provider(Protocol):
     def statuses(self) -> dict[str, QpuStatus]:
         """Ask the same of all QPUs that the credential is good for, by their names there, in one request."""
 
-    def configuration(self) -> bytes:
-        """Read what the QPU can do (qubits, gates, coupling), as JSON text in the service's words."""
+    def device(self) -> Device:
+        """Ask what circuits have to fit to run on the QPU.
+
+        Raises:
+            Unavailable: The service does not tell, or its answer cannot be understood.
+        """
 
     def calibrated_at(self) -> datetime | None:
         """Ask when the QPU was last calibrated: a time in UTC, or None if the service does not say."""

@@ -16,16 +16,17 @@ import msgspec
 from msgspec import Raw
 
 from qpu_slurm.errors import OutputError, PayloadError, ServiceError
+from qpu_slurm.providers.base import TIMING
 from qpu_slurm.runner import circuits
 from qpu_slurm.runner.exit_codes import Exit
 from qpu_slurm.runner.summary import DryRun, InputReport, PubReport
 from qpu_slurm.system.atomic_file import Output
 from qpu_slurm.tasks import overrides, validation
-from qpu_slurm.tasks.device import TIMING, Device
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from qpu_slurm.providers.base import Device
     from qpu_slurm.runner.context import Context
     from qpu_slurm.runner.qasm_names import Operation
     from qpu_slurm.runner.summary import Summary
@@ -79,7 +80,7 @@ def _device(context: Context, report: DryRun) -> Device:
     """Ask the service for the QPU, as it is now."""
     status = context.provider.status()
     report.online, report.reason, report.queue_length = status.online, status.reason, status.queue_length
-    device = Device(context.provider.configuration())
+    device = context.provider.device()
     report.qubits = device.qubits
     return device
 

@@ -22,8 +22,7 @@ from qpu_slurm.tasks.payload import TranspiledFor
 if TYPE_CHECKING:
     from qiskit.providers import BackendV2
 
-    from qpu_slurm.providers.base import Provider
-    from qpu_slurm.tasks.device import Device
+    from qpu_slurm.providers.base import Device, Provider
 
 _log = logging.getLogger(__name__)
 
@@ -77,10 +76,8 @@ class Calibration:
 
     @cached_property
     def _device(self) -> Device | None:
-        from qpu_slurm.tasks.device import Device  # noqa: PLC0415 - seldom
-
         try:
-            return Device(self._provider.configuration())
+            return self._provider.device()
         except ServiceError as error:
             _log.debug("The configuration of %s is not known: %s", self._backend, error)
             return None

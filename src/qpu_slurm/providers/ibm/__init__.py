@@ -3,6 +3,7 @@
 
     service.py  what a provider can do, in the service's words
     usage.py    what a session was used for
+    device.py   what circuits have to fit
     answers.py  the answers' shapes, and what is made of errors
     iam.py      the token that an API key is turned into
     http.py     requests that are repeated as long as that is safe and somebody waits

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from urllib3 import BaseHTTPResponse
 
-    from qpu_slurm.providers.base import Access, Pieces, SessionUsage, TaskTimes
+    from qpu_slurm.providers.base import Access, Device, Pieces, SessionUsage, TaskTimes
 
 API_VERSION = "2026-04-15"
 """The API's version that these requests and answers belong to; qiskit-ibm-runtime 0.51 asks for it, too."""
@@ -113,9 +113,12 @@ class QuantumComputeService:
             for device in listing.devices
         }
 
-    def configuration(self) -> bytes:
-        """Read what the QPU can do, as JSON text in the service's words."""
-        return self._http.call("GET", f"/backends/{part(self._access.backend)}/configuration", answers.read)
+    def device(self) -> Device:
+        """Ask what circuits have to fit; see the protocol."""
+        from qpu_slurm.providers.ibm import device  # noqa: PLC0415 - seldom
+
+        path = f"/backends/{part(self._access.backend)}/configuration"
+        return device.read(self._http.call("GET", path, answers.read))
 
     def calibrated_at(self) -> datetime | None:
         """Ask when the QPU was last calibrated; see the protocol."""
