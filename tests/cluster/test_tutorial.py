@@ -63,6 +63,7 @@ def test_every_command_of_the_tutorial_works(script: Path) -> None:
     for number, block in enumerate(blocks()):
         assert _DONE.format(number) in done.stdout, (block, done.stdout)
 
+    assert "transpile again" not in done.stdout
     results = re.findall(r"register meas: {(.*)}", done.stdout)
     assert len(results) == 3
     assert all(set(re.findall(r"'([01]+)'", counts)) == {"00000", "11111"} for counts in results)

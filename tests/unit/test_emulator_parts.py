@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 
 from qpu_slurm_devkit.emulator import Account, Drop, Fault
+from qpu_slurm_devkit.emulator.backends import Backend
 from qpu_slurm_devkit.emulator.clock import Clock, timestamp
 from qpu_slurm_devkit.emulator.faults import Faults
 from qpu_slurm_devkit.emulator.sessions import Session, SessionState
@@ -125,3 +127,10 @@ def test_made_up_accounts_stay_the_same_and_differ() -> None:
     assert Account.premium() == Account.premium()
     assert Account.premium("a").crn != Account.premium("b").crn
     assert Account.open().plan == "open"
+
+
+@pytest.mark.parametrize("name", ["ibm_fez", "ibm_torino", "ibm_sherbrooke"])
+def test_calibrations_are_dated_in_utc_since_ibms_client_reads_them_so(name: str) -> None:
+    dates = re.findall(r'date": ?"([^"]+)"', Backend(name).properties.decode())
+    assert len(dates) > 1000
+    assert {date[-6:] for date in dates} == {"+00:00"}

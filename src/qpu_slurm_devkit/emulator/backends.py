@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The QPUs' data: snapshots of real ones, which qiskit-ibm-runtime brings along, served as they are."""
+"""The QPUs' data: snapshots of real ones, from qiskit-ibm-runtime, served as the service does."""
 
 from __future__ import annotations
 
 import importlib.util
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,7 +49,7 @@ class Backend:
             ) from None
         # Some snapshots are called fake_…, and a session is not created for a simulator.
         configuration |= {"backend_name": name, "simulator": False}
-        properties |= {"backend_name": name}
+        properties = _in_utc(properties) | {"backend_name": name}
         _add_fractional_gates(configuration, properties)
         self.name = name
         self.configuration = msgspec.json.encode(configuration)
@@ -108,6 +109,24 @@ class Backend:
                 "two_q_error_layered": self._best_two_qubit_gate,
             },
         }
+
+
+def _in_utc(data: Any) -> Any:  # noqa: ANN401 - JSON
+    """Return a snapshot's data with all times of calibrations in UTC.
+
+    IBM's client shows times in its user's time zone, and wrote the snapshots in it. It reads what the
+    service sends as UTC, whatever offset is there.
+    """
+    if isinstance(data, list):
+        return [_in_utc(item) for item in data]
+    if isinstance(data, dict):
+        return {
+            key: datetime.fromisoformat(value).astimezone(UTC).isoformat()
+            if key in {"date", "last_update_date"}
+            else _in_utc(value)
+            for key, value in data.items()
+        }
+    return data
 
 
 def _add_fractional_gates(configuration: dict[str, Any], properties: dict[str, Any]) -> None:
