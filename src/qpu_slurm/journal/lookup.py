@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a broker and an admin ask the journal about leases; nothing here changes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from qpu_slurm.journal import rows
+from qpu_slurm.journal.model import Event, Lease
+from qpu_slurm.system.secret import Secret
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from qpu_slurm.journal.database import Database
+
+
+class Lookup:
+    """The questions that a journal answers about leases.
+
+    Args:
+        database: The file.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def lease(self, lease_id: int) -> Lease:
+        """Read a lease."""
+        with self._database.reading() as db:
+            return rows.one(db, lease_id)
+
+    def find(self, lease_id: int) -> Lease | None:
+        """Read a lease by a number that somebody claims; None if there is none of it."""
+        with self._database.reading() as db:
+            row = db.execute("SELECT * FROM leases WHERE id = ?", (lease_id,)).fetchone()
+        return rows.lease_of(row) if row else None
+
+    def open_lease(self, job_id: int, qpu: str) -> Lease | None:
+        """Read a job's lease that has, or may have, a session on a QPU, if there is one."""
+        query = (
+            "SELECT * FROM open_leases WHERE job_id = ? AND qpu = ? AND (state <> 'bound' OR hold <> 'none')"
+        )
+        with self._database.reading() as db:
+            row = db.execute(query, (job_id, qpu)).fetchone()
+        return rows.lease_of(row) if row else None
+
+    def is_news(self, job_id: int, qpu: str, run: str, session_id: str | None) -> bool:
+        """Tell whether nothing is known of a session, nor of what a run of a job holds on a QPU."""
+        with self._database.reading() as db:
+            return rows.is_news(db, job_id, qpu, run, session_id)
+
+    def unsettled(self) -> list[Lease]:
+        """Read the leases that are over without a session, of which nobody knows that none was opened."""
+        with self._database.reading() as db:
+            return [rows.lease_of(row) for row in db.execute("SELECT * FROM unsettled_leases ORDER BY id")]
+
+    def leases(self, *, job_id: int | None = None, over: bool = False) -> list[Lease]:
+        """Read leases, the oldest first.
+
+        Args:
+            job_id: Only this job's; None reads everybody's.
+            over: Those that are over, too.
+        """
+        query = "SELECT * FROM leases" if over else "SELECT * FROM open_leases"
+        if job_id is not None:
+            query += " WHERE job_id = ?"
+        with self._database.reading() as db:
+            found = db.execute(query + " ORDER BY id", () if job_id is None else (job_id,))
+            return [rows.lease_of(row) for row in found]
+
+    def jobs_on(self, qpu: str) -> frozenset[int]:
+        """Read which jobs have a QPU, or may have a session on it yet; not those that never get one."""
+        query = (
+            "SELECT job_id FROM open_leases WHERE qpu = ? AND hold <> 'none' AND (state <> 'releasing'"
+            " OR (ifnull(session_id, intended_at) IS NOT NULL AND ifnull(expires_at, 'forever') > ?))"
+        )
+        with self._database.reading() as db:
+            return frozenset(row["job_id"] for row in db.execute(query, (qpu, rows.now())))
+
+    def holder_of(self, session_id: str) -> Lease | None:
+        """Read the lease that has, or had, a session; None if none had it."""
+        query = "SELECT * FROM leases WHERE id = (SELECT lease_id FROM sessions WHERE session_id = ?)"
+        with self._database.reading() as db:
+            row = db.execute(query, (session_id,)).fetchone()
+        return rows.lease_of(row) if row else None
+
+    def known_sessions(self, since: datetime) -> frozenset[str]:
+        """Read the sessions that leases hold, or held until after `since`."""
+        query = "SELECT session_id FROM sessions WHERE ended_at IS NULL OR ended_at >= ?"
+        with self._database.reading() as db:
+            return frozenset(row["session_id"] for row in db.execute(query, (rows.text(since),)))
+
+    def api_key(self, lease_id: int) -> Secret | None:
+        """Read the user's own credential, if the lease is not over and needs one."""
+        query = "SELECT api_key FROM credentials WHERE lease_id = ?"
+        with self._database.reading() as db:
+            row = db.execute(query, (lease_id,)).fetchone()
+        return Secret(row["api_key"]) if row else None
+
+    def events(self, lease_id: int) -> list[Event]:
+        """Read what happened to a lease, in order."""
+        query = "SELECT time, lease_id, what, detail FROM events WHERE lease_id = ? ORDER BY id"
+        with self._database.reading() as db:
+            return [msgspec.convert(dict(row), Event) for row in db.execute(query, (lease_id,))]
+
+    def last_event(self) -> int:
+        """Return the number of what happened last; see `end_one`."""
+        with self._database.reading() as db:
+            return int(db.execute("SELECT ifnull(max(id), 0) FROM events").fetchone()[0])
