@@ -85,7 +85,7 @@ def as_the_client_writes(pubs: list[Any]) -> Any:  # noqa: ANN401 - JSON
 
 
 REFUSED_OF_THE_CLIENT: dict[str, tuple[type[BaseModel], Callable[[], list[Any]]]] = {
-    "shots that nobody gave are null": (SamplerParams, lambda: [SamplerPub.coerce(QuantumCircuit(1, 1))]),
+    "unset shots are null": (SamplerParams, lambda: [SamplerPub.coerce(QuantumCircuit(1, 1))]),
     "observables of two or more dimensions": (
         EstimatorParams,
         lambda: [EstimatorPub.coerce((QuantumCircuit(1), [["Z"], ["X"]]))],
