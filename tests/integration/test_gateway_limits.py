@@ -247,7 +247,7 @@ def test_a_user_asks_only_so_often_how_the_qpus_are(site: Site, uid: int) -> Non
     assert [answer.status_code for answer in answers] == [200] * 60 + [429] * 10
     reports = messages.decode(answers[0].content, tuple[QpuReport, ...])
     assert [report.qpu for report in reports] == ["ibm_fez", "torino", "own"]
-    assert "60 times how the QPUs are within a minute" in refusal(answers[-1])[2]
+    assert "60 times for the state of the QPUs within a minute" in refusal(answers[-1])[2]
     # Slurm's own user is in nobody's way.
     assert ask(site, "GET", path, credential(site, "GET", path)).status_code == 200
 

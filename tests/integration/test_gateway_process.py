@@ -277,7 +277,7 @@ def test_a_certificates_key_that_others_can_read_is_refused(own: Site) -> None:
     key.chmod(0o644)
     done = command(own)
     assert done.returncode == 1
-    assert f"{key}: others can read this credential. Write `chmod 600 {key}`." in done.stderr
+    assert f"{key}: others can read this credential. Run `chmod 600 {key}`." in done.stderr
     # Nor is it taken when a certificate is renewed.
     key.chmod(0o600)
     own.start()
@@ -370,8 +370,8 @@ def command(site: Site) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [
-        ('listen = "127.0.0.1:', 'listen = "0.0.0.0:', "would be sent keys in the clear"),
-        ('listen = "127.0.0.1:', 'listen = "192.0.2.1:', "would be sent keys in the clear"),
+        ('listen = "127.0.0.1:', 'listen = "0.0.0.0:', "keys would be sent unencrypted"),
+        ('listen = "127.0.0.1:', 'listen = "192.0.2.1:', "keys would be sent unencrypted"),
         (
             "[gateway]",
             '[gateway]\ncertificate = "/none"\ncertificate_key = "/none"',
@@ -434,9 +434,9 @@ def test_jobs_that_run_do_not_notice_a_reload(own: Site) -> None:
     [
         ("[[qpu]]", "[[qpu", "is not TOML"),
         ('name = "ibm_fez"', 'name = "ibm_fez"\nholds = 1', "unknown key 'holds'"),
-        ('listen = "127.0.0.1:', 'listen = "127.0.0.2:', "[gateway] listen: changes only when"),
-        ("journal/journal.sqlite", "journal/another.sqlite", "journal: changes only when"),
-        ('[[qpu]]\nname = "ibm_fez"\n', "", "ibm_fez was taken out, and 1 jobs have it yet, such as 70"),
+        ('listen = "127.0.0.1:', 'listen = "127.0.0.2:', "[gateway] listen cannot change while"),
+        ("journal/journal.sqlite", "journal/another.sqlite", "journal cannot change while"),
+        ('[[qpu]]\nname = "ibm_fez"\n', "", "ibm_fez was removed, but 1 jobs still have it, such as 70"),
         ("[gateway]", '[gateway]\ntrusted_users = ["no-such-user"]', "there is no user 'no-such-user'"),
     ],
 )

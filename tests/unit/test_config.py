@@ -104,7 +104,7 @@ TTL = 'expected a duration such as "30m" or "8h", or seconds as an integer, from
 A_CRN = 'expected the CRN of a service instance, "crn:v1:…" with ten fields in all'
 A_NAME = (
     "expected a name that variables can have: a letter, then letters, digits or _, at most 64 in all "
-    "(a shell drops variables with - or : in their name: write _, the service's own name as backend)"
+    "(a shell drops variables with - or : in their name: write _, with the service's name as backend)"
 )
 A_URL = 'expected a URL such as "https://quantum.cloud.ibm.com/api/v1", with neither user nor query'
 AN_ADDRESS = 'expected an address and a port such as "127.0.0.1:8470" or "[::1]:8470"'
@@ -115,7 +115,7 @@ QPU = "[[qpu]] 'ibm_fez': "
 TWO_BRACKETS = "[[qpu]]: expected a table for each QPU, with [[qpu]] (two brackets) above it."
 
 WRONG = {
-    "": "names no QPU: expected a [[qpu]] table for each.",
+    "": "has no [[qpu]] table: expected one for each QPU.",
     "qpu = 1": TWO_BRACKETS,
     '[qpu]\nname = "a"': TWO_BRACKETS,
     "x = [": "is not TOML: Invalid value (at end of document).",
@@ -133,7 +133,7 @@ WRONG = {
     f'{MINIMAL}max_tll = "1h"': f"{QPU}unknown key 'max_tll'; did you mean 'max_ttl'?",
     f'{MINIMAL}max_ttl = "9h"': f"{QPU}max_ttl: {TTL}, not '9h'.",
     f'{MINIMAL}credentials = "shared"': (
-        f'{QPU}key_file is missing: with credentials = "shared" it names what holds the key.'
+        f'{QPU}key_file is missing: with credentials = "shared" it names the key\'s file.'
     ),
     f'{MINIMAL}key_file = "/x"': f'{QPU}key_file: expected only with credentials = "gateway" or "shared".',
     f'{MINIMAL}credentials = "gateway"\nkey_file = "/x"': (
@@ -149,7 +149,9 @@ WRONG = {
     f"{GATEWAY}max_body = 1{MINIMAL}": (
         "[gateway] max_body: expected bytes, an integer from 1048576 (1 MiB) to 1 TiB, not 1."
     ),
-    f'{MINIMAL}api_key = "{KEY}"': f"{QPU}api_key: a key stands in a file of its own, which key_file names.",
+    f'{MINIMAL}api_key = "{KEY}"': (
+        f"{QPU}api_key: write the key into a file of its own, and name that file with key_file."
+    ),
     f'{MINIMAL}credentials = "shared"\nkey_file = "{KEY}"': f"{QPU}key_file: expected an absolute path.",
     MINIMAL + MINIMAL: f"{QPU}another QPU has this name already.",
     f'{MINIMAL}endpoint = "ftp://x"': f"{QPU}endpoint: {A_URL}.",
@@ -232,7 +234,7 @@ def test_the_file_is_found_by_the_environment(tmp_path: Path, monkeypatch: pytes
 
 def test_a_qpu_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
     config = load(write(tmp_path, MINIMAL))
-    with pytest.raises(UserMistake, match=r"no QPU 'ibm_x' here\. Known: ibm_fez\."):
+    with pytest.raises(UserMistake, match=r"no QPU 'ibm_x' here\. Choose one of: ibm_fez\."):
         config.qpu("ibm_x")
 
 
@@ -243,7 +245,7 @@ def test_a_user_without_a_key_is_told_what_to_do(tmp_path: Path) -> None:
 
 def test_http_is_insecure_but_to_oneself(tmp_path: Path) -> None:
     config = load(write(tmp_path, MINIMAL + 'endpoint = "http://127.0.0.1.example/api/v1"'))
-    assert "in the clear" in config.warnings[0]
+    assert "unencrypted" in config.warnings[0]
     config = load(write(tmp_path, MINIMAL + 'endpoint = "http://127.0.0.1:80/api/v1"'))
     assert config.warnings == ()
 
@@ -262,4 +264,4 @@ def test_the_gateway(tmp_path: Path) -> None:
     assert config.qpu("ibm_fez").credentials == "gateway"
     assert config.warnings == ()
     config = load(write(tmp_path, text.replace("https:", "http:")))
-    assert "in the clear" in config.warnings[0]
+    assert "unencrypted" in config.warnings[0]

@@ -42,7 +42,7 @@ def test_a_key_file(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "mode", "message"),
     [
-        (KEY, 0o640, "others can read this credential. Write `chmod 600"),
+        (KEY, 0o640, "others can read this credential. Run `chmod 600"),
         (KEY, 0o604, "others can read"),
         (KEY, 0o620, "others can read"),
         ("", 0o600, "is empty"),

@@ -154,8 +154,8 @@ ERRORS = {
     "another error": (500, b'{"error": "Oh.", "kind": "SystemExit"}', Unavailable, "Oh"),
     "no error of ours": (502, b"<html>", Unavailable, "502"),
     "elsewhere": (302, b"", Unavailable, "302"),
-    "no answer of ours": (200, b"<html>", Unavailable, "no gateway of this release"),
-    "no text": (200, b"\xff", Unavailable, "no gateway of this release"),
+    "no answer of ours": (200, b"<html>", Unavailable, "not a gateway of this release"),
+    "no text": (200, b"\xff", Unavailable, "not a gateway of this release"),
 }
 
 

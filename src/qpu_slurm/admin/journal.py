@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from qpu_slurm.config import Config
 
 DESCRIPTION = """\
-Copy the journal into a file, or make such a copy the journal again. Both are safe while gateway and hooks use
-it. Run it as root or SlurmUser, where the journal is.
+Copy the journal into a file, or restore it from such a copy. Both are safe while the gateway and the hooks
+run. Run it as root or SlurmUser, where the journal is.
 """
 
 
@@ -30,14 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "backup",
         help="copy the journal into a file",
         description="Copy the journal into a file that only its owner can read. Users' own keys are left "
-        "out. A copy that was there is replaced at once, or stays.",
+        "out. An earlier copy is replaced only if the new one is complete.",
     )
     backup.add_argument("file", type=Path, metavar="FILE", help="the copy")
     back = verbs.add_parser(
         "restore",
-        help="make a copy the journal again",
-        description="Make a copy the journal. The one that is there is kept beside it, under another name. "
-        "What happened since the copy was made is taken over from Slurm at the reaper's next look, as far as "
+        help="restore the journal from a copy",
+        description="Make a copy the journal. The previous journal is kept beside it, under another name. "
+        "At its next pass, the reaper takes over from Slurm what happened since the copy was made, as far as "
         "Slurm knows it.",
     )
     back.add_argument("file", type=Path, metavar="FILE", help="the copy")

@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 
 _REASON_LENGTH = 200
 
-_WHERE = "As root or SlurmUser, where the journal is."
-_USERS = "Behind a gateway every user may ask, from every host that has the configuration."
+_WHERE = "Run it as root or SlurmUser, where the journal is."
+_USERS = "With a gateway, every user may run it, on every host that has the configuration."
 _WHAT = {
-    "qpus": "Show for each QPU whether it is available (asked of the service where that needs no user's "
-    "key), how many jobs have it, may have it, and wait for it, how many tasks wait at the service, and why.",
-    "drain": "Close a QPU to new jobs, at once: they wait in the queue, and jobs that have it keep it.",
-    "resume": "Open a QPU again that was closed, and start the jobs that wait for it.",
+    "qpus": "Show for each QPU whether it is available, and if not, why. Show also how many jobs have it, "
+    "may have it and wait for it, and how many tasks wait at the service. A service for which only users "
+    "have keys is not asked.",
+    "drain": "Close a QPU to new jobs at once. They wait in the queue. Jobs that have it keep it.",
+    "resume": "Open a closed QPU again, and start the jobs that wait for it.",
 }
 
 
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     else:
         parser.add_argument("name", metavar="NAME", help="the QPU")
     if command == "drain":
-        parser.add_argument("--reason", required=True, metavar="TEXT", help="why; users see it")
+        parser.add_argument("--reason", required=True, metavar="TEXT", help="the reason, which users see")
 
 
 def run(config: Config, arguments: argparse.Namespace) -> int:
@@ -94,7 +95,7 @@ def drain(config: Config, name: str, reason: str) -> int:
     _need_journal(config)
     reason = tables.one_line(reason)[:_REASON_LENGTH]
     if not reason:
-        raise ConfigError("--reason: write why, for those who wait.")
+        raise ConfigError("--reason is empty. Give the reason: users see it.")
     with Journal(config.journal) as journal:
         journal.closings.close(name, reason, operator())
         logs.audit("QPU closed", by=user_name(operator()), qpu=name, why=reason)

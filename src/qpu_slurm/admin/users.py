@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 _REASON_LENGTH = 200
 
 _WHAT = {
-    "block": "End all that a user's jobs hold, now, and give the user no QPU until `unblock`. Job keys that "
-    "were given are worth nothing from then on. Without USER, list who is blocked.",
-    "unblock": "Give a user QPUs again.",
+    "block": "End all sessions of a user's jobs at once, and give the user no QPU until `unblock`. The jobs' "
+    "keys become invalid. Without USER, list who is blocked.",
+    "unblock": "Give a blocked user access to QPUs again.",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of one of the commands."""
     command = parser.prog.rpartition(" ")[2]
-    parser.description = f"{_WHAT[command]} As root or as whom the journal belongs to, where the journal is."
+    parser.description = f"{_WHAT[command]} Run it as root or as the journal's owner, where the journal is."
     if command == "unblock":
         parser.add_argument("user", metavar="USER", help="the user, by name or number")
         return
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reason",
         default="ask the administrators of this cluster",
         metavar="TEXT",
-        help="why; the user sees it (default: %(default)s)",
+        help="the reason, which the user sees (default: %(default)s)",
     )
 
 

@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 
 _EPILOG = """\
 examples:
-  qpu-slurm check                      tell what is still missing after the installation
+  qpu-slurm check                      find out what is still missing after the installation
   qpu-slurm plugstack                  print the line for plugstack.conf
-  qpu-slurm leases                     who holds which QPU
-  qpu-slurm leases 4711 --all --json   all that job 4711 ever held, for a program
-  qpu-slurm release 4711               end what job 4711 holds, by hand
-  qpu-slurm reap                       end what jobs left that are over
-  qpu-slurm qpus                       which QPUs are available, who has them, who waits
-  qpu-slurm drain ibm_fez --reason …   close a QPU to new jobs (resume: open it again)
-  qpu-slurm block alice --reason …     end a user's access, at once (unblock: give it back)
+  qpu-slurm leases                     list which job holds which QPU
+  qpu-slurm leases 4711 --json         list all leases that job 4711 ever had, as JSON
+  qpu-slurm release 4711               end the sessions of job 4711
+  qpu-slurm reap                       end the sessions of jobs that are over
+  qpu-slurm qpus                       show which QPUs are available, and how many jobs wait
+  qpu-slurm drain ibm_fez --reason …   close a QPU to new jobs (open it again: resume)
+  qpu-slurm block ada --reason …       end a user's access at once (give it back: unblock)
   qpu-slurm report --by user,qpu --since 30d
-                                       what the QPUs were used for, by whom
-  qpu-slurm journal backup FILE        copy the journal (restore: bring it back)
-  qpu-slurm timeline 4711              when job 4711 ran, and locked the QPU
-  qpu-slurm demo                       a job on a throw-away cluster with an emulated QPU
+                                       sum up the use of the QPUs, by user and QPU
+  qpu-slurm journal backup FILE        copy the journal (bring it back: restore)
+  qpu-slurm timeline 4711              draw when job 4711 ran and locked the QPU
+  qpu-slurm demo                       run example jobs on a throw-away cluster
 """
 
 
@@ -169,33 +169,37 @@ COMMANDS = {
     "check": Command(
         "Tell what is wrong with the installation, and what to do", admin.configure_check, admin.run_check
     ),
-    "leases": Command("Show who holds which QPU", admin.configure_leases, admin.run_leases),
-    "release": Command("End what a job holds, by hand", admin.configure_release, admin.run_release),
-    "reap": Command("End what jobs left that are over", admin.configure_reap, admin.run_reap),
-    "qpus": _of("qpus", "Show which QPUs are available, and who waits"),
+    "leases": Command("List which job holds which QPU", admin.configure_leases, admin.run_leases),
+    "release": Command("End the sessions of a job", admin.configure_release, admin.run_release),
+    "reap": Command("End the sessions of jobs that are over", admin.configure_reap, admin.run_reap),
+    "qpus": _of("qpus", "Show which QPUs are available, and how many jobs wait"),
     "drain": _of("qpus", "Close a QPU to new jobs", changes=True),
-    "resume": _of("qpus", "Open a QPU that was closed", changes=True),
-    "block": _of("users", "End a user's access to QPUs, at once", changes=True),
-    "unblock": _of("users", "Give a user QPUs again", changes=True),
+    "resume": _of("qpus", "Open a closed QPU again", changes=True),
+    "block": _of("users", "End a user's access to QPUs at once", changes=True),
+    "unblock": _of("users", "Give a blocked user access to QPUs again", changes=True),
     "report": _of("report.command", "Sum up what the QPUs were used for"),
-    "journal": _of("journal", "Back the journal up, and bring it back"),
+    "journal": _of("journal", "Back up the journal, or restore it"),
     "timeline": _of("timeline.command", "Draw when jobs ran and when they locked a QPU"),
     "gateway": Command(
-        "Serve QPUs to jobs that hold no credential", admin.configure_gateway, admin.run_gateway
+        "Serve the gateway, which keeps the API key away from jobs",
+        admin.configure_gateway,
+        admin.run_gateway,
     ),
     "rekey": Command(
-        "Make a new secret for job keys; jobs that run keep theirs",
+        "Make a new secret for the gateway's job keys",
         admin.configure_rekey,
         admin.run_rekey,
     ),
     "plugstack": Command("Print the line for plugstack.conf", admin.configure_plugstack, admin.run_plugstack),
     "demo": _from_devkit("demo", "Run the example jobs on a throw-away cluster"),
     "emulator": _from_devkit("emulator", "Serve an emulated quantum service"),
-    "hook": Command("What Slurm's hooks run", slurm.configure_hook, slurm.run_hook),
+    "hook": Command(
+        "Run by Slurm's hooks: open or close a job's sessions", slurm.configure_hook, slurm.run_hook
+    ),
     "job-env": Command(
-        "What the SPANK plugin runs: a job's variables", slurm.configure_job_env, slurm.run_job_env
+        "Run by the SPANK plugin: print a job's variables", slurm.configure_job_env, slurm.run_job_env
     ),
     "step-end": Command(
-        "What the SPANK plugin runs: a step is over", slurm.configure_step_end, slurm.run_step_end
+        "Run by the SPANK plugin: report that a step ended", slurm.configure_step_end, slurm.run_step_end
     ),
 }

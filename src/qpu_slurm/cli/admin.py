@@ -55,17 +55,18 @@ def run_check(arguments: argparse.Namespace) -> int:
 
 def configure_leases(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Show who holds which QPU, in which session, since when and until when, and whether the session is "
-        "used: the services are asked, for 5 s at most. As root or SlurmUser, where the journal is."
+        "List which job holds which QPU, in which session, and since when and until when. It also asks the "
+        "services whether each session is used, for 5 s at most. Run it as root or SlurmUser, where the "
+        "journal is."
     )
     parser.add_argument(
         "job_id",
         type=job_id,
         nargs="?",
         metavar="JOBID",
-        help="only this job's, also what is over, or what it was refused",
+        help="only this job's leases, with those that are over or were refused",
     )
-    parser.add_argument("--all", action="store_true", help="everybody's that are over, too")
+    parser.add_argument("--all", action="store_true", help="include the leases of all jobs that are over")
     parser.add_argument("--offline", action="store_true", help="do not ask the services")
     parser.add_argument("--json", action="store_true", help="print a JSON list")
 
@@ -89,14 +90,16 @@ def run_leases(arguments: argparse.Namespace) -> int:
 
 def configure_release(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "End the sessions that a job holds, and whatever waits in them, as the job's end would. For a job "
-        "whose release failed, or whose end nobody noticed. As root or SlurmUser."
+        "End a job's sessions, with all tasks that run or wait in them, as the end of the job would. Use it "
+        "for a job whose release failed, or whose end was missed. Run it as root or SlurmUser."
     )
-    parser.add_argument("job_id", type=job_id, metavar="JOBID", help="the job; of a het job, the leader")
+    parser.add_argument(
+        "job_id", type=job_id, metavar="JOBID", help="the job; of a heterogeneous job, the leader"
+    )
     parser.add_argument(
         "--reason",
         metavar="TEXT",
-        help="what the journal says (default: by hand, and by whom)",
+        help="the reason for the journal (default: your name)",
     )
 
 
@@ -124,18 +127,18 @@ def run_release(arguments: argparse.Namespace) -> int:
 
 def configure_reap(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Compare the journal with Slurm: end what is held by jobs that do not run any more, and what could "
-        "not be released before. As root or SlurmUser, where the journal is. The gateway does it by itself; "
-        "without one, have qpu-slurm-reap.timer (contrib/systemd) do it."
+        "Compare the journal with Slurm, and end the sessions of jobs that are over, as well as those that "
+        "could not be ended before. Run it as root or SlurmUser, where the journal is. The gateway does this "
+        "by itself. Without a gateway, install qpu-slurm-reap.timer (contrib/systemd)."
     )
     other = parser.add_mutually_exclusive_group()
     other.add_argument(
         "--sessions",
         action="store_true",
-        help="rather list the open sessions of the account that no lease knows",
+        help="only list the account's open sessions that belong to no lease",
     )
     other.add_argument(
-        "--end", action="append", metavar="SESSION", help="rather end one of those; repeat it for more"
+        "--end", action="append", metavar="SESSION", help="only end one of those; repeat it for more"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -173,22 +176,25 @@ def run_reap(arguments: argparse.Namespace) -> int:
 
 def configure_plugstack(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Print the line of plugstack.conf that fits the configuration: for compute nodes, or with --submit "
-        "for hosts that jobs are only submitted from. A file that both share takes the former."
+        "Print the line for plugstack.conf that fits the configuration. It is for compute nodes, or with "
+        "--submit for submit hosts. If both share one file, use the line for compute nodes."
     )
     parser.add_argument(
         "--submit",
         action="store_true",
-        help="print the line for submit hosts: `required`, so that no job is submitted without the plugin; "
-        "on a compute node, that fails all jobs and drains the node where the plugin is missing or was built "
-        "for another release of Slurm",
+        help="print the line for submit hosts: `required`, so that no job is submitted without the plugin. "
+        "Do not use it on a compute node: if the plugin is missing there or was built for another release of "
+        "Slurm, all jobs fail and the node is drained",
     )
-    parser.add_argument("--plugin", default=PLUGIN, metavar="PATH", help="the plugin (default: %(default)s)")
+    parser.add_argument(
+        "--plugin", default=PLUGIN, metavar="PATH", help="the path of the plugin (default: %(default)s)"
+    )
     parser.add_argument(
         "--gres-partitions",
         default=GRES_PARTITIONS,
         metavar="NAME[,NAME]",
-        help="where a gres alone asks for a QPU, as the hooks were installed (default: %(default)s)",
+        help="the partitions in which a gres alone requests a QPU; the same as when you installed the hooks "
+        "(default: %(default)s)",
     )
 
 
@@ -221,15 +227,15 @@ def plugstack_line(config: Config, kind: str, plugin: str, gres_partitions: str)
 
 def configure_rekey(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Make a new secret for the gateway to make job keys with. Jobs that run keep their access: keys made "
-        "with the secret before it stay good, until the next rotation. As root or as the gateway's user, on "
-        "the gateway's host; then have it read the secret: `systemctl reload qpu-slurm-gateway`."
+        "Make a new secret for the gateway's job keys. Running jobs keep their access: keys made with the "
+        "previous secret stay valid until the next rotation. Run it on the gateway's host, as root or as the "
+        "gateway's user. Then reload the gateway: `systemctl reload qpu-slurm-gateway`."
     )
     parser.add_argument(
         "--forget-old",
         action="store_true",
-        help="for a secret that leaked: keys made with it are worth nothing any more. Steps that run lose "
-        "their access to the QPU; those that start later get new keys",
+        help="drop all earlier secrets, for a secret that leaked. Running steps lose their access to the "
+        "QPU; steps that start later get new keys",
     )
 
 
@@ -243,15 +249,15 @@ def run_rekey(arguments: argparse.Namespace) -> int:
 
     config = config_of(arguments)
     if config.gateway is None or not is_here(config):
-        raise ConfigError("The secret of job keys is on the gateway's host: do this there.")
+        raise ConfigError("The secret of job keys is on the gateway's host. Run this there.")
     log_as_told(config)
     with Journal(config.journal) as journal:
         since = JobKeys.kept_since(config.journal)
         older = {lease.job_id for lease in journal.leases() if since and lease.created_at < since}
     if older and not arguments.forget_old:
         raise ConfigError(
-            f"{len(older)} jobs, such as {min(older)}, have run since before the last rotation: their steps "
-            "may have keys that would be worth nothing. Wait for them, or write --forget-old."
+            f"{len(older)} jobs, such as {min(older)}, started before the last rotation. Their steps may "
+            "have keys that would become invalid. Wait for them, or add --forget-old."
         )
     JobKeys.rotate(config.journal, forget=arguments.forget_old)
     logs.audit("secret rotated", forget_old=arguments.forget_old, by=user_name(operator()))

@@ -43,7 +43,7 @@ def log_as_told(config: Config, path: Path | None = None) -> None:
 def job_id(text: str) -> int:
     """Read a job's number."""
     if not (text.isascii() and text.isdigit() and 0 < int(text[:20]) < 1 << 32):
-        raise argparse.ArgumentTypeError(f"{text[:64]!r} is not a job's number")
+        raise argparse.ArgumentTypeError(f"{text[:64]!r} is not a job id")
     return int(text)
 
 
@@ -52,7 +52,7 @@ def step(text: str) -> str:
     from qpu_slurm.names import STEP
 
     if not STEP.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text[:64]!r} is no step of a job")
+        raise argparse.ArgumentTypeError(f"{text[:64]!r} is not a step id")
     return text
 
 
@@ -61,12 +61,12 @@ def step_mark(text: str) -> str:
     from qpu_slurm.names import STEP_MARK
 
     if not STEP_MARK.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text[:64]!r} is not the mark of a step")
+        raise argparse.ArgumentTypeError(f"{text[:64]!r} is not a step's mark")
     return text
 
 
 def time(text: str) -> float:
     """Read a time, in seconds since the epoch."""
     if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text):
-        raise argparse.ArgumentTypeError(f"{text[:64]!r} is no time")
+        raise argparse.ArgumentTypeError(f"{text[:64]!r} is not a time in seconds since the epoch")
     return float(text)

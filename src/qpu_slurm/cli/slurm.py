@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 def configure_hook(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "What the controller's PrologSlurmctld and EpilogSlurmctld run; everything else comes from the "
-        "hook's environment."
+        "Open the sessions of a job that is about to start, or close those of a job that has ended. Slurm's "
+        "PrologSlurmctld and EpilogSlurmctld run it on the controller. The job comes from the environment."
     )
-    parser.add_argument("hook", choices=["prolog", "epilog"], help="which of the two")
+    parser.add_argument("hook", choices=["prolog", "epilog"], help="which hook runs it")
 
 
 def run_hook(arguments: argparse.Namespace) -> int:
@@ -38,19 +38,21 @@ def run_hook(arguments: argparse.Namespace) -> int:
 
 def configure_job_env(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Print the QPU variables of a job, one NAME=value a line, or one line `error: sentence`. The SPANK "
-        "plugin runs it when a step starts; the output may hold credentials. With --step, --name and --at, "
-        "the gateway is told that the step starts."
+        "Print a job's QPU variables, one NAME=value a line, or one line `error: sentence`. The output may "
+        "hold credentials. The SPANK plugin runs it when a step starts. With --step, --name and --at, it "
+        "also reports the start of the step to the gateway."
     )
-    parser.add_argument("job_id", type=job_id, metavar="JOBID", help="the job, or the component")
+    parser.add_argument(
+        "job_id", type=job_id, metavar="JOBID", help="the job, or a component of a heterogeneous job"
+    )
     parser.add_argument("--step", type=step, metavar="STEP", help="the step: batch, interactive or a number")
-    parser.add_argument("--name", help="its program")
-    parser.add_argument("--at", type=time, metavar="SECONDS", help="when it started, since the epoch")
+    parser.add_argument("--name", help="the step's program")
+    parser.add_argument("--at", type=time, metavar="SECONDS", help="when the step started, since the epoch")
     parser.add_argument(
         "--unasked",
         action="store_true",
-        help="nothing on the node says whether the job has a QPU: it was submitted without the plugin, "
-        "through slurmrestd, say",
+        help="nothing on the node says whether the job has a QPU, since it was submitted without the plugin, "
+        "for example through slurmrestd",
     )
 
 
@@ -74,19 +76,21 @@ def run_job_env(arguments: argparse.Namespace) -> int:
 
 def configure_step_end(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Tell the gateway that a step of a job has ended, and with --cancel, cancel the tasks that the step "
-        "left on the QPU. The SPANK plugin runs it, and does not wait for it."
+        "Report to the gateway that a step has ended. With --cancel, also cancel the step's unfinished "
+        "tasks. The SPANK plugin runs it, and does not wait for it."
     )
-    parser.add_argument("job_id", type=job_id, metavar="JOBID", help="the job, or the component")
+    parser.add_argument(
+        "job_id", type=job_id, metavar="JOBID", help="the job, or a component of a heterogeneous job"
+    )
     parser.add_argument("step", type=step, metavar="STEP", help="the step: batch, interactive or a number")
     parser.add_argument(
-        "--at", type=time, required=True, metavar="SECONDS", help="when it ended, since the epoch"
+        "--at", type=time, required=True, metavar="SECONDS", help="when the step ended, since the epoch"
     )
     parser.add_argument(
         "--cancel",
         type=step_mark,
         metavar="MARK",
-        help="it failed: cancel its tasks, which have this mark in a tag",
+        help="the step failed: cancel its tasks, which have this mark in a tag",
     )
 
 

@@ -73,7 +73,7 @@ def _parse(path: Path, problems: Problems) -> dict[str, Any] | None:
     except tomllib.TOMLDecodeError as error:
         problems.add(f"is not TOML: {error}.")
     except (RecursionError, ValueError):  # nested beyond reason, or a number or date that Python has none for
-        problems.add("is TOML that goes beyond what can be read: something in it is too deep or too large.")
+        problems.add("is TOML that is nested too deeply, or has a number or date out of range.")
     return None
 
 
@@ -128,7 +128,7 @@ def _read_qpus(defaults: Any, tables: Any, problems: Problems) -> list[dict[str,
         problems.add("[[qpu]]: expected a table for each QPU, with [[qpu]] (two brackets) above it.")
         return []
     if not tables:
-        problems.add("names no QPU: expected a [[qpu]] table for each.")
+        problems.add("has no [[qpu]] table: expected one for each QPU.")
     qpus = []
     names = set()
     for number, table in enumerate(tables, 1):
@@ -146,7 +146,7 @@ def _read_qpus(defaults: Any, tables: Any, problems: Problems) -> list[dict[str,
         credentials = qpu.get("credentials", "user")
         if credentials != "user" and "key_file" not in given:
             problems.add(
-                f'{where}key_file is missing: with credentials = "{credentials}" it names what holds the key.'
+                f'{where}key_file is missing: with credentials = "{credentials}" it names the key\'s file.'
             )
         if "key_file" in own and credentials == "user":
             problems.add(f'{where}key_file: expected only with credentials = "gateway" or "shared".')
@@ -158,5 +158,5 @@ def _keyless(table: Any, where: str, problems: Problems) -> Any:  # noqa: ANN401
     """Take the credential out of a table that has one by mistake, and say where it belongs."""
     if not isinstance(table, dict) or "api_key" not in table:
         return table
-    problems.add(f"{where}api_key: a key stands in a file of its own, which key_file names.")
+    problems.add(f"{where}api_key: write the key into a file of its own, and name that file with key_file.")
     return {key: value for key, value in table.items() if key != "api_key"}

@@ -120,7 +120,7 @@ Name = Annotated[
         pattern=rf"\A(?:{QPU_NAME.pattern})\Z",
         # docs/configuration.md says more.
         description="a name that variables can have: a letter, then letters, digits or _, at most 64 in all "
-        "(a shell drops variables with - or : in their name: write _, the service's own name as backend)",
+        "(a shell drops variables with - or : in their name: write _, with the service's name as backend)",
     ),
 ]
 
@@ -273,8 +273,8 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         if self.credentials == "user":
             if user_key is None:
                 raise UserMistake(
-                    f"{self.name} needs your own API key, and the job has none. Write "
-                    "`export QISKIT_IBM_TOKEN=<your API key>` in the shell that you submit from."
+                    f"{self.name} needs your own API key, and the job has none. Run "
+                    "`export QISKIT_IBM_TOKEN=<your API key>` in the shell from which you submit."
                 )
             return user_key
         if self.api_key is not None:
@@ -346,12 +346,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         try:
             return self.qpus[name]
         except KeyError:
-            raise UserMistake(f"There is no QPU {name[:64]!r} here. Known: {', '.join(self.qpus)}.") from None
+            raise UserMistake(
+                f"There is no QPU {name[:64]!r} here. Choose one of: {', '.join(self.qpus)}."
+            ) from None
 
 
 def _in_the_clear(name: str, *urls: str) -> list[str]:
     return [
-        f"{name}: {url} is insecure: http sends credentials in the clear; use https."
+        f"{name}: {url} is insecure: http sends credentials unencrypted. Use https."
         for url in urls
         if url.startswith("http:") and not _LOOPBACK.match(url)
     ]

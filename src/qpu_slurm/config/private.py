@@ -48,9 +48,9 @@ def read_key(path: Path) -> Secret:
     """
     content = read_private(path, _KEY_BYTES).strip()
     if not content:
-        raise ConfigError(f"{path}: is empty; it should hold an API key, alone.")
+        raise ConfigError(f"{path}: is empty. Write the API key into it, and nothing else.")
     if not _KEY.fullmatch(content):
-        raise ConfigError(f"{path}: holds more than an API key; write the key into it, alone, on one line.")
+        raise ConfigError(f"{path}: holds more than an API key. Write only the key into it, on one line.")
     return Secret(content.decode("ascii"))
 
 
@@ -86,9 +86,9 @@ def _refuse_exposed(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise ConfigError(f"{path}: is not a regular file.")
     if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ConfigError(f"{path}: others can read this credential. Write `chmod 600 {path}`.")
+        raise ConfigError(f"{path}: others can read this credential. Run `chmod 600 {path}`.")
     user = os.geteuid()
     if user != 0 and status.st_uid not in {0, user}:
         raise ConfigError(
-            f"{path}: belongs to user {status.st_uid}; it should belong to root or to user {user}."
+            f"{path}: belongs to user {status.st_uid}. It must belong to root or to user {user}."
         )

@@ -105,7 +105,7 @@ class _Reader:
         elif resource.get("is_dynamic"):
             skipped = "it is a template (is_dynamic), not a QPU"
         elif environment == {}:
-            skipped = "its environment is empty, and so the service instance unknown"
+            skipped = "its environment is empty, so the service instance is unknown"
         if prefix is None or skipped:
             self.warnings.append(f"{self._path}: {where}skipped: {skipped}.")
             return None

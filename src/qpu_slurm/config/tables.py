@@ -41,7 +41,7 @@ class Problems:
         for key in table:
             if key not in known:
                 nearest = difflib.get_close_matches(key, known, n=1)
-                hint = f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(known)}."
+                hint = f"did you mean {nearest[0]!r}?" if nearest else f"known keys are {', '.join(known)}."
                 self.add(f"{where}unknown key {quote(key)}; {hint}")
 
     def fields(

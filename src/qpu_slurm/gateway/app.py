@@ -154,7 +154,7 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
 
 
 def _refuse_encoding() -> NoReturn:
-    raise ApiError(415, "Compressed requests are not taken.", "Send it without Content-Encoding.")
+    raise ApiError(415, "Compressed requests are not accepted.", "Send it without Content-Encoding.")
 
 
 def _is_slurms(request: web.Request) -> bool:
@@ -162,7 +162,7 @@ def _is_slurms(request: web.Request) -> bool:
 
 
 def _refuse_connection() -> NoReturn:
-    why = "The gateway has as many connections as it may have."
+    why = "The gateway has reached its limit of connections."
     raise ApiError(503, why, "Try again later.", kind="busy", retry_after=2)
 
 

@@ -46,7 +46,7 @@ class Holder(NamedTuple):
         """
         if self.lease.hold is Hold.NONE:
             raise forbidden(
-                f"This job is only bound to {self.qpu.name}: it may read what the QPU is like, and holds no "
+                f"This job is only bound to {self.qpu.name}: it may read what the QPU is like, and gets no "
                 "session.",
                 f"Submit it with --qpu={self.qpu.name} --gres=qpu:1.",
             )
@@ -104,7 +104,7 @@ class Holders:
         """
         lease = self._journal.find(lease_id)
         if lease is None or lease.created_at.isoformat() != created_at:
-            raise unauthorized("The token is for a lease that there is not.")
+            raise unauthorized("The token's lease does not exist.")
         return self._holder(lease)
 
     def still(self, holder: Holder) -> None:

@@ -215,7 +215,7 @@ class GatewayBroker:
         try:
             return messages.decode(answer.body, type_)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise Unavailable(f"What answers at {url} is no gateway of this release.") from None
+            raise Unavailable(f"The server at {url} is not a gateway of this release.") from None
 
     def _exchange(
         self, method: str, path: str, body: bytes, headers: dict[str, str], seconds: float

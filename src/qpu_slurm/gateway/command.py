@@ -24,9 +24,9 @@ _PR_SET_DUMPABLE = 4
 READY = "gateway listens on "
 
 DESCRIPTION = """\
-Serve the gateway until SIGTERM: it holds the service's keys and the journal, grants leases to Slurm's hooks,
-and lets jobs use their QPUs without a key of the service. SIGHUP has it read configuration, keys and
-certificate again, and reopen its log. Run it under systemd (contrib/systemd/qpu-slurm-gateway.service), as
+Serve the gateway until SIGTERM. It holds the service's keys and the journal, grants leases to Slurm's hooks,
+and lets jobs use their QPUs without a key of the service. On SIGHUP, it reads its configuration, keys and
+certificate again, and reopens its log. Run it under systemd (contrib/systemd/qpu-slurm-gateway.service), as
 SlurmUser or as a user of its own (trusted_users in [gateway]).
 """
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--until-stdin-closes",
         action="store_true",
-        help="end when standard input does, as a child that must not outlive its parent",
+        help="also end when standard input closes, as a child that must not outlive its parent",
     )
 
 

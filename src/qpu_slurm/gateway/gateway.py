@@ -99,7 +99,9 @@ class Gateway:
         self.sessions = PerMinute(settings.sessions_per_minute, "The job has opened {limit} sessions")
         self.histories = AtOnce(_HISTORIES, "Several of your requests for a history are")
         self.histories_per_minute = PerMinute(_HISTORIES_PER_MINUTE, "You have asked for {limit} histories")
-        self.looks_per_minute = PerMinute(_LOOKS_PER_MINUTE, "You have asked {limit} times how the QPUs are")
+        self.looks_per_minute = PerMinute(
+            _LOOKS_PER_MINUTE, "You have asked {limit} times for the state of the QPUs"
+        )
         self.dialects: list[Dialect] = []
         self.ended = asyncio.Event()
         self.reports: tuple[QpuReport, ...] | None = None
@@ -221,12 +223,12 @@ def _made_sound(path: Path) -> list[str]:
         except OSError as failure:
             raise JournalError(f"{error} It cannot be renamed: {failure.strerror}.") from None
         _log.error("the journal is damaged", why=str(error), path=str(aside))
-        return [f"It was damaged. It is {aside.name} now, and a new one was made."]
+        return [f"It was damaged. It was renamed to {aside.name}, and a new one was made."]
 
 
 def _settings(config: Config) -> GatewayConfig:
     if config.gateway is None:
-        raise ConfigError(f"{config.path}: has no [gateway] table, so there is nothing to serve.")
+        raise ConfigError(f"{config.path}: has no [gateway] table. The gateway needs one.")
     return config.gateway
 
 

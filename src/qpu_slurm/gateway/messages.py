@@ -183,7 +183,7 @@ def raise_error(status: int, body: bytes) -> NoReturn:
     try:
         answer = decode(body, ErrorAnswer)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Unavailable(f"The gateway answered {status}, in no form that we know.", status=status) from None
+        raise Unavailable(f"The gateway answered {status}, in an unknown form.", status=status) from None
     class_ = _ERRORS.get(answer.kind, Unavailable)
     if issubclass(class_, ServiceError):
         raise class_(answer.error, status=status)

@@ -38,19 +38,19 @@ class Metrics:
         self._losses = losses
         self.requests = Histogram(
             "qpu_slurm_request_seconds",
-            "Time until a request was answered, the service's own included.",
+            "Time until a request was answered, the service's time included.",
             ("method", "route"),
             buckets=_BUCKETS,
             registry=self._registry,
         )
-        self.errors = self._counter("errors", "Requests that failed, by what was wrong.", "kind")
+        self.errors = self._counter("errors", "Requests that failed, by kind.", "kind")
         self.tasks = self._counter("tasks", "Tasks submitted through the gateway.", "qpu")
         self.input_bytes = self._counter("task_input_bytes", "Bytes of submissions.", "qpu")
         self.qpu_seconds = self._counter(
             "qpu_seconds", "Execution on the QPU, of sessions that ended.", "qpu"
         )
         self.locked_seconds = self._counter(
-            "locked_seconds", "Time that sessions that ended had the QPU for themselves.", "qpu"
+            "locked_seconds", "Time that the QPU was locked, by sessions that ended.", "qpu"
         )
         self.idle_seconds = self._counter(
             "idle_seconds", "Time that a QPU was locked and executed nothing.", "qpu"
@@ -61,13 +61,13 @@ class Metrics:
         )
         self.reloaded = Gauge(
             "qpu_slurm_config_reload_successful",
-            "Whether the configuration was usable when it was read last.",
+            "Whether the last reload of the configuration succeeded.",
             registry=self._registry,
         )
         self.reloaded.set(1)
         self.connections = Gauge(
             "qpu_slurm_connections",
-            "Connections that are open, and those that have a place that is kept for hooks and steps.",
+            "Connections that are open, and those in places reserved for hooks and steps.",
             ("state",),
             registry=self._registry,
         )
@@ -75,11 +75,13 @@ class Metrics:
             "qpu_slurm_connections_limit", "The setting max_connections.", registry=self._registry
         )
         self.connections_refused = self._counter(
-            "connections_refused", "Connections and requests refused, by the setting that they hit.", "limit"
+            "connections_refused",
+            "Connections and requests refused, by the limit that they reached.",
+            "limit",
         )
         self.connections_closed = Counter(
             "qpu_slurm_connections_closed",
-            "Connections out of use that were closed to make room for another.",
+            "Connections out of use that were closed to make room.",
             registry=self._registry,
         )
         self._registry.register(self)

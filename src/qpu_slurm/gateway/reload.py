@@ -71,7 +71,7 @@ class Hangup:
 
     def _refuse_what_cannot_change(self, old: Config, new: Config) -> None:
         if new.gateway is None or old.gateway is None:
-            raise ConfigError(f"{new.path}: has no [gateway] table any more.")
+            raise ConfigError(f"{new.path}: no longer has a [gateway] table.")
         changed = {
             "journal": old.journal != new.journal,
             "[gateway] listen": old.gateway.listen != new.gateway.listen,
@@ -80,15 +80,13 @@ class Hangup:
         }
         if any(changed.values()):
             names = ", ".join(name for name, is_so in changed.items() if is_so)
-            raise ConfigError(
-                f"{new.path}: {names}: changes only when the gateway is started anew. Restart it."
-            )
+            raise ConfigError(f"{new.path}: {names} cannot change while the gateway runs. Restart it.")
         for name in sorted(old.qpus.keys() - new.qpus.keys()):
             jobs = sorted({lease.job_id for lease in self._gateway.reader.leases() if lease.qpu == name})
             if jobs:
                 raise ConfigError(
-                    f"{new.path}: {name} was taken out, and {len(jobs)} jobs have it yet, such as {jobs[0]}: "
-                    f"nothing could end their sessions. Write `qpu-slurm drain {name}`, and wait for them."
+                    f"{new.path}: {name} was removed, but {len(jobs)} jobs still have it, such as {jobs[0]}. "
+                    f"Nothing could end their sessions. Run `qpu-slurm drain {name}`, and wait for them."
                 )
 
     @staticmethod

@@ -78,7 +78,7 @@ class Pace:
 
 
 def _never_came() -> ApiError:
-    return ApiError(408, "The rest of the request never came.", "Send it again.")
+    return ApiError(408, "The rest of the request did not arrive in time.", "Send it again.")
 
 
 async def pieces(request: web.Request) -> AsyncIterator[bytes]:

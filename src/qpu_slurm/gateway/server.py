@@ -204,8 +204,8 @@ async def _refuse_clear_text(host: str, settings: GatewayConfig) -> None:
         raise ConfigError(f"[gateway] listen: {settings.listen}: {error.strerror or error}.") from None
     if not all(ipaddress.ip_address(address[0]).is_loopback for *_, address in found):
         raise ConfigError(
-            f"[gateway] listen: {settings.listen} can be reached from outside, and would be sent keys in the "
-            "clear. Name a certificate and its certificate_key."
+            f"[gateway] listen: {settings.listen} is open to other hosts, and keys would be sent "
+            "unencrypted. Set certificate and certificate_key."
         )
 
 

@@ -162,7 +162,9 @@ class Database:
                         aside = set_aside(self.path, "damaged")
                         os.close(make_private(self.path))
                         _log.error("the journal is damaged", why=self.damage, path=str(aside))
-                        self.losses.append(f"It was damaged. It is {aside.name} now, and a new one was made.")
+                        self.losses.append(
+                            f"It was damaged. It was renamed to {aside.name}, and a new one was made."
+                        )
             except OSError as error:
                 raise JournalError(f"The journal {self.path} cannot be made anew: {error}.") from None
             self._follow()

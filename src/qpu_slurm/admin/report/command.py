@@ -32,10 +32,10 @@ _CHOICES: dict[str, Callable[[Use | Lease], str]] = {
 """What a report can be confined to."""
 
 DESCRIPTION = """\
-Show what the QPUs were used for: jobs, sessions and tasks, and for how many seconds a QPU was locked (which
-is what is paid for), executed, and was locked but idle. A session counts in the period in which it was
-opened. Below it are the jobs that were refused, with the sentence that each was told. Run it as root or
-SlurmUser, where the journal is.
+Sum up what the QPUs were used for: jobs, sessions and tasks, and the seconds in which a QPU was locked (the
+time that you pay for), executed, and was locked but idle. A session counts in the period in which it was
+opened. Below the sums are the jobs that were refused, with the sentence that each user saw. Run it as root
+or SlurmUser, where the journal is.
 """
 
 
@@ -47,16 +47,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_keys,
         default=("user",),
         metavar="KEY[,KEY]",
-        help=f"what to sum up by: {', '.join(KEYS)} (default: user)",
+        help=f"group by: {', '.join(KEYS)} (default: user)",
     )
     parser.add_argument(
         "--since",
         type=_time,
         default=_EVER,
         metavar="WHEN",
-        help="a date (2026-11-01), a time (2026-11-01T12:00), or how long ago (30d)",
+        help="start of the period: a date (2026-11-01), a time (2026-11-01T12:00), or an age (30d)",
     )
-    parser.add_argument("--until", type=_time, metavar="WHEN", help="likewise; not included (default: now)")
+    parser.add_argument(
+        "--until", type=_time, metavar="WHEN", help="end of the period, not included (default: now)"
+    )
     for name, text in (("user", "user's"), ("account", "account's"), ("qpu", "QPU's")):
         parser.add_argument(
             f"--{name}",
@@ -69,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     form.add_argument("--csv", action="store_true", help="print the rows as CSV")
     form.add_argument("--json", action="store_true", help="print a JSON object")
     parser.add_argument(
-        "--plot", type=pictures.picture, metavar="FILE", help="write a picture, too: FILE.svg or FILE.png"
+        "--plot", type=pictures.picture, metavar="FILE", help="also draw the rows, as FILE.svg or FILE.png"
     )
 
 

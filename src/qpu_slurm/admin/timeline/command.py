@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Draw when jobs waited and ran, when their sessions were open, and when the QPU was locked. Jobs joined by
-commas are one workflow, and begin with the first submission; several workflows are drawn one below the other,
-on one scale. root and SlurmUser see every job where the journal is; users see their own, through the gateway.
+commas are one workflow, which begins with its first submission. Several workflows are drawn one below the
+other, on one scale. On the journal's host, root and SlurmUser see every job. With a gateway, users see their
+own jobs.
 """
 
 
@@ -26,20 +27,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to a parser."""
     parser.description = DESCRIPTION
     parser.add_argument(
-        "workflows", type=_jobs, nargs="+", metavar="JOBID[,JOBID...]", help="a workflow's jobs"
+        "workflows", type=_jobs, nargs="+", metavar="JOBID[,JOBID...]", help="the jobs of a workflow"
     )
     parser.add_argument(
         "--label",
         action="append",
         default=[],
         metavar="TEXT",
-        help="what a workflow is called; repeat it, in their order",
+        help="the name of a workflow; repeat it for the next one",
     )
     parser.add_argument(
-        "--svg", type=pictures.picture, metavar="FILE.svg", help="write a picture instead of text"
+        "--svg", type=pictures.picture, metavar="FILE.svg", help="draw a picture, and print nothing"
     )
-    parser.add_argument("--png", type=pictures.picture, metavar="FILE.png", help="likewise")
-    parser.add_argument("--json", action="store_true", help="print the bars as a JSON list instead")
+    parser.add_argument(
+        "--png", type=pictures.picture, metavar="FILE.png", help="draw a picture, and print nothing"
+    )
+    parser.add_argument("--json", action="store_true", help="print a JSON list of workflows")
 
 
 def run(config: Config, arguments: argparse.Namespace) -> int:
@@ -82,5 +85,5 @@ def _history(config: Config, job_id: int) -> JobHistory:
 def _jobs(text_: str) -> tuple[int, ...]:
     parts = text_.split(",")
     if not all(part.isascii() and part.isdigit() and 0 < int(part[:20]) < 1 << 32 for part in parts):
-        raise argparse.ArgumentTypeError(f"{text_[:64]!r} is no list of jobs' numbers")
+        raise argparse.ArgumentTypeError(f"{text_[:64]!r} is not a list of job ids")
     return tuple(map(int, parts))

@@ -68,5 +68,5 @@ def _name(device: msgspec.Raw) -> str:
     try:
         listed = _DEVICE.decode(device)
     except msgspec.MsgspecError:
-        raise ApiError(502, "The quantum service's answer makes no sense.", kind="upstream") from None
+        raise ApiError(502, "The quantum service's answer cannot be understood.", kind="upstream") from None
     return listed if isinstance(listed, str) else listed.name

@@ -62,7 +62,7 @@ class IbmDialect:
         try:
             return self._upstreams[qpu]
         except KeyError:
-            raise forbidden(f"There is no QPU {qpu} here any more.") from None
+            raise forbidden(f"The QPU {qpu} is no longer in the configuration.") from None
 
 
 IBM = web.AppKey("ibm", IbmDialect)

@@ -39,7 +39,7 @@ def held(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamRespon
     async def serve(request: web.Request) -> web.StreamResponse:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
-            raise unauthorized("The request shows no token.")
+            raise unauthorized("The request has no token.")
         gateway = request.app[GATEWAY]
         holder = request.app[IBM].holder(token.strip())
         request["holder"] = holder
@@ -85,7 +85,7 @@ async def read_as(answer: aiohttp.ClientResponse, type_: type[T], limit: int = L
     try:
         return msgspec.json.decode(body, type=type_)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise ApiError(502, "The quantum service's answer makes no sense.", kind="upstream") from None
+        raise ApiError(502, "The quantum service's answer cannot be understood.", kind="upstream") from None
 
 
 def own(what: str, asked: str, *owned: str) -> None:

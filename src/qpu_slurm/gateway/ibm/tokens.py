@@ -89,7 +89,7 @@ class Tokens:
             if len(self._verified) > _REMEMBERED:
                 self._verified.popitem(last=False)
         if claims.expires_at <= time.time():
-            raise BadToken("The token's time is over.")
+            raise BadToken("The token has expired.")
         return claims.lease_id, claims.created_at
 
     def _verify(self, token: str) -> _Claims:

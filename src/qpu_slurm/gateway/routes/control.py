@@ -123,7 +123,7 @@ async def step_ended(request: web.Request, gateway: Gateway, _: bytes, uid: int)
     try:
         end = msgspec.convert(dict(request.query), StepEnd, strict=False)
     except msgspec.ValidationError as error:
-        raise UserMistake(f"The gateway does not understand when the step has ended: {error}.") from None
+        raise UserMistake(f"The gateway cannot read when the step ended: {error}.") from None
     job_id = _job(request)
     lease = gateway.holders.of_late(job_id)
     if lease is not None:
@@ -180,7 +180,7 @@ def _read(body: bytes, type_: type[T]) -> T:
     try:
         return messages.decode(body, type_)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise UserMistake(f"The gateway does not understand what is asked for: {error}.") from None
+        raise UserMistake(f"The gateway cannot read this request: {error}.") from None
 
 
 def _need_slurm(gateway: Gateway, uid: int) -> None:

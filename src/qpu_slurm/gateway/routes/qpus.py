@@ -27,5 +27,5 @@ async def qpus(_: web.Request, gateway: Gateway, _body: bytes, uid: int) -> obje
     if uid not in gateway.trusted:
         gateway.looks_per_minute.one(uid)
     if gateway.reports is None:
-        raise Unavailable("The gateway has just started, and has not looked at the QPUs yet. Ask again.")
+        raise Unavailable("The gateway has just started, and has not checked the QPUs yet. Try again.")
     return await gateway.pools.queries.run(as_now, gateway.reports, gateway.reader)
