@@ -5,7 +5,11 @@ from __future__ import annotations
 
 import signal
 
+import pytest
 from hypothesis import settings
+
+# Its assertions explain themselves as a test's do.
+pytest.register_assert_rewrite("tests.provider_conformance")
 
 # How long an example takes says how busy the machine is, and nothing of what is tested.
 settings.register_profile("busy machine", deadline=None)
