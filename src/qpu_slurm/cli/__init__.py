@@ -167,7 +167,7 @@ def _of(room: str, summary: str, *, changes: bool = False) -> Command:
 
 COMMANDS = {
     "check": Command(
-        "Tell what is wrong with the installation, and what to do", admin.configure_check, admin.run_check
+        "Check the installation, and print how to fix it", admin.configure_check, admin.run_check
     ),
     "leases": Command("List which job holds which QPU", admin.configure_leases, admin.run_leases),
     "release": Command("End the sessions of a job", admin.configure_release, admin.run_release),

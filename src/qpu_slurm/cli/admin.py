@@ -23,24 +23,19 @@ GRES_PARTITIONS = "quantum"
 
 def configure_check(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Look at the configuration, the key files, the journal, Slurm's configuration and the quantum "
-        "services, and say what is wrong and what to do. As root or SlurmUser, on the controller and on the "
-        "gateway's host. With QISKIT_IBM_TOKEN exported, QPUs that are used with users' own keys are asked "
-        "as well. Exits with 1 if there is a problem."
+        "Check the configuration, the key files, the journal, Slurm's configuration and the quantum "
+        "services, and print what is wrong and how to fix it. Run it as root or SlurmUser, on the controller "
+        "and on the gateway's host. Export QISKIT_IBM_TOKEN to include QPUs that are used with users' own "
+        "keys. It exits with 1 if there is a problem."
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--node",
         action="store_true",
-        help="this is a compute node: look at what it needs, quickly, without asking slurmctld; print what "
-        "is wrong, and nothing if all is well",
+        help="check this compute node, quickly and without asking slurmctld; print nothing if all is well",
     )
-    where.add_argument(
-        "--submit", action="store_true", help="likewise for a host that jobs are submitted from"
-    )
-    where.add_argument(
-        "--partition", metavar="NAME", help="have all nodes of a partition look at themselves, by one srun"
-    )
+    where.add_argument("--submit", action="store_true", help="check this submit host in the same way")
+    where.add_argument("--partition", metavar="NAME", help="check all nodes of a partition, with one srun")
     parser.add_argument("--json", action="store_true", help="print a JSON list")
 
 

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Draw when jobs waited and ran, when their sessions were open, and when the QPU was locked. Jobs joined by
 commas are one workflow, which begins with its first submission. Several workflows are drawn one below the
-other, on one scale. On the journal's host, root and SlurmUser see every job. With a gateway, users see their
-own jobs.
+other, on one scale. root and SlurmUser see every job. With a gateway, other users see their own jobs.
 """
 
 
