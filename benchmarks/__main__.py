@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures; see the package."""
+"""Measures what qpu_slurm costs; see the package."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def main() -> None:
     """Be the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)")
-    parser.add_argument("--docs", action="store_true", help="write docs/performance.md, too")
+    parser.add_argument("--docs", action="store_true", help="also write docs/performance.md")
     arguments = parser.parse_args()
     unknown = set(arguments.parts) - set(PARTS)
     if unknown:
-        parser.error(f"there is no part {unknown.pop()!r}")
+        parser.error(f"there is no part {unknown.pop()!r}; the parts are {', '.join(PARTS)}")
     if arguments.docs and arguments.parts:
-        parser.error("the documentation is written of all parts, measured in one run")
+        parser.error("--docs writes all parts, measured in one run: name no PART")
     console = Console(highlight=False)
     found: list[figures.Figure] = []
     for name in arguments.parts or PARTS:

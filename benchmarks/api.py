@@ -28,7 +28,7 @@ def measure() -> Iterator[Figure]:
         at_most=0.05,
         unit="s",
         details={"seconds": rounded(ours, 6), "qiskit_seconds": rounded(qiskit)},
-        note=f"`import qiskit` takes {statistics.median(qiskit):.2f} s, and is done by what uses it.",
+        note=f"`import qiskit` takes {statistics.median(qiskit):.2f} s. Only what needs Qiskit imports it.",
     )
 
 

@@ -56,20 +56,20 @@ key_file = "{directory}/ibm.key"
 """
 
 _NOTE = (
-    "{ours:.2f} ms against {bare:.2f} ms. The gateway has the account's token and a connection from before; "
-    "the bare requests are all three that it takes from nothing. "
+    "{ours:.2f} ms against {bare:.2f} ms. The gateway reuses the account's token and a connection. "
+    "The bare requests have neither, so they are three. "
 )
 _DISK = {
-    "acquire": "Before it opens a session, the disk has it that there may be one.",
-    "release": "For the disk it does not wait: what a power loss makes it forget is ended again.",
+    "acquire": "Before it opens a session, it syncs to disk that there may be one.",
+    "release": "It does not wait for the disk: a release that is lost in a power failure is repeated.",
 }
 _NOTE_KEPT = (
     "{ours:.2f} ms against {bare:.2f} ms for 2 requests to a service on the same machine, which answers each "
-    "in a quarter of a millisecond. Ours takes the account's lock, and writes down what it is about to do "
-    "and what it has done. Tried: to wait for the disk once only, and to write less; both are in it."
+    "in a quarter of a millisecond. The broker takes the account's lock, and records what it is about to "
+    "do and what it did. It already waits for the disk only once, and writes as little as it can."
 )
 _NOTE_ALONE = "{ours:.2f} ms against {bare:.2f} ms: the same three requests."
-_NOTE_FAR = "{ours:.0f} ms against {bare:.0f} ms. A real service is farther away than that."
+_NOTE_FAR = "{ours:.0f} ms against {bare:.0f} ms. A real service is even farther away."
 
 
 def configuration(directory: Path, url: str, account: Account) -> Config:
@@ -183,20 +183,20 @@ def measure() -> Iterator[Figure]:
         for what, took in _measure(emulator, disk, _ROUNDS).items():
             yield _figure(
                 f"{what}.wall_vs_limit",
-                f"{what} (the gateway's broker, journal on disk), against its bare requests",
+                f"{what} by the gateway's broker, against its bare requests",
                 Pairs(took["gateway"], took["bare"]),
                 1.3,
                 note=_NOTE + _DISK[what],
             )
             yield _figure(
                 f"{what}.wall_vs_kept_limit",
-                "the same, against bare requests with a token and a connection from before",
+                "the same, against requests that reuse token and connection",
                 Pairs(took["gateway"], took["kept"]),
                 note=_NOTE_KEPT,
             )
             yield _figure(
                 f"{what}.wall_alone_vs_limit",
-                f"{what} where there is no gateway, against its bare requests",
+                f"{what} without a gateway, against its bare requests",
                 Pairs(took["alone"], took["bare"]),
                 note=_NOTE_ALONE,
             )
@@ -204,12 +204,11 @@ def measure() -> Iterator[Figure]:
         for what, took in _measure(emulator, disk, _FAR_ROUNDS).items():
             for limit_, name, what_limit in (
                 ("bare", "far", "its bare requests"),
-                ("kept", "far_kept", "those with a token and a connection from before"),
+                ("kept", "far_kept", "requests that reuse both"),
             ):
                 yield _figure(
                     f"{what}.wall_{name}_vs_limit",
-                    f"{what} (the gateway's broker), a service that takes {_FAR_SECONDS * 1e3:g} ms to "
-                    f"answer, against {what_limit}",
+                    f"{what}, service at {_FAR_SECONDS * 1e3:g} ms, against {what_limit}",
                     Pairs(took["gateway"], took[limit_]),
                     note=_NOTE_FAR,
                 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import platform
+import textwrap
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -16,16 +17,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+_WIDTH = 120
+"""Characters of a line of the document."""
+
 _PACKAGES = ("qpu_slurm", "qrmi", "qiskit-ibm-runtime", "qiskit", "urllib3", "msgspec")
 
 
 _INTRODUCTION = """\
 # Performance
 
-Written by `make bench ARGS=--docs`, which measures all of this in one run: on one emulator, side by side
-with upstream's programs from PyPI and with the bare sequence of HTTP requests (benchmarks/limit.py), which
-are sent with the same library, urllib3. A ratio is the median of pairs. Where an aim is not met, the notes
-say why. Speed is measured here, and asserted in no test.
+`make bench ARGS=--docs` measures all figures of this page in one run, and writes the page.
+
+Everything runs on one emulator, side by side with upstream's programs from PyPI, and with the bare requests:
+the shortest sequence of HTTP requests that does the same. benchmarks/limit.py sends it with urllib3, the
+library that qpu_slurm uses. A ratio is the median of pairs.
+
+If an aim is not met, the notes give the reason. No test asserts a speed.
 """
 
 
@@ -123,11 +130,13 @@ def markdown(figures: Iterable[Figure]) -> str:
     """Write docs/performance.md."""
     found = list(figures)
     known = about()
-    packages = ", ".join(f"{name} {number}" for name, number in known["packages"].items())
     lines = [
         *_INTRODUCTION.splitlines(),
         "",
-        f"{known['date']}; Python {known['python']} on {known['machine']}; {packages}.",
+        f"- Date: {known['date']}",
+        f"- Machine: {known['machine']}",
+        f"- Python {known['python']}",
+        *(f"- {name} {number}" for name, number in known["packages"].items()),
         "",
         "| key | what | value | aim | met |",
         "|---|---|---:|---|---|",
@@ -137,5 +146,13 @@ def markdown(figures: Iterable[Figure]) -> str:
         for figure in found
     ]
     lines += ["", "## Notes", ""]
-    lines += [f"- `{figure.key}`: {figure.note}" for figure in found if figure.note]
+    for figure in found:
+        if figure.note:
+            lines += textwrap.wrap(
+                f"- `{figure.key}`: {figure.note}",
+                width=_WIDTH,
+                subsequent_indent="  ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
     return "\n".join(lines) + "\n"

@@ -50,7 +50,7 @@ _UNTIL_IT_RUNS = 'until [ -n "$(squeue --noheader --states=running)" ]; do sleep
 _HOOK_ROUNDS = 11
 _DOES = {"prolog": "acquire", "epilog": "release"}
 _NOTE_HOOK = {
-    "prolog": "Ours asks Slurm what the job is, and writes the session into its AdminComment.",
+    "prolog": "The hook asks Slurm for the job, and writes the session into its AdminComment.",
     "epilog": "",
 }
 
@@ -58,12 +58,12 @@ _SRUN = "for number in $(seq {count}); do srun --quiet true; done\n"
 
 _NOTE = "{ours:.1f} a second against {other:.1f}: {more:+.1f} ms a job. "
 _NOTE_BATCH = (
-    "What hooks that do nothing take is Slurm's: two more processes a job, on the one machine that all of "
-    "the cluster shares here. Tried: less in the hook's script, which takes no longer than `sh -c ''` does."
+    "The cost of hooks that do nothing is Slurm's own: two more processes a job, on the one machine that the "
+    "whole cluster shares here. The hook's script takes no longer than `sh -c ''`."
 )
 _NOTE_SRUN = (
-    "With any PrologSlurmctld, an srun that makes its own allocation asks every 0.1 s whether it is over: "
-    "see the next row. Steps of a job that runs do not, and sbatch does not."
+    "With any PrologSlurmctld, an srun that makes its own allocation polls every 0.1 s until the "
+    "prolog has ended: see the next row. Steps of a running job do not wait like this, nor does sbatch."
 )
 
 
@@ -76,7 +76,7 @@ def measure() -> Iterator[Figure]:
         batches = _take_turns((ours, plain, empty), _BATCH, _JOBS)
         yield _figure(
             "cost.throughput_with_hooks",
-            f"jobs without a QPU a second, {_JOBS} `sbatch --wrap=true`: hooks and plugin against neither",
+            f"with hooks, jobs without a QPU a second, {_JOBS} times sbatch, against none",
             Pairs(batches[0], batches[1]),
             _JOBS,
             at_least=0.95,
@@ -91,7 +91,7 @@ def measure() -> Iterator[Figure]:
         sruns = _take_turns((ours, plain, empty), _SRUN, _SRUNS)
         yield _figure(
             "cost.srun_with_hooks",
-            f"the same, {_SRUNS} times `srun true`, one after the other",
+            f"the same, {_SRUNS} times `srun true` in sequence",
             Pairs(sruns[0], sruns[1]),
             _SRUNS,
             note=_NOTE_SRUN,
@@ -108,10 +108,10 @@ def measure() -> Iterator[Figure]:
             mine, bare = found.medians
             yield Figure(
                 key=f"{_DOES[hook]}.hook_vs_limit",
-                what=f"{hook} of a job with a QPU, through the gateway, against a process with bare requests",
+                what=f"{hook} through the gateway, against a process with bare requests",
                 value=found.ratio,
                 details={"seconds": rounded(found.one), "limit_seconds": rounded(found.other)},
-                note=f"{mine:.3f} s against {bare:.3f} s. {_NOTE_HOOK[hook]}",
+                note=f"{mine:.3f} s against {bare:.3f} s. {_NOTE_HOOK[hook]}".rstrip(),
             )
 
 

@@ -41,20 +41,20 @@ def measure() -> Iterator[Figure]:
         )
         yield Figure(
             key="runner.rss_100mb_vs_upstream",
-            what="the same, against upstream's task_runner",
+            what="the same, against upstream",
             value=ours.rss_mib / theirs.rss_mib,
             at_most=0.5,
             details={"upstream_mib": theirs.rss_mib, "upstream_seconds": theirs.seconds},
             note=(
                 f"{ours.rss_mib:.0f} MiB and {ours.seconds:.1f} s against {theirs.rss_mib:.0f} MiB and "
-                f"{theirs.seconds:.1f} s. The aim is “well below”."
+                f"{theirs.seconds:.1f} s. The aim is to stay well below upstream."
             ),
         )
         _write_numbers(numbers)
         ours = step.run_ours(QPU, numbers, step.output)
         yield Figure(
             key="runner.rss_100mb_numbers_mib",
-            what="the same with 100 MB of parameter values, written as numbers",
+            what="the same with 100 MB of parameter values",
             value=ours.rss_mib,
             at_most=64,
             unit="MiB",

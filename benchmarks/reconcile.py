@@ -110,7 +110,7 @@ def measure() -> Iterator[Figure]:
     each = (own[number] - idle[number]) / _OVER
     yield Figure(
         key="reconcile.seconds_10k",
-        what=f"{LEASES} leases reconciled, {_OVER} of them ended, without the service's own time",
+        what=f"{LEASES} leases reconciled, {_OVER} of them ended",
         value=own[number],
         at_most=2,
         unit="s",
@@ -121,8 +121,9 @@ def measure() -> Iterator[Figure]:
             "service_seconds": rounded(service),
         },
         note=(
-            f"With nothing to end it is {idle[number]:.2f} s, {slurm[number]:.2f} s of them to read squeue. "
-            f"Each lease that is ended takes {each * 1e3:.1f} ms; if all jobs were over at once, that "
+            "The service's own time is excluded. "
+            f"With nothing to end, this takes {idle[number]:.2f} s, of which {slurm[number]:.2f} s are for "
+            f"reading squeue. Ending a lease takes {each * 1e3:.1f} ms. If all jobs had ended at once, that "
             f"would be {each * LEASES:.0f} s."
         ),
     )

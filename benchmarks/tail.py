@@ -76,19 +76,19 @@ def measure() -> Iterator[Figure]:
     worst = max(long, key=lambda tail: tail.median / tail.duration)
     yield Figure(
         key="runner.tail_fraction",
-        what="from the task's end to the result on disk, over the task's duration: tasks of 3 s to 10 min",
+        what="task's end to result on disk, over its duration of 3 s to 10 min",
         value=worst.median / worst.duration,
         at_most=_ALLOWED,
         details=details,
         note=(
-            f"The worst is the task of {worst.duration:g} s. From 30 s on, the clock is simulated; "
-            f"the state of one of 10 minutes is asked for {tails[-1].polls} times."
+            f"The worst is the task of {worst.duration:g} s. From 30 s on, the clock is simulated. "
+            f"A task of 10 minutes is polled {tails[-1].polls} times."
         ),
     )
     worst = max(short, key=lambda tail: tail.median)
     yield Figure(
         key="runner.tail_short_seconds",
-        what="the same in seconds: tasks of 0.1 s to 1 s",
+        what="the same in seconds, for tasks of 0.1 s to 1 s",
         value=worst.median,
         at_most=_ALLOWED_SECONDS,
         unit="s",

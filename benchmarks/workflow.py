@@ -92,20 +92,20 @@ _SPLIT = {
 
 
 _NOTE_HETJOB = (
-    "Ours has its hooks in it, and what its plugin asks at each step; what upstream's hooks take is not "
-    "counted, and a task of 2 s is over just as upstream asks for it. Most of it is taken by programs that "
-    "import Qiskit, more where others use the machine as well; when Slurm starts a job differs by a second. "
-    "Tried: to have hooks and steps begin sooner, which took a half to two thirds of what they had taken."
+    "Our time includes our hooks, and the plugin's request at each step. The time of upstream's hooks is not "
+    "counted, and a task of 2 s ends just when upstream polls it. Most of the time is spent in programs that "
+    "import Qiskit; it is more when others use the machine. The moment at which Slurm starts a job varies by "
+    "a second. Hooks and steps were made to start sooner, in a half to two thirds of their former time."
 )
 _NOTE_SPLIT = (
-    "The aim is “well below 1.0”. This cluster is idle: what is saved is the start of two jobs. What these "
-    "wait in the queue of a busy one shows below."
+    "The aim is well below 1.0. This cluster is idle, so all that we save is the start of two jobs. The row "
+    "for a busy cluster also counts the time that they wait in the queue."
 )
 
 
 _NOTE_BUSY = (
-    f"{_WAITING} jobs of another user wait at any time, and each takes a node for {_LOAD_SECONDS[0]:g} to "
-    f"{_LOAD_SECONDS[1]:g} s. Of three jobs, each is submitted when the one before is over."
+    f"{_WAITING} jobs of another user are waiting at any time. Each takes a node for {_LOAD_SECONDS[0]:g} to "
+    f"{_LOAD_SECONDS[1]:g} s. Each of the three jobs is submitted when the one before has ended."
 )
 
 
@@ -149,12 +149,12 @@ def measure() -> Iterator[Figure]:
                 ways.rotate()
     for key, way, at_most, note in (
         ("lock.ratio_final", final, 1.02, "The session closes as its last task ends."),
-        ("lock.ratio_upstream", hetjob, None, "The session lives until the job ends: result.py is in it."),
-        ("lock.ratio_upstream_split", split, None, "Released as the second job ends."),
+        ("lock.ratio_upstream", hetjob, None, "The session lives until the job ends, after result.py."),
+        ("lock.ratio_upstream_split", split, None, "The session is released as the second job ends."),
     ):
         yield Figure(
             key=key,
-            what=f"seconds that the QPU is locked over seconds that it executes; {way.title}",
+            what=f"QPU time locked over QPU time executing; {way.title}",
             value=way.locked_over_executing(),
             at_most=at_most,
             details={
@@ -172,7 +172,7 @@ def measure() -> Iterator[Figure]:
         ours, theirs = found.medians
         yield Figure(
             key=key,
-            what=f"submission to the end of the last job{', on a busy cluster' * (mine is final_busy)}, "
+            what=f"submission to end of last job{', busy cluster' * (mine is final_busy)}, "
             f"against {way.title}",
             value=found.ratio,
             at_most=at_most,
