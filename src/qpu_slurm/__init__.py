@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Quantum processors as a resource of Slurm clusters.
 
-What a job's own programs use; each name is loaded when it is first used, and Qiskit only by what needs it:
+Programs that run in a job import these names:
 
-- `Qpu`, `job_qpus`: the QPUs of this job, as Qiskit sees them;
-- `Session`, `SamplerV2`, `EstimatorV2`, `Sampler`, `Estimator`: Qiskit's, in the job's session by themselves;
-- `write_sampler_input`, `write_estimator_input`, `write_executor_input`: inputs for task_runner;
-- `execute`, `submit`: an input executed as task_runner does; `Task`, `Progress`: what they return and tell;
-- `read_result`, `read_executor_result`: task_runner's result, as Qiskit's;
-- `QpuSlurmError`: the base of every error that is raised on purpose (`qpu_slurm.errors` has them all).
+- `Qpu`, `job_qpus`: the job's QPUs, as Qiskit backends;
+- `Session`, `SamplerV2`, `EstimatorV2`, `Sampler`, `Estimator`: Qiskit's, in the job's session by default;
+- `write_sampler_input`, `write_estimator_input`, `write_executor_input`: write inputs for task_runner;
+- `execute`, `submit`: execute an input as task_runner does;
+- `Task`, `Progress`: what `submit` returns, and what it reports;
+- `read_result`, `read_executor_result`: read task_runner's results as Qiskit's;
+- `QpuSlurmError`: the base class of all errors that are raised on purpose (see `qpu_slurm.errors`).
+
+Each name is loaded on first use. Qiskit is loaded only by what needs it.
 """
 
 from __future__ import annotations

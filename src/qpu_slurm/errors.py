@@ -2,51 +2,51 @@
 """Every error that qpu_slurm raises on purpose.
 
     QpuSlurmError
-    ├── ConfigError            what the admin wrote cannot be used
-    ├── UserMistake            what the user asked for cannot be had: the job ends, with this sentence
-    │   ├── PayloadError       a primitive input (or a result) is not in a form that we know
-    │   └── NoLease            the job holds no QPU of that name
-    ├── OutputError            a result could not be written
-    ├── TimedOut               a task took longer than its user wanted to wait
-    ├── TaskFailed             a task came to no result (task_runner says it by its exit code)
-    │   └── TaskCancelled      it was cancelled on the service's side
+    ├── ConfigError            the admin's configuration is not valid
+    ├── UserMistake            a user's request cannot be met: the job ends, with this sentence
+    │   ├── PayloadError       a primitive input or a result is not valid
+    │   └── NoLease            the job has no such QPU, or no session on it
+    ├── OutputError            a result cannot be written
+    ├── TimedOut               a task took longer than its timeout
+    ├── TaskFailed             a task has no result (an exit code of task_runner)
+    │   └── TaskCancelled      it was cancelled at the service
     ├── JournalError           the record of leases cannot be read or written
-    │   ├── NoJournalError     there is none on this host
-    │   └── JournalDamagedError   what is in the file is no journal, or not all of it
-    ├── SlurmError             Slurm did not answer, or answered what we do not understand
-    └── ServiceError           the quantum service said no, or said nothing
-        ├── Refused            it said no: asking again will not help
-        │   └── NotFound       what was asked for is not there
-        └── Unavailable        asking again later may help
-            ├── MustWait       the QPU is closed, in maintenance, or in use by as many jobs as may
-            └── AnswerLost     a request may have taken effect, and its answer never came
+    │   ├── NoJournalError     this host has no journal
+    │   └── JournalDamagedError   the file is not a journal, or is damaged
+    ├── SlurmError             Slurm did not answer, or its answer is not understood
+    └── ServiceError           the quantum service refused a request, or did not answer
+        ├── Refused            it refused: trying again does not help
+        │   └── NotFound       the requested object does not exist
+        └── Unavailable        trying again later may help
+            ├── MustWait       the QPU is closed, in maintenance, or fully used
+            └── AnswerLost     a request may have taken effect, but its answer is lost
 
-A message says what is wrong, then what to do about it: `str(error)` is the sentence that a user or an
-admin reads, so it never holds a credential.
+A message states what is wrong, then what to do about it. `str(error)` is the sentence that a user or an
+admin reads. It never contains a credential.
 """
 
 from __future__ import annotations
 
 
 def sentences(*texts: str) -> str:
-    """Join what others said: each text once, and with one full stop at its end.
+    """Join messages into sentences: each text once, with one full stop at its end.
 
     Args:
-        texts: In the words of a service, a system or a library, with a full stop or without.
+        texts: Messages of a service, a system or a library, with or without a full stop.
     """
     said = filter(None, (text.strip().rstrip(". ") for text in texts))
     return " ".join(dict.fromkeys(text if text[-1] in "!?…" else f"{text}." for text in said))
 
 
 class QpuSlurmError(Exception):
-    """The base of every error that qpu_slurm raises on purpose."""
+    """The base class of all errors that qpu_slurm raises on purpose."""
 
 
 class ConfigError(QpuSlurmError):
-    """What the admin wrote cannot be used.
+    """The admin's configuration is not valid.
 
     Args:
-        problems: One sentence each; all that were found, since an admin wants to mend them in one go.
+        problems: One sentence for each problem found, so that an admin can fix them all at once.
     """
 
     def __init__(self, *problems: str) -> None:
@@ -55,31 +55,31 @@ class ConfigError(QpuSlurmError):
 
 
 class UserMistake(QpuSlurmError):
-    """What the user asked for cannot be had, now or later; the job ends with this sentence."""
+    """A user's request cannot be met, now or later; the job ends with this sentence."""
 
 
 class PayloadError(UserMistake):
-    """A primitive input or result is not in a form that we know."""
+    """A primitive input or a result is not valid."""
 
 
 class NoLease(UserMistake):
-    """The job holds no QPU of the name that was asked for."""
+    """The job has no such QPU, or no session on it."""
 
 
 class OutputError(QpuSlurmError):
-    """A result could not be written where it was asked for."""
+    """A result cannot be written to its file."""
 
 
 class TimedOut(QpuSlurmError):
-    """A task took longer than its user wanted to wait."""
+    """A task took longer than its timeout."""
 
 
 class TaskFailed(QpuSlurmError):
-    """A task came to no result; the notes hold the end of its log.
+    """A task has no result; the error's notes are the end of its log.
 
     Args:
         message: What happened, in the service's words.
-        task_id: The service's id of it; empty where it is not known.
+        task_id: The service's id of the task; empty if it is not known.
     """
 
     def __init__(self, message: str, *, task_id: str = "") -> None:
@@ -88,34 +88,34 @@ class TaskFailed(QpuSlurmError):
 
 
 class TaskCancelled(TaskFailed):
-    """A task was cancelled on the service's side: by somebody else, or since it ran too long."""
+    """A task was cancelled at the service: by another user or program, or because it ran too long."""
 
 
 class JournalError(QpuSlurmError):
-    """The record of leases cannot be read or written: locked, damaged, no room, no permission."""
+    """The record of leases cannot be read or written: locked, damaged, disk full, no permission."""
 
 
 class NoJournalError(JournalError):
-    """There is no record of leases on this host: nothing was acquired yet, or it is kept elsewhere."""
+    """This host has no record of leases: nothing was acquired yet, or another host keeps it."""
 
 
 class JournalDamagedError(JournalError):
-    """The file of the record of leases is damaged, or holds something else."""
+    """The file of the record of leases is damaged, or is another kind of file."""
 
 
 class SlurmError(QpuSlurmError):
-    """Slurm did not answer, or answered something that we do not understand."""
+    """Slurm did not answer, or its answer is not understood."""
 
 
 class ServiceError(QpuSlurmError):
-    """The quantum service said no, or said nothing.
+    """The quantum service refused a request, or did not answer.
 
     Args:
-        message: What happened, in the service's words where it gave any.
-        status: The HTTP status, if an answer came.
+        message: What happened, in the service's words if there are any.
+        status: The HTTP status, if there was an answer.
         code: The service's own number for the error, such as 1352.
-        advice: What the service suggests to do (its field `solution`), where a user can do it.
-        admin_advice: What only the admin can do about it; it goes into the log, and not to the user.
+        advice: What the service suggests that a user does (its field `solution`).
+        admin_advice: What only the admin can do. It is logged, and not shown to the user.
     """
 
     def __init__(
@@ -136,20 +136,20 @@ class ServiceError(QpuSlurmError):
 
 
 class Refused(ServiceError):
-    """The service said no; asking again will not help."""
+    """The service refused the request; trying again does not help."""
 
 
 class NotFound(Refused):
-    """What was asked for is not there (any more)."""
+    """The requested object does not exist, or no longer."""
 
 
 class Unavailable(ServiceError):
-    """The service could not be reached or is not able to serve; asking again later may help."""
+    """The service cannot be reached, or cannot serve now; trying again later may help."""
 
 
 class MustWait(Unavailable):
-    """The QPU itself is not to be had now, while everything works: waiting helps, however long it takes."""
+    """The QPU itself is not available now, though the service works: waiting helps, however long it takes."""
 
 
 class AnswerLost(Unavailable):
-    """A request may have taken effect, but its answer never came."""
+    """A request may have taken effect, but its answer is lost."""

@@ -104,7 +104,7 @@ class JobBackend(IBMBackend):  # type: ignore[misc]
 
     Raises:
         IBMInputValueError: The QPU has no fractional gates.
-        Unavailable: The service gave no configuration that can be understood.
+        Unavailable: The service's configuration of the QPU cannot be read.
     """
 
     def __init__(
@@ -133,13 +133,13 @@ class JobBackend(IBMBackend):  # type: ignore[misc]
         self.options.use_fractional_gates = use_fractional_gates
 
     def properties(self, refresh: bool = False, datetime: datetime | None = None) -> Any:  # noqa: ANN401, FBT001, FBT002 - as super's
-        """Return the QPU's properties; the newest that a program has seen are what it transpiles for."""
+        """Return the QPU's properties, and record them as what this program transpiles for."""
         found = super().properties(refresh=refresh, datetime=datetime)
         if datetime is None:
             saw(self.name, getattr(found, "last_update_date", None))
         return found
 
     def refresh(self) -> None:
-        """Fetch configuration and properties anew, for the job's later steps, too."""
+        """Fetch configuration and properties again, for the job's later steps, too."""
         self._api_client.backend_configuration(self.name, refresh=True)
         super().refresh()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Qiskit's primitives that are made of the executor, in the job's session without being told.
+"""The primitives of Qiskit's executor, in the job's session by default.
 
 They prepare and post-process in the job's own program; the service executes a `QuantumProgram`.
-qiskit-ibm-runtime has them since 0.48, and from 0.50 on in place of `SamplerV2` and `EstimatorV2`.
+qiskit-ibm-runtime has them since 0.48. From 0.50 on, they replace `SamplerV2` and `EstimatorV2`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Sampler(executor_sampler.Sampler):  # type: ignore[misc]
         options: As for Qiskit's own.
 
     Raises:
-        NoLease: The job has no such QPU, or holds no session on it.
+        NoLease: The job has no such QPU, or no session on it.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Estimator(executor_estimator.Estimator):  # type: ignore[misc]
         options: As for Qiskit's own.
 
     Raises:
-        NoLease: The job has no such QPU, or holds no session on it.
+        NoLease: The job has no such QPU, or no session on it.
     """
 
     def __init__(

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writing primitive inputs, for task_runner and for `qpu_slurm.execute`.
 
-Circuits are written as QPY, in the encoding that qiskit-ibm-runtime uses itself, so that everything a
-circuit holds, its parameters' names and order included, is what the QPU gets; or as OpenQASM 3, which other
-tools read, too. They have to be transpiled for the QPU before (`Qpu.backend`, `Qpu.target`): the service
-takes nothing else.
+Transpile the circuits for the QPU first (`Qpu.backend`, `Qpu.target`): the service accepts nothing else.
+They are written as QPY or as OpenQASM 3. QPY is in qiskit-ibm-runtime's own encoding, and keeps everything
+that a circuit has, including the names and the order of its parameters. Other tools can read OpenQASM 3.
 
-An input says which QPU its circuits were transpiled for, in which calibration, and what they need of it, so
-that a newer calibration is noticed when it is executed, and another QPU that they do not fit is refused. That
-is for us alone: the service never sees it.
+An input records the QPU and the calibration that its circuits were transpiled for, and what they need. When
+the input is executed, a newer calibration is noticed, and a QPU that the circuits do not fit is refused. The
+record is never sent to the service.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ CircuitFormat = Literal["qpy", "qasm3"]
 """How circuits are written: as QPY or as OpenQASM 3."""
 
 Options = Mapping[str, Any] | object | None
-"""A primitive's options: as the service names them, or an object of qiskit-ibm-runtime's."""
+"""A primitive's options: a mapping with the service's names, or an object of qiskit-ibm-runtime."""
 
 
 def write_sampler_input(
@@ -52,16 +51,16 @@ def write_sampler_input(
     """Write an input that samples circuits.
 
     Args:
-        path: The file; it appears whole or not at all.
+        path: The file. It appears complete or not at all.
         pubs: As for Qiskit's `SamplerV2.run`: circuits, or (circuit, parameter values, shots).
-        shots: For pubs that do not say; None leaves it to the service.
-        options: The sampler's options: SamplerOptions, or as the service names them, such as
+        shots: For pubs without a number of their own; None leaves it to the service.
+        options: The sampler's options: SamplerOptions, or a mapping with the service's names, such as
             `{"dynamical_decoupling": {"enable": True}}`.
-        format: How circuits are written.
-        backend: What the circuits were transpiled for; None is the QPU that this program has looked at.
+        format: How circuits are written: "qpy" or "qasm3".
+        backend: What the circuits were transpiled for; None is the QPU whose target this program has used.
 
     Raises:
-        PayloadError: The service's newest client would refuse it, a number is none, or a circuit cannot be
+        PayloadError: The newest client would refuse it, a number is NaN or infinite, or a circuit cannot be
             written in that format.
         OutputError: The file cannot be written.
     """
@@ -78,20 +77,20 @@ def write_estimator_input(
     format: CircuitFormat = "qpy",  # noqa: A002 - the word for it
     backend: BackendV2 | None = None,
 ) -> None:
-    """Write an input that estimates observables' expectation values.
+    """Write an input that estimates expectation values of observables.
 
     Args:
-        path: The file; it appears whole or not at all.
+        path: The file. It appears complete or not at all.
         pubs: As for Qiskit's `EstimatorV2.run`: (circuit, observables, parameter values, precision). An
-            observable has to have the circuit's layout (`observable.apply_layout(circuit.layout)`).
-        precision: For pubs that do not say; None leaves it to the service.
-        options: The estimator's options: EstimatorOptions, or as the service names them.
-        resilience_level: How much to do against errors, 0 to 2; None leaves it to the service.
-        format: How circuits are written.
-        backend: What the circuits were transpiled for; None is the QPU that this program has looked at.
+            observable needs the circuit's layout (`observable.apply_layout(circuit.layout)`).
+        precision: For pubs without one of their own; None leaves it to the service.
+        options: The estimator's options: EstimatorOptions, or a mapping with the service's names.
+        resilience_level: How much error mitigation to use, 0 to 2; None leaves it to the service.
+        format: How circuits are written: "qpy" or "qasm3".
+        backend: What the circuits were transpiled for; None is the QPU whose target this program has used.
 
     Raises:
-        PayloadError: The service's newest client would refuse it, a number is none, or a circuit cannot be
+        PayloadError: The newest client would refuse it, a number is NaN or infinite, or a circuit cannot be
             written in that format.
         OutputError: The file cannot be written.
     """
@@ -111,10 +110,10 @@ def write_executor_input(
     """Write an input that executes a quantum program, as qiskit-ibm-runtime's `Executor` does.
 
     Args:
-        path: The file; it appears whole or not at all.
+        path: The file. It appears complete or not at all.
         program: What `Executor.run` takes.
-        options: The executor's; None are its defaults.
-        backend: What the circuits were transpiled for; None is the QPU that this program has looked at.
+        options: The executor's options; None means its defaults.
+        backend: What the circuits were transpiled for; None is the QPU whose target this program has used.
 
     Raises:
         PayloadError: The installed qiskit-ibm-runtime has no executor.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Qiskit's session and primitives, in the job's session without being told.
+"""Qiskit's session and primitives, in the job's session by default.
 
-qiskit-ibm-runtime deprecated its `SamplerV2` and `EstimatorV2` in 0.50, in favour of primitives that are made
-of its executor. Ours go on as long as the client has them. In a release without them, ours are those of the
-executor under the old names, so that a job's program runs before and after.
+qiskit-ibm-runtime deprecated its `SamplerV2` and `EstimatorV2` in 0.50, in favour of primitives that use
+its executor. Ours stay. With a release that no longer has the old ones, ours are the executor's primitives
+under the old names, so that a job's program runs with both.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ except ImportError:
 class Session(qiskit_ibm_runtime.Session):  # type: ignore[misc]
     """The job's session, as Qiskit's.
 
-    The job has opened it, and its other steps may still need it: leaving a `with` block does not close it,
-    and no time limit can be given but the job's. `close()` does, for all of the job.
+    It belongs to the job, and other steps may need it. Leaving a `with` block therefore does not close it;
+    `close()` does, for the whole job. Its time limit is the job's.
 
     Args:
         backend: The QPU: a name as in `--qpu=NAME`, what `Qpu.backend()` returned, or a `Qpu`. None is the
-            job's first or only one.
-        final: Whether the job needs no session after this: it is closed where a `with` block ends. What was
-            submitted still runs, and the QPU is free the moment it ends.
+            job's first QPU.
+        final: Whether to close the session at the end of a `with` block. Submitted tasks still run, and the
+            QPU is free as soon as they end.
 
     Raises:
-        NoLease: The job has no such QPU, or holds no session on it.
+        NoLease: The job has no such QPU, or no session on it.
     """
 
     def __init__(self, backend: str | IBMBackend | Qpu | None = None, *, final: bool = False) -> None:
@@ -59,11 +59,11 @@ class Session(qiskit_ibm_runtime.Session):  # type: ignore[misc]
         super().__init__(backend if isinstance(backend, IBMBackend) else qpu.backend(), create_new=False)
 
     def _create_session(self, *, create_new: bool | None = True) -> str:  # noqa: ARG002 - as super calls it
-        """Give the job's session in place of a new one."""
+        """Return the job's session instead of a new one."""
         return self._held
 
     def close(self) -> None:
-        """Close the session for the whole job: it takes no more tasks, and those that it has still run."""
+        """Close the session for the whole job: it takes no more tasks, but submitted ones still run."""
         if not self._stays_open:
             super().close()
 
@@ -84,12 +84,13 @@ class SamplerV2(RuntimeSamplerV2):  # type: ignore[misc]
     """Qiskit's `SamplerV2` in the job's session.
 
     Args:
-        mode: None is the session of a `with` block that this stands in, else the one on the job's first or
-            only QPU; a QPU's name or its backend, the one on that. Any other is as for Qiskit's own.
+        mode: Where to run. None is the session of the enclosing `with` block, or else the job's session on
+            its first QPU. A QPU's name or backend is the job's session on that QPU. Anything else has
+            Qiskit's meaning.
         options: As for Qiskit's own.
 
     Raises:
-        NoLease: The job has no such QPU, or holds no session on it.
+        NoLease: The job has no such QPU, or no session on it.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class EstimatorV2(RuntimeEstimatorV2):  # type: ignore[misc]
         options: As for Qiskit's own.
 
     Raises:
-        NoLease: The job has no such QPU, or holds no session on it.
+        NoLease: The job has no such QPU, or no session on it.
     """
 
     def __init__(
@@ -135,7 +136,7 @@ def _qpu_of(backend: str | IBMBackend | Qpu | None) -> Qpu:
 
 
 def job_mode(mode: Any) -> Any:  # noqa: ANN401 - what Qiskit takes
-    """Return what a primitive runs in: the job's session for what stands for it, anything else as it is."""
+    """Return the mode to run in: the job's session if the mode means it, any other mode unchanged."""
     if get_cm_session() is None and (mode is None or isinstance(mode, IBMBackend)):
         return Session(mode)
     return Session(mode) if isinstance(mode, str) else mode
@@ -143,7 +144,7 @@ def job_mode(mode: Any) -> Any:  # noqa: ANN401 - what Qiskit takes
 
 @contextmanager
 def _without_deprecation() -> Iterator[None]:
-    """Keep the client from warning of its own class: whoever uses ours has nothing to change."""
+    """Suppress the client's deprecation warning: users of ours have nothing to change."""
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", r"The (Sampler|Estimator)V2 class is deprecated", DeprecationWarning

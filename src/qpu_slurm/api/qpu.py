@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A job's QPUs, as Qiskit sees them."""
+"""A job's QPUs, as Qiskit backends."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _log = logging.getLogger(__name__)
 class Qpu:
     """A QPU of this job, bound to the job's credential and session.
 
-    `Qpu.of_job()` makes one. What it gives are qiskit-ibm-runtime's own objects, so all that can be done with
-    them can be done here.
+    Call `Qpu.of_job()` to get one. Its members return qiskit-ibm-runtime's own objects, with all that they
+    can do.
 
     Args:
-        binding: The job's variables of this QPU.
+        binding: The job's variables for this QPU.
         environ: The step's environment.
 
     Attributes:
@@ -48,8 +48,8 @@ class Qpu:
         """Find one of this job's QPUs.
 
         Args:
-            name: As in `--qpu=NAME`; None is the job's first or only one.
-            environ: The environment to look in, if not this process's own.
+            name: As in `--qpu=NAME`; None is the job's first QPU.
+            environ: The environment to read; None is this process's own.
 
         Raises:
             NoLease: The job has no QPU, or none of that name.
@@ -63,20 +63,22 @@ class Qpu:
 
     @property
     def backend_name(self) -> str:
-        """The service's name of it."""
+        """The service's name of the QPU."""
         return self.binding.backend
 
     @property
     def session_id(self) -> str | None:
-        """The service's id of the session that the job holds; None when it is only bound to the QPU."""
+        """The service's id of the session that the job had when this step began; None if it had none."""
         return self.binding.session_id
 
     def open_session(self) -> str:
-        """Return the service's id of the session that the job's tasks run in; one is opened if need be.
+        """Return the service's id of the session that the job's tasks run in now.
+
+        If the job has no session yet, this opens one.
 
         Raises:
             NoLease: The job is only bound to the QPU.
-            ServiceError: None can be opened.
+            ServiceError: A session cannot be opened.
         """
         from qpu_slurm import providers  # noqa: PLC0415 - what speaks HTTP, when it is needed
         from qpu_slurm.tasks.session import JobSession  # noqa: PLC0415 - likewise
@@ -85,7 +87,7 @@ class Qpu:
 
     @cached_property
     def service(self) -> QiskitRuntimeService:
-        """The service that the QPU belongs to; it connects when something is asked of it."""
+        """The QPU's service; it connects on first use."""
         from qpu_slurm.api.runtime import JobService  # noqa: PLC0415 - a second and a half
 
         return JobService(self.binding)
@@ -93,8 +95,8 @@ class Qpu:
     def backend(self, *, use_fractional_gates: bool | None = False) -> IBMBackend:
         """Return the QPU as a Qiskit backend, to transpile for and to run primitives on.
 
-        Its configuration and properties are fetched once in a job: the first step to want them keeps them for
-        the others. `backend().refresh()` fetches them anew.
+        The first step that needs the QPU's configuration and properties fetches them, and later steps of the
+        job reuse them. `backend().refresh()` fetches them again.
 
         Args:
             use_fractional_gates: As for `QiskitRuntimeService.backend`.
@@ -110,12 +112,12 @@ class Qpu:
 
     @property
     def target(self) -> Target:
-        """What the QPU can do, for the transpiler: `backend().target`."""
+        """The QPU's transpiler target: `backend().target`."""
         return self.backend().target
 
     @cached_property
     def worker(self) -> Worker:
-        """What executes inputs on the QPU, for `submit`.
+        """The worker that executes inputs on the QPU, for `submit`.
 
         Raises:
             NoLease: The job is only bound to the QPU.
@@ -148,14 +150,14 @@ def job_qpus(*, environ: Mapping[str, str] | None = None) -> dict[str, Qpu]:
     """Find this job's QPUs.
 
     Args:
-        environ: The environment to look in, if not this process's own.
+        environ: The environment to read; None is this process's own.
 
     Returns:
-        Them by name, in the order of `--qpu`. As long as the environment does not change, they are the same
-        objects, so what one of them has fetched is there for all of the program.
+        The QPUs by name, in the order of `--qpu`. Calls return the same objects while the environment does
+        not change, so the whole program shares what one of them has fetched.
 
     Raises:
-        NoLease: This is not a job with a QPU.
+        NoLease: This is not a job, or it has no QPU.
     """
     return dict(_qpus(frozenset((os.environ if environ is None else environ).items())))
 
@@ -169,7 +171,7 @@ def _qpus(items: frozenset[tuple[str, str]]) -> dict[str, Qpu]:
 
 @cache
 def _warn_of_foreign_runner() -> None:
-    """Tell a program, once, whose `task_runner` its environment has: its author is who installs there."""
+    """Warn once if the environment's `task_runner` is qrmi's."""
     foreign = foreign_task_runner()
     if foreign is not None:
         _log.warning(

@@ -81,8 +81,8 @@ def read_executor_result(path: str | os.PathLike[str]) -> QuantumProgramResult:
         What the `Executor`'s `job.result()` would have returned.
 
     Raises:
-        PayloadError: The file cannot be read, or is no executor's result, or the installed qiskit-ibm-runtime
-            has no executor.
+        PayloadError: The file cannot be read or is not an executor's result, or the installed
+            qiskit-ibm-runtime has no executor.
     """
     try:
         from qiskit_ibm_runtime.decoders.executor.decoder import (  # noqa: PLC0415 - a second and a half

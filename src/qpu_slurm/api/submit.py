@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Executing inputs from Python, just as task_runner does: the same checks, tags, session and errors.
 
-All tasks of a QPU are seen to by one thread, as in task_runner: it submits, asks for each when that is due,
-and takes the results. So many tasks at once cost one connection, and the program goes on meanwhile, be it an
-asyncio program or not.
+One thread handles all tasks of a QPU, as in task_runner: it submits them, polls each when it is due, and
+fetches the results. Many tasks at once therefore need one connection, and your program, with asyncio or
+without, goes on meanwhile.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 Program = Literal["sampler", "estimator"]
-"""What pubs are for."""
+"""The primitive that pubs are for."""
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a task is.
+    """The progress of a task.
 
     Attributes:
-        task_id: The service's id of it.
+        task_id: The service's id of the task.
         status: See `TaskStatus`.
-        position: Its place in the queue, from 1, where the service says so.
+        position: The place in the queue, counted from 1, if the service reports it.
     """
 
     task_id: str
@@ -59,9 +59,9 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Task(Generic[R]):
-    """A task on its way; `submit` makes one. `await` it, or ask for its `result()`.
+    """A submitted task, returned by `submit`. `await` it, or call its `result()`.
 
-    Whoever stops waiting for it, by Ctrl-C or because its `await` is cancelled, cancels it.
+    Ctrl-C while you wait cancels the task. So does cancelling its `await`.
     """
 
     def __init__(self, work: Work, cancel: Callable[[], None]) -> None:
@@ -69,41 +69,41 @@ class Task(Generic[R]):
         self._cancel = cancel
 
     def job_id(self) -> str:
-        """Return the service's id of the task, as soon as it has one (the service says "job").
+        """Wait for the service's id of the task (the service calls it a job), and return it.
 
         Raises:
-            As `result` does, if it could not be submitted.
+            The errors of `result`, if the task could not be submitted.
         """
         return self._patiently(self._work.submitted)
 
     def status(self) -> TaskStatus | None:
-        """Say what has become of it, as far as was heard; None if the service does not have it yet."""
+        """Return the last known status of the task; None if the service does not have it yet."""
         execution = self._work.execution
         if execution.task is None:
             return None if execution.task_id is None else TaskStatus.QUEUED
         return execution.task.status
 
     def done(self) -> bool:
-        """Say whether it is over: completed, failed or cancelled."""
+        """Return whether the task has ended: completed, failed or cancelled."""
         return self._work.over.done()
 
     def cancel(self) -> None:
-        """Cancel it, and wait until the service has heard of that. One that is over already is fine."""
+        """Cancel the task, and wait until the service confirms it. Has no effect on a task that has ended."""
         self._cancel()
 
     def result(self) -> R:
         """Wait for the result.
 
         Returns:
-            A PrimitiveResult, or the path that it was written to.
+            A PrimitiveResult, or the path of the file with the result.
 
         Raises:
             PayloadError: The input was transpiled for another QPU, and does not fit.
-            TaskFailed: The task came to no result.
-            TimedOut: It took too long.
-            OutputError: The result could not be written.
-            ServiceError: The service said no, or said nothing.
-            concurrent.futures.CancelledError: It was cancelled by this program.
+            TaskFailed: The task has no result.
+            TimedOut: The task took longer than `timeout`.
+            OutputError: The result cannot be written.
+            ServiceError: The service refused a request, or did not answer.
+            concurrent.futures.CancelledError: This program cancelled the task.
         """
         self._patiently(self._work.over)
         result: R = self._work.take()
@@ -169,29 +169,29 @@ def submit(
     any_backend: bool = False,
     on_progress: Callable[[Progress], object] | None = None,
 ) -> Task[PrimitiveResult[Any]] | Task[Path]:
-    """Submit an input to the job's session, which is opened if need be, and return at once.
+    """Submit an input to the job's session, and return at once.
 
-    Several that are submitted one after the other run one after the other, in the order of submission.
+    If the job has no session yet, this opens one. Tasks run one after the other, in the order of submission.
 
     Args:
         input: A file as task_runner reads it, or pubs as for Qiskit's `SamplerV2.run` (`EstimatorV2.run` with
             `program="estimator"`).
-        output: Where the result is to be written; it appears whole or not at all. None returns it.
-        program: What pubs are for; a file says it itself.
-        qpu: Which of the job's QPUs; None is its first or only one.
-        timeout: Seconds from the submission within which the task has to be over, or else it is cancelled.
+        output: The result's file. It appears complete or not at all. None returns the result instead.
+        program: What pubs are for. A file states it itself.
+        qpu: One of the job's QPUs; None is the first.
+        timeout: Seconds from the submission, after which the task is cancelled.
         shots: For every pub of a sampler, in place of its own.
-        tags: To find the task by at the service, besides those that every task gets.
-        final: Whether the job needs its session no more: once this task is submitted, the session takes no
-            others, and the QPU is free the moment its tasks are over.
-        any_backend: Whether to submit even what was transpiled for another QPU and does not fit this one.
-        on_progress: Is told what becomes of the task, in another thread. What it raises ends the task.
+        tags: More tags for the task at the service.
+        final: Whether this is the job's last task. The session then takes no others, and the QPU is free as
+            soon as its tasks end.
+        any_backend: Whether to submit even an input that was transpiled for another QPU and does not fit.
+        on_progress: Called with each `Progress`, in another thread. If it raises an error, the task is ended.
 
     Raises:
-        NoLease: The job has no such QPU, or holds no session on it.
-        PayloadError: The input is not in a form that the service takes, or the output holds an input.
+        NoLease: The job has no such QPU, or no session on it.
+        PayloadError: The input is not valid, or the output file holds an input.
         OutputError: The result cannot be written there.
-        UserMistake: A tag is no line of text, or one that only qpu_slurm makes.
+        UserMistake: A tag is not a line of text, or is reserved for qpu_slurm.
     """
     found = qpu if isinstance(qpu, Qpu) else Qpu.of_job(qpu)
     worker = found.worker
@@ -257,17 +257,17 @@ def execute(input: Input, **settings: Any) -> PrimitiveResult[Any] | Path:  # no
         settings: See `submit`.
 
     Returns:
-        A PrimitiveResult, or the path that it was written to.
+        A PrimitiveResult, or the path of the file with the result.
 
     Raises:
-        As `submit` and `Task.result` do.
+        The errors of `submit` and `Task.result`.
     """
     task: Task[PrimitiveResult[Any] | Path] = submit(input, **settings)
     return task.result()
 
 
 class _Teller(Observer):
-    """Tells a program what becomes of its task."""
+    """Reports a task's progress to the program."""
 
     def __init__(self, tell: Callable[[Progress], object] | None) -> None:
         self.wants_position = tell is not None
@@ -275,22 +275,22 @@ class _Teller(Observer):
         self._task_id = ""
 
     def submitted(self, task_id: str) -> None:
-        """Tell that the service has it."""
+        """Report that the service has the task."""
         self._task_id = task_id
         self._tell(Progress(task_id, TaskStatus.QUEUED))
 
     def changed(self, task: base.Task) -> None:
-        """Tell its new state."""
+        """Report the new state."""
         if task.status is not TaskStatus.QUEUED:
             self._tell(Progress(task.id, task.status))
 
     def moved(self, position: int) -> None:
-        """Tell its place in the queue."""
+        """Report the place in the queue."""
         self._tell(Progress(self._task_id, TaskStatus.QUEUED, position))
 
 
 def _load(given: Input, program: Program, shots: int | None) -> tuple[str, Payload]:
-    """Read and check an input, and change in it what is asked for; say what to call it, too."""
+    """Read and check an input, and apply the settings to it. Returns its name in messages, too."""
     if isinstance(given, str | os.PathLike):
         source, task_input = str(given), payload.read(Path(given))
     else:

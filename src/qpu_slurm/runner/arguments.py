@@ -72,10 +72,10 @@ def parse(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> Option
     if found.output_dir is None and found.jobs is not None:
         parser.error("--jobs is for several inputs: give --output-dir")
     if found.dry_run and found.final:
-        parser.error("--dry-run submits nothing, so nothing can be --final")
+        parser.error("--dry-run submits no task that could be the last: leave out --final")
     to_stdout = found.dry_run or any(output is None for _, output in inputs)
     if found.json == STDIO and to_stdout:
-        parser.error("standard output is taken: give --json a FILE (/dev/stderr, say)")
+        parser.error("standard output is in use: give --json a FILE, such as /dev/stderr")
     return Options(
         name=found.name,
         inputs=inputs,
@@ -133,7 +133,7 @@ def _many(parser: argparse.ArgumentParser, found: argparse.Namespace) -> tuple[t
     for source in found.input:
         name = Path(source).name
         if source == STDIO or not name:
-            parser.error(f"{source!r} is no file: with --output-dir, an input's name is its result's")
+            parser.error(f"{source!r} is not a file: with --output-dir, each result has its input's name")
         place = found.output_dir / name
         if place in places:
             parser.error(f"{places[place]} and {source} have the same name: their results would, too")
@@ -167,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="task_runner",
         usage=_USAGE,
-        description="Execute serialized primitive inputs on a QPU of this Slurm job, in the job's session.",
+        description="Execute serialized primitive inputs on a QPU of your Slurm job, in the job's session.",
         epilog=exit_codes.HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -177,61 +177,67 @@ def _parser() -> argparse.ArgumentParser:
         "input",
         metavar="INPUT [OUTPUT]",
         nargs="+",
-        help="the input file (- is standard input), and the file to write the result to, whole or not at "
-        "all; without it, or with -, standard output. In file names, %%t is the task's number in its step",
+        help="the input file (- is standard input), and the file for the result, which appears complete or "
+        "not at all. Without OUTPUT, or with -, the result goes to standard output. In file names, %%t is "
+        "the task's number in its step",
     )
     add(
         "--output-dir",
         metavar="DIR",
         type=Path,
-        help="execute several inputs, each into DIR under its own name; called again, what is done is not "
-        "done again",
+        help="execute several inputs; write each result to DIR, under its input's name. Call it again, and "
+        "completed inputs are skipped",
     )
     add(
         "--jobs",
         metavar="N",
         type=_count,
-        help=f"with --output-dir: have up to N tasks with the service at once (default: {_JOBS}: one runs, "
-        "and the next waits behind it, so that the QPU need not)",
+        help=f"with --output-dir: keep up to N tasks at the service (default: {_JOBS}: one runs while the "
+        "next waits behind it)",
     )
-    add("--shots", metavar="N", type=_count, help="sample every pub N times, whatever the input says")
+    add(
+        "--shots",
+        metavar="N",
+        type=_count,
+        help="take N shots of every pub, whatever the input says; samplers only",
+    )
     add(
         "--tag",
         metavar="TEXT",
         action="append",
         default=[],
         type=_tag,
-        help="tag the task at the service; may be given again",
+        help="tag the task at the service; repeat it for more tags",
     )
     add(
         "--timeout",
         metavar="TIME",
         type=_duration,
-        help="cancel a task that is not over by then, such as 90s, 30m or 1h30m after its submission",
+        help="cancel a task that takes longer than this from its submission, such as 90s, 30m or 1h30m",
     )
-    add("--final", action="store_true", help="these are the last tasks: their session closes when they end")
+    add("--final", action="store_true", help="close the session after these tasks")
     add(
         "--each-task",
         action="store_true",
-        help="run in each task of a step that calls it, even if OUTPUT is the same for all (has no %%t)",
+        help="run in each task of the step that calls it, even if OUTPUT has no %%t",
     )
     add(
         "--any-backend",
         action="store_true",
-        help="submit even what was transpiled for another QPU and does not fit this one",
+        help="submit even an input that was transpiled for another QPU and does not fit this one",
     )
     add("--dry-run", action="store_true", help="check the inputs against the QPU, and submit nothing")
     add("--json", metavar="FILE", help="write a summary for programs; - is standard output")
     loudness = parser.add_mutually_exclusive_group()
-    loudness.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
-    loudness.add_argument("-v", "--verbose", action="store_true", help="say more")
-    add("--version", action=_Version, nargs=0, help="print the version and end")
+    loudness.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+    loudness.add_argument("-v", "--verbose", action="store_true", help="print more: the session, tags, times")
+    add("--version", action=_Version, nargs=0, help="print the version, and exit")
     return parser
 
 
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 1 << 31):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of them")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return int(text)
 
 

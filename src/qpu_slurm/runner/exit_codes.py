@@ -45,10 +45,10 @@ exit codes:
   3   refused: the job has no such QPU, or the service denies access, a session, or the task
   4   the service is not available
   5   the output cannot be written
-  6   cancelled, by a signal or on the service's side
-  7   cancelled, since it took longer than --timeout
+  6   cancelled, by a signal or at the service
+  7   cancelled after --timeout
   70  an error in task_runner itself
-Of several inputs, the highest counts.
+With several inputs, the exit code is the highest of theirs.
 """
 
 # The first that fits; more special ones stand first.
