@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""qiskit-ibm-runtime's backend, made of what the job has fetched.
+"""qiskit-ibm-runtime's backend, made from what the job has fetched.
 
-`QiskitRuntimeService()` makes five requests before it is of any use, its `backend()` two more, and the first
-look at the target another; each step of a job would make them anew. Here the job's first step makes three,
-and the others none.
+`QiskitRuntimeService()` sends five requests before it is ready, its `backend()` two more, and the first use
+of the target another. Each step of a job would repeat them. Here the job's first step sends three, and later
+steps none.
 
-What a backend is made of is not all public in qiskit-ibm-runtime; where a release has it elsewhere, importing
-this module fails, and `Qpu.backend` takes the long way.
+Some parts of a backend are not public in qiskit-ibm-runtime. If a release has them elsewhere, importing this
+module fails, and `Qpu.backend` uses the client's own way instead.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _FRACTIONAL = {"rx", "rzz"}
 
 # Qiskit is published without type information, so what is derived from it is for mypy derived from Any.
 class JobClient(RuntimeClient):  # type: ignore[misc]
-    """What a backend asks the service with; the job's cache answers where it can.
+    """A backend's client for the service; the job's cache answers what it can.
 
     Args:
         qpu: The job's QPU.
@@ -57,7 +57,7 @@ class JobClient(RuntimeClient):  # type: ignore[misc]
         self._looked = False
 
     def __deepcopy__(self, _memo: object) -> JobClient:
-        """Make another: a backend's copy has nothing yet, and is to find it in the cache."""
+        """Return a new client: a backend's copy starts empty, and reads from the cache."""
         return JobClient(self._qpu, self._cache)
 
     def backend_configuration(
@@ -72,7 +72,7 @@ class JobClient(RuntimeClient):  # type: ignore[misc]
         text = None if refresh else self._cache.read(_CONFIGURATION)
         if text is None:
             text = self._keep(_CONFIGURATION, super().backend_configuration(backend_name, refresh=refresh))
-        # Of the text, since who reads it changes it.
+        # Decoded each time, since the caller modifies it.
         return json.loads(text)
 
     def backend_properties(

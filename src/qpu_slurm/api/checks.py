@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is refused of pubs before they are written: what the newest client refuses, and what is no number.
+"""Checks pubs before they are written: for what the newest client refuses, and for NaN and infinity.
 
-The rules are in `tasks.validation`; here is where circuits of Qiskit's are searched for what they are about.
+The rules are in `tasks.validation`. This module applies them to Qiskit's circuits.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _check_pub(pub: SamplerPub | EstimatorPub, place: str, options: Mapping[str,
 def _check_symbolic_rzz(
     pub: SamplerPub | EstimatorPub, angles: Mapping[Any, None], rows: NDArray[Any], place: str
 ) -> None:
-    """Check the angles of rzz that depend on parameters, for every set of values."""
+    """Check the rzz angles that depend on parameters, for every set of values."""
     import numpy as np  # noqa: PLC0415 - likewise
 
     columns = {parameter: index for index, parameter in enumerate(pub.circuit.parameters)}
@@ -112,7 +112,7 @@ _CONTROL_FLOW: Final = frozenset({"if_else", "for_loop", "while_loop", "switch_c
 
 
 def _operations(circuit: QuantumCircuit) -> Iterator[tuple[str, Sequence[Any]]]:
-    """Go through the names and parameters of a circuit's operations, those in blocks included."""
+    """Iterate over the names and parameters of a circuit's operations, in blocks as well."""
     for instruction in circuit.data:
         name = instruction.name
         if name in _CONTROL_FLOW or name == "box":
@@ -124,7 +124,7 @@ def _operations(circuit: QuantumCircuit) -> Iterator[tuple[str, Sequence[Any]]]:
 
 
 def made_of(circuits: Iterable[QuantumCircuit]) -> dict[str, Any]:
-    """Say what a QPU needs for circuits: enough qubits, and their operations."""
+    """Return what circuits need of a QPU: how many qubits, and which operations."""
     known = list(circuits)
     gates = {name for circuit in known for name, _ in _operations(circuit)}
     return {"qubits": max(circuit.num_qubits for circuit in known), "gates": sorted(gates)} if known else {}
@@ -136,7 +136,7 @@ def _refuse(place: str, problem: str | None) -> None:
 
 
 def check_executor(program: QuantumProgram) -> None:
-    """Check the numbers of an executor's program; the rest is the client's own.
+    """Check the numbers of an executor's program; the client checks the rest.
 
     Raises:
         PayloadError: A circuit's argument is NaN or infinite.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A primitive's options, in each form in which Qiskit's users have them, as the service names them.
+"""Converts a primitive's options to the service's names, from each form that Qiskit's users have.
 
-They are a dictionary, the SamplerOptions and EstimatorOptions of qiskit-ibm-runtime's primitives, or those of
-the executor-based primitives beside them, in any release that has them.
+The forms are a dictionary, the SamplerOptions and EstimatorOptions of qiskit-ibm-runtime's primitives, and
+those of its executor-based primitives, in any release that has them.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _ELSEWHERE: Final = {
     "max_execution_time": "give task_runner --timeout, or execute(timeout=…); the admin limits the QPU time",
     "environment": "give task_runner --tag, or execute(tags=…)",
 }
-"""What the client's options have beside the program's, and where it is said here."""
+"""Options of the client that are not part of a program's, and where to set them instead."""
 
 
 class Given(NamedTuple):
-    """What a primitive is told.
+    """A primitive's settings.
 
     Attributes:
-        options: Its options, in plain JSON, but for objects of the client's own.
+        options: Its options, in plain JSON except for the client's own objects.
         resilience_level: An estimator's; None leaves it to the service.
     """
 
@@ -40,7 +40,7 @@ def plain(options: object) -> Given:
         options: A mapping, SamplerOptions, EstimatorOptions, or None.
 
     Raises:
-        PayloadError: They are something else, or have what no input can say, or NaN or infinity.
+        PayloadError: They have another type, an option that an input cannot hold, or NaN or infinity.
     """
     if options is None:
         return Given({}, None)
@@ -53,11 +53,11 @@ def plain(options: object) -> Given:
 
 
 def number_free(value: Any, place: str) -> Any:  # noqa: ANN401 - JSON, and NumPy's numbers in it
-    """Make NumPy's numbers Python's, wherever they are.
+    """Convert NumPy's numbers to Python's, at any depth.
 
     Args:
-        value: What may have them.
-        place: What to call it in errors.
+        value: A value that may contain them.
+        place: Its name in errors.
 
     Raises:
         PayloadError: A number is NaN or infinite.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing circuits as OpenQASM 3 that comes back as what was written.
+"""Writes circuits as OpenQASM 3 that is read back unchanged.
 
-Qiskit's exporter writes more than Qiskit's importer reads, and the service reads with the importer. What
-would come back as something else is refused here, with the advice to write QPY.
+Qiskit's exporter writes more than Qiskit's importer reads, and the service uses the importer. A circuit that
+would be read back as something else is refused, with the advice to write QPY.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _REGISTER: Final = re.compile(r"^bit\[\d+\] (\w+);$", re.MULTILINE)
 def written(circuit: QuantumCircuit) -> str:
     """Write a circuit as OpenQASM 3.
 
-    Its parameters are declared in the order of `circuit.parameters`. Readers take values in the order of
-    declaration or by name, so where the two differ, the parameters are written under names that have one
-    order: `p00`, `p01`, ….
+    Parameters are declared in the order of `circuit.parameters`. Some readers bind values in the order of the
+    declarations, others in the order of the names. If the two differ, the parameters are renamed to `p00`,
+    `p01`, …, which have one order.
 
     Raises:
-        PayloadError: OpenQASM 3, Qiskit's exporter or its importer has no words for it.
+        PayloadError: OpenQASM 3, Qiskit's exporter or its importer cannot express the circuit.
     """
     for instruction in _instructions(circuit):
         if problem := _problem(instruction):
@@ -60,7 +60,7 @@ def _exported(circuit: QuantumCircuit) -> str:
 
 
 def _with_ordered_names(circuit: QuantumCircuit) -> QuantumCircuit:
-    """Return a circuit whose parameters' names have the order of the parameters."""
+    """Return the circuit with parameters whose names are in their order."""
     from qiskit.circuit import Parameter  # noqa: PLC0415 - likewise
 
     width = len(str(circuit.num_parameters - 1))
@@ -69,7 +69,7 @@ def _with_ordered_names(circuit: QuantumCircuit) -> QuantumCircuit:
 
 
 def _instructions(circuit: QuantumCircuit) -> Iterator[CircuitInstruction]:
-    """Go through a circuit's instructions, those in blocks included."""
+    """Iterate over a circuit's instructions, in blocks as well."""
     for instruction in circuit.data:
         yield instruction
         if instruction.name in {"if_else", "for_loop", "while_loop", "switch_case", "box"}:
@@ -78,7 +78,7 @@ def _instructions(circuit: QuantumCircuit) -> Iterator[CircuitInstruction]:
 
 
 def _problem(instruction: CircuitInstruction) -> str | None:
-    """Say why an instruction would not come back as itself; None if it would."""
+    """Return why an instruction would not be read back unchanged; None if it would."""
     match instruction.name:
         case "delay" if not isinstance(instruction.params[0], int | float):
             return "its delay depends on a parameter or an expression"

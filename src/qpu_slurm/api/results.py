@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading task_runner's results.
+"""Reads task_runner's results.
 
-The service writes a result in one of two shapes, after what the input's `support_qiskit` said:
+The service writes a result in one of two shapes, which depend on the input's `support_qiskit`:
 
 - true: a PrimitiveResult as qiskit-ibm-runtime's RuntimeEncoder writes it;
 - false: `{"results": [{"data": …, "metadata": …}], "metadata": …}`, where a sampler's data are
@@ -32,7 +32,7 @@ _SAMPLES: Final = 1 << 16
 
 
 class _Shape(msgspec.Struct):
-    """As much of a result as tells which shape it has."""
+    """The part of a result that shows which shape it has."""
 
     type: str = msgspec.field(name="__type__", default="")
     results: msgspec.Raw = msgspec.Raw()
@@ -49,7 +49,7 @@ class _PlainResult(msgspec.Struct):
 
 
 class _PlainResultWithNan(msgspec.Struct):
-    """The same of a text with NaN or Infinity in it, which Python writes, and JSON does not know."""
+    """The same for a text with NaN or Infinity, which Python writes, but JSON does not allow."""
 
     results: list[_PubResult]
     metadata: dict[str, Any] = {}
@@ -106,11 +106,11 @@ def decode(file: IO[bytes], *, source: str) -> PrimitiveResult[Any]:
     """Decode a result.
 
     Args:
-        file: Where its text is.
-        source: What to call it in errors.
+        file: The file with its text.
+        source: Its name in errors.
 
     Raises:
-        PayloadError: It cannot be read, or is not the result of a sampler or an estimator.
+        PayloadError: The file cannot be read, or is not the result of a sampler or an estimator.
     """
     try:
         text = file.read()
@@ -171,7 +171,7 @@ def _plain(text: bytes) -> PrimitiveResult[Any]:
 
 
 def _pub_results(text: bytes) -> tuple[Iterator[_PubResult], dict[str, Any]]:
-    """Take apart a result of the second shape."""
+    """Split a result of the second shape into its pubs and its metadata."""
     try:
         plain = msgspec.json.decode(text, type=_PlainResult)
     except msgspec.ValidationError:
@@ -183,7 +183,7 @@ def _pub_results(text: bytes) -> tuple[Iterator[_PubResult], dict[str, Any]]:
 
 
 def _data_bin(data: dict[str, Any]) -> DataBin:
-    """Build what one pub yielded: a register's samples, or arrays of numbers."""
+    """Build the data of one pub: samples of registers, or arrays of numbers."""
     import numpy as np  # noqa: PLC0415 - it comes with Qiskit, which is not needed before
     from qiskit.primitives import DataBin  # noqa: PLC0415 - likewise
 
@@ -199,7 +199,7 @@ def _data_bin(data: dict[str, Any]) -> DataBin:
 
 
 def _bit_array(samples: list[Any], num_bits: int) -> BitArray:
-    """Build a register's samples; they are nested as the pub's parameter values are, the shots innermost."""
+    """Build a register's samples, nested as the pub's parameter values are, with the shots innermost."""
     import numpy as np  # noqa: PLC0415 - likewise
     from qiskit.primitives import BitArray  # noqa: PLC0415 - likewise
 

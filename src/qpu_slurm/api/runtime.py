@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""qiskit-ibm-runtime's service, bound to a job: it asks for nothing before something is asked of it.
+"""qiskit-ibm-runtime's service, bound to a job: it sends no request before its first use.
 
-The client asks IAM for a token where the environment's `IAM_URL` says. Releases before 0.49 do not read that,
-and ask at IBM's public address. Here each QPU's IAM is named instead: behind the gateway every release works,
-and the QPUs of one job may belong to services of their own.
+The client requests a token from the IAM that the environment's `IAM_URL` names. Releases before 0.49 do not
+read that, and use IBM's public IAM. This module names each QPU's IAM instead, so every release works behind
+the gateway, and the QPUs of one job may belong to different services.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 _OLDEST = (0, 43)
-"""The oldest release of docs/compatibility.md; those before it ask the service in another form."""
+"""The oldest release of docs/compatibility.md; earlier ones send other requests."""
 
 if tuple(map(int, qiskit_ibm_runtime.__version__.split(".")[:2])) < _OLDEST:
     raise UserMistake(
@@ -39,7 +39,7 @@ if tuple(map(int, qiskit_ibm_runtime.__version__.split(".")[:2])) < _OLDEST:
 
 # Qiskit is published without type information, so what is derived from it is for mypy derived from Any.
 class JobAuth(CloudAuth):  # type: ignore[misc]
-    """What authorizes a client's requests: a token of the QPU's own IAM.
+    """Authorizes a client's requests, with a token from the QPU's own IAM.
 
     Args:
         qpu: The job's QPU.
@@ -51,12 +51,12 @@ class JobAuth(CloudAuth):  # type: ignore[misc]
         self.tm.url = qpu.iam_endpoint
 
     def __deepcopy__(self, _memo: object) -> JobAuth:
-        """Make another, with a token of its own."""
+        """Return another, with a token of its own."""
         return JobAuth(self._qpu)
 
 
 class JobParameters(ClientParameters):  # type: ignore[misc]
-    """What a client has to know to reach the QPU's service.
+    """The parameters with which a client reaches the QPU's service.
 
     Args:
         qpu: The job's QPU.
@@ -72,7 +72,7 @@ class JobParameters(ClientParameters):  # type: ignore[misc]
 
 
 class JobService(QiskitRuntimeService):  # type: ignore[misc]
-    """A `QiskitRuntimeService` that connects when something is asked of it.
+    """A `QiskitRuntimeService` that connects on first use.
 
     Args:
         qpu: The job's QPU.
@@ -86,7 +86,7 @@ class JobService(QiskitRuntimeService):  # type: ignore[misc]
 
     @property
     def _client_params(self) -> JobParameters:
-        """What its clients are made with, in place of what super makes of the account."""
+        """The parameters of its clients, instead of those that super makes from the account."""
         return self._parameters
 
     @_client_params.setter
@@ -94,7 +94,7 @@ class JobService(QiskitRuntimeService):  # type: ignore[misc]
         pass
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever it is
-        """Connect: what is not there yet is what a service has once it is connected."""
+        """Connect: the missing attributes are those that a connected service has."""
         if name.startswith("__"):
             raise AttributeError(name)
         with self._lock:
@@ -111,23 +111,23 @@ class JobService(QiskitRuntimeService):  # type: ignore[misc]
     def instances(self) -> Any:  # noqa: ANN401 - as its own
         """List the account's instances.
 
-        Whether the job's is among them is what the client wants to know first, from IAM, Global Search and
-        Global Catalog; but a session was opened with it.
+        The client first checks that the job's instance is among them, with IAM, Global Search and Global
+        Catalog. The session was opened with that instance, so this answers without a request.
         """
         return [{"crn": self._arguments["instance"]}] if self._connecting else super().instances()
 
 
 def account(qpu: JobQpu) -> dict[str, Any]:
-    """Say what the client has to know of the job's account.
+    """Return the client's settings of the job's account.
 
-    It is named, not left to the environment: that has the job's first QPU, or what the user has set since.
+    They are explicit, since the environment has those of the job's first QPU, or what the user set later.
     """
     endpoint, environ = qpu.endpoint, variables.to_environ([qpu])
     return {
         "channel": environ["QISKIT_IBM_CHANNEL"],
         "token": environ["QISKIT_IBM_TOKEN"],
         "instance": environ["QISKIT_IBM_INSTANCE"],
-        # From this the client derives where IAM and Global Search are; the endpoint it is told.
+        # The client derives the addresses of IAM and Global Search from this, but not the endpoint.
         "url": environ["QISKIT_IBM_URL"],
         "url_resolver": lambda *_: endpoint,
     }
@@ -135,7 +135,7 @@ def account(qpu: JobQpu) -> dict[str, Any]:
 
 @contextmanager
 def _unheard(logger: str, words: str) -> Iterator[None]:
-    """Keep a library from warning of what is meant."""
+    """Suppress a library's warning about what we do on purpose."""
 
     def other(record: logging.LogRecord) -> bool:
         return words not in record.getMessage()

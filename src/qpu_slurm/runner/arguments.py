@@ -24,7 +24,7 @@ STDIO: Final = "-"
 _JOBS: Final = 2
 
 _RANK: Final = "%t"
-"""What stands for the task's number in its step, as in srun's --output."""
+"""Placeholder for the task's number in its step, as in srun's --output."""
 
 _USAGE: Final = """\
 task_runner [OPTIONS] NAME INPUT [OUTPUT]
@@ -32,21 +32,21 @@ task_runner [OPTIONS] NAME INPUT [OUTPUT]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked for.
+    """The options of one call.
 
     Attributes:
-        name: The QPU's.
-        inputs: Each input, and where its result goes (None is standard output).
-        records: Whether what is done is not done again.
-        jobs: How many tasks are with the service at once.
-        timeout: Seconds that a task may take, from its submission on.
-        shots: For every pub.
-        tags: The user's.
-        summary: Where the summary goes, if anywhere.
-        final: Whether no more tasks come.
-        any_backend: Whether inputs are submitted that were transpiled for another QPU and do not fit.
-        dry_run: Whether nothing is submitted.
-        level: How much is said: see `Console`.
+        name: The QPU's name.
+        inputs: Each input with its result's file (None is standard output).
+        records: Whether to keep records, and skip completed inputs.
+        jobs: How many tasks are at the service at once.
+        timeout: Seconds that a task may take from its submission.
+        shots: The shots of every pub.
+        tags: The user's tags.
+        summary: The summary's file, if any.
+        final: Whether to close the session after these tasks.
+        any_backend: Whether to submit inputs that were transpiled for another QPU and do not fit.
+        dry_run: Whether to check only, and submit nothing.
+        level: How much to print: see `Console`.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> Options:
-    """Read the command line; ends the program when that makes no sense, or asks for help."""
+    """Read the command line; exits on a usage error, and for --help and --version."""
     parser = _parser()
     found = parser.parse_intermixed_args(arguments)
     _tell_tasks_apart(parser, found, environ)
@@ -95,7 +95,7 @@ def parse(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> Option
 def _tell_tasks_apart(
     parser: argparse.ArgumentParser, found: argparse.Namespace, environ: Mapping[str, str]
 ) -> None:
-    """Write the task's number in place of `%t`; refuse what each task of the step would pay for."""
+    """Replace `%t` by the task's number; refuse a call that each task of the step would repeat."""
     one = found.input[1] if len(found.input) > 1 else STDIO
     output = one if found.output_dir is None else str(found.output_dir)
     tasks = 1 if _RANK in output or found.each_task or found.dry_run else tasks_of_step(environ)
@@ -128,7 +128,7 @@ def _one(parser: argparse.ArgumentParser, found: argparse.Namespace) -> tuple[tu
 
 
 def _many(parser: argparse.ArgumentParser, found: argparse.Namespace) -> tuple[tuple[str, Path | None], ...]:
-    """Find the place of each result: the directory, and the input's name."""
+    """Find the file of each result: the directory and the input's name."""
     places: dict[Path, str] = {}
     for source in found.input:
         name = Path(source).name
@@ -153,7 +153,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 class _Version(argparse.Action):
-    """Prints the version; only then is it looked up."""
+    """Prints the version, which is read only then."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from qpu_slurm.system.version import __version__  # noqa: PLC0415 - reading the package's metadata takes its time
@@ -260,7 +260,7 @@ def _tag(text: str) -> str:
 
 
 def _level(found: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    """Say how much to say: as asked for, or else as srun was (its -Q and -vv, in SRUN_DEBUG)."""
+    """Return how much to print: as -q or -v ask, or else as srun's -Q and -v do (SRUN_DEBUG)."""
     if found.quiet:
         return Console.ERRORS
     if found.verbose:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What task_runner's exit code says. It is a contract: docs/task_runner.md."""
+"""task_runner's exit codes. They are a contract: docs/task_runner.md."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from qpu_slurm.errors import (
 
 
 class Exit(IntEnum):
-    """An exit code. Of several tasks, the highest counts."""
+    """An exit code. With several inputs, task_runner exits with the highest of theirs."""
 
     COMPLETED = 0
     FAILED = 1
@@ -51,7 +51,7 @@ exit codes:
 With several inputs, the exit code is the highest of theirs.
 """
 
-# The first that fits; more special ones stand first.
+# The first match counts, so subclasses come first.
 _OF: Final[tuple[tuple[type[QpuSlurmError], Exit], ...]] = (
     (PayloadError, Exit.BAD_INPUT),
     (OutputError, Exit.OUTPUT),
@@ -64,5 +64,5 @@ _OF: Final[tuple[tuple[type[QpuSlurmError], Exit], ...]] = (
 
 
 def exit_of(error: BaseException) -> Exit:
-    """Say which exit code an error comes to; one that nobody raised on purpose is task_runner's own."""
+    """Return the exit code of an error; an error that was not raised on purpose is an internal one."""
     return next((code for kind, code in _OF if isinstance(error, kind)), Exit.INTERNAL)
