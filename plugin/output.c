@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "text.h"
+#include "variables.h"
 
 #define ERROR_PREFIX "error: "
 
@@ -38,6 +39,11 @@ bool output_is_ours(const char *name)
 	return is_of_one_qpu(name);
 }
 
+bool output_is_trust(const char *name)
+{
+	return strcmp(name, TRUST_OF_PYTHON) == 0 || strcmp(name, TRUST_OF_OPENSSL) == 0;
+}
+
 static bool parse_line(struct output *output, char *line, struct problem *why)
 {
 	char *equals;
@@ -51,7 +57,7 @@ static bool parse_line(struct output *output, char *line, struct problem *why)
 	if (equals == NULL || equals == line)
 		return problem_set(why, "its output has a line that is neither NAME=value nor an error");
 	*equals = '\0';
-	if (output_is_ours(line)) {
+	if (output_is_ours(line) || output_is_trust(line)) {
 		output->variables[output->count++] = (struct variable){line, equals + 1};
 	} else if (output->dropped++ == 0) {
 		output->first_dropped = line;

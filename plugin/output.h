@@ -31,6 +31,12 @@ struct output {
 bool output_is_ours(const char *name);
 
 /*
+ * Tell whether a variable says whom all programs of a step trust. The helper may give it, and what the user has set
+ * comes first: it is as little ours as PATH.
+ */
+bool output_is_trust(const char *name);
+
+/*
  * Read what the helper wrote.
  *
  * text: its output, with a NUL behind it; changed, and pointed into afterwards.

@@ -178,18 +178,12 @@ static void unset_stale(spank_t spank, const struct output *output, const struct
 	}
 }
 
-/* Whether a variable stays as the user has set it: one that says whom all of the step's programs trust. */
-static bool stays(spank_t spank, const char *name)
-{
-	return (strcmp(name, TRUST_OF_PYTHON) == 0 || strcmp(name, TRUST_OF_OPENSSL) == 0) && is_set(spank, name);
-}
-
 static void set_all(spank_t spank, const struct output *output)
 {
 	for (size_t i = 0; i < output->count; i++) {
 		const struct variable *variable = &output->variables[i];
 
-		if (!stays(spank, variable->name) &&
+		if (!(output_is_trust(variable->name) && is_set(spank, variable->name)) &&
 		    spank_setenv(spank, variable->name, variable->value, 1) != ESPANK_SUCCESS)
 			refuse(variable->name, "it cannot be set");
 	}

@@ -80,6 +80,20 @@ def test_what_a_user_has_set_stays(home: Stage) -> None:
     assert go_on(home, job, b"").splitlines() == sorted(f"{name}=mine" for name in own)
 
 
+def test_the_gateways_authority_is_trusted_unless_the_user_names_another(home: Stage) -> None:
+    script = (
+        "unset REQUESTS_CA_BUNDLE SSL_CERT_FILE\n"
+        "srun sh -c 'echo $REQUESTS_CA_BUNDLE $SSL_CERT_FILE'\n"
+        "REQUESTS_CA_BUNDLE=/mine srun sh -c 'echo $REQUESTS_CA_BUNDLE $SSL_CERT_FILE'\n"
+    )
+    trust = b"REQUESTS_CA_BUNDLE=/etc/ca.pem\nSSL_CERT_FILE=/etc/ca.pem\n"
+    job = submit(home, script, RESOURCES)
+    assert go_on(home, job, RESOURCES + trust).splitlines() == [
+        "/etc/ca.pem /etc/ca.pem",
+        "/mine /etc/ca.pem",
+    ]
+
+
 def test_a_program_can_tell_where_the_plugin_ran_and_which_step_it_is(home: Stage) -> None:
     marks = "${QPU_SLURM_NODE:+node} $QPU_SLURM_STEP"
     home.answer(RESOURCES)

@@ -95,7 +95,7 @@ def _gateway(config: Config, gateway: GatewayConfig, *, here: bool) -> Iterator[
         with closing(connection(gateway, _ANSWER_SECONDS)) as own:
             own.connect()
             if isinstance(own.sock, ssl.SSLSocket):
-                yield from _expiry(own.sock.getpeercert() or {}, urlsplit(gateway.url).netloc)
+                yield from expiry(own.sock.getpeercert() or {}, urlsplit(gateway.url).netloc)
             own.request("GET", "/healthz")
             answer = own.getresponse()
             status, body = answer.status, answer.read(_MOST_BYTES)
@@ -131,8 +131,13 @@ def _unreachable(config: Config, gateway: GatewayConfig, error: Exception, *, he
     return found(diagnosis, "gateway", **values)
 
 
-def _expiry(certificate: dict[str, Any], server: str) -> Iterator[Finding]:
-    """Look at how long the gateway's certificate is good for."""
+def expiry(certificate: dict[str, Any], server: str) -> Iterator[Finding]:
+    """Look at how long the gateway's certificate is good for.
+
+    Args:
+        certificate: As `ssl.SSLSocket.getpeercert` has it.
+        server: Whose it is.
+    """
     begins, ends = (ssl.cert_time_to_seconds(certificate[name]) for name in ("notBefore", "notAfter"))
     left = ends - time.time()
     for diagnosis, (days, part) in _EXPIRES.items():
