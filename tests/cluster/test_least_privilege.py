@@ -100,7 +100,11 @@ def test_a_job_that_must_not_start_is_requeued_by_the_hook(lab: Lab) -> None:
 def test_check_takes_the_gateways_own_user_for_the_owner_of_journal_and_key(lab: Lab) -> None:
     found = json.loads(lab.command("check", "--json", config=lab.gateway_config).stdout)
     levels = {one["about"]: one["level"] for one in found}
-    assert (levels["journal"], levels["key of ibm_fez"], levels["gateway"]) == ("ok", "ok", "ok"), found
+    assert (levels["journal"], levels["key of ibm_fez, ibm_torino"], levels["gateway"]) == (
+        "ok",
+        "ok",
+        "ok",
+    ), found
 
 
 def test_a_qpu_is_closed_even_if_slurm_holds_no_job_back(lab: Lab) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -112,3 +113,15 @@ def test_a_job_with_a_qpu_is_told_why_it_has_none(site: Site, how: object) -> No
     assert said[1:] == ["task_runner: nothing was submitted"], output
     assert "--qpu=ibm_fez, but Slurm's plugin qpu_slurm did not run on c1: it is missing there, or" in said[0]
     assert site.lab.emulator.tasks() == []
+
+
+def test_one_command_checks_all_nodes_of_a_partition(site: Site) -> None:
+    """By one srun, which says of each node what is wrong with it, whether it is a QPU's or not."""
+    well = site.lab.command("check", "--partition", "normal")
+    assert (well.returncode, well.stderr) == (0, "")
+    lines = [f"ok      c{number}: is well" for number in range(1, 5)]
+    assert well.stdout.splitlines() == lines
+    site.remove()
+    found = json.loads(site.lab.command("check", "--partition", "normal", "--json").stdout)
+    assert [item["about"] for item in found] == [f"c{number}: plugin" for number in range(1, 5)]
+    assert {item["diagnosis"] for item in found} == {"plugin missing"}

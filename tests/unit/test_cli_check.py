@@ -711,6 +711,57 @@ def test_a_controller_that_is_no_submit_host_needs_no_plugin(
     assert (code, {finding["level"] for finding in found}) == (0, {"ok"})
 
 
+# A whole partition, with a srun that prints what nodes do; test_missing_plugin.py has a real one.
+
+NODES = "q1|idle\nq2|mixed\nq3|idle\nq4|allocated\nq5|down*\n"
+
+SRUN = """\
+echo Welcome to q1
+echo '{"node":"q1","findings":[]}'
+echo '{"node":"q2","findings":[{"level":"problem","about":"plugin","text":"T.","remedy":"R.",'\
+'"diagnosis":"plugin missing"}]}'
+echo 'slurmstepd: error: execve(): /opt/qpu-slurm: No such file or directory' >&2
+"""
+
+
+def partition(installation: Installation, srun: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    installation.program("sinfo", NODES)
+    program = installation.root / "bin" / "srun"
+    program.write_text(f'#!/bin/sh\necho "$@" >{installation.root}/asked\n{srun}')
+    program.chmod(0o755)
+    assert cli.main(["--config", str(installation.config), "check", "--partition", "quantum"]) == 1
+    return capsys.readouterr().out.splitlines()
+
+
+def test_each_node_of_a_partition_is_named(
+    installation: Installation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = partition(installation, SRUN, capsys)
+    program = Path(sys.argv[0]).absolute()
+    silent = (
+        f"problem q3: {program} printed nothing there (slurmstepd: error: execve(): /opt/qpu-slurm: No such "
+        "file or directory). Install the commands on the node (docs/install.md), in the same place."
+    )
+    assert lines == [
+        "warning q4: The node is allocated. Check it when it takes jobs again.",
+        "warning q5: The node is down*. Check it when it takes jobs again.",
+        "ok      q1: is well",
+        "problem q2: plugin: T. R.",
+        silent,
+    ]
+    asked = (installation.root / "asked").read_text().split()
+    assert "--nodelist=q1,q2,q3" in asked
+    assert asked[-5:] == ["--config", str(installation.config), "check", "--node", "--json"]
+
+
+def test_what_srun_says_is_repeated(installation: Installation, capsys: pytest.CaptureFixture[str]) -> None:
+    said = "echo 'srun: error: Unable to allocate resources: Invalid account' >&2\nexit 1\n"
+    assert partition(installation, said, capsys)[-1] == (
+        "problem srun: srun: error: Unable to allocate resources: Invalid account. Set what your cluster asks "
+        "of srun, such as SLURM_ACCOUNT, and try again."
+    )
+
+
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
 
 

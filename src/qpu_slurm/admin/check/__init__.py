@@ -103,11 +103,11 @@ def check(path: Path | None, environ: Mapping[str, str], host: Host = Host.OTHER
     if host is Host.OTHER:
         yield from _controller(config, environ, here=here)
         return
-    if config.gateway is None:
-        here = False  # keys and journal are the controller's
-    yield from _files.keys(config, Keeper(None), here=here)
+    # Without a gateway, keys that jobs share are on each node, and their owner is whoever the admin chose.
+    yield from _files.keys(config, Keeper(None), here=here and config.gateway is not None)
     yield from _plugin.check(config, _slurm.local_settings(config), host, None)
-    yield from _gateway.check(config, here=here)
+    # A node needs the QPUs that the gateway has, and nothing else of its file, wherever the gateway is.
+    yield from _gateway.check(config, here=False)
 
 
 def check_partition(path: Path | None, partition: str) -> Iterator[Finding]:

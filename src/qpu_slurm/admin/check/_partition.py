@@ -15,7 +15,7 @@ import msgspec
 from qpu_slurm.admin.check._diagnoses import found
 from qpu_slurm.admin.check._finding import Finding, fine
 from qpu_slurm.admin.check._slurm import silent
-from qpu_slurm.errors import SlurmError
+from qpu_slurm.errors import SlurmError, sentences
 from qpu_slurm.slurm._commands import Commands
 
 if TYPE_CHECKING:
@@ -97,14 +97,13 @@ def _reports(config: Config, partition: str, nodes: list[str]) -> Iterator[Findi
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        yield found("srun failed", "srun", why=error)
+        yield found("srun failed", "srun", why=sentences(str(error)))
         return
     reports = {report.node: report for report in _read(done.stdout)}
     said = done.stderr.decode(errors="replace")
     if not reports and not re.search(r"(?m)^(?:slurmstepd|srun): error: .*(?:execve|Exited)", said):
-        yield found(
-            "srun failed", "srun", why=" ".join(said.split())[:500] or f"srun exited with {done.returncode}."
-        )
+        why = sentences(" ".join(said.split())[:500] or f"srun exited with {done.returncode}")
+        yield found("srun failed", "srun", why=why)
         return
     for node in nodes:
         if node not in reports:
