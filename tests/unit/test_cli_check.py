@@ -757,8 +757,8 @@ def test_each_node_of_a_partition_is_named(
 def test_what_srun_says_is_repeated(installation: Installation, capsys: pytest.CaptureFixture[str]) -> None:
     said = "echo 'srun: error: Unable to allocate resources: Invalid account' >&2\nexit 1\n"
     assert partition(installation, said, capsys)[-1] == (
-        "problem srun: srun: error: Unable to allocate resources: Invalid account. Set what your cluster asks "
-        "of srun, such as SLURM_ACCOUNT, and try again."
+        "problem srun: srun: error: Unable to allocate resources: Invalid account. Set what your cluster "
+        "asks of srun, such as SLURM_ACCOUNT, and try again."
     )
 
 

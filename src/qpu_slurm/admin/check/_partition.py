@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 _SECONDS = 120
 """What all of it may take: srun gives up when the nodes are not free by half of it."""
 
+_STARTED = re.compile(r"(?m)^(?:slurmstepd|srun): error: .*(?:execve|Exited)")
+"""What is said of tasks that could not be started, or failed, in a job that there was."""
+
+_NOT_STARTED = re.compile(r"(?m)^slurmstepd: error: execve.*$")
+
 _USABLE = frozenset(("idle", "mixed"))
 
 
@@ -73,7 +78,36 @@ def _states(config: Config, partition: str) -> dict[str, str]:
 
 
 def _reports(config: Config, partition: str, nodes: list[str]) -> Iterator[Finding]:
+    """Return what the nodes say of themselves, and which of them say nothing."""
     program = str(Path(sys.argv[0]).absolute())  # not resolved: what is linked to may lie elsewhere on nodes
+    try:
+        printed, said = _srun(config, partition, nodes, program)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        yield found("srun failed", "srun", why=sentences(str(error)))
+        return
+    reports = {report.node: report.findings for report in _read(printed)}
+    if not reports and not _STARTED.search(said):
+        yield found("srun failed", "srun", why=sentences(" ".join(said.split())[:500]))
+        return
+    not_started = _NOT_STARTED.search(said)
+    for node in nodes:
+        if node not in reports:
+            why = f" ({not_started[0]})" if not_started else ""
+            yield found("node silent", node, program=program, why=why)
+        elif not reports[node]:
+            yield fine(node, "is well")
+        else:
+            for finding in reports[node]:
+                yield msgspec.structs.replace(finding, about=f"{node}: {finding.about}")
+
+
+def _srun(config: Config, partition: str, nodes: list[str], program: str) -> tuple[bytes, str]:
+    """Run one task on each node; return what they printed, and what srun said.
+
+    Raises:
+        OSError: There is no srun.
+        subprocess.TimeoutExpired: The nodes took too long.
+    """
     argv = [
         str(config.slurm.bin / "srun"),
         f"--partition={partition}",
@@ -87,35 +121,16 @@ def _reports(config: Config, partition: str, nodes: list[str]) -> Iterator[Findi
         "--chdir=/",
         *(program, "--config", str(config.path), "check", "--node", "--json"),
     ]
-    try:
-        done = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env={**os.environ, "SLURM_CONF": str(config.slurm.conf)},
-            timeout=_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        yield found("srun failed", "srun", why=sentences(str(error)))
-        return
-    reports = {report.node: report for report in _read(done.stdout)}
+    done = subprocess.run(
+        argv,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env={**os.environ, "SLURM_CONF": str(config.slurm.conf)},
+        timeout=_SECONDS,
+        check=False,
+    )
     said = done.stderr.decode(errors="replace")
-    if not reports and not re.search(r"(?m)^(?:slurmstepd|srun): error: .*(?:execve|Exited)", said):
-        why = sentences(" ".join(said.split())[:500] or f"srun exited with {done.returncode}")
-        yield found("srun failed", "srun", why=why)
-        return
-    for node in nodes:
-        if node not in reports:
-            why = re.search(
-                rf"(?m)^slurmstepd: error: .*\b{re.escape(node)}\b.*$|^slurmstepd: error: execve.*$", said
-            )
-            yield found("node silent", node, program=program, why=f" ({why[0]})" if why else "")
-        elif not reports[node].findings:
-            yield fine(node, "is well")
-        else:
-            for finding in reports[node].findings:
-                yield msgspec.structs.replace(finding, about=f"{node}: {finding.about}")
+    return done.stdout, said if said.strip() else f"srun exited with {done.returncode}"
 
 
 def _read(output: bytes) -> Iterator[NodeReport]:
