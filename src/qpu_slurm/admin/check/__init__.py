@@ -103,8 +103,8 @@ def check(path: Path | None, environ: Mapping[str, str], host: Host = Host.OTHER
     if host is Host.OTHER:
         yield from _controller(config, environ, here=here)
         return
-    # Without a gateway, keys that jobs share are on each node, and their owner is whoever the admin chose.
-    yield from _files.keys(config, Keeper(None), here=here and config.gateway is not None)
+    if not (here and config.gateway):  # the gateway's own host may be a node, too
+        yield from _files.keys(config, Keeper(None), here=False)
     yield from _plugin.check(config, _slurm.local_settings(config), host, None)
     # A node needs the QPUs that the gateway has, and nothing else of its file, wherever the gateway is.
     yield from _gateway.check(config, here=False)
