@@ -54,8 +54,8 @@ def run(path: Path | None, *, host: Host = Host.OTHER, partition: str | None = N
         partition: Have its nodes looked at instead.
         as_json: Print a JSON list rather than lines; of a node, on one line, with its name.
     """
-    findings = check(path, os.environ, host) if partition is None else check_partition(path, partition)
-    findings = _once(findings)
+    here = _once(check(path, os.environ, host))
+    findings = here if partition is None else check_partition(path, partition)
     if host is not Host.OTHER:
         findings = (finding for finding in findings if finding.level is not Level.OK)
     return _print(findings, as_json=as_json, as_node=host is Host.NODE)
