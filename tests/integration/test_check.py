@@ -154,23 +154,39 @@ def elsewhere(site: Site) -> list[Finding]:
 
 
 class Other(http.server.BaseHTTPRequestHandler):
-    """Something else that speaks HTTP."""
+    """Something else that speaks HTTP, or a gateway that says how it is."""
+
+    status, body = 404, b"no"
 
     def do_GET(self) -> None:
-        self.send_error(404)
+        self.send_response(self.status)
+        self.end_headers()
+        self.wfile.write(self.body)
 
     def log_message(self, *_: object) -> None:
         """Keep quiet."""
 
 
-def test_what_answers_is_no_gateway(own: Site) -> None:
-    with http.server.HTTPServer(("127.0.0.1", 0), Other) as server:
+class Unwell(Other):
+    """A gateway without its journal."""
+
+    status, body = 503, b'{"status":"the journal cannot be read"}'
+
+
+@pytest.mark.parametrize(
+    ("handler", "diagnosis", "says"),
+    [(Other, "not a gateway", "HTTP 404"), (Unwell, "gateway unwell", "the journal cannot be read")],
+)
+def test_what_answers_is_not_a_gateway_that_is_well(
+    own: Site, handler: type[Other], diagnosis: str, says: str
+) -> None:
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = re.sub("(?m)^url = .*$", f'url = "http://127.0.0.1:{server.server_port}"', own.path.read_text())
-        own.path.write_text(url)
+        url = f'url = "http://127.0.0.1:{server.server_port}"'
+        own.path.write_text(re.sub("(?m)^url = .*$", url, own.path.read_text(), count=1))
         found = only(check(own))
         server.shutdown()
-    assert (found["diagnosis"], "HTTP 404" in found["text"]) == ("not a gateway", True)
+    assert (found["diagnosis"], says in found["text"]) == (diagnosis, True)
 
 
 def test_a_gateway_without_tls(own: Site) -> None:
@@ -199,6 +215,12 @@ def test_a_key_that_is_refused_is_named_once(own: Site) -> None:
     refused = only(check(own))
     assert (refused["about"], refused["diagnosis"]) == (ACCOUNT, "key refused")
     assert str(key) in refused["remedy"]
+
+
+def test_a_key_of_the_user_that_is_refused(own: Site) -> None:
+    own.start()
+    refused = only(check(own, QISKIT_IBM_TOKEN="no-such-key"))
+    assert (refused["about"], refused["diagnosis"]) == ("own", "user's key refused")
 
 
 def test_a_wrong_crn_is_named_once(own: Site) -> None:
@@ -241,6 +263,15 @@ def test_an_authority_of_the_machine_is_no_false_alarm(own: Site, tmp_path: Path
     own.start()
     assert check(own, SSL_CERT_FILE=str(authority.ca)) == []
     assert only(check(own))["diagnosis"] == "authority not trusted"
+
+
+def test_a_file_of_authorities_that_is_not_there(own: Site, tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    speak_tls(own, authority, authority.ca)
+    own.start()
+    authority.ca.unlink()
+    missing = only(check(own))
+    assert (missing["diagnosis"], str(authority.ca) in missing["text"]) == ("ca unreadable", True)
 
 
 class Certificate(NamedTuple):

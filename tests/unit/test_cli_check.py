@@ -762,6 +762,14 @@ def test_what_srun_says_is_repeated(installation: Installation, capsys: pytest.C
     )
 
 
+def test_a_partition_that_slurm_does_not_know(
+    installation: Installation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    installation.program("sinfo", "")
+    assert cli.main(["--config", str(installation.config), "check", "--partition", "nowhere"]) == 1
+    assert "Slurm names no such partition" in capsys.readouterr().out
+
+
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
 
 
@@ -800,3 +808,26 @@ def test_a_configuration_that_only_root_may_read(installation: Installation) -> 
     installation.config.chmod(0o600)
     (line,) = as_nobody(installation).splitlines()
     assert line.endswith(f"write `chmod 644 {installation.config}`.")
+
+
+@needs_root
+def test_what_slurmuser_cannot_read_is_named_with_what_to_do(installation: Installation) -> None:
+    one_key_for_both("a-key")(installation)
+    kept = installation.root / "kept"
+    kept.mkdir(mode=0o700)
+    key = kept / "ibm.key"
+    (installation.root / "ibm.key").rename(key)
+    installation.replace(installation.config, f"{installation.root}/ibm.key", str(key))
+    nobody = pwd.getpwnam("nobody").pw_uid
+    installation.show_config(SETTINGS.format(root=installation.root, user=nobody, item=""))
+    os.chown(installation.root / "lib", nobody, -1)
+    prolog, plugstack = installation.root / "prolog.sh", installation.plugstack("quantum.conf")
+    prolog.chmod(0o700)
+    plugstack.parent.chmod(0o755)
+    plugstack.chmod(0o600)
+    said = as_nobody(installation)
+    assert f"{kept}: cannot be read by nobody. Write `chown nobody {kept}`." in said
+    assert f"{prolog}: cannot be read by nobody (Permission denied). Write `chmod 755 {prolog}`." in said
+    assert (
+        f"{plugstack}: cannot be read by nobody (Permission denied). Write `chmod 644 {plugstack}`." in said
+    )

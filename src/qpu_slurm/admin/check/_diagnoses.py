@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of all that `qpu-slurm check` can find wrong: how bad it is, what it is, and what to do.
 
-Each has a test in tests/unit/test_cli_check.py or tests/integration/test_check.py.
+tests/unit/test_cli_check.py and tests/integration/test_check.py meet them.
 """
 
 from __future__ import annotations
