@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 import msgspec
 
 from qpu_slurm.api.qpu import Qpu
-from qpu_slurm.api.worker import Work
+from qpu_slurm.api.worker import FutureItem
 from qpu_slurm.errors import PayloadError, UserMistake
 from qpu_slurm.names import why_no_tag
 from qpu_slurm.providers.base import TaskStatus
@@ -64,8 +64,8 @@ class Task(Generic[R]):
     Ctrl-C while you wait cancels the task. So does cancelling its `await`.
     """
 
-    def __init__(self, work: Work, cancel: Callable[[], None]) -> None:
-        self._work = work
+    def __init__(self, item: FutureItem, cancel: Callable[[], None]) -> None:
+        self._item = item
         self._cancel = cancel
 
     def job_id(self) -> str:
@@ -74,18 +74,18 @@ class Task(Generic[R]):
         Raises:
             The errors of `result`, if the task could not be submitted.
         """
-        return self._patiently(self._work.submitted)
+        return self._patiently(self._item.submitted)
 
     def status(self) -> TaskStatus | None:
         """Return the last known status of the task; None if the service does not have it yet."""
-        execution = self._work.execution
+        execution = self._item.execution
         if execution.task is None:
             return None if execution.task_id is None else TaskStatus.QUEUED
         return execution.task.status
 
     def done(self) -> bool:
         """Return whether the task has ended: completed, failed or cancelled."""
-        return self._work.over.done()
+        return self._item.over.done()
 
     def cancel(self) -> None:
         """Cancel the task, and wait until the service confirms it. Has no effect on a task that has ended."""
@@ -105,8 +105,8 @@ class Task(Generic[R]):
             ServiceError: The service refused a request, or did not answer.
             concurrent.futures.CancelledError: This program cancelled the task.
         """
-        self._patiently(self._work.over)
-        result: R = self._work.take()
+        self._patiently(self._item.over)
+        result: R = self._item.result()
         return result
 
     def __await__(self) -> Generator[Any, None, R]:
@@ -114,8 +114,8 @@ class Task(Generic[R]):
         return self._wait().__await__()
 
     async def _wait(self) -> R:
-        await asyncio.wrap_future(self._work.over)
-        result: R = await asyncio.to_thread(self._work.take)
+        await asyncio.wrap_future(self._item.over)
+        result: R = await asyncio.to_thread(self._item.result)
         return result
 
     def _patiently(self, future: Future[T]) -> T:
@@ -207,18 +207,17 @@ def submit(
             "qpu_slurm.read_executor_result."
         )
     task_input.warn(source)
-    work = Work(
+    item = FutureItem(
         source=source,
         task_input=task_input,
         output=None if output is None else Path(output),
         tags=new_tags(found.binding, os.environ, tags),
-        cost=found.binding.task_timeout,
         final=final,
         any_backend=any_backend,
         execution=Execution(worker.provider, _Teller(on_progress), timeout=timeout),
     )
-    worker.add(work)
-    return Task(work, lambda: worker.cancel(work))
+    worker.add(item)
+    return Task(item, lambda: worker.cancel(item))
 
 
 @overload

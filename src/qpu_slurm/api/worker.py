@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The thread that brings a program's tasks on one QPU to their results."""
+"""The thread in which a program's tasks on one QPU come to their results."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from qpu_slurm import providers
 from qpu_slurm.errors import ServiceError, TaskCancelled, TaskFailed
 from qpu_slurm.providers.base import TaskStatus
 from qpu_slurm.system.atomic_file import Output
-from qpu_slurm.tasks.calibration import Calibration
-from qpu_slurm.tasks.session import JobSession
+from qpu_slurm.tasks.queue import Item, TaskQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
 
     from qpu_slurm.job.variables import JobQpu
     from qpu_slurm.providers import base
+    from qpu_slurm.providers.base import Provider
     from qpu_slurm.tasks.execution import Execution
     from qpu_slurm.tasks.payload import Payload
 
@@ -35,26 +34,28 @@ GRACE: Final = 10.0
 _log = logging.getLogger(__name__)
 
 
-class Work:
-    """All that a worker has to know of a task, and what it comes to.
+class FutureItem(Item):
+    """An input that a program has submitted, and waits for.
 
     Args:
         source: What to call the input.
         task_input: The input.
         output: Where the result goes; None is a file without a name, to be decoded.
         tags: See `new_tags`.
-        cost: Seconds of QPU time that it may take.
         final: Whether to close the session once the task is submitted.
         any_backend: Whether to submit even what was transpiled for another QPU and does not fit this one.
         execution: The task's way.
 
     Attributes:
+        session_id: The session that the task is in, once it is submitted.
         submitted: Comes to the task's id.
         over: Comes to None when the result is there. Whoever cancels it wants the task cancelled.
 
     Raises:
         OutputError: The result cannot be written there.
     """
+
+    execution: Execution
 
     def __init__(
         self,
@@ -63,27 +64,40 @@ class Work:
         task_input: Payload,
         output: Path | None,
         tags: tuple[str, ...],
-        cost: int | None,
         final: bool,
         any_backend: bool,
         execution: Execution,
     ) -> None:
-        self.source = source
-        self.task_input: Payload | None = task_input
-        self.tags = tags
-        self.cost = cost
+        super().__init__(source, execution)
         self.final = final
-        self.any_backend = any_backend
-        self.execution = execution
+        self.session_id = ""
         self.submitted: Future[str] = Future()
         self.over: Future[None] = Future()
+        self._task_input: Payload | None = task_input
+        self._tags = tags
+        self._any_backend = any_backend
         self._place = output
         self._stack = ExitStack()
         self._output = None if output is None else self._stack.enter_context(Output(output))
         self._text: IO[bytes] | None = None
         self._result: Any = None
 
-    def write(self, task: base.Task) -> None:
+    def begin(self, queue: TaskQueue[FutureItem]) -> bool:
+        """Submit it, unless its program has thought better of it."""
+        if self.over.cancelled() or self._task_input is None:
+            self.submitted.cancel()
+            return False
+        insist = None if self._any_backend else "To submit it all the same: any_backend=True."
+        queue.submit(self, self._task_input, tags=self._tags, how_to_insist=insist)
+        return True
+
+    def accepted(self, session_id: str) -> None:
+        """Tell the task's id."""
+        self._task_input = None
+        self.session_id = session_id
+        self.submitted.set_result(self.execution.task_id or "")
+
+    def take(self, task: base.Task) -> None:
         """Write the result of a task that is over.
 
         Raises:
@@ -109,7 +123,7 @@ class Work:
         """Give back what it holds, and tell those who wait."""
         with suppress(OSError):  # a draft that cannot be removed is no reason to keep anybody waiting
             self._stack.close()
-        self.task_input = None
+        self._task_input = None
         if error is not None and not self.submitted.done():
             self.submitted.set_exception(error)
         # Whoever has cancelled it meanwhile waits no more.
@@ -119,7 +133,7 @@ class Work:
             else:
                 self.over.set_exception(error)
 
-    def take(self) -> Any:  # noqa: ANN401 - the path, or a PrimitiveResult
+    def result(self) -> Any:  # noqa: ANN401 - the path, or a PrimitiveResult
         """Return the result, decoded once."""
         if self._place is not None:
             return self._place
@@ -147,32 +161,35 @@ class Worker:
     """
 
     def __init__(self, qpu: JobQpu, environ: Mapping[str, str]) -> None:
-        self.provider = providers.connect(qpu.access())
-        self._session = JobSession(qpu, self.provider, environ)
-        self._calibration = Calibration(self.provider, qpu.backend)
+        self._queue: TaskQueue[FutureItem] = TaskQueue(qpu, environ, failures=BaseException)
+        self._queue.session  # noqa: B018 - a job that is only bound is refused now
         self._orders: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._works: set[Work] = set()
-        self._flying: list[Work] = []
+        self._items: set[FutureItem] = set()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._open = 0
         atexit.register(self._stop)
 
-    def add(self, work: Work) -> None:
+    @property
+    def provider(self) -> Provider:
+        """The QPU's service."""
+        return self._queue.provider
+
+    def add(self, item: FutureItem) -> None:
         """Submit a task, and see to it; whoever cancels its future has it cancelled."""
 
         def over(future: Future[None]) -> None:
-            self._works.discard(work)
+            self._items.discard(item)
             if future.cancelled():
-                self._order(lambda: self._drop(work))
+                self._order(lambda: self._drop(item))
 
-        self._works.add(work)
-        self._order(lambda: self._submit(work))
-        work.over.add_done_callback(over)
+        self._items.add(item)
+        self._order(lambda: self._submit(item))
+        item.over.add_done_callback(over)
 
-    def cancel(self, work: Work) -> None:
+    def cancel(self, item: FutureItem) -> None:
         """Cancel a task, and wait until the service has heard of that, for `GRACE` seconds at most."""
-        work.over.cancel()
+        item.over.cancel()
         heard = threading.Event()
         self._order(heard.set)
         heard.wait(GRACE)
@@ -189,8 +206,8 @@ class Worker:
                 self._thread.start()
 
     def _stop(self) -> None:
-        for work in list(self._works):
-            work.over.cancel()
+        for item in list(self._items):
+            item.over.cancel()
         thread = self._thread
         if thread is not None:
             thread.join(GRACE)
@@ -200,8 +217,9 @@ class Worker:
     def _run(self) -> None:
         while True:
             self._obey()
-            if self._flying:
-                self._poll(min(self._flying, key=lambda work: work.execution.due))
+            item = self._queue.next_due()
+            if item is not None:
+                self._queue.poll(item)
                 continue
             with self._lock:
                 if not self._open:
@@ -211,7 +229,8 @@ class Worker:
     def _obey(self) -> None:
         """Do what is wanted, until a task is due."""
         while True:
-            due = min((work.execution.due for work in self._flying), default=0.0)
+            item = self._queue.next_due()
+            due = 0.0 if item is None else item.due
             try:
                 order = self._orders.get(timeout=max(due - time.monotonic(), 0))
             except queue.Empty:
@@ -220,66 +239,16 @@ class Worker:
                 self._open -= 1
             order()
 
-    def _submit(self, work: Work) -> None:
-        if work.over.cancelled() or work.task_input is None:
-            work.submitted.cancel()
-            work.end()
-            return
-        try:
-            with work.execution:
-                if not work.any_backend:
-                    self._calibration.refuse_misfit(
-                        work.source,
-                        work.task_input.transpiled_for,
-                        "To submit it all the same: any_backend=True.",
-                    )
-                session_id = self._session.submit(
-                    work.execution, work.task_input, tags=work.tags, cost=work.cost
-                )
-                if work.task_input.transpiled_for is not None:
-                    self._calibration.compare(work.source, work.task_input.transpiled_for)
-        except BaseException as error:  # noqa: BLE001 - it is for who waits for the task
-            work.end(error)
-            return
-        work.task_input = None
-        work.submitted.set_result(work.execution.task_id or "")
-        self._flying.append(work)
-        if work.final:
-            self._close_session(session_id)
+    def _submit(self, item: FutureItem) -> None:
+        if self._queue.begin(item) and item.final:
+            try:
+                self._queue.close_session(item.session_id)
+            except ServiceError as error:
+                _log.warning("The session stays open until the job ends: %s", error)
 
-    def _close_session(self, session_id: str) -> None:
-        """Have the service close the session when its tasks are over; the job's end would do that, too."""
-        try:
-            self.provider.close_session(session_id)
-        except ServiceError as error:
-            _log.warning("The session stays open until the job ends: %s", error)
-
-    def _poll(self, work: Work) -> None:
-        """Look whether a task is over, and take its result."""
-        try:
-            with work.execution:
-                task = work.execution.poll()
-                if task is None:
-                    return
-                work.write(task)
-        except BaseException as error:  # noqa: BLE001 - likewise
-            self._settle(work, error)
-        else:
-            self._settle(work)
-
-    def _drop(self, work: Work) -> None:
+    def _drop(self, item: FutureItem) -> None:
         """Cancel a task that nobody waits for any more."""
-        if work not in self._flying:
-            return
         try:
-            work.execution.cancel()
+            self._queue.cancel(item)
         except Exception as error:  # noqa: BLE001 - whatever it is, the other tasks go on
-            _log.warning("Task %s could not be cancelled: %s", work.execution.task_id, error)
-        self._settle(work)
-
-    def _settle(self, work: Work, error: BaseException | None = None) -> None:
-        """Let go of a task; those that waited behind it have waited for no fault of theirs."""
-        self._flying.remove(work)
-        work.end(error)
-        for other in self._flying:
-            other.execution.restart_clock()
+            _log.warning("Task %s could not be cancelled: %s", item.execution.task_id, error)

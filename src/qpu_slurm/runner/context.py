@@ -7,13 +7,11 @@ import io
 import sys
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qpu_slurm import providers
 from qpu_slurm.runner.arguments import STDIO
 from qpu_slurm.tasks import overrides, payload
-from qpu_slurm.tasks.calibration import Calibration
-from qpu_slurm.tasks.session import JobSession
+from qpu_slurm.tasks.queue import TaskQueue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
     from qpu_slurm.runner.arguments import Options
     from qpu_slurm.runner.console import Console
     from qpu_slurm.runner.signals import EndingSignals
+    from qpu_slurm.tasks.calibration import Calibration
     from qpu_slurm.tasks.payload import Payload
 
 
@@ -52,19 +51,20 @@ class Context:
         self.signals = signals
 
     @cached_property
-    def session(self) -> JobSession:
-        """The session that the job's tasks run in."""
-        return JobSession(self.qpu, self.provider, self.environ)
+    def queue(self) -> TaskQueue[Any]:
+        """The tasks that are with the service."""
+        # A signal between a request and its answer would leave a task behind whose id nobody knows.
+        return TaskQueue(self.qpu, self.environ, guard=self.signals.held)
 
-    @cached_property
+    @property
     def provider(self) -> Provider:
-        """The QPU's service: what speaks HTTP is imported when the first input is known to be good."""
-        return providers.connect(self.qpu.access())
+        """The QPU's service."""
+        return self.queue.provider
 
-    @cached_property
+    @property
     def calibration(self) -> Calibration:
-        """The QPU's calibration, to tell whether inputs were transpiled for an older one."""
-        return Calibration(self.provider, self.qpu.backend)
+        """What tells whether inputs were transpiled for this QPU as it is now."""
+        return self.queue.calibration
 
     def load(self, source: str) -> Payload:
         """Read and check an input, and change in it what the options say.

@@ -66,3 +66,11 @@ _OF: Final[tuple[tuple[type[QpuSlurmError], Exit], ...]] = (
 def exit_of(error: BaseException) -> Exit:
     """Return the exit code of an error; an error that was not raised on purpose is an internal one."""
     return next((code for kind, code in _OF if isinstance(error, kind)), Exit.INTERNAL)
+
+
+def exit_and_message(error: BaseException) -> tuple[Exit, str]:
+    """Say which exit code an error comes to, and what to print of it."""
+    code = exit_of(error)
+    if code is Exit.INTERNAL:
+        return code, f"an error of task_runner itself: {type(error).__name__}: {error}"
+    return code, str(error)

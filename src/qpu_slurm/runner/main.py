@@ -29,7 +29,7 @@ from qpu_slurm.runner.arguments import STDIO, parse
 from qpu_slurm.runner.batch import Batch
 from qpu_slurm.runner.console import Console
 from qpu_slurm.runner.context import Context
-from qpu_slurm.runner.exit_codes import Exit, exit_of
+from qpu_slurm.runner.exit_codes import Exit, exit_and_message
 from qpu_slurm.runner.signals import EndingSignals, Stopped
 from qpu_slurm.runner.summary import Summary
 from qpu_slurm.system.atomic_file import Output
@@ -73,9 +73,7 @@ def _run(options: Options, environ: Mapping[str, str], console: Console, signals
             code, message = Exit.CANCELLED, f"stopped by {stop.name}"
             console.give_up(message, stop)
         except Exception as error:  # noqa: BLE001 - the last resort: a documented code, and advice before the trace
-            code, message = exit_of(error), str(error)
-            if code is Exit.INTERNAL:
-                message = f"an error of task_runner itself: {type(error).__name__}: {error}"
+            code, message = exit_and_message(error)
             console.give_up(message, error)
         console.close()
         if place is not None:
@@ -108,7 +106,11 @@ def _execute(
     qpu.may_execute()
     if options.records:
         _make_directories(options)
-    return Batch(context, summary).run()
+    batch = Batch(context)
+    try:
+        return batch.run()
+    finally:
+        summary.tasks, summary.session_closing = batch.outcomes, batch.session_closing
 
 
 def _make_directories(options: Options) -> None:

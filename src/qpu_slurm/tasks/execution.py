@@ -277,19 +277,26 @@ class Execution:
         self._provider.cancel_task(self.task_id)
         self.observer.cancelled(self.task_id)
 
+    def abandon(self, error: BaseException) -> None:
+        """Cancel the task, as `cancel` does, since something went wrong.
+
+        Args:
+            error: What did. It is the one to hear of: that the task could not be cancelled becomes a note.
+        """
+        try:
+            self.cancel()
+        except ServiceError as failure:
+            # The end of the session will take the task with it.
+            error.add_note(f"It could not be cancelled: {failure}")
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            return
-        try:
-            self.cancel()
-        except ServiceError as failure:
-            # The first error is the one to hear of; the end of the session will take the task with it.
-            error.add_note(f"It could not be cancelled: {failure}")
+        if error is not None:
+            self.abandon(error)
 
     def _take(self, task_id: str) -> None:
         """Begin to wait for a task."""
