@@ -12,6 +12,7 @@ module fails, and `Qpu.backend` uses the client's own way instead.
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from qiskit_ibm_runtime import IBMBackend
@@ -28,8 +29,6 @@ except ImportError:  # before 0.50
     from qiskit_ibm_runtime.api.clients import RuntimeClient
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from qiskit_ibm_runtime import QiskitRuntimeService
 
     from qpu_slurm.job.cache import JobCache
@@ -85,7 +84,10 @@ class JobClient(RuntimeClient):  # type: ignore[misc]
         self._looked = True
         if text is None:
             text = self._keep(_PROPERTIES, super().backend_properties(backend_name))
-        return json.loads(text)
+        found = json.loads(text)
+        # From the text: qiskit-ibm-runtime 0.51 takes a time of any zone for one in UTC.
+        saw(backend_name, _update_time(found))
+        return found
 
     def _keep(self, name: str, document: object) -> bytes:
         text = json.dumps(document).encode()
@@ -132,14 +134,16 @@ class JobBackend(IBMBackend):  # type: ignore[misc]
         )
         self.options.use_fractional_gates = use_fractional_gates
 
-    def properties(self, refresh: bool = False, datetime: datetime | None = None) -> Any:  # noqa: ANN401, FBT001, FBT002 - as super's
-        """Return the QPU's properties, and record them as what this program transpiles for."""
-        found = super().properties(refresh=refresh, datetime=datetime)
-        if datetime is None:
-            saw(self.name, getattr(found, "last_update_date", None))
-        return found
-
     def refresh(self) -> None:
         """Fetch configuration and properties again, for the job's later steps, too."""
         self._api_client.backend_configuration(self.name, refresh=True)
         super().refresh()
+
+
+def _update_time(properties: dict[str, Any]) -> datetime | None:
+    """Return when a QPU was calibrated; None where its properties do not give a time."""
+    try:
+        found = datetime.fromisoformat(properties["last_update_date"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
