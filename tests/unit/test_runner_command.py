@@ -48,7 +48,7 @@ def test_check_calls_it_a_problem(replaced: Path, tmp_path: Path) -> None:
     finding = next(found for found in check(config, {}) if found.about == "task_runner")
     assert finding.level == "problem"
     assert str(replaced) in finding.text
-    assert "qpu-task-runner" in finding.text
+    assert "qpu-task-runner" in finding.remedy
 
 
 def test_a_program_is_warned_once(replaced: Path, caplog: pytest.LogCaptureFixture) -> None:
