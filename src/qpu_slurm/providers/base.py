@@ -4,6 +4,10 @@
 A provider knows nothing of Slurm. It is bound to one QPU and to one credential; whoever holds a QPU's
 session talks to the service through it. Errors are those of `qpu_slurm.errors` (`Refused`, `NotFound`,
 `Unavailable`, `AnswerLost`).
+
+It answers in the types of this module: no JSON of a service leaves its provider, except for tasks' inputs and
+results, which pass through unread. tests/provider_conformance.py is what every provider has to pass, and
+docs/adding-a-provider.md the guide.
 """
 
 from __future__ import annotations
