@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator
 
     from qpu_slurm_devkit.lab import Lab
@@ -88,6 +89,36 @@ def test_the_last_element_waits_for_a_closed_qpu_by_itself(lab: Lab, elements: E
     elements.let_go(2, 3)
     assert lab.wait(array) == "COMPLETED"
     check_each_ran_once(lab, elements.sessions(array))
+
+
+def test_timeline_knows_a_waiting_array_by_its_number_and_its_elements_by_their_names(
+    lab: Lab, elements: Elements
+) -> None:
+    admin(lab, "drain", "ibm_fez", "--reason", "New fridge until noon.")
+    array = lab.submit(["--array=1-3", str(script(lab))])
+    # Each was put back, and has a number of its own: the array's number is one of them.
+    wait_until(
+        lambda: (
+            elements.waiting(array).count("New fridge") == 3
+            and set(elements.states(array).values()) == {"PENDING"}
+        )
+    )
+
+    for job in (f"{array}", f"{array}_1", f"{array}_2", f"{array}_3"):
+        done = timeline(lab, job)
+        assert done.returncode == 0, done.stderr
+        assert "ibm_fez is closed: New fridge until noon." in done.stdout
+
+    unknown = timeline(lab, f"{array}_9")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert f"{array}_9" in unknown.stderr
+    admin(lab, "resume", "ibm_fez")
+    elements.let_go(1, 2, 3)
+    assert lab.wait(array) == "COMPLETED"
+
+
+def timeline(lab: Lab, job: str) -> subprocess.CompletedProcess[str]:
+    return lab.run(["qpu-slurm", "timeline", job], env={"QPU_SLURM_CONFIG": str(lab.config)})
 
 
 def script(lab: Lab) -> object:

@@ -119,7 +119,7 @@ class CommandLine:
 
     def _squeue(self, *arguments: str, fields: Mapping[str, int] = FIELDS) -> Iterator[dict[str, str]]:
         listed = ",".join(f"{name}:{width}" for name, width in fields.items())
-        return _rows(self._commands.run("squeue", *ALL, f"--Format={listed}", *arguments), fields)
+        return records(self._commands.run("squeue", *ALL, f"--Format={listed}", *arguments), fields)
 
 
 def parse(output: bytes, fields: Mapping[str, int] = FIELDS) -> Iterator[JobRecord]:
@@ -128,11 +128,19 @@ def parse(output: bytes, fields: Mapping[str, int] = FIELDS) -> Iterator[JobReco
     Raises:
         SlurmError: It is not that; for instance because this squeue lacks a field.
     """
-    return map(_job, _rows(output, fields))
+    return map(_job, records(output, fields))
 
 
-def _rows(output: bytes, fields: Mapping[str, int]) -> Iterator[dict[str, str]]:
-    """Read the values of each line."""
+def records(output: bytes, fields: Mapping[str, int]) -> Iterator[dict[str, str]]:
+    """Read the values of each line that squeue prints for some fields.
+
+    Args:
+        output: What it printed.
+        fields: Each field that it was asked for, with its width in bytes.
+
+    Raises:
+        SlurmError: It is not that.
+    """
     size = sum(fields.values())
     for start in range(0, len(output), size + 1):
         record = output[start : start + size + 1]

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from qpu_slurm.errors import SlurmError
-from qpu_slurm.slurm._command_line import ALL
+from qpu_slurm.slurm._command_line import ALL, records
 from qpu_slurm.slurm._commands import Commands, UnknownJob
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from qpu_slurm.config import SlurmConfig
 
-_FORMAT = "--Format=JobID:12,UserID:12,SubmitTime:20,StartTime:20,EndTime:20,Name:200"
-_NUMBERS = 5
+_FIELDS = {"JobID": 12, "UserID": 12, "SubmitTime": 20, "StartTime": 20, "EndTime": 20, "Name": 200}
 _NUMBER = re.compile("[0-9]{1,11}")
 
 
@@ -51,34 +52,46 @@ def job_times(config: SlurmConfig, job_id: int) -> JobTimes | None:
     Raises:
         SlurmError: Slurm does not answer.
     """
+    return next((times for times in _times(_squeue(config, str(job_id))) if times.job_id == job_id), None)
+
+
+def number_of(config: SlurmConfig, element: str) -> int | None:
+    """Ask Slurm for the number of an array's element; None if it does not know the element (any more).
+
+    Args:
+        config: As above.
+        element: The element, such as `12_3`. Those that have not started yet share a number.
+
+    Raises:
+        SlurmError: Slurm does not answer.
+    """
+    return next((times.job_id for times in _times(_squeue(config, element))), None)
+
+
+def _squeue(config: SlurmConfig, job: str) -> bytes:
+    listed = ",".join(f"{name}:{width}" for name, width in _FIELDS.items())
     try:
-        output = Commands(config).run("squeue", *ALL, f"--jobs={job_id}", _FORMAT)
+        return Commands(config).run("squeue", *ALL, f"--jobs={job}", f"--Format={listed}")
     except UnknownJob:
-        return None
-    return _times(output.decode(errors="replace"), job_id)
+        return b""
 
 
-def _times(output: str, job_id: int) -> JobTimes | None:
-    """Read the first line: of a heterogeneous job the leader's, of all tasks of an array the first."""
-    line, _, _ = output.partition("\n")
-    # Numbers and words of Slurm's own; what the user wrote comes last.
-    values = line.split(None, _NUMBERS)
-    if not values:
-        return None
-    if len(values) < _NUMBERS or not all(map(_NUMBER.fullmatch, values[:2])):
-        raise SlurmError("squeue printed something that is not the table that it was asked for.")
-    found, user_id, submitted_at, started_at, ended_at = values[:_NUMBERS]
-    if int(found) != job_id:
-        return None
-    name = "".join(values[_NUMBERS:]).rstrip()
-    return JobTimes(
-        job_id=job_id,
-        user_id=int(user_id),
-        name="".join(letter for letter in name if letter.isprintable()),
-        submitted_at=_past(submitted_at),
-        started_at=_past(started_at),
-        ended_at=_past(ended_at),
-    )
+def _times(output: bytes) -> Iterator[JobTimes]:
+    """Read each line: a heterogeneous job has one for each component, an array one for each element.
+
+    An array's number belongs to one of its elements, whose line need not be the first.
+    """
+    for values in records(output, _FIELDS):
+        if not all(map(_NUMBER.fullmatch, (values["JobID"], values["UserID"]))):
+            raise SlurmError("squeue printed something that is not the table that it was asked for.")
+        yield JobTimes(
+            job_id=int(values["JobID"]),
+            user_id=int(values["UserID"]),
+            name="".join(letter for letter in values["Name"] if letter.isprintable()),
+            submitted_at=_past(values["SubmitTime"]),
+            started_at=_past(values["StartTime"]),
+            ended_at=_past(values["EndTime"]),
+        )
 
 
 def _past(text: str) -> datetime | None:

@@ -4,16 +4,21 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from qpu_slurm.admin import pictures
 from qpu_slurm.admin.timeline import chart, text
+from qpu_slurm.errors import NotFound
 
 if TYPE_CHECKING:
     from qpu_slurm.config import Config
     from qpu_slurm.leases.job_history import JobHistory
+
+_JOB = re.compile(r"0*[1-9][0-9]{0,9}(?:_[0-9]{1,10})?", re.ASCII)
+"""A job's number, or an element of a job array as squeue shows it, such as `12_3`."""
 
 DESCRIPTION = """\
 Draw when jobs waited and ran, when their sessions were open, and when the QPU was locked. Jobs joined by
@@ -26,7 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to a parser."""
     parser.description = DESCRIPTION
     parser.add_argument(
-        "workflows", type=_jobs, nargs="+", metavar="JOBID[,JOBID...]", help="the jobs of a workflow"
+        "workflows",
+        type=_jobs,
+        nargs="+",
+        metavar="JOBID[,JOBID...]",
+        help="the jobs of a workflow; 12_3 is an element of an array",
     )
     parser.add_argument(
         "--label",
@@ -53,7 +62,7 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     """
     labels = [*arguments.label, *[""] * len(arguments.workflows)]
     workflows = [
-        chart.workflow([_history(config, job_id) for job_id in jobs], label)
+        chart.workflow([_history(config, _number(config, job)) for job in jobs], label)
         for jobs, label in zip(arguments.workflows, labels, strict=False)
     ]
     if paths := [path for path in (arguments.svg, arguments.png) if path]:
@@ -81,8 +90,25 @@ def _history(config: Config, job_id: int) -> JobHistory:
         return job_history.read(journal, config.slurm, job_id)
 
 
-def _jobs(text_: str) -> tuple[int, ...]:
-    parts = text_.split(",")
-    if not all(part.isascii() and part.isdigit() and 0 < int(part[:20]) < 1 << 32 for part in parts):
-        raise argparse.ArgumentTypeError(f"{text_[:64]!r} is not a list of job ids")
-    return tuple(map(int, parts))
+def _number(config: Config, job: str) -> int:
+    """Return a job's own number, which the journal and the gateway know it by."""
+    if "_" not in job:
+        return int(job)
+    from qpu_slurm.slurm.times import number_of  # noqa: PLC0415 - only for arrays
+
+    number = number_of(config.slurm, job)
+    if number is None:
+        raise NotFound(
+            f"Slurm does not know {job}, or has forgotten it. Use the element's own job id, which is"
+            " SLURM_JOB_ID in the job."
+        )
+    return number
+
+
+def _jobs(text_: str) -> tuple[str, ...]:
+    jobs = tuple(text_.split(","))
+    if not all(_JOB.fullmatch(job) and int(job.partition("_")[0]) < 1 << 32 for job in jobs):
+        raise argparse.ArgumentTypeError(
+            f"{text_[:64]!r} is not a list of job ids, such as 4711 or 4711,4712_3"
+        )
+    return jobs
