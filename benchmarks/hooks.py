@@ -76,7 +76,7 @@ def measure() -> Iterator[Figure]:
         batches = _take_turns((ours, plain, empty), _BATCH, _JOBS)
         yield _figure(
             "cost.throughput_with_hooks",
-            f"with hooks, jobs without a QPU a second, {_JOBS} times sbatch, against none",
+            "jobs a second without a QPU, with hooks, against none",
             Pairs(batches[0], batches[1]),
             _JOBS,
             at_least=0.95,
