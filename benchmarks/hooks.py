@@ -58,6 +58,7 @@ _SRUN = "for number in $(seq {count}); do srun --quiet true; done\n"
 
 _NOTE = "{ours:.1f} a second against {other:.1f}: {more:+.1f} ms a job. "
 _NOTE_BATCH = (
+    f"Each run submits {_JOBS} jobs with `sbatch --wrap=true`. "
     "The cost of hooks that do nothing is Slurm's own: two more processes a job, on the one machine that the "
     "whole cluster shares here. The hook's script takes no longer than `sh -c ''`."
 )

@@ -172,7 +172,7 @@ def measure() -> Iterator[Figure]:
         ours, theirs = found.medians
         yield Figure(
             key=key,
-            what=f"submission to end{', busy cluster' * (mine is final_busy)}, against {way.title}",
+            what=f"submission to last job's end{', busy' * (mine is final_busy)}, against {way.title}",
             value=found.ratio,
             at_most=at_most,
             details={"seconds": rounded(found.one), "upstream_seconds": rounded(found.other)},
