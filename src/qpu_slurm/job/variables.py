@@ -188,7 +188,7 @@ def to_environ(qpus: Sequence[JobQpu], authorities: Path | None = None) -> dict[
     for name, value in environ.items():
         if not _PRINTABLE.fullmatch(value):
             raise UserMistake(
-                f"{name} would hold a character that is not printable ASCII. Check the API key for it."
+                f"{name} would hold more than printable ASCII: check the API key for stray characters."
             )
     return environ
 
