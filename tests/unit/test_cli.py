@@ -256,7 +256,15 @@ def test_where_there_is_no_journal_none_is_made(
     [line] = capsys.readouterr().err.splitlines()
     where = "the host of the gateway http://127.0.0.1:7" if gateway else "the controller"
     assert f"There is no journal {config.parent}/lib/journal.sqlite. It is on {where}" in line
+    assert ("no job has had a QPU yet" in line) == (not gateway)
     assert not (config.parent / "lib").exists()
+
+
+def test_rekey_without_a_gateway_does_not_send_the_admin_to_its_host(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--config", config, "rekey") == 1
+    assert capsys.readouterr().err.startswith("qpu-slurm: The configuration names no gateway")
 
 
 @pytest.mark.usefixtures("journal")

@@ -76,8 +76,10 @@ def open_journal(config: Config) -> Journal:
     try:
         return Journal(config.journal, make=False)
     except NoJournalError as error:
+        run = "Run this there, as root or SlurmUser."
         if config.gateway is not None:
-            where = f"It is on the host of the gateway {config.gateway.url}, with the gateway's configuration"
+            url = config.gateway.url
+            where = f"It is on the host of the gateway {url}, with the gateway's configuration. {run}"
         else:
-            where = "It is on the controller, where the first job with a QPU makes it"
-        raise NoJournalError(f"{error} {where}: run this there, as root or SlurmUser.") from None
+            where = f"It is on the controller. {run} If this is the controller, no job has had a QPU yet."
+        raise NoJournalError(f"{error} {where}") from None

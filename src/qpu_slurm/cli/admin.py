@@ -243,7 +243,11 @@ def run_rekey(arguments: argparse.Namespace) -> int:
     from qpu_slurm.system.users import operator, user_name
 
     config = config_of(arguments)
-    if config.gateway is None or not is_here(config):
+    if config.gateway is None:
+        raise ConfigError(
+            "The configuration names no gateway, so there are no job keys and no secret of them."
+        )
+    if not is_here(config):
         raise ConfigError("The secret of job keys is on the gateway's host. Run this there.")
     log_as_told(config)
     with Journal(config.journal) as journal:
