@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sqlite3
 import time
 from contextlib import closing
@@ -289,7 +290,8 @@ def test_a_step_without_a_gateway_ends_with_a_sentence(lab: Lab, gone: Path) -> 
 
     assert lab.wait(job) == "FAILED"
     said = lab.cluster.output(job).splitlines()
-    assert f"qpu_slurm: The gateway {lab.gateway.url} does not answer: Connection refused." in said
+    why = f"The gateway {lab.gateway.url} does not answer: Connection refused."
+    assert f"qpu_slurm: {socket.gethostname().partition('.')[0]}: {why}" in said
     assert "ran" not in said
 
 

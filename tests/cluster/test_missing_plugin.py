@@ -44,8 +44,7 @@ class Site:
         done = lab.command("plugstack", "--submit", "--plugin", str(good))
         (etc / "plugstack-submit.conf").write_text(done.stdout)
         conf = lab.cluster.conf.read_text()
-        conf = conf.replace(f"{etc}/plugstack.conf", f"{etc}/plugstack-submit.conf")
-        (etc / "submit.conf").write_text(conf)
+        (etc / "submit.conf").write_text(f"{conf}\nPlugStackConfig={etc}/plugstack-submit.conf\n")
         self._environ = {"SLURM_CONF": str(etc / "submit.conf")}
 
     def remove(self) -> None:

@@ -140,7 +140,7 @@ def test_a_helper_that_says_nonsense_ends_the_job_with_a_sentence(
 
 @pytest.mark.parametrize("export", ["ALL", "NONE", "NIL", "X=y"])
 def test_a_job_that_sbatch_submits_without_a_qpu_costs_no_question(stage: Stage, export: str) -> None:
-    script = "#!/bin/sh\nPATH=/usr/bin:/bin\nexec srun true\n"
+    script = "#!/bin/sh\nexec /usr/bin/srun /usr/bin/true\n"
     (stage.cluster.home() / "plain.sh").write_text(script)
     job = stage.cluster.submit([f"--export={export}", str(stage.cluster.home() / "plain.sh")])
     assert stage.cluster.wait(job) == "COMPLETED"

@@ -56,12 +56,12 @@ def _leave_no_jobs(cluster: Cluster) -> Iterator[None]:
     cluster.wait_until_idle()
 
 
-def _job(query: Query, job_id: int, state: str | None = None) -> JobRecord:
+def _job(query: Query, job_id: int, state: str | None = None, reason: str | None = None) -> JobRecord:
     deadline = time.monotonic() + 60
     while True:
         job = query.job(job_id)
         assert job is not None
-        if state in {None, job.state}:
+        if state in {None, job.state} and reason in {None, job.reason}:
             return job
         assert time.monotonic() < deadline, job
         time.sleep(0.05)
@@ -369,8 +369,7 @@ def test_requeue_starts_a_job_again_later(
     with contextlib.suppress(SlurmError):
         control.requeue(before, 5)
     # Its first run has been cleaned up; it is in the queue, and starts later.
-    waiting = _job(query, job_id, "PENDING")
-    assert waiting.reason == "BeginTime"
+    waiting = _job(query, job_id, "PENDING", "BeginTime")
     assert int(waiting.run) > int(before.run)
     _wait_for_the_second_run(cluster, query, control, job_id)
     assert cluster.output(job_id).endswith("run 1\n")

@@ -157,7 +157,12 @@ class Stage:
                 nodes=(*NODES, *self._typed_gres()),
                 private=self.private,
                 reap_every=REAP_EVERY,
-                settings={"SlurmdTimeout": "15", "PrologEpilogTimeout": str(HOOK_TIMEOUT)},
+                settings={
+                    "SlurmdTimeout": "15",
+                    "PrologEpilogTimeout": str(HOOK_TIMEOUT),
+                    # All are judged when all are over: on a busy machine, Slurm's five minutes may be.
+                    "MinJobAge": "7200",
+                },
             )
             on_failure.enter_context(self.lab)
             (self.home / "input.json").write_text(json.dumps(INPUT))
