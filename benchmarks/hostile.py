@@ -34,7 +34,7 @@ from rich.table import Table
 
 from benchmarks.gateway import Site
 from qpu_slurm.gateway import server
-from qpu_slurm.gateway.ibm.json_scan import MAX_DEPTH, Malformed, Scanner
+from qpu_slurm.gateway.ibm.json_scan import MAX_DEPTH, MalformedError, Scanner
 from qpu_slurm.system import logs
 from qpu_slurm_devkit.emulator import Emulator
 
@@ -169,7 +169,7 @@ def _cost(body: bytes) -> float:
     """Return the CPU seconds that a body takes, as it comes and goes through the gateway."""
     scanner = Scanner(("backend", "session_id"))
     begin = time.thread_time()
-    with suppress(Malformed):
+    with suppress(MalformedError):
         scanner.feed(body)
         scanner.finish()
     return time.thread_time() - begin

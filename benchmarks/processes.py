@@ -39,7 +39,7 @@ if __name__ == "__main__":
 name can be in a virtual environment."""
 
 
-class CommandFailed(RuntimeError):
+class CommandFailedError(RuntimeError):
     """A command that is measured did not do what it should."""
 
 
@@ -78,7 +78,7 @@ def run(argv: Sequence[object], *, env: Mapping[str, str], cwd: Path) -> Cost:
     """Run a command to its end.
 
     Raises:
-        CommandFailed: Its exit code is not 0.
+        CommandFailedError: Its exit code is not 0.
     """
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", _LAUNCHER, *map(str, argv)],
@@ -93,7 +93,7 @@ def run(argv: Sequence[object], *, env: Mapping[str, str], cwd: Path) -> Cost:
     *said, cost = done.stderr.splitlines() or ["null"]
     seconds, rss, cpu, status = json.loads(cost)
     if status:
-        raise CommandFailed(f"{argv[0]} ended with status {status}:\n" + "\n".join(said[-20:]))
+        raise CommandFailedError(f"{argv[0]} ended with status {status}:\n" + "\n".join(said[-20:]))
     return Cost(seconds, rss, cpu)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from qpu_slurm.errors import NotFound, Refused, Unavailable
+from qpu_slurm.errors import NotFoundError, RefusedError, UnavailableError
 from qpu_slurm.providers.base import SessionState, TaskStatus
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class SessionConformance:
         provider.close_session(session_id)
 
         assert not provider.session(session_id).accepting_tasks
-        with pytest.raises(Refused):
+        with pytest.raises(RefusedError):
             submit(service, provider, session_id, "task:2")
         assert ended(provider, task_id).status is TaskStatus.COMPLETED
 
@@ -169,12 +169,12 @@ class SessionConformance:
         assert provider.session(session_id).state is SessionState.CLOSED
         assert not provider.session(session_id).accepting_tasks
         assert provider.task(task_id).status in {TaskStatus.CANCELLED, TaskStatus.FAILED}
-        with pytest.raises(Refused):
+        with pytest.raises(RefusedError):
             submit(service, provider, session_id, "task:2")
 
     @pytest.mark.parametrize("name", ["session", "cancel_session", "close_session"])
     def test_a_session_that_is_not_there_is_not_found(self, service: Service, name: str) -> None:
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFoundError):
             getattr(service.connect(service.backend), name)(UNKNOWN)
 
     def test_a_session_is_busy_while_a_task_waits(self, service: Service) -> None:
@@ -341,7 +341,7 @@ class TaskConformance:
     def test_a_task_that_is_not_there_is_not_found(
         self, service: Service, ask: Callable[[Provider], object]
     ) -> None:
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFoundError):
             ask(service.connect(service.backend))
 
 
@@ -371,12 +371,12 @@ class NetworkConformance:
     def test_nothing_is_asked_after_the_deadline(self, service: NetworkService) -> None:
         provider = service.reach(deadline=time.monotonic() - 1)
 
-        with pytest.raises(Unavailable):
+        with pytest.raises(UnavailableError):
             provider.status()
 
     def test_a_wrong_key_is_refused_and_not_shown(self, service: NetworkService) -> None:
         key = "not-the-key-of-anything"
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RefusedError) as caught:
             service.reach(key=key).status()
 
         assert key not in str(caught.value)

@@ -2,24 +2,24 @@
 """Every error that qpu_slurm raises on purpose.
 
     QpuSlurmError
-    ├── ConfigError            the admin's configuration is not valid
-    ├── UserMistake            a user's request cannot be met: the job ends, with this sentence
-    │   ├── PayloadError       a primitive input or a result is not valid
-    │   └── NoLease            the job has no such QPU, or no session on it
-    ├── OutputError            a result cannot be written
-    ├── TimedOut               a task took longer than its timeout
-    ├── TaskFailed             a task has no result (an exit code of task_runner)
-    │   └── TaskCancelled      it was cancelled at the service
-    ├── JournalError           the record of leases cannot be read or written
-    │   ├── NoJournalError     this host has no journal
-    │   └── JournalDamagedError   the file is not a journal, or is damaged
-    ├── SlurmError             Slurm did not answer, or its answer is not understood
-    └── ServiceError           the quantum service refused a request, or did not answer
-        ├── Refused            it refused: trying again does not help
-        │   └── NotFound       the requested object does not exist
-        └── Unavailable        trying again later may help
-            ├── MustWait       the QPU is closed, in maintenance, or fully used
-            └── AnswerLost     a request may have taken effect, but its answer is lost
+    ├── ConfigError                 the admin's configuration is not valid
+    ├── RequestError                a user's request cannot be met: the job ends, with this sentence
+    │   ├── PayloadError            a primitive input or a result is not valid
+    │   └── NoLeaseError            the job has no such QPU, or no session on it
+    ├── OutputError                 a result cannot be written
+    ├── TaskTimeoutError            a task took longer than its timeout
+    ├── TaskFailedError             a task has no result (an exit code of task_runner)
+    │   └── TaskCancelledError      it was cancelled at the service
+    ├── JournalError                the record of leases cannot be read or written
+    │   ├── NoJournalError          this host has no journal
+    │   └── JournalDamagedError     the file is not a journal, or is damaged
+    ├── SlurmError                  Slurm did not answer, or its answer is not understood
+    └── ServiceError                the quantum service refused a request, or did not answer
+        ├── RefusedError            it refused: trying again does not help
+        │   └── NotFoundError       the requested object does not exist
+        └── UnavailableError        trying again later may help
+            ├── MustWaitError       the QPU is closed, in maintenance, or fully used
+            └── AnswerLostError     a request may have taken effect, but its answer is lost
 
 A message states what is wrong, then what to do about it. `str(error)` is the sentence that a user or an
 admin reads. It never contains a credential.
@@ -54,15 +54,15 @@ class ConfigError(QpuSlurmError):
         self.problems = problems
 
 
-class UserMistake(QpuSlurmError):
+class RequestError(QpuSlurmError):
     """A user's request cannot be met, now or later; the job ends with this sentence."""
 
 
-class PayloadError(UserMistake):
+class PayloadError(RequestError):
     """A primitive input or a result is not valid."""
 
 
-class NoLease(UserMistake):
+class NoLeaseError(RequestError):
     """The job has no such QPU, or no session on it."""
 
 
@@ -70,11 +70,11 @@ class OutputError(QpuSlurmError):
     """A result cannot be written to its file."""
 
 
-class TimedOut(QpuSlurmError):
+class TaskTimeoutError(QpuSlurmError):
     """A task took longer than its timeout."""
 
 
-class TaskFailed(QpuSlurmError):
+class TaskFailedError(QpuSlurmError):
     """A task has no result; the error's notes are the end of its log.
 
     Args:
@@ -87,7 +87,7 @@ class TaskFailed(QpuSlurmError):
         self.task_id = task_id
 
 
-class TaskCancelled(TaskFailed):
+class TaskCancelledError(TaskFailedError):
     """A task was cancelled at the service: by another user or program, or because it ran too long."""
 
 
@@ -135,21 +135,21 @@ class ServiceError(QpuSlurmError):
         self.admin_advice = admin_advice
 
 
-class Refused(ServiceError):
+class RefusedError(ServiceError):
     """The service refused the request; trying again does not help."""
 
 
-class NotFound(Refused):
+class NotFoundError(RefusedError):
     """The requested object does not exist, or no longer."""
 
 
-class Unavailable(ServiceError):
+class UnavailableError(ServiceError):
     """The service cannot be reached, or cannot serve now; trying again later may help."""
 
 
-class MustWait(Unavailable):
+class MustWaitError(UnavailableError):
     """The QPU itself is not available now, though the service works: waiting helps, however long it takes."""
 
 
-class AnswerLost(Unavailable):
+class AnswerLostError(UnavailableError):
     """A request may have taken effect, but its answer is lost."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final, Literal, TypeAlias
 
-from qpu_slurm.errors import UserMistake
+from qpu_slurm.errors import RequestError
 
 QPU_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 """What a QPU may be called: it becomes part of a variable's name, a gres type and a log line. A hyphen would
@@ -47,18 +47,18 @@ def parse_qpu_option(value: str) -> tuple[str, ...]:
         value: What the user wrote; hostile.
 
     Raises:
-        UserMistake: It is empty, malformed or names a QPU twice.
+        RequestError: It is empty, malformed or names a QPU twice.
     """
     names = tuple(value.split(","))
     if len(names) > MAX_QPUS:
-        raise UserMistake(f"--qpu names more than {MAX_QPUS} QPUs.")
+        raise RequestError(f"--qpu names more than {MAX_QPUS} QPUs.")
     for name in names:
         if not QPU_NAME.fullmatch(name):
-            raise UserMistake(
+            raise RequestError(
                 f"--qpu: {name[:64]!r} is not the name of a QPU. Write --qpu=NAME or --qpu=NAME,NAME."
             )
     if len(set(names)) < len(names):
-        raise UserMistake("--qpu names a QPU twice.")
+        raise RequestError("--qpu names a QPU twice.")
     return names
 
 

@@ -19,7 +19,7 @@ from qiskit_ibm_runtime import IBMBackend, QiskitRuntimeService
 from qiskit_ibm_runtime.exceptions import IBMInputValueError
 
 from qpu_slurm import Qpu, Session, job_qpus
-from qpu_slurm.errors import NoLease
+from qpu_slurm.errors import NoLeaseError
 from qpu_slurm.job import variables
 from qpu_slurm.job.variables import JobQpu
 from qpu_slurm.system.secret import Secret
@@ -136,19 +136,19 @@ def test_ibms_public_service_is_addressed_as_its_client_expects(
 ) -> None:
     asked: dict[str, Any] = {}
 
-    class Asked(Exception):
+    class AskedError(Exception):
         pass
 
     def connect(_self: object, **named: object) -> None:
         asked.update(named)
-        raise Asked
+        raise AskedError
 
     monkeypatch.setattr("qiskit_ibm_runtime.QiskitRuntimeService.__init__", connect)
     endpoint = "https://eu-de.quantum.cloud.ibm.com/api/v1"
     public = msgspec.structs.replace(step.qpu, endpoint=endpoint, iam_endpoint="https://iam.cloud.ibm.com")
 
     service = Qpu.of_job(environ=variables.to_environ([public])).service
-    with pytest.raises(Asked):
+    with pytest.raises(AskedError):
         _ = service.channel
 
     assert asked["url"] == "https://cloud.ibm.com"
@@ -247,7 +247,7 @@ def test_a_job_that_is_only_bound_may_transpile(in_job: Step, monkeypatch: pytes
 
     assert qpu.session_id is None
     assert qpu.backend().num_qubits == 156
-    with pytest.raises(NoLease, match="holds no session to execute in"):
+    with pytest.raises(NoLeaseError, match="holds no session to execute in"):
         Session(qpu)
 
 
@@ -261,9 +261,9 @@ def test_the_qpus_of_a_job_come_in_its_order(step: Step) -> None:
 
 
 def test_a_qpu_that_the_job_does_not_have(step: Step) -> None:
-    with pytest.raises(NoLease, match=r"^This job has no QPU 'ibm_torino', only ibm_fez\.$"):
+    with pytest.raises(NoLeaseError, match=r"^This job has no QPU 'ibm_torino', only ibm_fez\.$"):
         Qpu.of_job("ibm_torino", environ=step.environ)
-    with pytest.raises(NoLease, match=r"^This is not in a Slurm job\."):
+    with pytest.raises(NoLeaseError, match=r"^This is not in a Slurm job\."):
         Qpu.of_job(environ={})
 
 

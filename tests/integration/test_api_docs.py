@@ -58,6 +58,6 @@ def test_a_program_on_the_job_without_a_qpu_is_told_how(step: Step) -> None:
     )
 
     assert done.stderr.strip().endswith(
-        "NoLease: This is not in a Slurm job. Submit it with `sbatch --qpu=NAME …`, or run "
+        "NoLeaseError: This is not in a Slurm job. Submit it with `sbatch --qpu=NAME …`, or run "
         "`srun --qpu=NAME task_runner …`."
     )

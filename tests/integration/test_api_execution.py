@@ -28,14 +28,14 @@ from qpu_slurm import (
     write_executor_input,
 )
 from qpu_slurm.errors import (
-    NoLease,
+    NoLeaseError,
     OutputError,
     PayloadError,
-    Refused,
-    TaskCancelled,
-    TaskFailed,
-    TimedOut,
-    UserMistake,
+    RefusedError,
+    RequestError,
+    TaskCancelledError,
+    TaskFailedError,
+    TaskTimeoutError,
 )
 from qpu_slurm_devkit.emulator import Fault
 from tests.integration.steps import sampler_input
@@ -160,7 +160,7 @@ def test_the_last_task_closes_the_session_while_it_runs(in_slow_job: Step) -> No
 
     assert task.result()
     assert in_slow_job.emulator.sessions()[0].state == "closed"
-    with pytest.raises(Refused, match="Session has been closed"):
+    with pytest.raises(RefusedError, match="Session has been closed"):
         execute("input.json")
 
 
@@ -173,7 +173,7 @@ def test_a_session_that_cannot_be_closed_is_no_error(in_job: Step, caplog: pytes
 
 
 def test_a_task_that_takes_too_long_is_cancelled(in_slow_job: Step) -> None:
-    with pytest.raises(TimedOut, match=r"was not over after 0\.3 s"):
+    with pytest.raises(TaskTimeoutError, match=r"was not over after 0\.3 s"):
         execute("input.json", timeout=0.3)
 
     assert statuses(in_slow_job) == ["Cancelled"]
@@ -210,7 +210,7 @@ def test_a_task_that_fails_says_why(in_job: Step) -> None:
         sampler_input('OPENQASM 3.0; include "stdgates.inc"; bit[1] c; h $0; c[0] = measure $0;'),
     )
 
-    with pytest.raises(TaskFailed, match=r"^Task \w+ failed\. .*h") as failure:
+    with pytest.raises(TaskFailedError, match=r"^Task \w+ failed\. .*h") as failure:
         execute("input.json")
 
     assert failure.value.task_id == in_job.tasks()[0].id
@@ -223,7 +223,7 @@ def test_a_task_that_the_service_cancels(in_slow_job: Step) -> None:
     in_slow_job.wait_until_it_runs()
     in_slow_job.provider.cancel_task(task.job_id())
 
-    with pytest.raises(TaskCancelled, match=r"was cancelled\. Cancelled by the user"):
+    with pytest.raises(TaskCancelledError, match=r"was cancelled\. Cancelled by the user"):
         task.result()
 
 
@@ -250,14 +250,14 @@ def test_mistakes_are_said_before_anything_is_submitted(
         submit("input.json", output=tmp_path / "input.json")
     with pytest.raises(OutputError, match="No such file or directory"):
         submit("input.json", output=tmp_path / "no" / "output.json")
-    with pytest.raises(NoLease, match="This job has no QPU 'ibm_kyiv'"):
+    with pytest.raises(NoLeaseError, match="This job has no QPU 'ibm_kyiv'"):
         submit("input.json", qpu="ibm_kyiv")
     for tag in ("", "two\nlines", "slurm-job:1"):
-        with pytest.raises(UserMistake, match="cannot be a task's tag"):
+        with pytest.raises(RequestError, match="cannot be a task's tag"):
             submit("input.json", tags=[tag])
     for name in set(in_job.environ) - set(in_job.variables()):
         monkeypatch.delenv(name)
-    with pytest.raises(NoLease, match="holds no session to execute in"):
+    with pytest.raises(NoLeaseError, match="holds no session to execute in"):
         submit("input.json")
 
     assert in_job.tasks() == []
@@ -266,7 +266,7 @@ def test_mistakes_are_said_before_anything_is_submitted(
 def test_a_failed_execution_leaves_an_output_as_it_was(in_slow_job: Step) -> None:
     in_slow_job.write("output.json", "before")
 
-    with pytest.raises(TimedOut):
+    with pytest.raises(TaskTimeoutError):
         execute("input.json", output="output.json", timeout=0.2)
 
     assert in_slow_job.output.read_text(encoding="utf-8") == "before"
@@ -281,9 +281,9 @@ def test_an_output_whose_place_is_gone_keeps_nobody_waiting(in_slow_job: Step) -
     shutil.rmtree(place)
     place.touch()
 
-    with pytest.raises(TimedOut):
+    with pytest.raises(TaskTimeoutError):
         task.result()
-    with pytest.raises(TimedOut):
+    with pytest.raises(TaskTimeoutError):
         execute("input.json", timeout=0.1)
 
 
@@ -291,9 +291,9 @@ def test_a_refused_submission_is_the_errors_of_all_who_wait(in_job: Step) -> Non
     in_job.emulator.inject(Fault(method="POST", path="/jobs", status=403))
     task = submit("input.json")
 
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         task.job_id()
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         task.result()
     assert (task.status(), task.done()) == (None, True)
 

@@ -18,7 +18,7 @@ from qiskit_ibm_runtime.exceptions import IBMRuntimeError
 from qiskit_ibm_runtime.fake_provider import FakeFez
 
 from qpu_slurm import Estimator, EstimatorV2, Qpu, Sampler, SamplerV2, Session
-from qpu_slurm.errors import NoLease
+from qpu_slurm.errors import NoLeaseError
 from qpu_slurm.job import variables
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def test_a_qpu_is_named_as_in_the_submission(in_job: Step, monkeypatch: pytest.M
     assert Session(Qpu.of_job("torino")).session_id == "other"
     assert SamplerV2("ibm_fez").mode.session_id == session_id
     assert SamplerV2(mode=backend).mode.session_id == session_id
-    with pytest.raises(NoLease, match="This job has no QPU 'ibm_kyiv', only torino, ibm_fez"):
+    with pytest.raises(NoLeaseError, match="This job has no QPU 'ibm_kyiv', only torino, ibm_fez"):
         SamplerV2("ibm_kyiv")
 
 
@@ -221,5 +221,5 @@ def test_a_job_that_is_only_bound_has_no_session(in_job: Step, monkeypatch: pyte
         monkeypatch.delenv(name)
 
     for make in (Session, SamplerV2, EstimatorV2):
-        with pytest.raises(NoLease, match="holds no session to execute in"):
+        with pytest.raises(NoLeaseError, match="holds no session to execute in"):
             make()

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from qpu_slurm import config
-from qpu_slurm.errors import QpuSlurmError, Refused, Unavailable
+from qpu_slurm.errors import QpuSlurmError, RefusedError, UnavailableError
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import Lease, LeaseRequest, LeaseState
 from qpu_slurm.leases.broker import Broker
@@ -148,7 +148,7 @@ def test_a_session_that_the_service_closed_is_replaced(site: Site) -> None:
 
 def test_the_open_plan_is_refused_with_the_services_words(emulator: Emulator, tmp_path: Path) -> None:
     with Site(emulator, tmp_path, emulator.accounts[1]) as site:
-        with pytest.raises(Refused, match=r"(?i)open plan") as caught:
+        with pytest.raises(RefusedError, match=r"(?i)open plan") as caught:
             site.acquire("ibm_fez")
         [lease] = site.journal.leases(over=True)
     assert caught.value.code == 1352
@@ -157,7 +157,7 @@ def test_the_open_plan_is_refused_with_the_services_words(emulator: Emulator, tm
 
 def test_a_qpu_in_maintenance_costs_no_session(site: Site) -> None:
     site.emulator.set_backend("ibm_torino", "paused", "back at noon")
-    with pytest.raises(Unavailable, match=r"torino .*back at noon"):
+    with pytest.raises(UnavailableError, match=r"torino .*back at noon"):
         site.acquire("ibm_fez", "torino")
     assert site.emulator.sessions() == []
 
@@ -180,7 +180,7 @@ FAULTS = {
 def test_an_acquire_that_fails_leaves_no_session_once_the_job_is_over(site: Site, fault: Fault) -> None:
     site.emulator.inject(fault)
     started = time.monotonic()
-    with pytest.raises((Refused, Unavailable)):
+    with pytest.raises((RefusedError, UnavailableError)):
         site.acquire("ibm_fez", "torino")
     assert time.monotonic() - started < 20
     site.emulator.clear_faults()
@@ -311,7 +311,7 @@ def test_a_job_that_is_cancelled_while_its_session_is_opened_leaves_none(site: S
     [released] = answer(site.start("release", "7"))
     assert released.state is LeaseState.RELEASED
     out, _ = hook.communicate(timeout=240)
-    assert out.startswith("NoLease: Job 7 was ended")
+    assert out.startswith("NoLeaseError: Job 7 was ended")
     assert len(site.emulator.sessions()) == 1
     assert site.open_sessions() == set()
 

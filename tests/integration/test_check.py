@@ -19,7 +19,7 @@ import pytest
 
 from qpu_slurm import config
 from qpu_slurm.admin.check import Level, _gateway
-from qpu_slurm.slurm.admin_comment import Handover
+from qpu_slurm.slurm.admin_comment import AdminComment
 from tests.integration.gateway_site import PROGRAM, SECONDS, USER, Job, Site
 from tests.integration.squeue import Squeue
 from tests.integration.steps import TASK_RUNNER, sampler_input
@@ -358,7 +358,7 @@ def test_steps_are_given_the_authority(own: Site) -> None:
     owner = USER if os.geteuid() == 0 else os.geteuid()
     own.start()
     lease = own.acquire(user_id=owner)
-    comment = Handover(sessions={lease.qpu: lease.session_id}).into_comment("")
+    comment = AdminComment(sessions={lease.qpu: lease.session_id}).into_comment("")
     Squeue(own.directory).lists(lease.job_id, user_id=owner, admin_comment=comment)
     printed = subprocess.run(
         [PROGRAM, "--config", own.path, "job-env", str(lease.job_id)],

@@ -13,7 +13,7 @@ import pytest
 from qiskit_ibm_runtime import RuntimeDecoder
 
 from qpu_slurm import providers, read_result
-from qpu_slurm.errors import Refused
+from qpu_slurm.errors import RefusedError
 from qpu_slurm.job.variables import from_environ
 from tests.integration.steps import TASK_RUNNER, sampler_input
 
@@ -212,5 +212,5 @@ def test_a_key_that_is_worth_nothing_any_more_says_so(site: Site, job: Job) -> N
     environ = job.environ
     site.release(job.lease)
     provider = providers.connect(from_environ(environ)["ibm_fez"].access())
-    with pytest.raises(Refused, match=f"Job {job.lease.job_id} no longer holds ibm_fez"):
+    with pytest.raises(RefusedError, match=f"Job {job.lease.job_id} no longer holds ibm_fez"):
         provider.status()

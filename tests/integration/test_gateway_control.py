@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import requests
 
-from qpu_slurm.errors import NotFound, Refused, Unavailable, UserMistake
+from qpu_slurm.errors import NotFoundError, RefusedError, RequestError, UnavailableError
 from qpu_slurm.gateway import messages
 from qpu_slurm.journal.model import LeaseState, Refusal
 from qpu_slurm.system import munge
@@ -119,16 +119,16 @@ def test_a_jobs_history_is_what_the_journal_has(site: Site) -> None:
     assert past.users == {lease.user_id}
     assert list(past.leases) == site.journal.history.leases(900)
     assert [(step.step, step.name) for step in past.steps] == [("0", "python")]
-    with pytest.raises(NotFound, match="Neither the journal nor Slurm knows job 901"):
+    with pytest.raises(NotFoundError, match="Neither the journal nor Slurm knows job 901"):
         site.hooks().history(901)
 
 
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
-        (Fault(method="POST", path="/sessions", status=400), Refused),
-        (Fault(method="POST", path="/sessions", status=503, times=100), Unavailable),
-        (Fault(method="GET", path="/backends/ibm_fez/status", status=503, times=100), Unavailable),
+        (Fault(method="POST", path="/sessions", status=400), RefusedError),
+        (Fault(method="POST", path="/sessions", status=503, times=100), UnavailableError),
+        (Fault(method="GET", path="/backends/ibm_fez/status", status=503, times=100), UnavailableError),
     ],
 )
 def test_what_goes_wrong_is_raised_where_it_was_asked(
@@ -143,7 +143,7 @@ def test_what_goes_wrong_is_raised_where_it_was_asked(
 
 
 def test_a_users_mistake_is_one_there_too(site: Site) -> None:
-    with pytest.raises(UserMistake, match="There is no QPU 'ibm_oslo' here"):
+    with pytest.raises(RequestError, match="There is no QPU 'ibm_oslo' here"):
         site.hooks().acquire(site.request("ibm_oslo"))
 
 
@@ -165,7 +165,7 @@ def test_another_user_can_do_nothing(site: Site, emulator: Emulator, uid: int) -
     for method, path, content, why in requests_:
         answer = ask(site, method, path, credential(site, method, path, content, uid), content)
         status, kind, text = refusal(answer)
-        assert (status, kind, why in text) == (403, "Refused", True)
+        assert (status, kind, why in text) == (403, "RefusedError", True)
     assert site.events("refused")[-1]["user_id"] == uid
     assert [session.state for session in emulator.sessions()] == ["open"]
 
@@ -185,7 +185,7 @@ def test_a_credential_is_good_once(site: Site) -> None:
     signed = credential(site, "GET", path)
     assert ask(site, "GET", path, signed).ok
     status, kind, why = refusal(ask(site, "GET", path, signed))
-    assert (status, kind) == (401, "Replayed")
+    assert (status, kind) == (401, "ReplayedError")
     assert "eplayed" in why
 
 
@@ -200,7 +200,7 @@ def test_a_credential_is_good_for_its_own_request_only(site: Site, emulator: Emu
         (("POST", messages.LEASES_PATH), ("POST", messages.LEASES_PATH), body),
     ):
         answer = ask(site, *used, credential(site, *made), content)
-        assert refusal(answer) == (401, "Invalid", "The MUNGE credential was made for another request.")
+        assert refusal(answer) == (401, "InvalidError", "The MUNGE credential was made for another request.")
     assert len(emulator.sessions()) == 1
 
 
@@ -216,11 +216,11 @@ def test_a_credential_that_proves_nothing_is_refused(site: Site) -> None:
         stranger.stop()
     for signed in ("", "x", "MUNGE:AwQFAAA=:", tampered, foreign, "\xff" * 10):
         status, kind, _ = refusal(ask(site, "GET", path, signed))
-        assert (status, kind) == (401, "Invalid"), signed
+        assert (status, kind) == (401, "InvalidError"), signed
     answer = requests.get(site.url + path, headers={"Authorization": "Bearer x"}, timeout=SECONDS)
     assert refusal(answer)[0] == 401
     # What the client makes of it: a mistake of the installation's, not of the job's.
-    with pytest.raises(Unavailable):
+    with pytest.raises(UnavailableError):
         messages.raise_error(answer.status_code, answer.content)
     log = site.log()
     assert own not in log
@@ -238,7 +238,7 @@ def test_a_credential_that_is_too_old_is_refused(site: Site) -> None:
         timeout=SECONDS,
     )
     time.sleep(2.1)
-    assert refusal(ask(site, "GET", path, made.stdout.strip()))[:2] == (401, "Expired")
+    assert refusal(ask(site, "GET", path, made.stdout.strip()))[:2] == (401, "ExpiredError")
 
 
 @pytest.mark.parametrize("body", [b"{}", b"[", b"\xff", b'{"job_id": "x"}', b"x" * 100_000])
@@ -246,5 +246,5 @@ def test_what_makes_no_sense_is_refused(site: Site, emulator: Emulator, body: by
     path = messages.LEASES_PATH
     answer = ask(site, "POST", path, credential(site, "POST", path, body), body)
     assert answer.status_code in {400, 413}
-    assert refusal(answer)[1] == "UserMistake"
+    assert refusal(answer)[1] == "RequestError"
     assert emulator.sessions() == []

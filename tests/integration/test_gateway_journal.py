@@ -12,7 +12,7 @@ import requests
 
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import LeaseState
-from qpu_slurm.slurm.admin_comment import Granted, Handover
+from qpu_slurm.slurm.admin_comment import AdminComment, Granted
 from tests.integration.gateway_site import SECONDS, USER, Job, Site
 from tests.integration.squeue import Squeue
 
@@ -68,7 +68,7 @@ def running(emulator: Emulator) -> Iterator[Running]:
         # Another lease is older, so that numbers tell.
         site.release(site.acquire("torino"))
         lease = site.acquire()
-        handover = Handover(
+        handover = AdminComment(
             sessions={lease.qpu: lease.session_id},
             leases={lease.qpu: Granted(id=lease.id, created_at=lease.created_at, tag=lease.tag)},
         )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from qpu_slurm.errors import Unavailable
+from qpu_slurm.errors import UnavailableError
 from qpu_slurm.gateway import messages
 from qpu_slurm.leases.availability import QpuReport
 from qpu_slurm_devkit.emulator import Fault
@@ -204,7 +204,7 @@ def test_slurm_is_not_asked_for_another_users_job(site: Site, uid: int) -> None:
     with slurm(site) as asked:
         for _ in range(3):
             status, kind, _ = refusal(ask(site, "GET", path, credential(site, "GET", path, uid=uid)))
-            assert (status, kind) == (403, "Refused")
+            assert (status, kind) == (403, "RefusedError")
     assert not [call for call in asked if str(lease.job_id) in call]
 
 
@@ -229,7 +229,7 @@ def test_a_user_gets_only_so_many_histories_at_once(site: Site, uid: int) -> Non
     for answer in refused:
         status, _, why = refusal(answer)
         assert (status, "under way already" in why) == (429, True)
-        with pytest.raises(Unavailable):
+        with pytest.raises(UnavailableError):
             messages.raise_error(status, answer.content)
 
 

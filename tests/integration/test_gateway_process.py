@@ -22,7 +22,7 @@ import requests
 from msgspec import structs
 
 from qpu_slurm import config
-from qpu_slurm.errors import JournalError, Unavailable, UserMistake
+from qpu_slurm.errors import JournalError, RequestError, UnavailableError
 from qpu_slurm.journal.model import LeaseState
 from qpu_slurm_devkit.emulator import Account, Drop, Emulator, Fault
 from tests.integration.gateway_site import PROGRAM, SECONDS, Site
@@ -78,7 +78,7 @@ def test_it_is_killed_while_a_session_is_opened(emulator: Emulator, *, opened: b
 
 
 def away(site: Site, request: LeaseRequest) -> None:
-    with pytest.raises(Unavailable):
+    with pytest.raises(UnavailableError):
         site.hooks().acquire(request)
 
 
@@ -410,7 +410,7 @@ def test_a_qpu_that_is_added_needs_no_restart(own: Site) -> None:
     own.path.write_text(text.replace('[[qpu]]\nname = "torino"\nbackend = "ibm_torino"\n', ""))
     own.start()
     hooks, request = own.hooks(), own.request("torino")
-    with pytest.raises(UserMistake, match="There is no QPU 'torino' here"):
+    with pytest.raises(RequestError, match="There is no QPU 'torino' here"):
         hooks.acquire(request)
     own.path.write_text(text)
     assert reload(own)["qpus"] == ["ibm_fez", "torino", "own"]
@@ -537,7 +537,7 @@ def test_one_users_access_is_ended_at_once(own: Site, emulator: Emulator) -> Non
         assert job.send("GET", "/backends").status_code == 401
         states = {session.id: session.state for session in emulator.sessions()}
         assert states[lease.session_id or ""] == "closed"
-        with pytest.raises(UserMistake, match="the account is under investigation"):
+        with pytest.raises(RequestError, match="the account is under investigation"):
             hooks.acquire(own.request("ibm_fez", user_id=4711))
         others.submit()
     assert "4711" in admin(own, "block").stdout
@@ -549,7 +549,7 @@ def test_one_users_access_is_ended_at_once(own: Site, emulator: Emulator) -> Non
 def test_a_user_who_was_blocked_opens_no_session_with_a_lease_that_was_granted(own: Site) -> None:
     lease = own.later("ibm_fez", user_id=4711)
     own.journal.blocked_users.add(4711, "no", 0)
-    with pytest.raises(UserMistake, match="may not use QPUs"):
+    with pytest.raises(RequestError, match="may not use QPUs"):
         own.broker.open_session(lease.id)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from qpu_slurm.hooks.controller import NOT_STARTED
-from qpu_slurm.slurm.admin_comment import Handover
+from qpu_slurm.slurm.admin_comment import AdminComment
 from qpu_slurm.slurm.job import HookJob
 
 PLUGIN = Path(__file__).parents[2] / "plugin"
@@ -161,7 +161,7 @@ def test_a_job_with_an_option_is_put_back_with_the_reason(script: Path, how: str
     assert told[:4] == ["/etc/slurm.conf", "notify", "17", f"qpu_slurm: {why} Tell your cluster's admin."]
     assert told[4:7] == ["/etc/slurm.conf", "update", "JobId=17+0"]
     [comment] = told[7:]
-    assert Handover.from_comment(comment.removeprefix("AdminComment=")) == Handover(waiting=why)
+    assert AdminComment.from_comment(comment.removeprefix("AdminComment=")) == AdminComment(waiting=why)
 
 
 @pytest.mark.parametrize(("code", "passed_on"), [(0, 0), (NOT_STARTED, 1)])

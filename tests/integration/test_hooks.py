@@ -18,7 +18,7 @@ from qpu_slurm.hooks.step import job_env
 from qpu_slurm.job import variables
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import LeaseState
-from qpu_slurm.slurm.admin_comment import Handover
+from qpu_slurm.slurm.admin_comment import AdminComment
 from qpu_slurm.slurm.job import JobRecord, parse_gres
 from qpu_slurm.system import logs
 from qpu_slurm_devkit.emulator import Account, Drop, Fault
@@ -146,8 +146,8 @@ class Controller:
             self.slurm.records[job_id] = msgspec.structs.replace(self.slurm.records[job_id], state=state)
         return epilog(self.config, self.environ(job_id, leader=leader), query=self.slurm)
 
-    def handed_over(self, job_id: int) -> Handover:
-        return Handover.from_comment(self.slurm.records[job_id].admin_comment)
+    def handed_over(self, job_id: int) -> AdminComment:
+        return AdminComment.from_comment(self.slurm.records[job_id].admin_comment)
 
     def qpus(self, job_id: int) -> dict[str, JobQpu]:
         environ = {"QPU_SLURM_API_KEY": self.account.api_key}

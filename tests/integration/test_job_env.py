@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qpu_slurm.job import variables
-from qpu_slurm.slurm.admin_comment import Handover
+from qpu_slurm.slurm.admin_comment import AdminComment
 from tests.integration.gateway_site import PROGRAM, SECONDS, USER
 from tests.integration.squeue import Squeue
 
@@ -23,9 +23,9 @@ OWNER = USER if os.geteuid() == 0 else os.geteuid()
 """Who asks: root becomes the job's user, everybody else can only be himself."""
 
 HANDED_OVER = {
-    "job": lambda lease: Handover(sessions={lease.qpu: lease.session_id}),
-    "task": lambda lease: Handover(sessions={lease.qpu: None}, hold={lease.qpu: "task"}),
-    "none": lambda lease: Handover(sessions={lease.qpu: None}),
+    "job": lambda lease: AdminComment(sessions={lease.qpu: lease.session_id}),
+    "task": lambda lease: AdminComment(sessions={lease.qpu: None}, hold={lease.qpu: "task"}),
+    "none": lambda lease: AdminComment(sessions={lease.qpu: None}),
 }
 """What the prolog wrote into the job's AdminComment, for each way to hold a session."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qpu_slurm.errors import ConfigError, NotFound, Refused, Unavailable
+from qpu_slurm.errors import ConfigError, NotFoundError, RefusedError, UnavailableError
 from qpu_slurm.providers import Connections, connect
 from qpu_slurm.providers.base import Access, SessionState, Task, TaskStatus
 from qpu_slurm.system.secret import Secret
@@ -57,9 +57,9 @@ def test_a_long_life_has_one_token_an_account(emulator: Emulator, monkeypatch: p
 
     # A deadline that is over is one's own alone, and another key another account.
     late = connections.connect(access_to(emulator), deadline=time.monotonic() - 1)
-    with pytest.raises(Unavailable):
+    with pytest.raises(UnavailableError):
         late.status()
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         connections.connect(access_to(emulator, api_key=Secret("wrong"))).status()
     assert connections.connect(access_to(emulator)).status().online
     asked = tokens_asked_for(emulator)
@@ -149,7 +149,7 @@ def test_ending_a_session_twice_is_fine(provider: Provider, end: str) -> None:
     ],
 )
 def test_what_is_not_there_is_not_found(provider: Provider, ask: Callable[[Provider], object]) -> None:
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         ask(provider)
 
 
@@ -186,14 +186,14 @@ def test_cancelling_a_session_ends_the_task_that_runs(bell: str) -> None:
 def test_a_refused_task_tells_why(provider: Provider, bell: str) -> None:
     session = provider.open_session(600)
     provider.cancel_session(session.id)
-    with pytest.raises(Refused, match="closed") as caught:
+    with pytest.raises(RefusedError, match="closed") as caught:
         provider.submit("sampler", parameters(bell), session_id=session.id, tags=("task:1",))
     assert (caught.value.status, caught.value.code) == (400, 1217)
     assert caught.value.advice
 
 
 def test_the_open_plan_opens_no_dedicated_session(emulator: Emulator) -> None:
-    with pytest.raises(Refused, match="open plan") as caught:
+    with pytest.raises(RefusedError, match="open plan") as caught:
         connect(access_to(emulator, emulator.accounts[1])).open_session(600)
     assert caught.value.code == 1352
     # The mode is the admin's to choose, and nothing that a job can change.
@@ -214,14 +214,14 @@ def test_the_open_plan_opens_a_batch(emulator: Emulator) -> None:
 
 def test_a_wrong_key_is_refused_without_being_shown(emulator: Emulator) -> None:
     access = access_to(emulator, api_key=Secret("not-the-key-of-anybody"))
-    with pytest.raises(Refused, match="does not accept the API key") as caught:
+    with pytest.raises(RefusedError, match="does not accept the API key") as caught:
         connect(access).status()
     assert "not-the-key" not in str(caught.value)
 
 
 def test_a_foreign_instance_is_refused(emulator: Emulator) -> None:
     access = access_to(emulator, instance=Account.premium("somebody").crn)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         connect(access).open_session(600)
     assert caught.value.status == 403
 

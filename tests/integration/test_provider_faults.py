@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import pytest
 
-from qpu_slurm.errors import AnswerLost, NotFound, Refused, ServiceError, Unavailable
+from qpu_slurm.errors import AnswerLostError, NotFoundError, RefusedError, ServiceError, UnavailableError
 from qpu_slurm.providers.base import Access
 from qpu_slurm.providers.ibm import Patience, QuantumComputeService
 from qpu_slurm.system.secret import Secret
@@ -84,12 +84,12 @@ PASSING: dict[str, dict[str, Any]] = {
 }
 
 REFUSALS: dict[str, tuple[dict[str, Any], type[ServiceError]]] = {
-    "401": ({"status": 401}, Refused),
-    "403": ({"status": 403}, Refused),
-    "404": ({"status": 404}, NotFound),
-    "409": ({"status": 409}, Refused),
-    "redirected": ({"status": 302}, Refused),
-    "503 for an hour": ({"status": 503, "retry_after": "3600"}, Unavailable),
+    "401": ({"status": 401}, RefusedError),
+    "403": ({"status": 403}, RefusedError),
+    "404": ({"status": 404}, NotFoundError),
+    "409": ({"status": 409}, RefusedError),
+    "redirected": ({"status": 302}, RefusedError),
+    "503 for an hour": ({"status": 503, "retry_after": "3600"}, UnavailableError),
 }
 
 OUTAGES: dict[str, dict[str, Any]] = {
@@ -182,10 +182,10 @@ def test_a_401_is_answered_with_a_new_token(emulator: Emulator, things: Things, 
 @pytest.mark.parametrize("fault", REFUSALS)
 def test_a_refusal_is_told_at_once(emulator: Emulator, things: Things, fault: str, name: str) -> None:
     fields, kind = REFUSALS[fault]
-    if name == "token" and kind is NotFound:
-        kind = Refused  # a thing of ours that is gone is one matter, an IAM that is elsewhere another
-    if name in {"close", "cancel"} and kind is NotFound:
-        kind = Unavailable  # the session is there, as was looked up: it has to be ended yet
+    if name == "token" and kind is NotFoundError:
+        kind = RefusedError  # a thing of ours that is gone is one matter, an IAM that is elsewhere another
+    if name in {"close", "cancel"} and kind is NotFoundError:
+        kind = UnavailableError  # the session is there, as was looked up: it has to be ended yet
     emulator.inject(REQUESTS[name].fault(times=FOREVER, **fields))
     sessions, tasks, before = len(emulator.sessions()), len(emulator.tasks()), asked(emulator, REQUESTS[name])
     if name == "stop" and fault in {"409", "redirected"}:
@@ -206,10 +206,10 @@ def test_an_outage_is_told_in_time(emulator: Emulator, things: Things, fault: st
     emulator.inject(REQUESTS[name].fault(times=FOREVER, **OUTAGES[fault]))
     sessions, tasks, before = len(emulator.sessions()), len(emulator.tasks()), asked(emulator, REQUESTS[name])
     begin = time.monotonic()
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(UnavailableError) as caught:
         REQUESTS[name].send(things._replace(provider=provider))
     assert time.monotonic() - begin < IMPATIENCE.call + 20
-    assert type(caught.value) is Unavailable
+    assert type(caught.value) is UnavailableError
     assert caught.value.status == OUTAGES[fault].get("status")
     assert asked(emulator, REQUESTS[name]) - before > (0 if name in ONCE else 1)
     assert (len(emulator.sessions()), len(emulator.tasks())) == (sessions, tasks)
@@ -243,7 +243,7 @@ def test_an_answer_without_sense_is_asked_for_again(
 @pytest.mark.parametrize("name", ["status", "unclaimed", "metrics"])
 def test_an_answer_without_sense_that_lasts_is_told(emulator: Emulator, things: Things, name: str) -> None:
     emulator.inject(REQUESTS[name].fault(times=FOREVER, status=200, body="<html>"))
-    with pytest.raises(Unavailable, match="makes no sense"):
+    with pytest.raises(UnavailableError, match="makes no sense"):
         REQUESTS[name].send(things._replace(provider=service_of(emulator, IMPATIENCE)))
 
 
@@ -265,7 +265,7 @@ def test_an_answer_that_cannot_be_looked_up_is_lost(
     emulator.inject(ONCE[name].fault(times=FOREVER, drop=drop))
     emulator.inject(Fault(method="GET", path=listing, times=FOREVER, status=500))
     before = asked(emulator, ONCE[name])
-    with pytest.raises(AnswerLost):
+    with pytest.raises(AnswerLostError):
         ONCE[name].send(things._replace(provider=service_of(emulator, IMPATIENCE)))
     assert asked(emulator, ONCE[name]) == before + 1
 
@@ -283,9 +283,9 @@ def test_the_deadline_holds(emulator: Emulator) -> None:
     begin = time.monotonic()
     provider = service_of(emulator, Patience(), deadline=begin + 0.5)
     emulator.inject(Fault(path="/backends/*", times=FOREVER, delay=60))
-    with pytest.raises(Unavailable):
+    with pytest.raises(UnavailableError):
         provider.status()
-    with pytest.raises(Unavailable, match="no time left"):
+    with pytest.raises(UnavailableError, match="no time left"):
         provider.status()
     assert time.monotonic() - begin < 20
 
@@ -299,7 +299,7 @@ def test_nobody_listens(emulator: Emulator, *, iam: bool) -> None:
             emulator, IMPATIENCE, endpoint="" if iam else url, iam_endpoint=url if iam else ""
         )
         begin = time.monotonic()
-        with pytest.raises(Unavailable, match="Connection refused"):
+        with pytest.raises(UnavailableError, match="Connection refused"):
             provider.open_session(600)
     assert time.monotonic() - begin > IMPATIENCE.call / 3
 
@@ -308,14 +308,14 @@ def test_nobody_listens(emulator: Emulator, *, iam: bool) -> None:
     "endpoint", ["http://[::1/api/v1", "http://.../", "nothing://x/", "http://*\u2603 /"]
 )
 def test_an_endpoint_that_cannot_be(emulator: Emulator, endpoint: str) -> None:
-    with pytest.raises(Refused, match="cannot be sent"):
+    with pytest.raises(RefusedError, match="cannot be sent"):
         service_of(emulator, endpoint=endpoint).status()
 
 
 def test_words_of_the_service_are_made_harmless(emulator: Emulator, things: Things) -> None:
     words = {"errors": [{"code": "1352", "message": "no\n\x1b[2J\u202eway " * 9999, "solution": "a\tb\x00c"}]}
     emulator.inject(REQUESTS["task"].fault(status=400, body=json.dumps(words)))
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         REQUESTS["task"].send(things)
     assert caught.value.code == 1352
     assert caught.value.advice == "a b c"
@@ -330,9 +330,9 @@ def test_a_404_that_is_not_the_services_is_no_answer_to_what_was_asked(
     emulator: Emulator, things: Things, page: str
 ) -> None:
     emulator.inject(REQUESTS["cancel"].fault(status=404, body=page))
-    with pytest.raises(Refused, match="answered with 404") as caught:
+    with pytest.raises(RefusedError, match="answered with 404") as caught:
         REQUESTS["cancel"].send(things)
-    assert not isinstance(caught.value, NotFound)
+    assert not isinstance(caught.value, NotFoundError)
 
 
 def test_no_credential_shows(emulator: Emulator, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import pytest
 
-from qpu_slurm.errors import Refused, ServiceError, Unavailable
+from qpu_slurm.errors import RefusedError, ServiceError, UnavailableError
 from qpu_slurm.providers.base import Access
 from qpu_slurm.providers.ibm import Patience, QuantumComputeService
 from qpu_slurm.system.secret import Secret
@@ -165,7 +165,7 @@ def test_the_environment_may_except_a_server_from_its_proxy(monkeypatch: pytest.
 
 def test_a_proxy_that_is_not_there_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    with Script() as script, pytest.raises(Unavailable, match="cannot be reached"):
+    with Script() as script, pytest.raises(UnavailableError, match="cannot be reached"):
         service_of(script, "http://quantum.invalid").status()
 
 
@@ -186,7 +186,7 @@ def test_an_authority_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         with Script(answer(TOKEN), online, tls=tls) as script:
             assert service_of(script).status().online
         monkeypatch.delenv(variable)
-    with Script(answer(TOKEN), tls=tls) as script, pytest.raises(Refused) as refused:
+    with Script(answer(TOKEN), tls=tls) as script, pytest.raises(RefusedError) as refused:
         service_of(script).status()
     sentence = str(refused.value)
     server = script.url.removeprefix("https://")
@@ -211,7 +211,7 @@ def test_a_token_is_renewed_before_it_expires() -> None:
 def test_a_redirection_is_not_followed() -> None:
     with Script(answer(TOKEN)) as elsewhere:
         moved = answer(b"", f"Location: {elsewhere.url}/", status="307 Temporary Redirect")
-        with Script(answer(TOKEN), moved) as script, pytest.raises(Refused, match="307"):
+        with Script(answer(TOKEN), moved) as script, pytest.raises(RefusedError, match="307"):
             service_of(script).status()
     assert elsewhere.received == []
 
@@ -226,7 +226,7 @@ def test_a_result_that_breaks_off_is_read_on() -> None:
 
 def test_a_result_that_always_breaks_off_is_given_up() -> None:
     broken = answer(b"0123456789", length=20)
-    with Script(answer(TOKEN), *[broken] * 9) as script, pytest.raises(Unavailable, match="breaks off"):
+    with Script(answer(TOKEN), *[broken] * 9) as script, pytest.raises(UnavailableError, match="breaks off"):
         list(service_of(script).result("t"))
     assert len(script.received) == 4
 

@@ -159,7 +159,7 @@ def test_only_the_jobs_user_may_tell(site: Site, uid: int) -> None:
             assert answer.status_code == status
             if status == 403:
                 why = f"Job {lease.job_id} is not a job of user {uid}."
-                assert refusal(answer) == (403, "Refused", why)
+                assert refusal(answer) == (403, "RefusedError", why)
         wait_for(lambda: bool(steps(site, own)) or lease is other)  # noqa: B023 - it is over with the turn
     assert steps(site, other) == {}
 
@@ -203,7 +203,7 @@ def test_a_start_that_makes_no_sense_is_refused(site: Site, body: bytes) -> None
     lease = site.acquire()
     path = messages.job_steps_path(lease.job_id)
     answer = ask(site, "POST", path, credential(site, "POST", path, body), body)
-    assert refusal(answer)[:2] == (400, "UserMistake")
+    assert refusal(answer)[:2] == (400, "RequestError")
     assert steps(site, lease) == {}
 
 
@@ -214,7 +214,7 @@ def test_an_end_that_makes_no_sense_is_refused(site: Site, query: str) -> None:
     lease = site.acquire()
     path = f"{messages.job_steps_path(lease.job_id)}/0?{query}"
     answer = ask(site, "DELETE", path, credential(site, "DELETE", path))
-    assert refusal(answer)[:2] == (400, "UserMistake")
+    assert refusal(answer)[:2] == (400, "RequestError")
 
 
 # A journal that does not do what it should.

@@ -28,7 +28,7 @@ from qpu_slurm import (
     write_executor_input,
     write_sampler_input,
 )
-from qpu_slurm.errors import NoLease, TaskFailed
+from qpu_slurm.errors import NoLeaseError, TaskFailedError
 from qpu_slurm.providers.base import TaskStatus
 
 
@@ -97,9 +97,9 @@ async def execution(circuit: Any) -> None:  # noqa: ANN401 - Qiskit's
 def errors() -> None:
     try:
         execute("input.json")
-    except NoLease as error:
+    except NoLeaseError as error:
         assert_type(str(error), str)
-    except TaskFailed as error:
+    except TaskFailedError as error:
         assert_type(error.task_id, str)
     except QpuSlurmError:
         raise

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import msgspec
 
 from qpu_slurm.config import Config, OutageConfig, QpuConfig
-from qpu_slurm.errors import NotFound, Refused
+from qpu_slurm.errors import NotFoundError, RefusedError
 from qpu_slurm.journal.model import LeaseRequest
 from qpu_slurm.providers.base import (
     Device,
@@ -95,14 +95,14 @@ class Service:
         try:
             return self.sessions[session_id]
         except KeyError:
-            raise NotFound("no such session") from None
+            raise NotFoundError("no such session") from None
 
     def task(self, task_id: str) -> Submitted:
         """Find a task; it runs as soon as its QPU is up and somebody looks."""
         try:
             found = self.tasks[task_id]
         except KeyError:
-            raise NotFound("no such task") from None
+            raise NotFoundError("no such task") from None
         if found.task.status is TaskStatus.QUEUED and found.backend not in self.offline:
             try:
                 msgspec.json.decode(found.parameters)
@@ -279,7 +279,7 @@ class OneQpu:
     ) -> str:
         def take() -> str:
             if not self.service.session(session_id).accepting_tasks:
-                raise Refused("the session is closed")
+                raise RefusedError("the session is closed")
             task = Task(
                 id=f"t{len(self.service.tasks) + 1}",
                 status=TaskStatus.QUEUED,

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from qpu_slurm.admin import tables
 from qpu_slurm.config import SlurmConfig
-from qpu_slurm.errors import Refused, SlurmError, Unavailable
+from qpu_slurm.errors import RefusedError, SlurmError, UnavailableError
 from qpu_slurm.leases.availability import Availability, QpuState
-from qpu_slurm.slurm.admin_comment import Handover
+from qpu_slurm.slurm.admin_comment import AdminComment
 from qpu_slurm.slurm.job import JobRecord
 from qpu_slurm.slurm.licenses import Licenses
 from tests.unit.memory_service import Service, request
@@ -91,7 +91,7 @@ def waiting(job_id: int, *qpus: str, **more: object) -> JobRecord:
         "time_left": 60,
         "submitted_at": datetime.now(UTC) - timedelta(minutes=1),
         "reason": "BeginTime",
-        "admin_comment": Handover(waiting="closed", qpus=qpus).into_comment(""),
+        "admin_comment": AdminComment(waiting="closed", qpus=qpus).into_comment(""),
     }
     return JobRecord(job_id=job_id, **fields | more)
 
@@ -119,12 +119,13 @@ def test_a_closed_qpu_and_one_that_is_away_are_held_back(
 
 
 @pytest.mark.parametrize(
-    ("error", "state"), [(Unavailable("silence"), QpuState.AWAY), (Refused("bad key"), QpuState.UNKNOWN)]
+    ("error", "state"),
+    [(UnavailableError("silence"), QpuState.AWAY), (RefusedError("bad key"), QpuState.UNKNOWN)],
 )
 def test_a_service_that_does_not_answer_is_away(
     availability: Availability, service: Service, error: Exception, state: QpuState
 ) -> None:
-    service.before["statuses ibm_fez"] = raises(cast("Unavailable", error))
+    service.before["statuses ibm_fez"] = raises(cast("UnavailableError", error))
     [report] = [report for report in availability.keep(()) if report.qpu == "ibm_fez"]
     assert (report.state, report.reason) == (state, str(error))
 
@@ -191,7 +192,7 @@ def test_only_as_many_are_started_as_there_is_room_for(
         # Made as the test begins: the time since this file was read may be minutes.
         lambda: waiting(
             7,
-            admin_comment=Handover(waiting="503", qpus=("ibm_fez",), tries=1).into_comment(""),
+            admin_comment=AdminComment(waiting="503", qpus=("ibm_fez",), tries=1).into_comment(""),
             submitted_at=datetime.now(UTC) - timedelta(seconds=30),
         ),
         waiting(7, admin_comment='{"qpu_slurm": {"waiting": 7}}'),
@@ -209,7 +210,7 @@ def test_nobody_else_is_started(
 def test_after_an_outage_jobs_are_started_as_soon_as_they_have_waited_once(
     availability: Availability, slurm: Slurm
 ) -> None:
-    left = Handover(waiting="503", qpus=("ibm_fez",), tries=4).into_comment("")
+    left = AdminComment(waiting="503", qpus=("ibm_fez",), tries=4).into_comment("")
     availability.keep(
         [waiting(7, admin_comment=left, submitted_at=datetime.now(UTC) - timedelta(seconds=61))]
     )

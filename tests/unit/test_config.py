@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qpu_slurm.config import Config, GatewayConfig, load
-from qpu_slurm.errors import ConfigError, UserMistake
+from qpu_slurm.errors import ConfigError, RequestError
 from qpu_slurm.system.secret import Secret
 
 CRN = "crn:v1:bluemix:public:quantum-computing:us-east:a/1:2::"
@@ -234,12 +234,12 @@ def test_the_file_is_found_by_the_environment(tmp_path: Path, monkeypatch: pytes
 
 def test_a_qpu_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
     config = load(write(tmp_path, MINIMAL))
-    with pytest.raises(UserMistake, match=r"no QPU 'ibm_x' here\. Choose one of: ibm_fez\."):
+    with pytest.raises(RequestError, match=r"no QPU 'ibm_x' here\. Choose one of: ibm_fez\."):
         config.qpu("ibm_x")
 
 
 def test_a_user_without_a_key_is_told_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(UserMistake, match="export QISKIT_IBM_TOKEN"):
+    with pytest.raises(RequestError, match="export QISKIT_IBM_TOKEN"):
         load(write(tmp_path, MINIMAL)).qpu("ibm_fez").access()
 
 

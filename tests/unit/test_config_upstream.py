@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qpu_slurm.config import Config, load
-from qpu_slurm.errors import ConfigError, UserMistake
+from qpu_slurm.errors import ConfigError, RequestError
 from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def test_a_file_as_it_is_used_upstream(tmp_path: Path) -> None:
 def test_without_a_key_the_users_own_counts(tmp_path: Path) -> None:
     qpu = read(tmp_path, resource(QRMI_IBM_QCS_IAM_APIKEY="")).qpu("ibm_fez")
     assert qpu.access(Secret("mine")).api_key.reveal() == "mine"
-    with pytest.raises(UserMistake):
+    with pytest.raises(RequestError):
         qpu.access()
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qpu_slurm.errors import NoLease, UserMistake
+from qpu_slurm.errors import NoLeaseError, RequestError
 from qpu_slurm.job.variables import JobQpu, find, from_environ, to_environ
 from qpu_slurm.names import QPU_NAME
 from qpu_slurm.system.secret import Secret
@@ -104,7 +104,7 @@ def test_a_job_without_a_qpu_has_no_variables() -> None:
 def test_a_qpu_that_is_only_bound_has_no_variable_for_a_session() -> None:
     environ = to_environ([job_qpu()])
     assert not [name for name in environ if "SESSION_ID" in name or "ACQUISITION_TOKEN" in name]
-    with pytest.raises(NoLease, match="holds no session"):
+    with pytest.raises(NoLeaseError, match="holds no session"):
         from_environ(environ)["ibm_fez"].may_execute()
 
 
@@ -115,7 +115,7 @@ def test_a_qpu_whose_session_is_opened_later_says_so() -> None:
     qpu = from_environ(environ)["ibm_fez"]
     qpu.may_execute()
     assert (qpu.hold, qpu.session_id) == ("task", None)
-    with pytest.raises(UserMistake, match="expected job or task"):
+    with pytest.raises(RequestError, match="expected job or task"):
         from_environ(environ | {"ibm_fez_QRMI_QPU_SLURM_SESSION": "always"})
 
 
@@ -228,14 +228,14 @@ def test_qpus_of_other_types_are_left_out() -> None:
     ],
 )
 def test_a_job_without_a_qpu_is_told_what_to_write(environ: dict[str, str]) -> None:
-    with pytest.raises(NoLease, match="--qpu=NAME"):
+    with pytest.raises(NoLeaseError, match="--qpu=NAME"):
         find(environ)
 
 
 def test_a_name_that_the_job_has_not() -> None:
-    with pytest.raises(NoLease, match=r"no QPU 'ibm_x'\. It has: ibm_fez, ibm_torino"):
+    with pytest.raises(NoLeaseError, match=r"no QPU 'ibm_x'\. It has: ibm_fez, ibm_torino"):
         find(to_environ([job_qpu(), job_qpu(name="ibm_torino")]), "ibm_x")
-    with pytest.raises(NoLease, match="several QPUs; name one"):
+    with pytest.raises(NoLeaseError, match="several QPUs; name one"):
         find(to_environ([job_qpu(), job_qpu(name="ibm_torino")]))
 
 
@@ -249,13 +249,13 @@ def test_a_name_that_the_job_has_not() -> None:
     ],
 )
 def test_variables_that_make_no_sense(change: dict[str, str], message: str) -> None:
-    with pytest.raises(UserMistake, match=message) as caught:
+    with pytest.raises(RequestError, match=message) as caught:
         from_environ(upstream("ibm-quantum-compute-service") | change)
     assert len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize("key", ["two\nlines=x", "t\x00", "sch\u00f6n", "\ud800"])
 def test_a_key_with_stray_characters_is_not_written(key: str) -> None:
-    with pytest.raises(UserMistake, match="not printable ASCII") as caught:
+    with pytest.raises(RequestError, match="not printable ASCII") as caught:
         to_environ([job_qpu(api_key=Secret(key))])
     assert key not in str(caught.value)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qpu_slurm.config import Config, GatewayConfig
-from qpu_slurm.errors import ConfigError, NoLease, Refused, Unavailable
+from qpu_slurm.errors import ConfigError, NoLeaseError, RefusedError, UnavailableError
 from qpu_slurm.gateway import messages
 from qpu_slurm.gateway.client import GatewayBroker
 from qpu_slurm.journal.model import LeaseRequest
@@ -134,7 +134,7 @@ def test_one_that_is_just_started_again_is_waited_for(broker: GatewayBroker, por
 
 def test_an_epilog_waits_for_nobody(broker: GatewayBroker) -> None:
     begin = time.monotonic()
-    with pytest.raises(Unavailable, match="does not answer: Connection refused"):
+    with pytest.raises(UnavailableError, match="does not answer: Connection refused"):
         broker.release(7, "The job ended.")
     assert time.monotonic() - begin < 2.5  # a prolog waits for three seconds
 
@@ -142,20 +142,20 @@ def test_an_epilog_waits_for_nobody(broker: GatewayBroker) -> None:
 def test_one_that_hangs_is_given_up_on(broker: GatewayBroker, port: int) -> None:
     with socket.create_server(("127.0.0.1", port)):
         begin = time.monotonic()
-        with pytest.raises(Unavailable, match="does not answer"):
+        with pytest.raises(UnavailableError, match="does not answer"):
             broker.keys(7, seconds=0.5)
         assert time.monotonic() - begin < 20
 
 
 ERRORS = {
-    "a mistake": (400, b'{"error": "There is none.", "kind": "NoLease"}', NoLease, "There is none"),
-    "not for us": (403, b'{"error": "Only Slurm.", "kind": "Refused"}', Refused, "Only Slurm"),
-    "unproven": (401, b'{"error": "Replayed.", "kind": "Replayed"}', Unavailable, "Replayed"),
-    "another error": (500, b'{"error": "Oh.", "kind": "SystemExit"}', Unavailable, "Oh"),
-    "no error of ours": (502, b"<html>", Unavailable, "502"),
-    "elsewhere": (302, b"", Unavailable, "302"),
-    "no answer of ours": (200, b"<html>", Unavailable, "not a gateway of this release"),
-    "no text": (200, b"\xff", Unavailable, "not a gateway of this release"),
+    "a mistake": (400, b'{"error": "There is none.", "kind": "NoLeaseError"}', NoLeaseError, "There is none"),
+    "not for us": (403, b'{"error": "Only Slurm.", "kind": "RefusedError"}', RefusedError, "Only Slurm"),
+    "unproven": (401, b'{"error": "Replayed.", "kind": "ReplayedError"}', UnavailableError, "Replayed"),
+    "another error": (500, b'{"error": "Oh.", "kind": "SystemExit"}', UnavailableError, "Oh"),
+    "no error of ours": (502, b"<html>", UnavailableError, "502"),
+    "elsewhere": (302, b"", UnavailableError, "302"),
+    "no answer of ours": (200, b"<html>", UnavailableError, "not a gateway of this release"),
+    "no text": (200, b"\xff", UnavailableError, "not a gateway of this release"),
 }
 
 

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from qpu_slurm.errors import ConfigError
 from qpu_slurm.gateway.gateway import KnownTasks
-from qpu_slurm.gateway.ibm.tokens import BadToken, Tokens
+from qpu_slurm.gateway.ibm.tokens import BadTokenError, Tokens
 from qpu_slurm.gateway.keys import PREFIX, JobKeys
 from qpu_slurm.journal.model import Lease, LeaseState
 
@@ -124,7 +124,7 @@ def test_a_rotated_secret_ends_no_job_until_the_next_rotation(tmp_path: Path) ->
     third = JobKeys.beside(journal)
     assert third.opens(second.key(LEASE).reveal(), LEASE)
     assert not third.opens(first.key(LEASE).reveal(), LEASE)
-    with pytest.raises(BadToken):
+    with pytest.raises(BadTokenError):
         Tokens(third).lease(token)
     JobKeys.rotate(journal, forget=True)
     assert not JobKeys.beside(journal).opens(third.key(LEASE).reveal(), LEASE)
@@ -143,7 +143,7 @@ def test_a_directory_that_cannot_be_written_is_told_of(tmp_path: Path) -> None:
 def test_a_token_tells_its_lease(lease: Lease) -> None:
     token = str(Tokens(KEYS).answer(lease)["access_token"])
     assert Tokens(KEYS).lease(token) == (lease.id, lease.created_at.isoformat())
-    with pytest.raises(BadToken, match="not one of"):
+    with pytest.raises(BadTokenError, match="not one of"):
         Tokens(JobKeys(b"x" * 32)).lease(token)
 
 
@@ -154,13 +154,13 @@ def test_a_tokens_time_is_over_even_if_it_was_good_before(monkeypatch: pytest.Mo
     assert tokens.lease(token)[0] == 7
     for fresh in (tokens, Tokens(KEYS)):
         monkeypatch.setattr("time.time", lambda: float(answer["expiration"]))
-        with pytest.raises(BadToken, match="expired"):
+        with pytest.raises(BadTokenError, match="expired"):
             fresh.lease(token)
 
 
 @given(st.text() | st.from_regex(r"[A-Za-z0-9_-]{1,20}\.[A-Za-z0-9_-]{1,20}\.[A-Za-z0-9_-]{0,20}"))
 def test_what_is_no_token_is_refused(text: str) -> None:
-    with pytest.raises(BadToken):
+    with pytest.raises(BadTokenError):
         Tokens(KEYS).lease(text)
 
 

@@ -13,20 +13,20 @@ import pytest
 
 from qpu_slurm import errors
 from qpu_slurm.errors import (
-    AnswerLost,
+    AnswerLostError,
     ConfigError,
     JournalError,
-    MustWait,
-    NoLease,
+    MustWaitError,
+    NoLeaseError,
     QpuSlurmError,
-    Refused,
+    RefusedError,
+    RequestError,
     ServiceError,
-    Unavailable,
-    UserMistake,
+    UnavailableError,
 )
 from qpu_slurm.gateway import messages
 from qpu_slurm.journal.model import LeaseRequest
-from qpu_slurm.system.munge import Replayed
+from qpu_slurm.system.munge import ReplayedError
 from qpu_slurm.system.secret import Secret
 from qpu_slurm.system.systemd import notify, watchdog_seconds
 
@@ -50,16 +50,16 @@ def test_every_error_is_raised_again_on_the_other_side(class_: type[QpuSlurmErro
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (UserMistake("x"), 400),
-        (NoLease("x"), 400),
-        (Refused("x"), 403),
-        (Unavailable("x"), 503),
-        (MustWait("x"), 503),
-        (AnswerLost("x"), 502),
+        (RequestError("x"), 400),
+        (NoLeaseError("x"), 400),
+        (RefusedError("x"), 403),
+        (UnavailableError("x"), 503),
+        (MustWaitError("x"), 503),
+        (AnswerLostError("x"), 502),
         (JournalError("x"), 503),
         (ConfigError("x", "y"), 500),
         (ServiceError("x"), 500),
-        (Replayed("x"), 500),
+        (ReplayedError("x"), 500),
     ],
 )
 def test_errors_have_fitting_statuses(error: QpuSlurmError, status: int) -> None:
@@ -68,9 +68,9 @@ def test_errors_have_fitting_statuses(error: QpuSlurmError, status: int) -> None
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b'{"error": "x", "kind": "Brandnew"}', b"\xff", b"[]"])
 def test_what_is_not_known_may_go_away(body: bytes) -> None:
-    with pytest.raises(Unavailable) as raised:
+    with pytest.raises(UnavailableError) as raised:
         messages.raise_error(418, body)
-    assert type(raised.value) is Unavailable
+    assert type(raised.value) is UnavailableError
 
 
 def test_several_problems_stay_several() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from qpu_slurm.gateway.ibm.json_scan import MAX_DEPTH, Malformed, Scanner
+from qpu_slurm.gateway.ibm.json_scan import MAX_DEPTH, MalformedError, Scanner
 
 WANTED = ("backend", "session_id")
 
@@ -52,7 +52,7 @@ def test_it_finds_what_json_finds_however_the_text_is_cut(
     text = json.dumps(document, **style).encode()
     folded = [key.casefold() for key in document]
     if len(set(folded)) < len(folded):
-        with pytest.raises(Malformed, match="twice"):
+        with pytest.raises(MalformedError, match="twice"):
             scan(text, *cuts)
         return
     scanner = scan(text, *cuts)
@@ -76,7 +76,7 @@ def outcome(text: bytes, size: int) -> str:
     """Say what is found in a text that comes in pieces of a size."""
     try:
         scanner = scan(text, *range(0, len(text), size))
-    except Malformed as error:
+    except MalformedError as error:
         return str(error)
     return repr((scanner.keys, scanner.values))
 
@@ -100,7 +100,7 @@ def test_what_it_takes_is_never_understood_in_another_way(text: str, cuts: list[
     """Whatever is no JSON for others may pass; what is, has just the keys and values that it says."""
     try:
         scanner = scan(text.encode(), *cuts)
-    except Malformed:
+    except MalformedError:
         return
     try:
         pairs: list[tuple[str, Any]] = json.loads(text, object_pairs_hook=lambda pairs: pairs)
@@ -117,7 +117,7 @@ def test_bytes_between_others_break_nothing(begin: bytes, end: bytes, cuts: list
     text = begin + b'{"backend": "a", "params": ' + end
     try:
         scanner = scan(text, *cuts)
-    except Malformed:
+    except MalformedError:
         return
     assert scanner.keys[:2] == ["backend", "params"]
 
@@ -179,7 +179,7 @@ def test_what_could_be_understood_in_two_ways_is_refused(text: bytes, why: str, 
     if not why:
         scan(text, *cuts)
         return
-    with pytest.raises(Malformed, match=why):
+    with pytest.raises(MalformedError, match=why):
         scan(text, *cuts)
 
 
@@ -214,5 +214,5 @@ def test_no_text_takes_long(unit: bytes, size: int) -> None:
     for begin in range(0, len(text), size):
         try:
             scanner.feed(text[begin : begin + size])
-        except Malformed:
+        except MalformedError:
             break

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qpu_slurm.config import Config, OutageConfig, QpuConfig
-from qpu_slurm.errors import SlurmError, UserMistake
+from qpu_slurm.errors import RequestError, SlurmError
 from qpu_slurm.hooks.controller import Wanted, requeue_delay, wanted
-from qpu_slurm.slurm.admin_comment import Handover
+from qpu_slurm.slurm.admin_comment import AdminComment
 from qpu_slurm.slurm.job import parse_gres
 
 CRN = "crn:v1:bluemix:public:quantum-computing:us-east:a/1:2::"
@@ -79,13 +79,13 @@ def test_a_gres_without_a_name_means_the_only_qpu(acquire_on: str) -> None:
     ],
 )
 def test_what_cannot_be_meant_is_a_mistake_in_words(option: str | None, gres: str, says: str) -> None:
-    with pytest.raises(UserMistake, match=says):
+    with pytest.raises(RequestError, match=says):
         wanted(option, parse_gres(gres), config(*BOTH))
 
 
 @given(st.none() | st.text(), st.text())
 def test_whatever_is_asked_only_known_qpus_are_meant(option: str | None, gres: str) -> None:
-    with suppress(UserMistake):
+    with suppress(RequestError):
         found = wanted(option, parse_gres(gres), config(*BOTH))
         assert set(found.acquire + found.bind) <= set(BOTH)
 
@@ -118,31 +118,31 @@ SESSIONS = {"fez": "s-1", "torino": None}
     ],
 )
 def test_a_comment_keeps_what_others_wrote(before: str, others: dict[str, object]) -> None:
-    after = Handover(sessions=SESSIONS).into_comment(before)
+    after = AdminComment(sessions=SESSIONS).into_comment(before)
     assert json.loads(after) == {**others, "qpu_slurm": {"sessions": SESSIONS}}
-    again = Handover(error="no").into_comment(after)
+    again = AdminComment(error="no").into_comment(after)
     assert json.loads(again) == {**others, "qpu_slurm": {"error": "no"}}
 
 
 @given(
     st.text(),
     st.builds(
-        Handover,
+        AdminComment,
         sessions=st.dictionaries(st.text(), st.none() | st.text()),
         error=st.text(max_size=600),
     ),
 )
-def test_what_is_handed_over_arrives_on_one_line(before: str, handover: Handover) -> None:
+def test_what_is_handed_over_arrives_on_one_line(before: str, handover: AdminComment) -> None:
     comment = handover.into_comment(before)
     assert not any(c in comment for c in "\n\r\t\0")
-    arrived = Handover.from_comment(comment)
+    arrived = AdminComment.from_comment(comment)
     assert arrived.sessions == handover.sessions
     assert arrived.error == " ".join(handover.error.split())[:500]
 
 
 @pytest.mark.parametrize("comment", ["", "(null)", "a note", "[]", "{}", '{"other": 1}'])
 def test_a_job_without_a_word_of_ours_has_nothing(comment: str) -> None:
-    assert Handover.from_comment(comment) == Handover()
+    assert AdminComment.from_comment(comment) == AdminComment()
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_job_without_a_word_of_ours_has_nothing(comment: str) -> None:
 )
 def test_a_word_that_is_not_ours_is_refused(own: str) -> None:
     with pytest.raises(SlurmError, match="AdminComment"):
-        Handover.from_comment(f'{{"qpu_slurm": {own}}}')
+        AdminComment.from_comment(f'{{"qpu_slurm": {own}}}')
 
 
 def test_a_hook_that_takes_too_long_ends() -> None:

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from qpu_slurm.errors import SlurmError, UserMistake
+from qpu_slurm.errors import RequestError, SlurmError
 from qpu_slurm.hooks.controller import wanted
 from qpu_slurm.journal import rows
 from qpu_slurm.names import QPU_NAME
 from qpu_slurm.providers.ibm import answers
 from qpu_slurm.slurm._command_line import FIELDS, parse
-from qpu_slurm.slurm.admin_comment import Handover
+from qpu_slurm.slurm.admin_comment import AdminComment
 from qpu_slurm.slurm.job import HookJob, parse_gres
 from tests.unit.memory_service import configure
 
@@ -72,7 +72,7 @@ def test_no_value_of_squeue_breaks_its_reader(values: dict[str, str], data: st.D
         assert job.leader >= 0
         assert all(name and not set(name) & set(",;|:*@ ") for name in job.licenses)
         with suppress(SlurmError):
-            Handover.from_comment(job.admin_comment)
+            AdminComment.from_comment(job.admin_comment)
 
 
 @pytest.fixture(scope="module")
@@ -101,13 +101,13 @@ def qpus(tmp_path_factory: pytest.TempPathFactory) -> Config:
 def test_no_environment_breaks_a_hook(qpus: Config, environ: dict[str, str], gres: str) -> None:
     try:
         job = HookJob.from_environ({"SLURM_JOB_ID": "7", "SLURM_JOB_UID": "1000"} | environ)
-    except (SlurmError, UserMistake):
+    except (SlurmError, RequestError):
         return
     said = ""
     try:
         names = wanted(job.qpu_option, parse_gres(gres), qpus)
         assert all(QPU_NAME.fullmatch(name) for name in (*names.acquire, *names.bind))
-    except UserMistake as error:
+    except RequestError as error:
         said = str(error)
     # What goes to a terminal has nothing in it that could take that over.
     assert said.isprintable()
@@ -121,11 +121,11 @@ def test_no_environment_breaks_a_hook(qpus: Config, environ: dict[str, str], gre
 def test_no_comment_breaks_what_is_handed_over(own: Any) -> None:  # noqa: ANN401 - any JSON
     comment = msgspec.json.encode({"qpu_slurm": own}).decode()
     with suppress(SlurmError):
-        handover = Handover.from_comment(comment)
+        handover = AdminComment.from_comment(comment)
         assert handover.tries >= 0
         assert all(isinstance(name, str) for name in handover.qpus)
     # What was there before is in nobody's way.
-    assert Handover.from_comment(Handover(waiting="no", tries=1).into_comment(comment)).tries == 1
+    assert AdminComment.from_comment(AdminComment(waiting="no", tries=1).into_comment(comment)).tries == 1
 
 
 @given(JSON, st.sampled_from(SHAPES))

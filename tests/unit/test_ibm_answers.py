@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qpu_slurm.errors import Unavailable
+from qpu_slurm.errors import UnavailableError
 from qpu_slurm.providers.base import TaskTimes
 from qpu_slurm.providers.ibm import device
 from qpu_slurm.providers.ibm.answers import calibrated_at, times_of
@@ -128,5 +128,5 @@ def test_what_a_qpu_lacks() -> None:
     "text", [b"", b"[]", b"{}", b'{"n_qubits": "three"}', b'{"n_qubits": 1, "gates": [7]}', b"\xff"]
 )
 def test_a_configuration_that_is_none(text: bytes) -> None:
-    with pytest.raises(Unavailable, match="cannot be understood"):
+    with pytest.raises(UnavailableError, match="cannot be understood"):
         device.read(text)

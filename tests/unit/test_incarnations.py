@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from qpu_slurm.errors import Unavailable
+from qpu_slurm.errors import UnavailableError
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import LeaseState
 from qpu_slurm.leases.broker import Broker
@@ -53,11 +53,11 @@ def test_what_an_earlier_run_left_is_in_nobodys_way_on_another_qpu(
     broker: Broker, journal: Journal, service: Service
 ) -> None:
     [torino] = broker.acquire(request("ibm_torino", run="100"))
-    service.before["cancel ibm_torino"] = raises(Unavailable("away"))
+    service.before["cancel ibm_torino"] = raises(UnavailableError("away"))
     [fez] = broker.acquire(request("ibm_fez", run="200"))
     assert journal.lease(torino.id).state is LeaseState.RELEASING
     assert fez.state is LeaseState.HELD
-    with pytest.raises(Unavailable):  # the service would have two of this job
+    with pytest.raises(UnavailableError):  # the service would have two of this job
         broker.acquire(request("ibm_fez", "ibm_torino", run="300"))
 
 
@@ -124,7 +124,7 @@ class Lives(RuleBasedStateMachine):
         self._submit(job_id, "CONFIGURING")
         try:
             self.held[job_id] = self.broker.acquire(request(*qpus, job_id=job_id, run=str(self.runs[job_id])))
-        except Unavailable:
+        except UnavailableError:
             self._submit(job_id, "PENDING")
         else:
             self._submit(job_id, "RUNNING")
@@ -165,7 +165,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule(qpu=st.sampled_from(["ibm_fez", "ibm_torino"]))
     def the_service_goes_away(self, qpu: str) -> None:
-        self.service.before[f"cancel {qpu}"] = raises(Unavailable("away"))
+        self.service.before[f"cancel {qpu}"] = raises(UnavailableError("away"))
 
     @rule()
     def the_service_is_back(self) -> None:

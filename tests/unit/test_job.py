@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from qpu_slurm.errors import SlurmError, UserMistake
+from qpu_slurm.errors import RequestError, SlurmError
 from qpu_slurm.names import MAX_QPUS, QPU_NAME, parse_qpu_option
 from qpu_slurm.slurm.job import Gres, HookJob, parse_gres
 from qpu_slurm.system import logs
@@ -43,7 +43,7 @@ def test_whatever_is_written_is_names_or_a_mistake_in_one_short_line(value: str)
     sentence = ""
     try:
         names = parse_qpu_option(value)
-    except UserMistake as mistake:
+    except RequestError as mistake:
         sentence = str(mistake)
     assert bool(names) != bool(sentence)
     assert sentence.isprintable()
@@ -64,7 +64,7 @@ def test_whatever_is_written_is_names_or_a_mistake_in_one_short_line(value: str)
     ],
 )
 def test_a_mistake_is_named(value: str, sentence: str) -> None:
-    with pytest.raises(UserMistake, match=sentence):
+    with pytest.raises(RequestError, match=sentence):
         parse_qpu_option(value)
 
 

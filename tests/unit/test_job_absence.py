@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qpu_slurm.errors import NoLease
+from qpu_slurm.errors import NoLeaseError
 from qpu_slurm.job.absence import job_of_cgroups, make_sure_job_runs, why_no_qpu
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def test_a_process_that_outlives_its_job_is_told(tmp_path: Path, program: str, *
     squeue.chmod(0o755)
     environ = {**STEP, "PATH": f"{tmp_path}:/usr/bin:/bin"}
     if over:
-        with pytest.raises(NoLease, match=r"^Job 42 is over"):
+        with pytest.raises(NoLeaseError, match=r"^Job 42 is over"):
             make_sure_job_runs(environ)
     else:
         make_sure_job_runs(environ)

@@ -12,14 +12,14 @@ import pytest
 
 from qpu_slurm.config import Config, OutageConfig
 from qpu_slurm.errors import (
-    AnswerLost,
+    AnswerLostError,
     ConfigError,
     JournalError,
-    NoLease,
+    NoLeaseError,
     QpuSlurmError,
-    Refused,
-    Unavailable,
-    UserMistake,
+    RefusedError,
+    RequestError,
+    UnavailableError,
 )
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import LeaseRequest, LeaseState
@@ -111,8 +111,8 @@ def test_a_session_lives_no_longer_than_the_job_and_the_admin_let_it(
 @pytest.mark.parametrize(
     ("wanted", "error"),
     [
-        (request("ibm_kyiv"), UserMistake("ibm_kyiv")),
-        (request("ibm_fez", "ibm_torino", key=None), UserMistake("QISKIT_IBM_TOKEN")),
+        (request("ibm_kyiv"), RequestError("ibm_kyiv")),
+        (request("ibm_fez", "ibm_torino", key=None), RequestError("QISKIT_IBM_TOKEN")),
         (request("ibm_fez", "ibm_paris"), ConfigError("missing")),
     ],
 )
@@ -129,7 +129,7 @@ def test_a_qpu_that_is_offline_costs_no_session_anywhere(
     broker: Broker, journal: Journal, service: Service
 ) -> None:
     service.offline["ibm_torino"] = "maintenance until noon"
-    with pytest.raises(Unavailable, match=r"ibm_torino .*: maintenance until noon"):
+    with pytest.raises(UnavailableError, match=r"ibm_torino .*: maintenance until noon"):
         broker.acquire(request("ibm_fez", "ibm_torino"))
     assert service.sessions == {}
     assert journal.leases(over=True) == []
@@ -138,10 +138,10 @@ def test_a_qpu_that_is_offline_costs_no_session_anywhere(
 @pytest.mark.parametrize(
     ("error", "torino"),
     [
-        (Refused("no session on the Open plan"), LeaseState.FAILED),
-        (Unavailable("the service is away"), LeaseState.FAILED),
+        (RefusedError("no session on the Open plan"), LeaseState.FAILED),
+        (UnavailableError("the service is away"), LeaseState.FAILED),
         # Something may have been made that nobody knows of: it has to be looked for.
-        (AnswerLost("no answer came"), LeaseState.RELEASING),
+        (AnswerLostError("no answer came"), LeaseState.RELEASING),
     ],
 )
 def test_all_or_none(
@@ -158,8 +158,8 @@ def test_all_or_none(
 
 def test_what_the_job_had_before_is_not_taken_from_it(broker: Broker, service: Service) -> None:
     [fez] = broker.acquire(request("ibm_fez"))
-    service.before["open ibm_torino"] = raises(Unavailable("away"))
-    with pytest.raises(Unavailable):
+    service.before["open ibm_torino"] = raises(UnavailableError("away"))
+    with pytest.raises(UnavailableError):
         broker.acquire(request("ibm_fez", "ibm_torino"))
     assert service.open_sessions() == [fez.session_id]
 
@@ -191,7 +191,9 @@ def test_release_ends_what_the_job_holds_and_nothing_else(
     assert broker.release(4711, "never seen") == ()
 
 
-@pytest.mark.parametrize("error", [Unavailable("away"), Refused("key revoked"), AnswerLost("silence")])
+@pytest.mark.parametrize(
+    "error", [UnavailableError("away"), RefusedError("key revoked"), AnswerLostError("silence")]
+)
 def test_a_release_that_fails_can_be_finished_later(
     broker: Broker, journal: Journal, service: Service, error: QpuSlurmError
 ) -> None:
@@ -213,7 +215,7 @@ def test_a_session_that_has_expired_needs_no_service_to_be_over(
 ) -> None:
     intent = journal.intend(job_id=7, user_id=1, qpu="ibm_fez", expires_at=datetime.now(UTC))
     journal.hold(intent.id, "gone", datetime.now(UTC))
-    service.before["cancel ibm_fez"] = raises(Unavailable("away"))
+    service.before["cancel ibm_fez"] = raises(UnavailableError("away"))
     [lease] = broker.release(7, "The job ended.")
     assert lease.state is LeaseState.RELEASED
 
@@ -230,9 +232,9 @@ def test_a_qpu_that_is_not_configured_any_more_is_kept_in_mind(
 
 def test_a_requeued_job_starts_with_a_session_of_its_own(broker: Broker, service: Service) -> None:
     [first] = broker.acquire(request("ibm_fez"))
-    service.before["cancel ibm_fez"] = raises(Unavailable("away"))
+    service.before["cancel ibm_fez"] = raises(UnavailableError("away"))
     broker.release(7, "requeued")
-    with pytest.raises(Unavailable):  # what the last run held is not gone yet
+    with pytest.raises(UnavailableError):  # what the last run held is not gone yet
         broker.acquire(request("ibm_fez"))
     service.before.clear()
     [second] = broker.acquire(request("ibm_fez"))
@@ -299,7 +301,7 @@ def test_a_job_that_ends_while_its_session_is_opened_leaves_none(
             epilog.join(0.01)
 
     service.after["open ibm_fez"] = cancelled_meanwhile
-    with pytest.raises(NoLease, match="Job 7 was ended"):
+    with pytest.raises(NoLeaseError, match="Job 7 was ended"):
         broker.acquire(request("ibm_fez"))
     epilog.join(10)
     assert [lease.state for lease in released[0]] == [LeaseState.RELEASED]
@@ -314,7 +316,7 @@ def test_acquire_waits_for_its_turn_and_gives_up_in_time(
     broker = Broker(quick, journal, service.connect)
     broker.acquire(request("ibm_fez", job_id=1))
     [path] = config.journal.parent.glob("journal.sqlite.*.lock")
-    with locked(path, deadline=0), pytest.raises(Unavailable, match="ibm_fez"):
+    with locked(path, deadline=0), pytest.raises(UnavailableError, match="ibm_fez"):
         broker.acquire(request("ibm_fez"))
     assert journal.leases(job_id=7, over=True) == []
     assert broker.acquire(request("ibm_fez"))
@@ -368,7 +370,7 @@ def test_a_job_is_bound_although_its_last_run_is_not_released_yet(
     broker: Broker, journal: Journal, service: Service
 ) -> None:
     broker.acquire(request("ibm_fez"))
-    service.before["cancel ibm_fez"] = raises(Unavailable("away"))
+    service.before["cancel ibm_fez"] = raises(UnavailableError("away"))
     broker.release(7, "The job was requeued.")
     (bound,) = broker.acquire(bind("ibm_fez"))
     assert bound.state is LeaseState.BOUND
@@ -378,7 +380,7 @@ def test_a_job_is_bound_although_its_last_run_is_not_released_yet(
 
 
 def test_a_qpu_that_is_not_there_binds_to_none(broker: Broker, journal: Journal, service: Service) -> None:
-    with pytest.raises(UserMistake):
+    with pytest.raises(RequestError):
         broker.acquire(msgspec.structs.replace(request("ibm_fez"), bind=("ibm_x",)))
     assert journal.leases() == []
     assert service.open_sessions() == []

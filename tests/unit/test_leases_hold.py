@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 import pytest
 
-from qpu_slurm.errors import AnswerLost, NoLease, QpuSlurmError, Refused, Unavailable
+from qpu_slurm.errors import AnswerLostError, NoLeaseError, QpuSlurmError, RefusedError, UnavailableError
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import Hold, LeaseRequest, LeaseState
 from qpu_slurm.leases.broker import Broker
@@ -108,7 +108,7 @@ def test_a_qpu_that_is_offline_keeps_such_a_job_waiting_too(
     broker: Broker, journal: Journal, service: Service
 ) -> None:
     service.offline["ibm_fez"] = "maintenance"
-    with pytest.raises(Unavailable, match="maintenance"):
+    with pytest.raises(UnavailableError, match="maintenance"):
         broker.acquire(later("ibm_fez"))
     assert journal.leases(over=True) == []
 
@@ -120,8 +120,8 @@ def test_all_or_none_with_one_that_is_opened_later(
     mixed = Broker(
         msgspec.structs.replace(config, qpus={**config.qpus, "ibm_torino": torino}), journal, service.connect
     )
-    service.before["open ibm_fez"] = raises(Refused("no"))
-    with pytest.raises(Refused):
+    service.before["open ibm_fez"] = raises(RefusedError("no"))
+    with pytest.raises(RefusedError):
         mixed.acquire(request("ibm_torino", "ibm_fez"))
     assert {lease.state for lease in journal.leases(over=True)} <= {LeaseState.RELEASED, LeaseState.FAILED}
     assert broker.release(7, "The job ended.") == ()
@@ -218,15 +218,15 @@ def test_a_job_without_a_task_is_released_without_asking_anybody(
 
 def test_what_is_only_bound_opens_none(broker: Broker, service: Service) -> None:
     (lease,) = broker.acquire(msgspec.structs.replace(request(), bind=("ibm_fez",)))
-    with pytest.raises(NoLease):
+    with pytest.raises(NoLeaseError):
         broker.open_session(lease.id)
     broker.release(7, "The job ended.")
-    with pytest.raises(NoLease):
+    with pytest.raises(NoLeaseError):
         broker.open_session(lease.id)
     assert service.sessions == {}
 
 
-@pytest.mark.parametrize("error", [Refused("Open plan"), Unavailable("away")])
+@pytest.mark.parametrize("error", [RefusedError("Open plan"), UnavailableError("away")])
 def test_a_session_that_is_not_to_be_had_leaves_the_lease_to_the_job(
     broker: Broker, journal: Journal, service: Service, error: QpuSlurmError
 ) -> None:
@@ -242,8 +242,8 @@ def test_a_session_that_is_not_to_be_had_leaves_the_lease_to_the_job(
 @pytest.mark.parametrize("then", ["open", "release"])
 def test_a_session_whose_answer_was_lost_is_found(broker: Broker, service: Service, then: str) -> None:
     (lease,) = broker.acquire(later("ibm_fez"))
-    service.after["open ibm_fez"] = raises(AnswerLost("silence"))
-    with pytest.raises(AnswerLost):
+    service.after["open ibm_fez"] = raises(AnswerLostError("silence"))
+    with pytest.raises(AnswerLostError):
         broker.open_session(lease.id)
     service.after.clear()
     if then == "open":
@@ -267,7 +267,7 @@ def test_a_job_that_ends_while_its_first_task_opens_a_session_leaves_none(
             epilog.join(0.01)
 
     service.after["open ibm_fez"] = cancelled_meanwhile
-    with pytest.raises(NoLease, match="Job 7 was ended"):
+    with pytest.raises(NoLeaseError, match="Job 7 was ended"):
         broker.open_session(lease.id)
     epilog.join(10)
     assert journal.lease(lease.id).state is LeaseState.RELEASED
@@ -416,7 +416,7 @@ def test_the_end_of_job_7_on_one_cluster_leaves_job_7_on_another_alone(
 def test_a_release_that_cannot_look_is_finished_later(broker: Broker, service: Service) -> None:
     (lease,) = broker.acquire(later("ibm_torino", seconds=600))
     stray = opened_by_a_step(service, tag=lease.tag)
-    service.before["tags ibm_torino"] = raises(Unavailable("away"))
+    service.before["tags ibm_torino"] = raises(UnavailableError("away"))
     (lease,) = broker.release(7, "The job ended.")
     assert lease.state is LeaseState.RELEASING
     assert service.open_sessions() == [stray]
@@ -431,9 +431,9 @@ def test_a_requeued_job_gets_its_lease_when_what_the_last_run_opened_is_gone(
 ) -> None:
     (lease,) = broker.acquire(later("ibm_torino", seconds=600))
     stray = opened_by_a_step(service, tag=lease.tag)
-    service.before["tags ibm_torino"] = raises(Unavailable("away"))
+    service.before["tags ibm_torino"] = raises(UnavailableError("away"))
     broker.release(7, "The job was requeued.")
-    with pytest.raises(Unavailable):
+    with pytest.raises(UnavailableError):
         broker.acquire(later("ibm_torino"))
     service.before.clear()
     (lease,) = broker.acquire(later("ibm_torino"))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from qpu_slurm.errors import MustWait, Unavailable
+from qpu_slurm.errors import MustWaitError, UnavailableError
 from qpu_slurm.leases import broker as broker_module
 from qpu_slurm.leases.broker import Broker
 from tests.unit.memory_service import Service, request
@@ -40,7 +40,9 @@ def limited(config: Config, journal: Journal, service: Service) -> Broker:
 
 def test_an_exclusive_qpu_is_one_jobs_at_a_time(limited: Broker, service: Service) -> None:
     [first] = limited.acquire(request("ibm_fez"))
-    with pytest.raises(MustWait, match=r"ibm_fez is in use by job 7, the most that may use it at once\."):
+    with pytest.raises(
+        MustWaitError, match=r"ibm_fez is in use by job 7, the most that may use it at once\."
+    ):
         limited.acquire(request("ibm_torino", "ibm_fez", job_id=8))
     assert service.open_sessions() == [first.session_id]
     # Its own lease does not stand in a job's way.
@@ -52,7 +54,7 @@ def test_an_exclusive_qpu_is_one_jobs_at_a_time(limited: Broker, service: Servic
 def test_as_many_jobs_as_may_have_a_qpu(limited: Broker) -> None:
     limited.acquire(request("ibm_torino", job_id=1))
     limited.acquire(request("ibm_torino", job_id=2))
-    with pytest.raises(MustWait, match="jobs 1, 2, the most that may use it at once"):
+    with pytest.raises(MustWaitError, match="jobs 1, 2, the most that may use it at once"):
         limited.acquire(request("ibm_torino", job_id=3))
 
 
@@ -66,9 +68,9 @@ def test_what_is_not_released_yet_counts_until_it_has_ended_by_itself(
     limited: Broker, journal: Journal, service: Service
 ) -> None:
     limited.acquire(request("ibm_fez"))
-    service.before["cancel ibm_fez"] = raises(Unavailable("away"))
+    service.before["cancel ibm_fez"] = raises(UnavailableError("away"))
     limited.release(7, "The job ended.")
-    with pytest.raises(MustWait):
+    with pytest.raises(MustWaitError):
         limited.acquire(request("ibm_fez", job_id=8))
     gone = datetime.now(UTC) - timedelta(seconds=1)
     [lease] = journal.leases()
@@ -96,7 +98,7 @@ def test_many_at_once_and_one_gets_it(limited: Broker, service: Service) -> None
     def start(job_id: int) -> None:
         try:
             limited.acquire(request("ibm_fez", job_id=job_id))
-        except MustWait as error:
+        except MustWaitError as error:
             refused.append(error)
 
     threads = [threading.Thread(target=start, args=(job_id,)) for job_id in range(1, 9)]
@@ -113,10 +115,10 @@ def test_a_closed_qpu_is_left_to_those_who_have_it(
 ) -> None:
     held = limited.acquire(request("ibm_torino", run="100"))
     journal.closings.close("ibm_torino", "New fridge.", 0)
-    with pytest.raises(MustWait, match=r"^ibm_torino is closed: New fridge\.$"):
+    with pytest.raises(MustWaitError, match=r"^ibm_torino is closed: New fridge\.$"):
         limited.acquire(request("ibm_fez", "ibm_torino", job_id=8))
     assert limited.acquire(request("ibm_torino", run="100")) == held
-    with pytest.raises(MustWait):  # its next run is a new job
+    with pytest.raises(MustWaitError):  # its next run is a new job
         limited.acquire(request("ibm_torino", run="200"))
     assert service.open_sessions() == []
     journal.closings.open("ibm_torino")

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qpu_slurm.errors import ConfigError, MustWait, Refused, Unavailable, UserMistake, sentences
+from qpu_slurm.errors import (
+    ConfigError,
+    MustWaitError,
+    RefusedError,
+    RequestError,
+    UnavailableError,
+    sentences,
+)
 from qpu_slurm.hooks.step import error_line
 from qpu_slurm.providers.base import Task, TaskStatus
 from qpu_slurm.tasks.execution import Execution
@@ -32,7 +39,7 @@ REASON = "The instruction h on qubits (0,) is not supported."
     ],
 )
 def test_what_the_service_says_has_one_full_stop(message: str, advice: str, sentence: str) -> None:
-    assert str(Refused(message, advice=advice)) == sentence
+    assert str(RefusedError(message, advice=advice)) == sentence
 
 
 @given(st.lists(st.text()))
@@ -44,7 +51,7 @@ def test_sentences_end_once(texts: list[str]) -> None:
 
 
 def test_a_reason_that_is_a_sentence_stays_one() -> None:
-    assert str(MustWait("ibm_fez is not available now: back at noon.")).endswith("noon.")
+    assert str(MustWaitError("ibm_fez is not available now: back at noon.")).endswith("noon.")
 
 
 @pytest.mark.parametrize(
@@ -75,10 +82,10 @@ def test_a_log_does_not_repeat_the_reason(log: str, left: list[str]) -> None:
     assert execution.log_tail() == left
 
 
-@pytest.mark.parametrize("error", [ConfigError("config.toml: no."), Unavailable("The gateway is away.")])
-def test_what_lies_with_the_node_names_it(error: ConfigError | Unavailable) -> None:
+@pytest.mark.parametrize("error", [ConfigError("config.toml: no."), UnavailableError("The gateway is away.")])
+def test_what_lies_with_the_node_names_it(error: ConfigError | UnavailableError) -> None:
     assert error_line(error) == f"error: {os.uname().nodename}: {error}\n"
 
 
 def test_what_lies_with_the_job_names_no_node() -> None:
-    assert error_line(UserMistake("There is no QPU.")) == "error: There is no QPU.\n"
+    assert error_line(RequestError("There is no QPU.")) == "error: There is no QPU.\n"

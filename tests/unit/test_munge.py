@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qpu_slurm.errors import Unavailable
+from qpu_slurm.errors import UnavailableError
 from qpu_slurm.system import munge
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def test_each_is_good_for_one_time(munged: Munged) -> None:
     credential = munge.encode(b"once", socket=munged.socket)
     munge.decode(credential, socket=munged.socket)
     for _ in range(2):
-        with pytest.raises(munge.Replayed, match="Replayed"):
+        with pytest.raises(munge.ReplayedError, match="Replayed"):
             munge.decode(credential, socket=munged.socket)
 
 
@@ -93,7 +93,7 @@ def test_one_that_is_too_old_is_refused(munged: Munged) -> None:
     ]
     credential = subprocess.run(make, capture_output=True, text=True, check=True).stdout.strip()
     time.sleep(2.1)
-    with pytest.raises(munge.Expired):
+    with pytest.raises(munge.ExpiredError):
         munge.decode(credential, socket=munged.socket)
 
 
@@ -114,14 +114,14 @@ FORGED: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("how", FORGED)
 def test_what_was_forged_is_refused_without_being_repeated(munged: Munged, how: str) -> None:
     forged = FORGED[how](munge.encode(b"x", socket=munged.socket))
-    with pytest.raises(munge.Invalid) as caught:
+    with pytest.raises(munge.InvalidError) as caught:
         munge.decode(forged, socket=munged.socket)
     assert not forged or forged not in str(caught.value)
 
 
 def test_what_is_for_another_user_is_refused(munged: Munged) -> None:
     credential = munge.encode(b"x", socket=munged.socket, restrict_uid=os.geteuid() + 1)
-    with pytest.raises(munge.Invalid, match="Unauthorized"):
+    with pytest.raises(munge.InvalidError, match="Unauthorized"):
         munge.decode(credential, socket=munged.socket)
 
 
@@ -131,7 +131,7 @@ def test_what_another_cluster_made_is_refused(munged: Munged) -> None:
         other = Munged(Path(directory))
         credential = munge.encode(b"x", socket=other.socket)
         other.stop()
-    with pytest.raises(munge.Invalid):
+    with pytest.raises(munge.InvalidError):
         munge.decode(credential, socket=munged.socket)
 
 
@@ -140,5 +140,5 @@ def test_without_munged_it_is_unavailable(tmp_path: Path) -> None:
         lambda: munge.encode(b"", socket=tmp_path / "x"),
         lambda: munge.decode("MUNGE:x:", socket=tmp_path / "x"),
     ):
-        with pytest.raises(Unavailable, match="Did you start munged"):
+        with pytest.raises(UnavailableError, match="Did you start munged"):
             ask()

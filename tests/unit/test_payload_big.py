@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from qpu_slurm.errors import PayloadError
 from qpu_slurm.tasks import payload
-from qpu_slurm.tasks.outline import NotJson, Outline
+from qpu_slurm.tasks.outline import NotJsonError, Outline
 from tests.unit.test_payload import DOCUMENTS, JSON, QASM, QPY, REFUSED, WRITERS, document
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def test_an_outline_is_judged_as_its_input_is(value: dict[str, Any], indent: int
 
     try:
         outline = Outline(text[at : at + size] for at in range(0, len(text), size))
-    except NotJson:  # Python writes Infinity
+    except NotJsonError:  # Python writes Infinity
         assert "this is not JSON" in verdict(text)
         return
 
@@ -129,7 +129,7 @@ def check_agreement(text: bytes, size: int) -> None:
         expected = True
     try:
         found = bool(Outline(text[at : at + size] for at in range(0, len(text), size)).text)
-    except (NotJson, UnicodeDecodeError):
+    except (NotJsonError, UnicodeDecodeError):
         found = False
     assert found == expected
 
@@ -229,5 +229,5 @@ def test_numbers_do_not_fill_the_memory() -> None:
             yield b"1" * 100_000
         raise AssertionError("all of it was read")
 
-    with pytest.raises(NotJson):
+    with pytest.raises(NotJsonError):
         Outline(digits())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from qpu_slurm.errors import PayloadError, Unavailable
+from qpu_slurm.errors import PayloadError, UnavailableError
 from qpu_slurm.providers.base import Task, TaskStatus
 from qpu_slurm.tasks.execution import Execution
 from qpu_slurm.tasks.payload import Payload
@@ -117,7 +117,7 @@ def test_a_task_that_cannot_be_cancelled_is_noted_with_the_first_error(
     service: Service, queue: TaskQueue[Known]
 ) -> None:
     fault = PayloadError("no")
-    service.on_cancel = Unavailable("away")
+    service.on_cancel = UnavailableError("away")
     item = Known(service, "a", fault)
 
     queue.begin(item)

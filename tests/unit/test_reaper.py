@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from qpu_slurm.admin import tables
-from qpu_slurm.errors import SlurmError, Unavailable
+from qpu_slurm.errors import SlurmError, UnavailableError
 from qpu_slurm.journal.model import LeaseState
 from qpu_slurm.leases.broker import Broker
 from qpu_slurm.leases.reaper import Reaper
@@ -127,7 +127,7 @@ def test_a_release_that_failed_is_tried_again_whatever_slurm_says(
     reaper: Reaper, broker: Broker, journal: Journal, service: Service, slurm: Slurm
 ) -> None:
     (lease,) = broker.acquire(request("ibm_fez"))
-    service.before["cancel ibm_fez"] = raises(Unavailable("The service is away."))
+    service.before["cancel ibm_fez"] = raises(UnavailableError("The service is away."))
     broker.release(7, "The job ended.")
     slurm.add(7)  # it runs again
     slurm.asked = raises(SlurmError("slurmctld is away."))
@@ -172,7 +172,7 @@ def test_what_was_ended_meanwhile_is_opened_anew_by_the_next_run(
 ) -> None:
     (before,) = broker.acquire(request("ibm_fez"))
     slurm.add(7, "PENDING")
-    service.before["cancel ibm_fez"] = raises(Unavailable("away"))
+    service.before["cancel ibm_fez"] = raises(UnavailableError("away"))
     reaper.run()
     del service.before["cancel ibm_fez"]
     (after,) = broker.acquire(request("ibm_fez"))

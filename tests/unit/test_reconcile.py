@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from qpu_slurm.admin import tables
-from qpu_slurm.errors import Unavailable
+from qpu_slurm.errors import UnavailableError
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import Hold, LeaseState
 from qpu_slurm.leases.broker import Broker
@@ -72,7 +72,7 @@ def test_a_service_that_is_away_keeps_nobody(
 ) -> None:
     broker.acquire(request("ibm_fez"))
     slurm.add(7)
-    service.before["closed ibm_fez"] = raises(Unavailable("away"))
+    service.before["closed ibm_fez"] = raises(UnavailableError("away"))
     report = reaper.run()
     assert (report.reaped, report.complete) == ((), True)
 
@@ -109,7 +109,7 @@ def test_a_session_that_comes_late_is_ended(
     # Who was opening it died, and the job is over.
     assert [lease.state for lease in broker.release(7, "The job ended.")] == [LeaseState.RELEASED]
     assert reaper.run().reaped == ()
-    service.before[f"look {qpu}"] = raises(Unavailable("away"))
+    service.before[f"look {qpu}"] = raises(UnavailableError("away"))
     assert reaper.run().reaped == ()
     service.before.clear()
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import pytest
 
-from qpu_slurm.slurm.admin_comment import Handover
+from qpu_slurm.slurm.admin_comment import AdminComment
 from qpu_slurm.slurm.job import JobRecord
 from qpu_slurm.slurm.reasons import why_it_waits
 
-LEFT = Handover(waiting="ibm_fez is closed: a new fridge.", qpus=("ibm_fez",)).into_comment("")
+LEFT = AdminComment(waiting="ibm_fez is closed: a new fridge.", qpus=("ibm_fez",)).into_comment("")
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ import msgspec
 import pytest
 
 from qpu_slurm.admin import tables
-from qpu_slurm.errors import Unavailable
+from qpu_slurm.errors import UnavailableError
 from qpu_slurm.gateway.keys import JobKeys
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import Hold, Lease, LeaseState
 from qpu_slurm.leases.broker import Broker
 from qpu_slurm.leases.reaper import Reaper
-from qpu_slurm.slurm.admin_comment import Granted, Handover
+from qpu_slurm.slurm.admin_comment import AdminComment, Granted
 from qpu_slurm.system.users import user_name
 from tests.unit.memory_service import Service, request
 from tests.unit.test_leases import config, raises, service
@@ -46,7 +46,7 @@ class Site:
         wanted = request(*qpus, job_id=job_id)
         leases = self.broker.acquire(msgspec.structs.replace(wanted, hold=hold, bind=bind, run=RUN))
         self.slurm.add(job_id, submitted_at=SUBMITTED_AT)
-        handover = Handover(
+        handover = AdminComment(
             sessions={lease.qpu: lease.session_id for lease in leases},
             hold={lease.qpu: "task" for lease in leases if lease.hold is Hold.TASK},
             leases={
@@ -170,7 +170,7 @@ def test_a_number_that_is_taken_becomes_another(site: Site) -> None:
 def test_a_service_that_is_away_is_asked_again(site: Site) -> None:
     site.start("ibm_fez")
     reaper = site.lose()
-    site.service.before["read ibm_fez"] = raises(Unavailable("away"))
+    site.service.before["read ibm_fez"] = raises(UnavailableError("away"))
     assert reaper.run().taken_over == ()
     site.service.before.clear()
     assert len(reaper.run().taken_over) == 1

@@ -66,7 +66,7 @@ def show(config: Config, *, as_json: bool) -> int:
         as_json: Print a JSON list rather than a table.
 
     Raises:
-        Unavailable: The gateway does not answer.
+        UnavailableError: The gateway does not answer.
         JournalError: The journal is on another host, or cannot be read.
     """
     if asks_gateway(config):
@@ -87,7 +87,7 @@ def drain(config: Config, name: str, reason: str) -> int:
         reason: Why; users see it.
 
     Raises:
-        UserMistake: There is no such QPU.
+        RequestError: There is no such QPU.
         ConfigError: The journal is on another machine, or the reason says nothing.
         SlurmError: Slurm could not be told; the QPU is closed all the same.
     """
@@ -118,7 +118,7 @@ def resume(config: Config, name: str) -> int:
         name: The QPU.
 
     Raises:
-        UserMistake: There is no such QPU.
+        RequestError: There is no such QPU.
         ConfigError: The journal is on another machine.
         SlurmError: Slurm could not be told; the QPU is open all the same.
     """

@@ -19,7 +19,7 @@ from rich.text import Text
 from qpu_slurm import providers
 from qpu_slurm.admin import tables
 from qpu_slurm.admin.journal import open_journal
-from qpu_slurm.errors import NotFound, QpuSlurmError, UserMistake
+from qpu_slurm.errors import NotFoundError, QpuSlurmError, RequestError
 from qpu_slurm.names import JOB_TAG
 from qpu_slurm.system.secret import Secret
 
@@ -79,7 +79,7 @@ def end(config: Config, session_ids: Sequence[str]) -> int:
         session_ids: Which.
 
     Raises:
-        UserMistake: There is no such session, or a lease has it. Nothing is ended.
+        RequestError: There is no such session, or a lease has it. Nothing is ended.
         QpuSlurmError: The journal or a service cannot be asked.
     """
     with open_journal(config) as journal:
@@ -88,17 +88,17 @@ def end(config: Config, session_ids: Sequence[str]) -> int:
             if session_id not in found:
                 lease = journal.holder_of(session_id)
                 if lease is not None:
-                    raise UserMistake(
+                    raise RequestError(
                         f"Job {lease.job_id} has the session {session_id}. "
                         f"Write `qpu-slurm release {lease.job_id}`."
                     )
-                raise UserMistake(f"There is no open session {session_id} that no lease knows.")
+                raise RequestError(f"There is no open session {session_id} that no lease knows.")
     failed = 0
     for session_id in session_ids:
         name = found[session_id].qpu
         try:
             _connect(config.qpu(name)).cancel_session(session_id)
-        except NotFound:
+        except NotFoundError:
             pass
         except QpuSlurmError as error:
             print(f"{name}: {session_id}: not ended: {error}")  # noqa: T201 - a command

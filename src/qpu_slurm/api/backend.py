@@ -20,7 +20,7 @@ from qiskit_ibm_runtime.exceptions import IBMInputValueError
 from qiskit_ibm_runtime.utils.backend_decoder import configuration_from_server_data
 
 from qpu_slurm.api.runtime import JobParameters
-from qpu_slurm.errors import Unavailable
+from qpu_slurm.errors import UnavailableError
 from qpu_slurm.tasks.calibration import saw
 
 try:
@@ -106,7 +106,7 @@ class JobBackend(IBMBackend):  # type: ignore[misc]
 
     Raises:
         IBMInputValueError: The QPU has no fractional gates.
-        Unavailable: The service's configuration of the QPU cannot be read.
+        UnavailableError: The service's configuration of the QPU cannot be read.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class JobBackend(IBMBackend):  # type: ignore[misc]
             raw, instance=qpu.instance, use_fractional_gates=use_fractional_gates
         )
         if configuration is None:
-            raise Unavailable(f"The configuration of {qpu.backend} cannot be understood.")
+            raise UnavailableError(f"The configuration of {qpu.backend} cannot be understood.")
         if use_fractional_gates and not _FRACTIONAL & set(configuration.basis_gates):
             raise IBMInputValueError(
                 f"Backend '{qpu.backend}' does not support fractional gates, "

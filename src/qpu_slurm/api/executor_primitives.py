@@ -36,7 +36,7 @@ class Sampler(executor_sampler.Sampler):  # type: ignore[misc]
         options: As for Qiskit's own.
 
     Raises:
-        NoLease: The job has no such QPU, or no session on it.
+        NoLeaseError: The job has no such QPU, or no session on it.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Estimator(executor_estimator.Estimator):  # type: ignore[misc]
         options: As for Qiskit's own.
 
     Raises:
-        NoLease: The job has no such QPU, or no session on it.
+        NoLeaseError: The job has no such QPU, or no session on it.
     """
 
     def __init__(

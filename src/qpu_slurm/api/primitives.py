@@ -17,7 +17,7 @@ from qiskit_ibm_runtime import IBMBackend
 from qiskit_ibm_runtime.utils.default_session import get_cm_session
 
 from qpu_slurm.api.qpu import Qpu, job_qpus
-from qpu_slurm.errors import NoLease
+from qpu_slurm.errors import NoLeaseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -48,7 +48,7 @@ class Session(qiskit_ibm_runtime.Session):  # type: ignore[misc]
             QPU is free as soon as they end.
 
     Raises:
-        NoLease: The job has no such QPU, or no session on it.
+        NoLeaseError: The job has no such QPU, or no session on it.
     """
 
     def __init__(self, backend: str | IBMBackend | Qpu | None = None, *, final: bool = False) -> None:
@@ -90,7 +90,7 @@ class SamplerV2(RuntimeSamplerV2):  # type: ignore[misc]
         options: As for Qiskit's own.
 
     Raises:
-        NoLease: The job has no such QPU, or no session on it.
+        NoLeaseError: The job has no such QPU, or no session on it.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class EstimatorV2(RuntimeEstimatorV2):  # type: ignore[misc]
         options: As for Qiskit's own.
 
     Raises:
-        NoLease: The job has no such QPU, or no session on it.
+        NoLeaseError: The job has no such QPU, or no session on it.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ def _qpu_of(backend: str | IBMBackend | Qpu | None) -> Qpu:
     for qpu in qpus.values():
         if qpu.backend_name == backend.name:
             return qpu
-    raise NoLease(f"This job has no QPU {backend.name!r}, only {', '.join(qpus)}.")
+    raise NoLeaseError(f"This job has no QPU {backend.name!r}, only {', '.join(qpus)}.")
 
 
 def job_mode(mode: Any) -> Any:  # noqa: ANN401 - what Qiskit takes

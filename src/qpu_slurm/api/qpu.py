@@ -52,7 +52,7 @@ class Qpu:
             environ: The environment to read; None is this process's own.
 
         Raises:
-            NoLease: The job has no QPU, or none of that name.
+            NoLeaseError: The job has no QPU, or none of that name.
         """
         return variables.choose(job_qpus(environ=environ), name)
 
@@ -77,7 +77,7 @@ class Qpu:
         If the job has no session yet, this opens one.
 
         Raises:
-            NoLease: The job is only bound to the QPU.
+            NoLeaseError: The job is only bound to the QPU.
             ServiceError: A session cannot be opened.
         """
         from qpu_slurm import providers  # noqa: PLC0415 - what speaks HTTP, when it is needed
@@ -120,7 +120,7 @@ class Qpu:
         """The worker that executes inputs on the QPU, for `submit`.
 
         Raises:
-            NoLease: The job is only bound to the QPU.
+            NoLeaseError: The job is only bound to the QPU.
         """
         from qpu_slurm.api.worker import Worker  # noqa: PLC0415 - what speaks HTTP, when it is needed
 
@@ -157,7 +157,7 @@ def job_qpus(*, environ: Mapping[str, str] | None = None) -> dict[str, Qpu]:
         not change, so the whole program shares what one of them has fetched.
 
     Raises:
-        NoLease: This is not a job, or it has no QPU.
+        NoLeaseError: This is not a job, or it has no QPU.
     """
     return dict(_qpus(frozenset((os.environ if environ is None else environ).items())))
 

@@ -18,7 +18,7 @@ from qiskit_ibm_runtime import QiskitRuntimeService
 from qiskit_ibm_runtime.api.auth import CloudAuth
 from qiskit_ibm_runtime.api.client_parameters import ClientParameters
 
-from qpu_slurm.errors import UserMistake
+from qpu_slurm.errors import RequestError
 from qpu_slurm.job import variables
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _OLDEST = (0, 43)
 """The oldest release of docs/compatibility.md; earlier ones send other requests."""
 
 if tuple(map(int, qiskit_ibm_runtime.__version__.split(".")[:2])) < _OLDEST:
-    raise UserMistake(
+    raise RequestError(
         f"qiskit-ibm-runtime {qiskit_ibm_runtime.__version__} is too old for Qpu and the primitives, "
         f"which need {'.'.join(map(str, _OLDEST))} or newer. Run pip install --upgrade qiskit-ibm-runtime."
     )

@@ -18,7 +18,7 @@ import msgspec
 
 from qpu_slurm.api.qpu import Qpu
 from qpu_slurm.api.worker import FutureItem
-from qpu_slurm.errors import PayloadError, UserMistake
+from qpu_slurm.errors import PayloadError, RequestError
 from qpu_slurm.names import why_no_tag
 from qpu_slurm.providers.base import TaskStatus
 from qpu_slurm.tasks import overrides, payload
@@ -99,8 +99,8 @@ class Task(Generic[R]):
 
         Raises:
             PayloadError: The input was transpiled for another QPU, and does not fit.
-            TaskFailed: The task has no result.
-            TimedOut: The task took longer than `timeout`.
+            TaskFailedError: The task has no result.
+            TaskTimeoutError: The task took longer than `timeout`.
             OutputError: The result cannot be written.
             ServiceError: The service refused a request, or did not answer.
             concurrent.futures.CancelledError: This program cancelled the task.
@@ -188,16 +188,16 @@ def submit(
         on_progress: Called with each `Progress`, in another thread. If it raises an error, the task is ended.
 
     Raises:
-        NoLease: The job has no such QPU, or no session on it.
+        NoLeaseError: The job has no such QPU, or no session on it.
         PayloadError: The input is not valid, or the output file holds an input.
         OutputError: The result cannot be written there.
-        UserMistake: A tag is not a line of text, or is reserved for qpu_slurm.
+        RequestError: A tag is not a line of text, or is reserved for qpu_slurm.
     """
     found = qpu if isinstance(qpu, Qpu) else Qpu.of_job(qpu)
     worker = found.worker
     for tag in tags:
         if why := why_no_tag(tag):
-            raise UserMistake(f"{tag!r} cannot be a task's tag: it {why}.")
+            raise RequestError(f"{tag!r} cannot be a task's tag: it {why}.")
     if output is not None and (why := why_not_replace(Path(output))):
         raise PayloadError(f"{why}.")
     source, task_input = _load(input, program, shots)

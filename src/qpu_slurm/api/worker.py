@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from qpu_slurm.errors import ServiceError, TaskCancelled, TaskFailed
+from qpu_slurm.errors import ServiceError, TaskCancelledError, TaskFailedError
 from qpu_slurm.providers.base import TaskStatus
 from qpu_slurm.system.atomic_file import Output
 from qpu_slurm.tasks.queue import Item, TaskQueue
@@ -101,13 +101,13 @@ class FutureItem(Item):
         """Write the result of a task that is over.
 
         Raises:
-            TaskFailed: It has none.
+            TaskFailedError: It has none.
             OutputError: It could not be written.
             ServiceError: It could not be read.
         """
         if task.status is not TaskStatus.COMPLETED:
             cancelled = task.status is TaskStatus.CANCELLED
-            kind, what = (TaskCancelled, "was cancelled") if cancelled else (TaskFailed, "failed")
+            kind, what = (TaskCancelledError, "was cancelled") if cancelled else (TaskFailedError, "failed")
             error = kind(f"Task {task.id} {what}. {task.reason}".rstrip(), task_id=task.id)
             if not cancelled and (log := self.execution.log_tail()):
                 error.add_note("The end of its log:\n" + "\n".join(f"  {line}" for line in log))
@@ -157,7 +157,7 @@ class Worker:
         environ: The step's environment.
 
     Raises:
-        NoLease: The job is only bound to the QPU.
+        NoLeaseError: The job is only bound to the QPU.
     """
 
     def __init__(self, qpu: JobQpu, environ: Mapping[str, str]) -> None:

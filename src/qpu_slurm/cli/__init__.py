@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qpu_slurm.cli import admin, slurm
 from qpu_slurm.cli.common import config_of, log_as_told
-from qpu_slurm.errors import QpuSlurmError, UserMistake
+from qpu_slurm.errors import QpuSlurmError, RequestError
 from qpu_slurm.system.version import __version__
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _from_devkit(name: str, summary: str) -> Command:
         for found in entry_points(group=EXTENSIONS, name=name):
             module: ModuleType = found.load()
             return module
-        raise UserMistake(f"`qpu-slurm {name}` needs the Python package qpu_slurm_devkit. Install it first.")
+        raise RequestError(f"`qpu-slurm {name}` needs the Python package qpu_slurm_devkit. Install it first.")
 
     return Command(
         summary,

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from qpu_slurm.config.private import read_key
-from qpu_slurm.errors import ConfigError, UserMistake
+from qpu_slurm.errors import ConfigError, RequestError
 from qpu_slurm.names import QPU_NAME
 from qpu_slurm.providers.base import Access
 from qpu_slurm.system.secret import Secret
@@ -267,12 +267,12 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             user_key: The user's own, where one was published.
 
         Raises:
-            UserMistake: It has to be the user's own, and there is none.
+            RequestError: It has to be the user's own, and there is none.
             ConfigError: The admin's cannot be read, or others can read it too.
         """
         if self.credentials == "user":
             if user_key is None:
-                raise UserMistake(
+                raise RequestError(
                     f"{self.name} needs your own API key, and the job has none. Run "
                     "`export QISKIT_IBM_TOKEN=<your API key>` in the shell from which you submit."
                 )
@@ -341,12 +341,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Return a QPU by the name that a user wrote.
 
         Raises:
-            UserMistake: There is none of that name; the sentence lists those that there are.
+            RequestError: There is none of that name; the sentence lists those that there are.
         """
         try:
             return self.qpus[name]
         except KeyError:
-            raise UserMistake(
+            raise RequestError(
                 f"There is no QPU {name[:64]!r} here. Choose one of: {', '.join(self.qpus)}."
             ) from None
 

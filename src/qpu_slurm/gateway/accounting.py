@@ -13,7 +13,7 @@ import structlog
 
 from qpu_slurm.errors import QpuSlurmError, SlurmError
 from qpu_slurm.leases.accountant import Accountant
-from qpu_slurm.slurm.admin_comment import Handover, Usage
+from qpu_slurm.slurm.admin_comment import AdminComment, Usage
 from qpu_slurm.slurm.control import Control
 from qpu_slurm.slurm.query import connect
 
@@ -124,7 +124,7 @@ class SlurmsRecord:
             return True
         if job.state == _COMPLETING:
             return not self._database
-        left = Handover.from_comment(job.admin_comment)
+        left = AdminComment.from_comment(job.admin_comment)
         left = msgspec.structs.replace(left, usage=dict(self._usage(lease.job_id)))
         comment = left.into_comment(job.admin_comment)
         if job.state in _RUNNING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
-from qpu_slurm.errors import NoLease, Refused
+from qpu_slurm.errors import NoLeaseError, RefusedError
 
 if TYPE_CHECKING:
     from qpu_slurm.errors import QpuSlurmError
@@ -47,7 +47,7 @@ class ApiError(Exception):
         self.retry_after = retry_after
 
 
-class Cut(Exception):
+class CutOffError(Exception):
     """Nobody knows whether a request took effect: its connection is cut, as the service's was.
 
     A status would make some clients send it again, and others take it for not done.
@@ -83,9 +83,9 @@ def too_large(limit: int) -> ApiError:
 
 def of_error(error: QpuSlurmError) -> ApiError:
     """Say what the broker could not do."""
-    if isinstance(error, NoLease):
+    if isinstance(error, NoLeaseError):
         return unauthorized(str(error))
-    if isinstance(error, Refused):
+    if isinstance(error, RefusedError):
         status, code = error.status or _BAD_GATEWAY, error.code or None
         return ApiError(status, error.message, error.advice, code=code, kind="upstream")
     return unavailable(str(error))

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from qpu_slurm.errors import JournalError, QpuSlurmError
 from qpu_slurm.gateway import messages
-from qpu_slurm.gateway.answers import ApiError, Cut, of_error, unavailable
+from qpu_slurm.gateway.answers import ApiError, CutOffError, of_error, unavailable
 from qpu_slurm.gateway.gateway import GATEWAY, Gateway
 from qpu_slurm.gateway.ibm import answers as ibm_answers
 from qpu_slurm.gateway.ibm.dialect import IBM, IbmDialect
@@ -139,7 +139,7 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
         if request.app[GATEWAY].limiter.kept_for_slurm(request.protocol) and not _is_slurms(request):
             _refuse_connection()
         return await handler(request)
-    except Cut:
+    except CutOffError:
         request["why"] = "the service's answer was lost"
         if request.transport is not None:
             request.transport.abort()

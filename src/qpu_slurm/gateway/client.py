@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from qpu_slurm.errors import ConfigError, Unavailable
+from qpu_slurm.errors import ConfigError, UnavailableError
 from qpu_slurm.gateway import messages
 from qpu_slurm.system import munge
 from qpu_slurm.system.certificates import refusal
@@ -72,7 +72,7 @@ class GatewayBroker:
         """Have the gateway's broker acquire; see `Broker.acquire` for what is raised.
 
         Raises:
-            Unavailable: The gateway is away, or does not believe that we are SlurmUser.
+            UnavailableError: The gateway is away, or does not believe that we are SlurmUser.
         """
         body = messages.encode(request)
         return self._ask(
@@ -90,7 +90,7 @@ class GatewayBroker:
         A gateway that is away is not waited for: its reaper finds the job that is gone when it is back.
 
         Raises:
-            Unavailable: It is away, or takes longer than a hook should.
+            UnavailableError: It is away, or takes longer than a hook should.
         """
         path = messages.job_leases_path(job_id, reason, run, others=others)
         return self._ask("DELETE", path, messages.Leases, _RELEASE_SECONDS)
@@ -99,7 +99,7 @@ class GatewayBroker:
         """Have the gateway write down that a job was refused; one that is away is not waited for.
 
         Raises:
-            Unavailable: It is away.
+            UnavailableError: It is away.
         """
         body = messages.encode(refusal)
         self._ask("POST", messages.REFUSALS_PATH, type(None), _RELEASE_SECONDS, body=body)
@@ -152,8 +152,8 @@ class GatewayBroker:
             job_id: The job; of a heterogeneous job, the leader.
 
         Raises:
-            NotFound: Nothing is.
-            Refused: It is another user's.
+            NotFoundError: Nothing is.
+            RefusedError: It is another user's.
         """
         # Here, since hooks and steps have no use for it.
         from qpu_slurm.leases.job_history import JobHistory  # noqa: PLC0415
@@ -185,7 +185,7 @@ class GatewayBroker:
         while True:
             try:
                 return self._send(method, path, type_, deadline, body)
-            except _Away as error:
+            except _AwayError as error:
                 give_up = give_up or min(deadline, time.monotonic() + patience)
                 if time.monotonic() + _PAUSE >= give_up:
                     raise
@@ -202,20 +202,20 @@ class GatewayBroker:
         try:
             answer = self._exchange(method, path, body, headers, left)
         except ssl.SSLCertVerificationError as error:
-            raise Unavailable(
+            raise UnavailableError(
                 f"The gateway is not trusted: {refusal(error, urlsplit(url).netloc)}."
             ) from None
         except ssl.SSLError as error:
-            raise Unavailable(f"The gateway {url} does not speak TLS: {_reason(error)}.") from None
+            raise UnavailableError(f"The gateway {url} does not speak TLS: {_reason(error)}.") from None
         except (OSError, http.client.HTTPException) as error:
-            raise _Away(f"The gateway {url} does not answer: {_reason(error)}.") from None
+            raise _AwayError(f"The gateway {url} does not answer: {_reason(error)}.") from None
         _log.debug("The gateway answered %s %s with %d.", method, path, answer.status)
         if answer.status != _OK:
             messages.raise_error(answer.status, answer.body)
         try:
             return messages.decode(answer.body, type_)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise Unavailable(f"The server at {url} is not a gateway of this release.") from None
+            raise UnavailableError(f"The server at {url} is not a gateway of this release.") from None
 
     def _exchange(
         self, method: str, path: str, body: bytes, headers: dict[str, str], seconds: float
@@ -259,7 +259,7 @@ class _Answer(NamedTuple):
     body: bytes
 
 
-class _Away(Unavailable):
+class _AwayError(UnavailableError):
     """There was no answer."""
 
 

@@ -27,16 +27,16 @@ import msgspec
 
 from qpu_slurm import errors
 from qpu_slurm.errors import (
-    AnswerLost,
+    AnswerLostError,
     ConfigError,
     JournalError,
-    NotFound,
+    NotFoundError,
     QpuSlurmError,
-    Refused,
+    RefusedError,
+    RequestError,
     ServiceError,
     SlurmError,
-    Unavailable,
-    UserMistake,
+    UnavailableError,
 )
 from qpu_slurm.journal.model import Lease
 from qpu_slurm.names import STEP, STEP_NAME
@@ -179,12 +179,12 @@ def error_answer(error: QpuSlurmError) -> tuple[int, bytes]:
 
 
 def raise_error(status: int, body: bytes) -> NoReturn:
-    """Raise what an answer with an error status stands for; one that we do not know is `Unavailable`."""
+    """Raise what an answer with an error status stands for; one that we do not know is `UnavailableError`."""
     try:
         answer = decode(body, ErrorAnswer)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Unavailable(f"The gateway answered {status}, in an unknown form.", status=status) from None
-    class_ = _ERRORS.get(answer.kind, Unavailable)
+        raise UnavailableError(f"The gateway answered {status}, in an unknown form.", status=status) from None
+    class_ = _ERRORS.get(answer.kind, UnavailableError)
     if issubclass(class_, ServiceError):
         raise class_(answer.error, status=status)
     if issubclass(class_, ConfigError):
@@ -200,11 +200,11 @@ _ERRORS = {
 
 _STATUS: tuple[tuple[type[QpuSlurmError], int], ...] = (
     # The first that fits: classes come before those that they derive from.
-    (UserMistake, 400),
-    (NotFound, 404),
-    (Refused, 403),
-    (AnswerLost, 502),
-    (Unavailable, 503),
+    (RequestError, 400),
+    (NotFoundError, 404),
+    (RefusedError, 403),
+    (AnswerLostError, 502),
+    (UnavailableError, 503),
     (SlurmError, 503),
     (JournalError, 503),
 )

@@ -9,7 +9,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from qpu_slurm.gateway.answers import ApiError, Cut
+from qpu_slurm.gateway.answers import ApiError, CutOffError
 from qpu_slurm.gateway.requests import SMALL, Pace
 
 _TO_CLIENT = ("Content-Type", "Content-Encoding", "Retry-After", "Date", "ETag")
@@ -23,7 +23,7 @@ async def relay(request: web.Request, answer: aiohttp.ClientResponse) -> web.Str
     """Hand the service's answer on, bit by bit if it is large.
 
     Raises:
-        Cut: It broke off before its beginning was handed on.
+        CutOffError: It broke off before its beginning was handed on.
     """
     headers = {name: answer.headers[name] for name in _TO_CLIENT if name in answer.headers}
     length = answer.content_length
@@ -52,7 +52,7 @@ async def read(answer: aiohttp.ClientResponse, limit: int) -> bytes:
     """Read an answer of the service as a whole.
 
     Raises:
-        Cut: It broke off.
+        CutOffError: It broke off.
         ApiError: It is larger than any that we know.
     """
     body = bytearray()
@@ -62,5 +62,5 @@ async def read(answer: aiohttp.ClientResponse, limit: int) -> bytes:
             if len(body) > limit:
                 raise ApiError(502, "The quantum service's answer is too large.", kind="upstream")
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise Cut(str(error)) from error
+        raise CutOffError(str(error)) from error
     return bytes(body)

@@ -22,17 +22,17 @@ import structlog
 from qpu_slurm.errors import (
     ConfigError,
     JournalError,
-    MustWait,
+    MustWaitError,
     QpuSlurmError,
-    Refused,
+    RefusedError,
+    RequestError,
     SlurmError,
-    Unavailable,
-    UserMistake,
+    UnavailableError,
 )
 from qpu_slurm.hooks.leasing import leasing
 from qpu_slurm.journal.model import Hold, LeaseRequest, Refusal
 from qpu_slurm.names import parse_qpu_option
-from qpu_slurm.slurm.admin_comment import Granted, Handover
+from qpu_slurm.slurm.admin_comment import AdminComment, Granted
 from qpu_slurm.slurm.control import Control
 from qpu_slurm.slurm.job import HookJob
 from qpu_slurm.slurm.query import connect
@@ -79,7 +79,7 @@ def wanted(option: str | None, gres: Sequence[Gres], config: Config) -> Wanted:
         config: The QPUs that there are, and what acquires (`acquire_on`).
 
     Raises:
-        UserMistake: It names a QPU that there is not, or asks for one without saying which.
+        RequestError: It names a QPU that there is not, or asks for one without saying which.
     """
     named = parse_qpu_option(option) if option else ()
     asked = [item for item in gres if item.name == GRES and item.count > 0]
@@ -95,7 +95,7 @@ def wanted(option: str | None, gres: Sequence[Gres], config: Config) -> Wanted:
 
 def _only_qpu(config: Config) -> tuple[str, ...]:
     if len(config.qpus) > 1:
-        raise UserMistake(
+        raise RequestError(
             f"--gres={GRES}:1 does not say which QPU. Add --qpu=NAME; known: {', '.join(config.qpus)}."
         )
     return tuple(config.qpus)
@@ -161,7 +161,7 @@ def epilog(config: Config, environ: Mapping[str, str], *, query: Query | None = 
                 )
             log.info("released", leases={lease.qpu: lease.state for lease in leases})
             return 0
-    except Unavailable as error:
+    except UnavailableError as error:
         _log.warning("released later, by the gateway", job_id=job.job_id, leader=job.leader, why=str(error))
         return 0
     except QpuSlurmError as error:
@@ -207,15 +207,15 @@ class _Start:
             self._has_qpu = True
             handover = self._acquire(names, record, leader)
             self._hand_over(handover, record)
-        except (UserMistake, Refused) as error:
+        except (RequestError, RefusedError) as error:
             return self._refuse(str(error), record, leader)
-        except (Unavailable, ConfigError, JournalError, SlurmError) as error:
+        except (UnavailableError, ConfigError, JournalError, SlurmError) as error:
             tries = max(_outages(component) for component in components.values())
             return self._postpone(error, record, leader, names, tries)
         self._log.info("the job has its QPUs", sessions=handover.sessions, hold=handover.hold)
         return 0
 
-    def _acquire(self, names: Wanted, record: JobRecord, leader: JobRecord) -> Handover:
+    def _acquire(self, names: Wanted, record: JobRecord, leader: JobRecord) -> AdminComment:
         request = LeaseRequest(
             job_id=self._job.leader,
             user_id=self._job.user_id,
@@ -231,7 +231,7 @@ class _Start:
         )
         with leasing(self._config) as broker:
             leases = broker.acquire(request)
-        return Handover(
+        return AdminComment(
             sessions={lease.qpu: lease.session_id for lease in leases},
             hold={
                 lease.qpu: "task" for lease in leases if lease.session_id is None and lease.hold is Hold.TASK
@@ -242,7 +242,7 @@ class _Start:
             },
         )
 
-    def _hand_over(self, handover: Handover, record: JobRecord) -> None:
+    def _hand_over(self, handover: AdminComment, record: JobRecord) -> None:
         self._control.set_admin_comment(record.job_id, handover.into_comment(record.admin_comment))
 
     def _refuse(self, sentence: str, record: JobRecord, leader: JobRecord) -> int:
@@ -257,7 +257,7 @@ class _Start:
         self._log.warning("the job is refused", why=sentence)
         code = 0
         if record.batch:
-            self._hand_over(Handover(error=sentence), record)
+            self._hand_over(AdminComment(error=sentence), record)
         else:
             self._control.notify(self._job.job_id, f"qpu_slurm: {sentence}")
             code = NOT_STARTED
@@ -283,7 +283,7 @@ class _Start:
     ) -> int:
         """Have the job start later, unless an outage has lasted for too long."""
         outage = self._config.outage
-        waits = isinstance(error, MustWait)
+        waits = isinstance(error, MustWaitError)
         if not record.batch:
             return self._refuse(str(error), record, leader)
         if not waits and tries >= outage.tries:
@@ -294,7 +294,7 @@ class _Start:
             return 0
         delay = requeue_delay(outage, self._job.leader, 0 if waits else tries)
         tries += not waits
-        self._hand_over(Handover(waiting=str(error), qpus=names.acquire, tries=tries), record)
+        self._hand_over(AdminComment(waiting=str(error), qpus=names.acquire, tries=tries), record)
         try:
             self._control.requeue(leader, delay)
         except SlurmError as failure:
@@ -318,7 +318,7 @@ def _asked_for(option: str | None, gres: Sequence[Gres]) -> tuple[str, ...]:
     """Name what a job asked for, for the record: a question mark for none, and for what is no name."""
     try:
         named = parse_qpu_option(option) if option else ()
-    except UserMistake:
+    except RequestError:
         named = ()
     typed = tuple(item.type for item in gres if item.name == GRES and item.type)
     return tuple(dict.fromkeys((*named, *typed))) or ("?",)
@@ -327,7 +327,7 @@ def _asked_for(option: str | None, gres: Sequence[Gres]) -> tuple[str, ...]:
 def _outages(record: JobRecord) -> int:
     """Tell how many outages in a row have requeued a job, by what the last one's hook has left."""
     try:
-        return Handover.from_comment(record.admin_comment).tries
+        return AdminComment.from_comment(record.admin_comment).tries
     except SlurmError:
         return 0
 

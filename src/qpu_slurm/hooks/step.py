@@ -22,10 +22,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from qpu_slurm.errors import ConfigError, NoLease, QpuSlurmError, SlurmError, Unavailable, UserMistake
+from qpu_slurm.errors import (
+    ConfigError,
+    NoLeaseError,
+    QpuSlurmError,
+    RequestError,
+    SlurmError,
+    UnavailableError,
+)
 from qpu_slurm.job.variables import JobQpu, to_environ
 from qpu_slurm.names import STEP_TAG
-from qpu_slurm.slurm.admin_comment import Handover
+from qpu_slurm.slurm.admin_comment import AdminComment
 from qpu_slurm.slurm.query import connect
 from qpu_slurm.slurm.script import asked_of_sbatch, batch_script
 from qpu_slurm.system.secret import Secret
@@ -97,7 +104,7 @@ def job_env(
     except QpuSlurmError as error:
         return "" if unasked else error_line(error)
     try:
-        if unasked and handover == Handover():
+        if unasked and handover == AdminComment():
             _refuse_lost_option(config, job_id)
             return ""
         qpus = _qpus(config, records, environ, step, deadline)
@@ -133,7 +140,7 @@ def step_end(
 
     Raises:
         SlurmError: Slurm does not answer, or does not know the job.
-        Unavailable: The gateway does not answer, or the service.
+        UnavailableError: The gateway does not answer, or the service.
     """
     deadline = time.monotonic() + _SECONDS
     records = _records(config, job_id, query)
@@ -166,7 +173,7 @@ def _providers(
 
 def error_line(error: QpuSlurmError) -> str:
     """Return the line that ends a job with a sentence, which names the node if its cause lies there."""
-    of_node = isinstance(error, ConfigError | SlurmError | Unavailable)
+    of_node = isinstance(error, ConfigError | SlurmError | UnavailableError)
     where = f"{os.uname().nodename}: " if of_node else ""
     return f"error: {where}{' '.join(str(error).split())}\n"
 
@@ -180,8 +187,8 @@ def _records(config: Config, job_id: int, query: Query | None) -> list[JobRecord
     return sorted(records, key=lambda record: record.job_id != job_id)
 
 
-def _handover(records: Sequence[JobRecord]) -> Handover:
-    return Handover.merged(Handover.from_comment(record.admin_comment) for record in records)
+def _handover(records: Sequence[JobRecord]) -> AdminComment:
+    return AdminComment.merged(AdminComment.from_comment(record.admin_comment) for record in records)
 
 
 def _refuse_lost_option(config: Config, job_id: int) -> None:
@@ -191,7 +198,7 @@ def _refuse_lost_option(config: Config, job_id: int) -> None:
     except SlurmError:
         return
     if option:
-        raise UserMistake(
+        raise RequestError(
             f"The script's #SBATCH --qpu={option} was not read: only sbatch reads such lines, and it did not"
             " submit this job. Use sbatch, or write into the request to slurmrestd (of Slurm 24.11 or newer):"
             f' "spank_environment": ["QPU_SLURM_QPU={option}"].'
@@ -207,7 +214,7 @@ def _qpus(
 ) -> list[JobQpu]:
     handover = _handover(records)
     if handover.error:
-        raise UserMistake(handover.error)
+        raise RequestError(handover.error)
     qpus = {name: _configured(config, name) for name in handover.sessions}
     user_key = Secret(environ[USER_KEY]) if environ.get(USER_KEY) else None
     # First, since the job's user cannot read the admin's shared keys.
@@ -219,7 +226,7 @@ def _qpus(
     bound = []
     for name in handover.sessions:
         if name not in keys:
-            raise NoLease(f"The gateway has no key for {name}: this job no longer holds it.")
+            raise NoLeaseError(f"The gateway has no key for {name}: this job no longer holds it.")
         job_qpu = JobQpu.bind(
             _through_gateway(config, qpus[name]),
             api_key=keys[name],
@@ -240,7 +247,7 @@ def _configured(config: Config, name: str) -> QpuConfig:
     """Return a QPU that the controller knows, as this node's configuration has it."""
     try:
         return config.qpu(name)
-    except UserMistake as error:
+    except RequestError as error:
         raise ConfigError(
             f"{error} The controller has it: the configuration of this node is another. Tell the cluster's "
             "admin, who has `qpu-slurm check`."

@@ -12,7 +12,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Final
 
-from qpu_slurm.errors import NoLease
+from qpu_slurm.errors import NoLeaseError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,7 +83,7 @@ def make_sure_job_runs(environ: Mapping[str, str]) -> None:
         environ: The process's environment.
 
     Raises:
-        NoLease: The job is over.
+        NoLeaseError: The job is over.
     """
     job_id = environ.get("SLURM_JOB_ID", "")
     if not job_id.isdecimal() or "SLURMD_NODENAME" not in environ or _surrounding_job() is not None:
@@ -110,7 +110,9 @@ def make_sure_job_runs(environ: Mapping[str, str]) -> None:
     states = frozenset(listing.stdout.split())
     over = not states & _GOES_ON if listing.returncode == 0 else _OVER.search(listing.stderr)
     if over:
-        raise NoLease(f"Job {job_id} is over, and so are its sessions. Submit another one with --qpu=NAME.")
+        raise NoLeaseError(
+            f"Job {job_id} is over, and so are its sessions. Submit another one with --qpu=NAME."
+        )
 
 
 def _surrounding_job() -> int | None:

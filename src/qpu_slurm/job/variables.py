@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from qpu_slurm.errors import NoLease, UserMistake
+from qpu_slurm.errors import NoLeaseError, RequestError
 from qpu_slurm.job.absence import why_no_qpu
 from qpu_slurm.names import STEP_MARK, SessionOption
 from qpu_slurm.providers.base import Access
@@ -158,10 +158,10 @@ class JobQpu(msgspec.Struct, frozen=True, kw_only=True):
         """Make sure that tasks of the job have a session to run in, or may open one.
 
         Raises:
-            NoLease: The job is only bound to the QPU.
+            NoLeaseError: The job is only bound to the QPU.
         """
         if self.session_id is None and self.hold is None:
-            raise NoLease(
+            raise NoLeaseError(
                 f"This job may transpile for {self.name}, but holds no session to execute in. "
                 f"Submit it with --qpu={self.name} --gres=qpu:1."
             )
@@ -176,7 +176,7 @@ def to_environ(qpus: Sequence[JobQpu], authorities: Path | None = None) -> dict[
         authorities: The file of those that the job's programs have to trust; None: whom they trust anyway.
 
     Raises:
-        UserMistake: A value cannot be a variable's, such as an API key with a line break in it.
+        RequestError: A value cannot be a variable's, such as an API key with a line break in it.
     """
     environ = dict(variable for qpu in qpus for variable in _variables(qpu))
     if qpus:
@@ -187,7 +187,7 @@ def to_environ(qpus: Sequence[JobQpu], authorities: Path | None = None) -> dict[
         environ |= dict.fromkeys(_TRUST, str(authorities))
     for name, value in environ.items():
         if not _PRINTABLE.fullmatch(value):
-            raise UserMistake(
+            raise RequestError(
                 f"{name} would hold more than printable ASCII: check the API key for stray characters."
             )
     return environ
@@ -199,20 +199,20 @@ def from_environ(environ: Mapping[str, str]) -> dict[str, JobQpu]:
     QPUs of a type that we do not know are left out.
 
     Raises:
-        NoLease: There is none.
-        UserMistake: A variable that belongs to one is missing or makes no sense.
+        NoLeaseError: There is none.
+        RequestError: A variable that belongs to one is missing or makes no sense.
     """
     delimiter = environ.get("QRMI_LIST_DELIMITER") or ","  # upstream lets its users choose another
     names, types = ((_first(environ, lists) or "").split(delimiter) for lists in (_RESOURCES, _TYPES))
     if len(names) != len(types):
-        raise UserMistake(f"{_RESOURCES[0]} and {_TYPES[0]} name a different number of QPUs.")
+        raise RequestError(f"{_RESOURCES[0]} and {_TYPES[0]} name a different number of QPUs.")
     qpus = {
         name: _read(environ, name, type_)
         for name, type_ in zip(names, types, strict=True)
         if type_ in _SERVICES
     }
     if not qpus:
-        raise NoLease(why_no_qpu(environ))
+        raise NoLeaseError(why_no_qpu(environ))
     return qpus
 
 
@@ -226,8 +226,8 @@ def find(environ: Mapping[str, str], name: str | None = None) -> JobQpu:
     """Return the job's QPU of that name; without a name, its only one.
 
     Raises:
-        NoLease: The job has none of that name, or several and no name was given.
-        UserMistake: See `from_environ`.
+        NoLeaseError: The job has none of that name, or several and no name was given.
+        RequestError: See `from_environ`.
     """
     qpus = from_environ(environ)
     if name is None and len(qpus) == 1:
@@ -236,7 +236,7 @@ def find(environ: Mapping[str, str], name: str | None = None) -> JobQpu:
         problem = (
             "This job has several QPUs; name one" if name is None else f"This job has no QPU {name[:64]!r}"
         )
-        raise NoLease(f"{problem}. It has: {', '.join(qpus)}.")
+        raise NoLeaseError(f"{problem}. It has: {', '.join(qpus)}.")
     return qpus[name]
 
 
@@ -279,15 +279,15 @@ def _read(environ: Mapping[str, str], name: str, type_: str) -> JobQpu:
         variables += [f"{name}_{_OF_QPU[attribute]}"] if attribute in _OF_QPU else []
         text = _first(environ, variables)
         if text and attribute == "hold" and text not in _HOLDS:
-            raise UserMistake(f"{variables[0]} is {text[:64]!r}; expected {' or '.join(_HOLDS)}.")
+            raise RequestError(f"{variables[0]} is {text[:64]!r}; expected {' or '.join(_HOLDS)}.")
         if text and attribute in _NUMBERS:
             if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
-                raise UserMistake(f"{variables[0]} is {text[:64]!r}; expected a whole number.")
+                raise RequestError(f"{variables[0]} is {text[:64]!r}; expected a whole number.")
             values[attribute] = int(text)
         elif text:
             values[attribute] = Secret(text) if attribute == "api_key" else text
         elif attribute in _REQUIRED:
-            raise UserMistake(
+            raise RequestError(
                 f"{variables[0]} is not set, though the job has the QPU {name}: was its environment cleared?"
             )
     return JobQpu(**values)
@@ -306,10 +306,10 @@ def choose(qpus: Mapping[str, T], name: str | None) -> T:
     """Choose one of a job's QPUs; None is the first.
 
     Raises:
-        NoLease: There is none of that name.
+        NoLeaseError: There is none of that name.
     """
     if name is None:
         return next(iter(qpus.values()))
     if name not in qpus:
-        raise NoLease(f"This job has no QPU {name!r}, only {', '.join(qpus)}.")
+        raise NoLeaseError(f"This job has no QPU {name!r}, only {', '.join(qpus)}.")
     return qpus[name]

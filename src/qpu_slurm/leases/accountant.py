@@ -17,7 +17,14 @@ import msgspec
 import structlog
 
 from qpu_slurm import providers
-from qpu_slurm.errors import ConfigError, JournalError, NotFound, QpuSlurmError, ServiceError, UserMistake
+from qpu_slurm.errors import (
+    ConfigError,
+    JournalError,
+    NotFoundError,
+    QpuSlurmError,
+    RequestError,
+    ServiceError,
+)
 from qpu_slurm.journal.history import Lock, TaskUse
 from qpu_slurm.journal.model import Lease
 from qpu_slurm.providers.base import SessionState
@@ -118,9 +125,9 @@ class Accountant:
             access = qpu.access(user_key)
             provider = self._connect(access, deadline=time.monotonic() + _TIMEOUT)
             return account(self._journal, lease, session.session_id, provider)
-        except NotFound as error:
+        except NotFoundError as error:
             self._give_up(session, str(error))
-        except (ServiceError, ConfigError, UserMistake, NotYet) as error:
+        except (ServiceError, ConfigError, RequestError, NotYetError) as error:
             age = (datetime.now(UTC) - (session.ended_at or session.opened_at)).total_seconds()
             if age > self._longest:
                 self._give_up(session, str(error))
@@ -139,7 +146,7 @@ class Accountant:
         self._not_before[session.session_id] = time.monotonic() + pause
 
 
-class NotYet(QpuSlurmError):
+class NotYetError(QpuSlurmError):
     """The service has not told yet what a session was used for."""
 
 
@@ -153,15 +160,15 @@ def account(journal: Journal, lease: Lease, session_id: str, provider: Provider)
         provider: Its service.
 
     Raises:
-        NotYet: It is not over, or the service does not say.
+        NotYetError: It is not over, or the service does not say.
         ServiceError: The service could not be asked.
         JournalError: The journal cannot be written.
     """
     usage = provider.usage(session_id)
     if usage.state is not SessionState.CLOSED:
-        raise NotYet(f"The session is {usage.state} still.")
+        raise NotYetError(f"The session is {usage.state} still.")
     if usage.locked_seconds is None:
-        raise NotYet("The service does not say how long the session was active.")
+        raise NotYetError("The service does not say how long the session was active.")
     locked, executed = usage.locked_seconds, usage.executed_seconds
     tasks, locks = _tasks(session_id, usage), _locks(session_id, usage)
     journal.history.account(session_id, locked=locked, executed=executed, tasks=tasks, locks=locks)
@@ -182,7 +189,7 @@ def account_at_release(journal: Journal, lease: Lease, provider: Provider) -> No
     try:
         for session in journal.history.unaccounted(lease.id):
             account(journal, lease, session.session_id, provider)
-    except (ServiceError, NotYet, JournalError) as error:
+    except (ServiceError, NotYetError, JournalError) as error:
         _log.info("usage not known yet", job_id=lease.job_id, qpu=lease.qpu, why=str(error))
 
 

@@ -21,8 +21,8 @@ import msgspec
 import structlog
 
 from qpu_slurm import providers
-from qpu_slurm.errors import QpuSlurmError, SlurmError, Unavailable
-from qpu_slurm.slurm.admin_comment import Handover
+from qpu_slurm.errors import QpuSlurmError, SlurmError, UnavailableError
+from qpu_slurm.slurm.admin_comment import AdminComment
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -262,7 +262,7 @@ class Availability:
 def _ask_account(provider: Provider, qpus: Iterable[QpuConfig]) -> dict[str, QpuReport]:
     try:
         statuses = provider.statuses()
-    except Unavailable as error:
+    except UnavailableError as error:
         return {qpu.name: _away(qpu, str(error)) for qpu in qpus}
     except QpuSlurmError as error:
         return {qpu.name: _unknown(qpu, str(error)) for qpu in qpus}
@@ -306,12 +306,12 @@ def _waiting(jobs: Iterable[JobRecord]) -> dict[str, set[int]]:
     return found
 
 
-def _left_by_requeue(job: JobRecord) -> Handover | None:
+def _left_by_requeue(job: JobRecord) -> AdminComment | None:
     """Return what was written down as a job was put back into the queue, if it was."""
     if job.state != "PENDING" or not job.admin_comment:
         return None
     try:
-        handover = Handover.from_comment(job.admin_comment)
+        handover = AdminComment.from_comment(job.admin_comment)
     except SlurmError:
         return None
     return handover if handover.waiting else None

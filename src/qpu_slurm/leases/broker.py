@@ -22,17 +22,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from qpu_slurm.errors import (
-    AnswerLost,
+    AnswerLostError,
     JournalError,
-    MustWait,
-    NoLease,
-    NotFound,
+    MustWaitError,
+    NoLeaseError,
+    NotFoundError,
     QpuSlurmError,
     ServiceError,
 )
 from qpu_slurm.journal.model import Hold, LeaseState
 from qpu_slurm.leases.limits import no_room, refuse_blocked
-from qpu_slurm.leases.release import Endings, audit_lease, from_now
+from qpu_slurm.leases.release import Releaser, audit_lease, from_now
 from qpu_slurm.names import JOB_TAG
 from qpu_slurm.providers.base import SessionState
 from qpu_slurm.system import logs
@@ -59,7 +59,7 @@ class _Target(NamedTuple):
     provider: Provider
 
 
-class Broker(Endings):
+class Broker(Releaser):
     """Grants leases and ends them. Threads may share it.
 
     Args:
@@ -86,11 +86,11 @@ class Broker(Endings):
             it is only bound to.
 
         Raises:
-            UserMistake: There is no such QPU, the user's key is missing, an admin has blocked the user, or
+            RequestError: There is no such QPU, the user's key is missing, an admin has blocked the user, or
                 the job was ended meanwhile.
-            Refused: The service will not open a session for this account.
-            MustWait: The QPU is closed, away, or in use by as many jobs as may.
-            Unavailable: The service is away, for now.
+            RefusedError: The service will not open a session for this account.
+            MustWaitError: The QPU is closed, away, or in use by as many jobs as may.
+            UnavailableError: The service is away, for now.
             ConfigError: The admin's key cannot be read.
             JournalError: The journal cannot be written.
         """
@@ -133,7 +133,7 @@ class Broker(Endings):
                     return self._grant(targets, request)
             # Slurm gives nodes and licenses to the next job while the last one's epilog is at work yet.
             if time.monotonic() >= turn:
-                raise MustWait(why)
+                raise MustWaitError(why)
             time.sleep(_LOOK_AGAIN)
 
     def refuse(self, refusal: Refusal) -> None:
@@ -157,10 +157,10 @@ class Broker(Endings):
             The lease: HELD.
 
         Raises:
-            NoLease: The lease is only bound to the QPU, or over.
-            UserMistake: An admin has blocked the user.
-            Refused: The service will not open a session for this account.
-            Unavailable: The service is away, for now.
+            NoLeaseError: The lease is only bound to the QPU, or over.
+            RequestError: An admin has blocked the user.
+            RefusedError: The service will not open a session for this account.
+            UnavailableError: The service is away, for now.
             JournalError: The journal cannot be written.
         """
         deadline = time.monotonic() + self._config.outage.acquire_timeout
@@ -214,7 +214,7 @@ class Broker(Endings):
         """Return the way to the service that a lease's sessions are on.
 
         Raises:
-            UserMistake: There is no such QPU any more, or its user's key is gone.
+            RequestError: There is no such QPU any more, or its user's key is gone.
             ConfigError: The admin's key cannot be read.
         """
         access = self._config.qpu(lease.qpu).access(self._journal.api_key(lease.id))
@@ -224,7 +224,7 @@ class Broker(Endings):
         """Return the way to a QPU's service with the admin's key, or with the user's own that is exported.
 
         Raises:
-            UserMistake: It takes a user's own key.
+            RequestError: It takes a user's own key.
             ConfigError: The admin's key cannot be read.
         """
         return self._connect(qpu.access(), deadline=deadline)
@@ -269,7 +269,7 @@ class Broker(Endings):
             if lease is None or lease.state is not LeaseState.HELD:
                 status = target.provider.status()
                 if not status.online:
-                    raise MustWait(f"{target.qpu.name} is not available now: {status.reason}")
+                    raise MustWaitError(f"{target.qpu.name} is not available now: {status.reason}")
         return tuple(
             lease
             if lease is not None and lease.state is LeaseState.HELD
@@ -325,7 +325,7 @@ class Broker(Endings):
             intent = self._journal.begin_session(intent.id, from_now(longest))
         try:
             lease = self._create(intent, target, ttl)
-        except AnswerLost as error:
+        except AnswerLostError as error:
             # There may be a session: what is left of the intent has to be looked for, and ended.
             self._journal.end_one(intent.id, str(error))
             raise
@@ -360,11 +360,13 @@ class Broker(Endings):
         # The job was ended while its session was being opened.
         if lease.session_id != session.id:
             self._journal.found(lease.id, session.id)
-            with suppress(NotFound):
+            with suppress(NotFoundError):
                 target.provider.cancel_session(session.id)
         elif not lease.state.final:
             self._try_to_end(lease, time.monotonic() + _GIVE_BACK_TIMEOUT)
-        raise NoLease(f"Job {lease.job_id} was ended while a session on {lease.qpu} was being opened for it.")
+        raise NoLeaseError(
+            f"Job {lease.job_id} was ended while a session on {lease.qpu} was being opened for it."
+        )
 
     def _bind(self, request: LeaseRequest) -> Iterator[Lease]:
         for name in request.bind:
@@ -380,7 +382,7 @@ class Broker(Endings):
         """Ask whether a lease's session still takes tasks."""
         try:
             session = provider.session(lease.session_id or "")
-        except NotFound:
+        except NotFoundError:
             return False
         return session.accepting_tasks and session.state is not SessionState.CLOSED
 
@@ -402,10 +404,10 @@ class Broker(Endings):
             longest = ttl + self._config.outage.acquire_timeout
             lease = self._journal.begin_session(lease.id, from_now(longest))
         if lease.state is not LeaseState.ACQUIRING:
-            raise NoLease(f"Job {lease.job_id} has no lease on {lease.qpu} to open a session with.")
+            raise NoLeaseError(f"Job {lease.job_id} has no lease on {lease.qpu} to open a session with.")
         try:
             return self._create(lease, target, ttl)
-        except AnswerLost:
+        except AnswerLostError:
             raise  # There may be a session: whoever asks next, or ends the lease, looks for it.
         except ServiceError as error:
             self._journal.give_up_session(lease.id, str(error))

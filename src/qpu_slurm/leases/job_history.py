@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from qpu_slurm.errors import NotFound, SlurmError
+from qpu_slurm.errors import NotFoundError, SlurmError
 from qpu_slurm.journal.history import LeaseHistory, Step
 from qpu_slurm.slurm.query import connect
 from qpu_slurm.slurm.reasons import why_it_waits
@@ -54,7 +54,7 @@ def read(journal: Journal, slurm: SlurmConfig, job_id: int) -> JobHistory:
         job_id: The job; of a heterogeneous job, the leader.
 
     Raises:
-        NotFound: Nothing is.
+        NotFoundError: Nothing is.
         JournalError: The journal cannot be read.
     """
     try:
@@ -64,7 +64,7 @@ def read(journal: Journal, slurm: SlurmConfig, job_id: int) -> JobHistory:
         times = None
     leases = journal.history.leases(job_id)
     if times is None and not leases:
-        raise NotFound(f"Neither the journal nor Slurm knows job {job_id}.")
+        raise NotFoundError(f"Neither the journal nor Slurm knows job {job_id}.")
     steps = journal.history.steps(job_id, leases[-1].lease.run) if leases else []
     waits = _why_it_waits(slurm, job_id) if times is not None and times.started_at is None else ""
     return JobHistory(job_id=job_id, slurm=times, leases=tuple(leases), steps=tuple(steps), waits=waits)

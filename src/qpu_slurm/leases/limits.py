@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qpu_slurm.errors import MustWait, UserMistake
+from qpu_slurm.errors import MustWaitError, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -25,7 +25,7 @@ def no_room(journal: Journal, qpus: Iterable[QpuConfig], job_id: int) -> str:
         job_id: The job: what it has already, it keeps.
 
     Raises:
-        MustWait: The admin has closed one.
+        MustWaitError: The admin has closed one.
     """
     closed = journal.closings.all()
     for qpu in qpus:
@@ -35,7 +35,7 @@ def no_room(journal: Journal, qpus: Iterable[QpuConfig], job_id: int) -> str:
         if job_id in jobs:
             continue
         if qpu.name in closed:
-            raise MustWait(f"{qpu.name} is closed: {closed[qpu.name].reason.rstrip('.')}.")
+            raise MustWaitError(f"{qpu.name} is closed: {closed[qpu.name].reason.rstrip('.')}.")
         if qpu.limit is not None and len(jobs) >= qpu.limit:
             return f"{qpu.name} is in use by {_named(jobs)}, the most that may use it at once."
     return ""
@@ -45,11 +45,11 @@ def refuse_blocked(journal: Journal, user_id: int) -> None:
     """Make sure that a user may have a QPU.
 
     Raises:
-        UserMistake: An admin has blocked the user.
+        RequestError: An admin has blocked the user.
     """
     blocked = journal.blocked_users.find(user_id)
     if blocked is not None:
-        raise UserMistake(f"You may not use QPUs on this cluster now: {blocked.reason.rstrip('.')}.")
+        raise RequestError(f"You may not use QPUs on this cluster now: {blocked.reason.rstrip('.')}.")
 
 
 def _named(jobs: Collection[int]) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from qpu_slurm.errors import ConfigError, ServiceError, UserMistake
+from qpu_slurm.errors import ConfigError, RequestError, ServiceError
 from qpu_slurm.journal.model import LeaseState
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Sessions:
         try:
             provider = self._broker.provider(first, deadline=time.monotonic() + _ANSWER_SECONDS)
             closed = provider.closed_sessions(min(lease.created_at for lease in leases))
-        except (ServiceError, ConfigError, UserMistake) as error:
+        except (ServiceError, ConfigError, RequestError) as error:
             # Nothing is lost by it: who needs a session finds out by himself.
             _log.info("the service does not say which sessions are closed", qpu=first.qpu, why=str(error))
             return
@@ -108,7 +108,7 @@ class Sessions:
                 continue
             try:
                 yield self._broker.settle(lease.id, deadline=time.monotonic() + _ANSWER_SECONDS)
-            except (ServiceError, ConfigError, UserMistake) as error:
+            except (ServiceError, ConfigError, RequestError) as error:
                 _log.warning("an opening is not settled yet", job_id=lease.job_id, why=str(error))
 
     def late(self, until: float) -> Iterator[Lease]:
@@ -129,7 +129,7 @@ class Sessions:
             try:
                 if self._broker.look_again(lease, deadline=time.monotonic() + _ANSWER_SECONDS):
                     yield lease
-            except (ServiceError, ConfigError, UserMistake) as error:
+            except (ServiceError, ConfigError, RequestError) as error:
                 _log.warning("a session may have come late", job_id=lease.job_id, why=str(error))
                 if lease.expires_at is not None and lease.expires_at < datetime.now(UTC):
                     self._journal.settle(lease.id)  # it would be over by itself

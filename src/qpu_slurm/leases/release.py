@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from qpu_slurm import providers
-from qpu_slurm.errors import ConfigError, JournalError, NotFound, ServiceError, Unavailable, UserMistake
+from qpu_slurm.errors import (
+    ConfigError,
+    JournalError,
+    NotFoundError,
+    RequestError,
+    ServiceError,
+    UnavailableError,
+)
 from qpu_slurm.journal.model import LeaseState
 from qpu_slurm.leases.accountant import account_at_release
 from qpu_slurm.leases.unrecorded_sessions import opened_by_steps
@@ -37,7 +44,7 @@ _LATE = 60.0
 _log = structlog.get_logger(__name__)
 
 
-class Endings:
+class Releaser:
     """Ends leases, one by one; see `Broker`.
 
     Args:
@@ -85,7 +92,7 @@ class Endings:
                 # The gateway's sessions are accounted for in the background; of others, only we have the key.
                 soon = min(deadline, time.monotonic() + _ACCOUNT_TIMEOUT)
                 account_at_release(self._journal, lease, self._connect(access, deadline=soon))
-        except (ServiceError, ConfigError, UserMistake) as error:
+        except (ServiceError, ConfigError, RequestError) as error:
             expires_at = lease.expires_at or lease.job_ends_at
             if expires_at is not None and expires_at < datetime.now(UTC):
                 log.warning("session not ended, but its time to live is over", why=str(error))
@@ -105,7 +112,7 @@ class Endings:
             for session_id in opened_by_steps(lease, provider, self._journal):
                 self._journal.found(lease.id, session_id)
         for session_id in self._unended(lease):
-            with suppress(NotFound):
+            with suppress(NotFoundError):
                 provider.cancel_session(session_id)
         return self._journal.finish(lease.id, LeaseState.RELEASED)
 
@@ -124,7 +131,7 @@ class Endings:
         Raises:
             ServiceError: The service does not tell.
             ConfigError: The admin's key cannot be read.
-            UserMistake: There is no such QPU any more.
+            RequestError: There is no such QPU any more.
         """
         qpu = self._config.qpu(lease.qpu)
         provider = self._connect(qpu.access(self._journal.api_key(lease.id)), deadline=deadline)
@@ -134,7 +141,7 @@ class Endings:
             session = self._first_unclaimed(began, provider)
             if session is not None:
                 self._journal.found(lease.id, session.id)
-                with suppress(NotFound):
+                with suppress(NotFoundError):
                     provider.cancel_session(session.id)
             if session is not None or late > _LATE:
                 self._journal.settle(lease.id)
@@ -145,9 +152,9 @@ class Endings:
         try:
             with self._locked([self._config.qpu(lease.qpu)], time.monotonic()):
                 return False
-        except Unavailable:
+        except UnavailableError:
             return True
-        except UserMistake:  # there is no such QPU any more
+        except RequestError:  # there is no such QPU any more
             return False
 
     def _unended(self, lease: Lease) -> list[str]:
@@ -195,7 +202,7 @@ class Endings:
                 try:
                     locks.enter_context(locked(path, deadline=deadline))
                 except TimeoutError:
-                    raise Unavailable(
+                    raise UnavailableError(
                         f"Other jobs have been opening sessions on {names[path]} for too long."
                     ) from None
                 except OSError as error:

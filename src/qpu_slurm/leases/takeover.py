@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from qpu_slurm.errors import ConfigError, NotFound, ServiceError, SlurmError, UserMistake
+from qpu_slurm.errors import ConfigError, NotFoundError, RequestError, ServiceError, SlurmError
 from qpu_slurm.journal.model import Hold
-from qpu_slurm.slurm.admin_comment import Granted, Handover
+from qpu_slurm.slurm.admin_comment import AdminComment, Granted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -89,7 +89,7 @@ class Takeover:
                 return
             try:
                 session_id = self._open_session(claim)
-            except (ServiceError, ConfigError, UserMistake) as error:
+            except (ServiceError, ConfigError, RequestError) as error:
                 _log.warning("a lease is not taken over yet", job_id=job.leader, why=str(error))
                 continue
             if session_id is None and not claim.runs:
@@ -116,8 +116,8 @@ class Takeover:
             if job.state == _STARTS:
                 continue
             try:
-                handover = Handover.merged(
-                    Handover.from_comment(component.admin_comment)
+                handover = AdminComment.merged(
+                    AdminComment.from_comment(component.admin_comment)
                     for component in sorted(found, key=lambda component: component.job_id)
                 )
             except SlurmError:
@@ -146,7 +146,7 @@ class Takeover:
             try:
                 if provider.session(known).accepting_tasks:
                     return known
-            except NotFound:
+            except NotFoundError:
                 continue
         return None
 

@@ -2,8 +2,8 @@
 """What a provider is: the code that speaks to one kind of quantum service.
 
 A provider knows nothing of Slurm. It is bound to one QPU and to one credential; whoever holds a QPU's
-session talks to the service through it. Errors are those of `qpu_slurm.errors` (`Refused`, `NotFound`,
-`Unavailable`, `AnswerLost`).
+session talks to the service through it. Errors are those of `qpu_slurm.errors` (`RefusedError`,
+`NotFoundError`, `UnavailableError`, `AnswerLostError`).
 
 It answers in the types of this module: no JSON of a service leaves its provider, except for tasks' inputs and
 results, which pass through unread. tests/provider_conformance.py is what every provider has to pass, and
@@ -275,7 +275,7 @@ class Provider(Protocol):
         """Ask what circuits have to fit to run on the QPU.
 
         Raises:
-            Unavailable: The service does not tell, or its answer cannot be understood.
+            UnavailableError: The service does not tell, or its answer cannot be understood.
         """
 
     def calibrated_at(self) -> datetime | None:

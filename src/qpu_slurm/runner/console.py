@@ -13,14 +13,14 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Final
 
-from qpu_slurm.errors import AnswerLost, QpuSlurmError, ServiceError
+from qpu_slurm.errors import AnswerLostError, QpuSlurmError, ServiceError
 from qpu_slurm.providers.base import Task, TaskStatus
 from qpu_slurm.runner.signals import Stopped
 from qpu_slurm.runner.status_line import StatusLine
 from qpu_slurm.tasks.execution import Observer
 
 if TYPE_CHECKING:
-    from qpu_slurm.errors import Unavailable
+    from qpu_slurm.errors import UnavailableError
 
 _NOTHING: Final = "nothing was submitted"
 _PERHAPS: Final = "a task may have been submitted: it ends with its session"
@@ -177,7 +177,11 @@ class TaskConsole(Observer):
 
     def give_up(self, message: str, error: BaseException) -> None:
         """Say why it ends here, and what has become of the task."""
-        if self.fate == _PERHAPS and isinstance(error, ServiceError) and not isinstance(error, AnswerLost):
+        if (
+            self.fate == _PERHAPS
+            and isinstance(error, ServiceError)
+            and not isinstance(error, AnswerLostError)
+        ):
             self.fate = _NOTHING
         for line in (message, *getattr(error, "__notes__", ()), self.fate):
             if line:
@@ -232,7 +236,7 @@ class TaskConsole(Observer):
         """Wait, and show that on a terminal."""
         self._console.sleep(seconds)
 
-    def unreachable(self, error: Unavailable) -> None:
+    def unreachable(self, error: UnavailableError) -> None:
         """Say that the service is away."""
         self.say(f"asking again, since the service did not answer: {error}")
 

@@ -11,10 +11,10 @@ from qpu_slurm.errors import (
     OutputError,
     PayloadError,
     QpuSlurmError,
-    Refused,
+    RefusedError,
+    RequestError,
     ServiceError,
-    TimedOut,
-    UserMistake,
+    TaskTimeoutError,
 )
 
 
@@ -55,10 +55,10 @@ With several inputs, the exit code is the highest of theirs.
 _OF: Final[tuple[tuple[type[QpuSlurmError], Exit], ...]] = (
     (PayloadError, Exit.BAD_INPUT),
     (OutputError, Exit.OUTPUT),
-    (TimedOut, Exit.TIMED_OUT),
-    (Refused, Exit.REFUSED),
+    (TaskTimeoutError, Exit.TIMED_OUT),
+    (RefusedError, Exit.REFUSED),
     (ServiceError, Exit.UNAVAILABLE),
-    (UserMistake, Exit.REFUSED),
+    (RequestError, Exit.REFUSED),
     (ConfigError, Exit.REFUSED),
 )
 

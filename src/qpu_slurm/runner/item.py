@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from qpu_slurm.errors import Refused, ServiceError
+from qpu_slurm.errors import RefusedError, ServiceError
 from qpu_slurm.job.variables import step_mark
 from qpu_slurm.providers.base import TaskStatus
 from qpu_slurm.runner.exit_codes import Exit, exit_and_message
@@ -142,7 +142,7 @@ class FileItem(Item):
         """Tell whether a task that was submitted before may still bring a result."""
         try:
             status = self._context.provider.task(known.task_id).status
-        except Refused:
+        except RefusedError:
             return False  # it is gone, or was another job's, or another run's behind the gateway
         return status is TaskStatus.COMPLETED or not status.final
 

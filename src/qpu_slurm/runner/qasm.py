@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from qpu_slurm.runner.qasm_names import Bits, Invalid, Names, Unread
+from qpu_slurm.runner.qasm_names import Bits, InvalidError, Names, UnreadError
 from qpu_slurm.tasks import openqasm
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Program(Names):
                 at = match.end()
                 try:
                     yield from self._flat(match)
-                except Unread as error:
+                except UnreadError as error:
                     self.note(error)
                 continue
             begin = _skip(text, at)
@@ -123,12 +123,12 @@ class Program(Names):
         if name == "barrier":
             qubits = tuple(qubit for operand in operands for qubit in operand)
             if len(set(qubits)) < len(qubits):
-                raise Invalid("barrier on one qubit twice")
+                raise InvalidError("barrier on one qubit twice")
             yield name, qubits
         elif name == "reset":
             yield from self.each(name, operands)
         elif name == "measure":
-            raise Unread("measure without a bit for its result")
+            raise UnreadError("measure without a bit for its result")
         else:
             yield from self.call(name, expressions.split(",") if expressions else [], operands)
 
@@ -148,14 +148,14 @@ class Program(Names):
         if index is None:
             return bits.width
         if bits.loose or int(index) >= bits.width:
-            raise Invalid(f"{name}[{index}], which is no bit of the register")
+            raise InvalidError(f"{name}[{index}], which is no bit of the register")
         return 1
 
     def _operand(self, text: str) -> Sequence[int]:
         """Find an operand's qubits."""
         parts = _OPERAND_PARTS.fullmatch(text.strip())
         if parts is None:
-            raise Unread(text.strip())
+            raise UnreadError(text.strip())
         if parts[1]:
             return self.physical(int(parts[1]))
         single, register = self.qubits(parts[2])
@@ -163,7 +163,7 @@ class Program(Names):
             return register
         index = int(parts[3])
         if single or index >= len(register):
-            raise Invalid(f"{parts[2]}[{index}], which is no qubit of the register")
+            raise InvalidError(f"{parts[2]}[{index}], which is no qubit of the register")
         return register[index : index + 1]
 
     # Everything else.

@@ -16,7 +16,7 @@ import openqasm3
 from openqasm3 import ast
 from openqasm3.parser import QASM3ParsingError
 
-from qpu_slurm.runner.qasm_names import QISKIT_NAMES, Bits, Gate, Invalid, Unread
+from qpu_slurm.runner.qasm_names import QISKIT_NAMES, Bits, Gate, InvalidError, UnreadError
 from qpu_slurm.tasks import angles
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class _Reader:
         for statement in statements:
             try:
                 yield from self._one(statement)
-            except Unread as error:
+            except UnreadError as error:
                 self._program.note(error)
         self._global = before
 
@@ -115,7 +115,7 @@ class _Reader:
         kind = type(statement)
         read = _READERS.get(kind)
         if read is None:
-            raise Unread(_WORDS.get(kind, kind.__name__))
+            raise UnreadError(_WORDS.get(kind, kind.__name__))
         yield from read(self, statement)
 
     def _block(self, name: str, statements: Iterable[ast.Statement | ast.Pragma]) -> Iterator[Operation]:
@@ -143,14 +143,14 @@ class _Reader:
     def bit_declaration(self, node: ast.ClassicalDeclaration) -> Iterator[Operation]:
         self._only_globally("a declaration")
         if not isinstance(node.type, ast.BitType):
-            raise Unread(f"a variable of type {type(node.type).__name__.removesuffix('Type').lower()}")
+            raise UnreadError(f"a variable of type {type(node.type).__name__.removesuffix('Type').lower()}")
         size = node.type.size
         bits = Bits(1, loose=True) if size is None else Bits(self._integer(size))
         self._program.declare(node.identifier.name, bits)
         if node.init_expression is None:
             return
         if not isinstance(node.init_expression, ast.QuantumMeasurement):
-            raise Unread("bits that begin with a value")
+            raise UnreadError("bits that begin with a value")
         yield from self._program.measure(self._qubits(node.init_expression.qubit), bits.width)
 
     def input_declaration(self, node: ast.IODeclaration) -> Iterator[Operation]:
@@ -158,7 +158,7 @@ class _Reader:
         if node.io_identifier is not ast.IOKeyword.input or not isinstance(
             node.type, ast.FloatType | ast.AngleType
         ):
-            raise Unread("input of another type, or output")
+            raise UnreadError("input of another type, or output")
         self._program.declare(
             node.identifier.name, "float" if isinstance(node.type, ast.FloatType) else "angle"
         )
@@ -170,7 +170,7 @@ class _Reader:
         for part in parts:
             single, qubits = self._places(part, bits=False)
             if single:
-                raise Unread("an alias of a single qubit")
+                raise UnreadError("an alias of a single qubit")
             whole += qubits
         self._program.declare(node.target.name, whole)
         yield from ()
@@ -178,7 +178,7 @@ class _Reader:
     def gate_definition(self, node: ast.QuantumGateDefinition) -> Iterator[Operation]:
         self._only_globally("a gate's definition")
         if self._program.names.get(node.name.name) is not None:
-            raise Invalid(f"{node.name.name}, which is declared twice")
+            raise InvalidError(f"{node.name.name}, which is declared twice")
         outer = self._program.names
         inner: dict[str, Any] = {name: gate for name, gate in outer.items() if isinstance(gate, Gate)}
         inner |= {name.name: "angle" for name in node.arguments}
@@ -198,7 +198,7 @@ class _Reader:
 
     def gate(self, node: ast.QuantumGate) -> Iterator[Operation]:
         if node.duration is not None:
-            raise Unread("a gate with a duration")
+            raise UnreadError("a gate with a duration")
         expressions = [_text(argument) for argument in node.arguments]
         operands = [self._qubits(qubit) for qubit in node.qubits]
         if not node.modifiers:
@@ -213,7 +213,7 @@ class _Reader:
             name, more = self._modified(name, modifier, own=own)
             controls += more
         if gate and (len(expressions), len(operands)) != (gate.angles, gate.qubits + controls):
-            raise Invalid(f"{node.name.name} with {len(expressions)} angles on {len(operands)} qubits")
+            raise InvalidError(f"{node.name.name} with {len(expressions)} angles on {len(operands)} qubits")
         yield from self._program.each(name, operands)
 
     def _modified(self, name: str, modifier: ast.QuantumGateModifier, *, own: bool) -> tuple[str, int]:
@@ -230,17 +230,17 @@ class _Reader:
                 return _CONTROLLED[name], 1
             if (name, count) == ("x", 2):
                 return "ccx", 2
-        raise Unread(f"{kind} @ {name}")
+        raise UnreadError(f"{kind} @ {name}")
 
     def phase(self, node: ast.QuantumPhase) -> Iterator[Operation]:
         self._program.evaluate([_text(node.argument)])
         if node.modifiers or node.qubits:
-            raise Unread("gphase with modifiers")
+            raise UnreadError("gphase with modifiers")
         yield from ()
 
     def measurement(self, node: ast.QuantumMeasurementStatement) -> Iterator[Operation]:
         if node.target is None:
-            raise Unread("measure without a bit for its result")
+            raise UnreadError("measure without a bit for its result")
         _, bits = self._places(node.target, bits=True)
         yield from self._program.measure(self._qubits(node.measure.qubit), len(bits))
 
@@ -250,15 +250,15 @@ class _Reader:
     def barrier(self, node: ast.QuantumBarrier) -> Iterator[Operation]:
         qubits = [qubit for operand in node.qubits for qubit in self._qubits(operand)]
         if len(set(qubits)) < len(qubits):
-            raise Invalid("barrier on one qubit twice")
+            raise InvalidError("barrier on one qubit twice")
         yield "barrier", tuple(qubits) if node.qubits else self._program.all_qubits()
 
     def delay(self, node: ast.DelayInstruction) -> Iterator[Operation]:
         if not isinstance(node.duration, ast.DurationLiteral):
-            raise Unread("a delay that is no number of seconds or dt")
+            raise UnreadError("a delay that is no number of seconds or dt")
         operands = [self._qubits(operand) for operand in node.qubits]
         if not node.qubits and not (everything := self._program.all_qubits()):
-            raise Invalid("a delay before there are qubits")
+            raise InvalidError("a delay before there are qubits")
         for qubits in operands or [everything]:
             yield from self._program.each("delay", [qubits])
 
@@ -266,9 +266,9 @@ class _Reader:
 
     def box(self, node: ast.Box) -> Iterator[Operation]:
         if node.annotations:
-            raise Unread("an annotation of a box")
+            raise UnreadError("an annotation of a box")
         if node.duration is not None and not isinstance(node.duration, ast.DurationLiteral):
-            raise Unread("a box's duration that is no number")
+            raise UnreadError("a box's duration that is no number")
         yield from self._block("box", node.body)
 
     def branch(self, node: ast.BranchingStatement) -> Iterator[Operation]:
@@ -283,10 +283,10 @@ class _Reader:
     def for_loop(self, node: ast.ForInLoop) -> Iterator[Operation]:
         outer = dict(self._program.names)
         if not isinstance(node.type, ast.IntType | ast.UintType):
-            self._program.note(Unread("a loop's variable that is no integer"))
+            self._program.note(UnreadError("a loop's variable that is no integer"))
         try:
             self._set(node.set_declaration)
-        except Unread as error:
+        except UnreadError as error:
             self._program.note(error)
         self._program.names[node.identifier.name] = "int"
         yield from self._block("for_loop", node.block)
@@ -302,11 +302,11 @@ class _Reader:
         """Note a condition that the importer does not take; its block is read all the same."""
         try:
             self._check_condition(node)
-        except Unread as error:
+        except UnreadError as error:
             self._program.note(error)
 
     def _check_condition(self, node: ast.Expression) -> None:
-        unread = Unread(f"the condition {_text(node)[:40]}")
+        unread = UnreadError(f"the condition {_text(node)[:40]}")
         if isinstance(node, ast.BinaryExpression):
             bits, value = (node.rhs, node.lhs) if isinstance(node.lhs, _LITERALS) else (node.lhs, node.rhs)
             single, _ = self._places(bits, bits=True)
@@ -335,7 +335,7 @@ class _Reader:
         elif isinstance(node, ast.DiscreteSet):
             members = node.values
         else:
-            raise Unread("a loop over something else than a range or a set")
+            raise UnreadError("a loop over something else than a range or a set")
         for member in members:
             self._integer(member)
 
@@ -343,13 +343,13 @@ class _Reader:
 
     def _only_globally(self, what: str) -> None:
         if not self._global:
-            raise Unread(f"{what} in a block")
+            raise UnreadError(f"{what} in a block")
 
     def _integer(self, node: ast.Expression) -> int:
         """Compute a constant integer."""
         angle = angles.evaluate(_text(node))
         if angle is None or angle.kind != "int" or angle.value is None:
-            raise Unread(f"{_text(node)[:40]}, which is no constant integer")
+            raise UnreadError(f"{_text(node)[:40]}, which is no constant integer")
         return int(angle.value)
 
     def _qubits(self, node: ast.Expression | ast.IndexedIdentifier) -> Sequence[int]:
@@ -366,11 +366,11 @@ class _Reader:
             case ast.IndexExpression():
                 collection, indices = node.collection, [node.index]
             case _:
-                raise Unread(f"the operand {_text(node)[:40]}")
+                raise UnreadError(f"the operand {_text(node)[:40]}")
         single, places = self._places(collection, bits=bits)
         for index in indices:
             if single:
-                raise Invalid(f"{_text(node)}, which has an index too many")
+                raise InvalidError(f"{_text(node)}, which has an index too many")
             single, places = self._indexed(places, index)
         return single, places
 
@@ -381,7 +381,7 @@ class _Reader:
             return found.loose, range(found.width)
         if re.fullmatch(r"\$\d+", name):
             if self._in_gate:
-                raise Invalid("a physical qubit in a gate's definition")
+                raise InvalidError("a physical qubit in a gate's definition")
             return True, program.physical(int(name[1:]))
         return program.qubits(name)
 
@@ -389,7 +389,7 @@ class _Reader:
         if isinstance(index, ast.DiscreteSet):
             return False, [self._at(places, value) for value in index.values]
         if len(index) != 1:
-            raise Unread("an index of several dimensions")
+            raise UnreadError("an index of several dimensions")
         [only] = index
         if not isinstance(only, ast.RangeDefinition):
             return True, [self._at(places, only)]
@@ -404,7 +404,7 @@ class _Reader:
         try:
             return places[self._integer(node)]
         except IndexError as error:
-            raise Invalid(f"the index {_text(node)}, which is out of range") from error
+            raise InvalidError(f"the index {_text(node)}, which is out of range") from error
 
 
 def _concatenated(node: ast.Expression | ast.Concatenation) -> Iterator[ast.Expression]:

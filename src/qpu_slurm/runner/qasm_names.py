@@ -59,7 +59,7 @@ Meaning: TypeAlias = Gate | Bits | range | list[int] | int | angles.Kind
 """What a name stands for: a gate, bits, several qubits, one, or a parameter of that type."""
 
 
-class Unread(Exception):
+class UnreadError(Exception):
     """A statement is none that Qiskit's importer takes.
 
     Args:
@@ -67,7 +67,7 @@ class Unread(Exception):
     """
 
 
-class Invalid(Unread):
+class InvalidError(UnreadError):
     """A statement is no OpenQASM 3 where it stands, so nothing would execute it."""
 
 
@@ -100,9 +100,9 @@ class Names:
         """The parameters, in the order of their declaration."""
         return [name for name, meaning in self.names.items() if isinstance(meaning, str)]
 
-    def note(self, error: Unread) -> None:
+    def note(self, error: UnreadError) -> None:
         """Write down why a statement could not be read."""
-        if isinstance(error, Invalid):
+        if isinstance(error, InvalidError):
             self.problems[str(error)] = None
         else:
             self.unread[str(error)] += 1
@@ -110,7 +110,7 @@ class Names:
     def declare(self, name: str, meaning: Meaning) -> None:
         """Take note of what a name stands for."""
         if name in self.names:
-            raise Invalid(f"{name}, which is declared twice")
+            raise InvalidError(f"{name}, which is declared twice")
         self.names[name] = meaning
         if not isinstance(meaning, Bits):
             return
@@ -124,7 +124,7 @@ class Names:
     def declare_qubits(self, name: str, count: int | None) -> None:
         """Take note of a register of the program's own, or of a single qubit."""
         if self._physical_qubits:
-            raise Unread("qubits of its own beside physical ones")
+            raise UnreadError("qubits of its own beside physical ones")
         first = self._own_qubits
         self.declare(name, first if count is None else range(first, first + count))
         self._own_qubits += 1 if count is None else count
@@ -132,7 +132,7 @@ class Names:
     def include(self, file: str) -> None:
         """Take note of an include."""
         if file != STDGATES or self.included:
-            raise Unread(f'include "{file}"')
+            raise UnreadError(f'include "{file}"')
         self.included = True
         for name, size in STANDARD_GATES.items():
             self.declare(name, Gate(*size))
@@ -140,7 +140,7 @@ class Names:
     def physical(self, qubit: int) -> Sequence[int]:
         """Return a qubit of the QPU's."""
         if self._own_qubits:
-            raise Unread("physical qubits beside its own")
+            raise UnreadError("physical qubits beside its own")
         self._physical_qubits = max(self._physical_qubits, qubit + 1)
         return range(qubit, qubit + 1)
 
@@ -152,7 +152,7 @@ class Names:
         """Find classical bits."""
         meaning = self.names.get(name)
         if not isinstance(meaning, Bits):
-            raise Invalid(f"{name}, which is not declared as bits")
+            raise InvalidError(f"{name}, which is not declared as bits")
         return meaning
 
     def qubits(self, name: str) -> tuple[bool, Sequence[int]]:
@@ -162,7 +162,7 @@ class Names:
             return True, [meaning]
         if isinstance(meaning, range | list):
             return False, meaning
-        raise Invalid(f"{name}, which is no qubit")
+        raise InvalidError(f"{name}, which is no qubit")
 
     def call(
         self, name: str, expressions: Sequence[str], operands: Sequence[Sequence[int]]
@@ -171,7 +171,7 @@ class Names:
         gate = self.gate(name)
         values = self.evaluate(expressions)
         if gate and (len(expressions), len(operands)) != gate:
-            raise Invalid(f"{name} with {len(expressions)} angles on {len(operands)} qubits")
+            raise InvalidError(f"{name} with {len(expressions)} angles on {len(operands)} qubits")
         if name == "id" and gate:
             self.warnings[_IDENTITY] = None
         if name == "rzz" and values:
@@ -184,7 +184,7 @@ class Names:
         if isinstance(gate, Gate):
             return gate
         if gate is not None:
-            raise Invalid(f"{name}, which is no gate")
+            raise InvalidError(f"{name}, which is no gate")
         advice = f'add include "{STDGATES}"; behind the version' if name in STANDARD_GATES else "define it"
         self.problems[f"gate {name!r} is not defined: {advice}"] = None
         return None
@@ -198,7 +198,7 @@ class Names:
         for expression in expressions:
             angle = angles.evaluate(expression, parameters)
             if angle is None:
-                raise Unread(f"the angle {expression.strip()[:40]}")
+                raise UnreadError(f"the angle {expression.strip()[:40]}")
             if angle.meant is not None:
                 self.warnings[openqasm.lost_remainder(expression, angle)] = None
             values.append(angle)
@@ -208,11 +208,11 @@ class Names:
         """Say what an operation on operands of several qubits does."""
         lengths = {len(operand) for operand in operands} - {1}
         if len(lengths) > 1:
-            raise Invalid(f"{name} on registers of different lengths")
+            raise InvalidError(f"{name} on registers of different lengths")
         for index in range(max(lengths, default=1)):
             qubits = tuple(operand[index if len(operand) > 1 else 0] for operand in operands)
             if len(set(qubits)) < len(qubits):
-                raise Invalid(f"{name} on one qubit twice")
+                raise InvalidError(f"{name} on one qubit twice")
             yield name, qubits
 
     def measure(self, qubits: Sequence[int], width: int) -> Iterator[Operation]:
@@ -220,7 +220,7 @@ class Names:
         if len(qubits) == 1 < width:
             qubits = [qubits[0]] * width
         if len(qubits) != width:
-            raise Invalid("measure of a register into one of another length")
+            raise InvalidError("measure of a register into one of another length")
         for qubit in qubits:
             yield "measure", (qubit,)
 

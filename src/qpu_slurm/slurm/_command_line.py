@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from qpu_slurm.errors import SlurmError
-from qpu_slurm.slurm._commands import Commands, UnknownJob
+from qpu_slurm.slurm._commands import Commands, UnknownJobError
 from qpu_slurm.slurm.job import MAX_ADMIN_COMMENT, ArrayElement, JobRecord, parse_gres, parse_licenses
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class CommandLine:
         self, job_ids: Iterable[str], *arguments: str, fields: Mapping[str, int] = FIELDS
     ) -> Iterator[dict[str, str]]:
         """Look up some jobs, of which Slurm may know none any more."""
-        with suppress(UnknownJob):
+        with suppress(UnknownJobError):
             yield from self._squeue(f"--jobs={','.join(job_ids)}", *arguments, fields=fields)
 
     def _squeue(self, *arguments: str, fields: Mapping[str, int] = FIELDS) -> Iterator[dict[str, str]]:

@@ -18,7 +18,7 @@ _CONFIGLESS = "/run/slurm/conf"
 """Where slurmd keeps the configuration of a node that has none of its own (`slurmd --conf-server`)."""
 
 
-class UnknownJob(SlurmError):
+class UnknownJobError(SlurmError):
     """Slurm knows no job of that id (any more)."""
 
 
@@ -45,7 +45,7 @@ class Commands:
         """Run one command and return what it printed.
 
         Raises:
-            UnknownJob: It says that there is no such job.
+            UnknownJobError: It says that there is no such job.
             SlurmError: It is not there, it failed (the message is what it said), or it took too long.
         """
         environ, looked = self._environ, ""
@@ -72,7 +72,7 @@ class Commands:
             raise SlurmError(f"{program} had no answer within {self._config.timeout} s.{looked}") from error
         if answer.returncode:
             said = " ".join(answer.stderr.decode(errors="replace").split())
-            kind = UnknownJob if "Invalid job id" in said else SlurmError
+            kind = UnknownJobError if "Invalid job id" in said else SlurmError
             raise kind(
                 f"{program} failed: {said or f'exit code {answer.returncode}'}{looked and '.'}{looked}"
             )

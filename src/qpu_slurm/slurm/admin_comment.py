@@ -53,7 +53,7 @@ class Granted(msgspec.Struct, frozen=True, kw_only=True):
     tag: str = ""
 
 
-class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class AdminComment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the prolog leaves for a job's steps; one of the three.
 
     Attributes:
@@ -79,7 +79,7 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tries: Annotated[int, msgspec.Meta(ge=0)] = 0
 
     @classmethod
-    def from_comment(cls, comment: str) -> Handover:
+    def from_comment(cls, comment: str) -> AdminComment:
         """Read what a job's AdminComment holds; nothing if the prolog wrote nothing.
 
         Raises:
@@ -91,7 +91,7 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             raise SlurmError(f"The job's AdminComment is not what the prolog wrote: {error}.") from None
 
     @classmethod
-    def merged(cls, handovers: Iterable[Handover]) -> Handover:
+    def merged(cls, handovers: Iterable[AdminComment]) -> AdminComment:
         """Join what the components of a heterogeneous job were left, which is one job.
 
         Args:

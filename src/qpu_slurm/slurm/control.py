@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qpu_slurm.errors import SlurmError
-from qpu_slurm.slurm._commands import Commands, UnknownJob
+from qpu_slurm.slurm._commands import Commands, UnknownJobError
 from qpu_slurm.slurm.job import MAX_ADMIN_COMMENT
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Control:
             # A leader's bare id means its whole job, as an array's means all elements; the other components'
             # and elements' hooks write theirs.
             self._scontrol("update", f"JobId={job_id}+0", comment)
-        except UnknownJob:
+        except UnknownJobError:
             # A component other than the leader is known by its own id only.
             self._scontrol("update", f"JobId={job_id}", comment)
 

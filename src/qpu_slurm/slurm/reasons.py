@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from qpu_slurm.errors import SlurmError
-from qpu_slurm.slurm.admin_comment import Handover
+from qpu_slurm.slurm.admin_comment import AdminComment
 
 if TYPE_CHECKING:
     from qpu_slurm.slurm.job import JobRecord
@@ -37,7 +37,7 @@ def why_it_waits(job: JobRecord) -> str:
     if job.state != "PENDING":
         return ""
     try:
-        left = Handover.from_comment(job.admin_comment).waiting
+        left = AdminComment.from_comment(job.admin_comment).waiting
     except SlurmError:
         left = ""
     if left and job.reason in {"BeginTime", "None"}:

@@ -11,7 +11,7 @@ import msgspec
 
 from qpu_slurm.errors import SlurmError
 from qpu_slurm.slurm._command_line import ALL, records
-from qpu_slurm.slurm._commands import Commands, UnknownJob
+from qpu_slurm.slurm._commands import Commands, UnknownJobError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +72,7 @@ def _squeue(config: SlurmConfig, job: str) -> bytes:
     listed = ",".join(f"{name}:{width}" for name, width in _FIELDS.items())
     try:
         return Commands(config).run("squeue", *ALL, f"--jobs={job}", f"--Format={listed}")
-    except UnknownJob:
+    except UnknownJobError:
         return b""
 
 

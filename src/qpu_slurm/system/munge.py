@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from qpu_slurm.errors import QpuSlurmError, Unavailable
+from qpu_slurm.errors import QpuSlurmError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,23 +31,27 @@ _ERR_CRED_REWOUND = 16
 _ERR_CRED_REPLAYED = 17
 
 
-class Unproven(QpuSlurmError):
+class UnprovenError(QpuSlurmError):
     """A credential does not prove who asks."""
 
 
-class Expired(Unproven):
+class ExpiredError(UnprovenError):
     """It is too old, or comes from a host whose clock is ahead."""
 
 
-class Replayed(Unproven):
+class ReplayedError(UnprovenError):
     """It was shown before."""
 
 
-class Invalid(Unproven):
+class InvalidError(UnprovenError):
     """It was not made by a munged of this cluster, or for somebody else to read."""
 
 
-_UNPROVEN = {_ERR_CRED_EXPIRED: Expired, _ERR_CRED_REWOUND: Expired, _ERR_CRED_REPLAYED: Replayed}
+_UNPROVEN = {
+    _ERR_CRED_EXPIRED: ExpiredError,
+    _ERR_CRED_REWOUND: ExpiredError,
+    _ERR_CRED_REPLAYED: ReplayedError,
+}
 
 
 class Caller(NamedTuple):
@@ -67,7 +71,7 @@ def encode(payload: bytes, *, socket: Path | None = None, restrict_uid: int | No
         restrict_uid: The only user who may decode it.
 
     Raises:
-        Unavailable: munged or libmunge is not there.
+        UnavailableError: munged or libmunge is not there.
     """
     library = _library()
     text = ctypes.c_char_p()
@@ -77,7 +81,7 @@ def encode(payload: bytes, *, socket: Path | None = None, restrict_uid: int | No
         error = library.munge_encode(ctypes.byref(text), context, payload, len(payload))
         try:
             if error or text.value is None:
-                raise Unavailable(f"MUNGE made no credential: {_words(context, error)}.")
+                raise UnavailableError(f"MUNGE made no credential: {_words(context, error)}.")
             return text.value.decode("ascii")
         finally:
             library.free(text)
@@ -91,8 +95,8 @@ def decode(credential: str, *, socket: Path | None = None) -> Caller:
         socket: Where munged listens; None leaves it to libmunge.
 
     Raises:
-        Unproven: It proves nothing: see `Expired`, `Replayed` and `Invalid`.
-        Unavailable: munged or libmunge is not there.
+        UnprovenError: It proves nothing: see `ExpiredError`, `ReplayedError` and `InvalidError`.
+        UnavailableError: munged or libmunge is not there.
     """
     library = _library()
     payload, length = ctypes.c_void_p(), ctypes.c_int()
@@ -102,14 +106,14 @@ def decode(credential: str, *, socket: Path | None = None) -> Caller:
     except UnicodeEncodeError:
         text = b""
     if not text or b"\0" in text:
-        raise Invalid("This is no MUNGE credential.")
+        raise InvalidError("This is no MUNGE credential.")
     with _context(socket) as context:
         error = library.munge_decode(text, context, *map(ctypes.byref, (payload, length, uid, gid)))
         try:
             if error in {_ERR_SOCKET, _ERR_TIMEOUT}:
-                raise Unavailable(f"MUNGE read no credential: {_words(context, error)}.")
+                raise UnavailableError(f"MUNGE read no credential: {_words(context, error)}.")
             if error:
-                raise _UNPROVEN.get(error, Invalid)(
+                raise _UNPROVEN.get(error, InvalidError)(
                     f"The MUNGE credential is refused: {_words(context, error)}."
                 )
             content = ctypes.string_at(payload, length.value) if payload else b""
@@ -124,7 +128,9 @@ def _library() -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(_LIBRARY)
     except OSError as error:
-        raise Unavailable(f"MUNGE cannot be used: {error}. On Debian, its package is libmunge2.") from None
+        raise UnavailableError(
+            f"MUNGE cannot be used: {error}. On Debian, its package is libmunge2."
+        ) from None
     library.munge_ctx_create.restype = ctypes.c_void_p
     library.munge_ctx_create.argtypes = ()
     library.munge_ctx_destroy.restype = None
@@ -159,7 +165,7 @@ def _context(socket: Path | None) -> Iterator[int]:
 
 def _set(context: int, option: int, value: ctypes.c_char_p | ctypes.c_int) -> None:
     if error := _library().munge_ctx_set(context, option, value):
-        raise Unavailable(f"MUNGE cannot be used: {_words(context, error)}.")
+        raise UnavailableError(f"MUNGE cannot be used: {_words(context, error)}.")
 
 
 def _words(context: int, error: int) -> str:

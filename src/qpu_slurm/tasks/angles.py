@@ -48,7 +48,7 @@ class Angle(NamedTuple):
     meant: str | None = None
 
 
-class _Unsupported(Exception):
+class _UnsupportedError(Exception):
     """The importer does not compute such an expression."""
 
 
@@ -81,7 +81,7 @@ def _evaluate(text: str, parameters: Mapping[str, Kind]) -> Angle | None:
         tree = ast.parse(text, mode="eval").body
         evaluator = _Evaluator(parameters)
         kind, value, _ = evaluator.of(tree)
-    except (_Unsupported, SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError):
+    except (_UnsupportedError, SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError):
         return None
     meant = None
     if evaluator.lossy:
@@ -109,7 +109,7 @@ class _Evaluator:
         """Return the type, the value, and whether it is a constant."""
         match node:
             case ast.Constant(value=bool()):
-                raise _Unsupported
+                raise _UnsupportedError
             case ast.Constant(value=int() as number):
                 return "int", number, True
             case ast.Constant(value=float() as number):
@@ -123,7 +123,7 @@ class _Evaluator:
                 return kind, None if value is None else -value, constant
             case ast.BinOp():
                 return self._binary(node)
-        raise _Unsupported
+        raise _UnsupportedError
 
     def _binary(self, node: ast.BinOp) -> tuple[Kind, float | None, bool]:
         left_kind, left, left_constant = self.of(node.left)
@@ -161,7 +161,7 @@ def _joined(left: Kind, right: Kind, operator: ast.operator) -> Kind:
         case _:
             allowed = False
     if not allowed:
-        raise _Unsupported
+        raise _UnsupportedError
     if not numbers:
         return "angle"
     return "int" if left == right == "int" else "float"

@@ -8,7 +8,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Final, Self
 
-from qpu_slurm.errors import ServiceError, TimedOut, Unavailable
+from qpu_slurm.errors import ServiceError, TaskTimeoutError, UnavailableError
 from qpu_slurm.names import JOB_TAG, STEP_TAG, TASK_TAG
 from qpu_slurm.providers.base import Task, TaskStatus
 
@@ -116,7 +116,7 @@ class Observer:
         """Wait."""
         time.sleep(seconds)
 
-    def unreachable(self, error: Unavailable) -> None:
+    def unreachable(self, error: UnavailableError) -> None:
         """Take note that the service did not say what the state is; it is asked again."""
 
     def cancelling(self, task_id: str) -> None:
@@ -177,8 +177,8 @@ class Execution:
             The task's id.
 
         Raises:
-            Refused: The service does not take it.
-            Unavailable: The service did not answer, and has no task with these tags.
+            RefusedError: The service does not take it.
+            UnavailableError: The service did not answer, and has no task with these tags.
         """
         self.observer.submitting()
         task_id = self._provider.submit(
@@ -213,13 +213,13 @@ class Execution:
             Its final state; None if it is not over.
 
         Raises:
-            Refused: The service does not let us look at it any more.
-            TimedOut: It should be over by now.
-            Unavailable: The service has been away for `PATIENCE` seconds.
+            RefusedError: The service does not let us look at it any more.
+            TaskTimeoutError: It should be over by now.
+            UnavailableError: The service has been away for `PATIENCE` seconds.
         """
         try:
             task = self._provider.task(self._id())
-        except Unavailable as error:
+        except UnavailableError as error:
             if time.monotonic() - self._answered > PATIENCE:
                 raise
             self.observer.unreachable(error)
@@ -230,7 +230,7 @@ class Execution:
         self.polls += 1
         now = time.monotonic()
         if now >= self._give_up:
-            raise TimedOut(f"Task {self.task_id} was not over after {self._timeout:g} s.")
+            raise TaskTimeoutError(f"Task {self.task_id} was not over after {self._timeout:g} s.")
         status = self.task.status if self.task else TaskStatus.QUEUED
         self.due = min(now + pause(status, now - self._since), self._give_up)
         return None
@@ -251,7 +251,7 @@ class Execution:
             empty = empty and not piece
             yield piece
         if empty:
-            raise Unavailable(f"The service gave an empty result for task {self.task_id}.")
+            raise UnavailableError(f"The service gave an empty result for task {self.task_id}.")
 
     def log_tail(self) -> list[str]:
         """Read the last lines that the service logged of the task, without its reason.

@@ -47,7 +47,7 @@ _RUN_DEPTH: Final = 3
 """How deep the values of a run may be; the expression grows fourfold with each level."""
 
 
-class NotJson(ValueError):
+class NotJsonError(ValueError):
     """A text is not JSON; the message says what is wrong and where, in msgspec's words."""
 
 
@@ -62,7 +62,7 @@ class Outline:
         parameters: The first byte of the input's `parameters`, and the first one behind them.
 
     Raises:
-        NotJson: It is not one JSON document.
+        NotJsonError: It is not one JSON document.
         RecursionError: It is nested too deeply.
         UnicodeDecodeError: It is not UTF-8.
     """
@@ -215,10 +215,10 @@ class _Text:
     def _fail(self) -> bytes:
         raise self._problem("invalid character")
 
-    def _problem(self, what: str) -> NotJson:
+    def _problem(self, what: str) -> NotJsonError:
         if self._at == len(self._window):
-            return NotJson("input data was truncated")
-        return NotJson(f"{what} (byte {self.position})")
+            return NotJsonError("input data was truncated")
+        return NotJsonError(f"{what} (byte {self.position})")
 
     def _more(self) -> bool:
         """Put another piece into the window, and forget what was passed over; False at the end."""

@@ -244,11 +244,11 @@ def _check(text: bytes, *, whole: bool) -> tuple[_Envelope, tuple[str, ...]]:
 
 def _outline(pieces: Iterable[bytes]) -> Outline:
     """Read through a big input."""
-    from qpu_slurm.tasks.outline import NotJson, Outline  # noqa: PLC0415 - likewise
+    from qpu_slurm.tasks.outline import NotJsonError, Outline  # noqa: PLC0415 - likewise
 
     try:
         return Outline(pieces)
-    except (NotJson, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (NotJsonError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise PayloadError(f"{_unreadable(error)}. {JSON_ADVICE}") from error
 
 

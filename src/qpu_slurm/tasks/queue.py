@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from qpu_slurm import providers
-from qpu_slurm.errors import NotFound
+from qpu_slurm.errors import NotFoundError
 from qpu_slurm.tasks.calibration import Calibration
 from qpu_slurm.tasks.session import JobSession
 
@@ -110,7 +110,7 @@ class TaskQueue(Generic[AnyItem]):
         """The session that the job's tasks run in.
 
         Raises:
-            NoLease: The job is only bound to the QPU, or over.
+            NoLeaseError: The job is only bound to the QPU, or over.
         """
         return JobSession(self._qpu, self.provider, self._environ)
 
@@ -223,7 +223,7 @@ class TaskQueue(Generic[AnyItem]):
         Raises:
             ServiceError: It does not, or does not answer.
         """
-        with suppress(NotFound):
+        with suppress(NotFoundError):
             self.provider.close_session(session_id)
 
     def _compare(self, item: AnyItem, task_input: Payload) -> None:

@@ -13,7 +13,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Final
 
-from qpu_slurm.errors import Refused, ServiceError
+from qpu_slurm.errors import RefusedError, ServiceError
 from qpu_slurm.job.absence import make_sure_job_runs
 from qpu_slurm.job.cache import JobCache
 from qpu_slurm.tasks.execution import Observer, job_tag
@@ -44,7 +44,7 @@ class JobSession:
         environ: The step's environment.
 
     Raises:
-        NoLease: The job is only bound to the QPU, or over.
+        NoLeaseError: The job is only bound to the QPU, or over.
     """
 
     def __init__(self, qpu: JobQpu, provider: Provider, environ: Mapping[str, str]) -> None:
@@ -77,8 +77,8 @@ class JobSession:
             observer: Who wants to know of a session that is opened.
 
         Raises:
-            Refused: The service will not open a session.
-            Unavailable: The service is away, for now.
+            RefusedError: The service will not open a session.
+            UnavailableError: The service is away, for now.
         """
         self._session_id = self._known() or self._open(None, observer or Observer())
         return self._session_id
@@ -114,13 +114,13 @@ class JobSession:
             The session that the task is in.
 
         Raises:
-            Refused: The service does not take it, or will not open a session.
-            Unavailable: The service is away, for now.
+            RefusedError: The service does not take it, or will not open a session.
+            UnavailableError: The service is away, for now.
         """
         first = session_id = self.get(execution.observer)
         try:
             execution.submit(payload, session_id=first, tags=tags, cost=cost)
-        except Refused as refusal:
+        except RefusedError as refusal:
             if self._qpu.hold is None or self._takes_tasks(first):
                 raise
             execution.observer.refused(first)
@@ -151,7 +151,7 @@ class JobSession:
     def _takes_tasks(self, session_id: str) -> bool:
         try:
             return self._provider.session(session_id).accepting_tasks
-        except Refused:
+        except RefusedError:
             return False  # it is not there any more, or not ours
 
     def _replace(self, session_id: str, observer: Observer) -> str:

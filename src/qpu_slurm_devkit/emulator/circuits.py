@@ -10,7 +10,7 @@ from qiskit.circuit import BoxOp, ControlFlowOp, ParameterExpression, QuantumCir
 from qiskit.circuit.library import IGate, SdgGate, SGate, ZGate
 from qiskit.converters import circuit_to_dag, dag_to_circuit
 
-from qpu_slurm_devkit.emulator.errors import InvalidInput
+from qpu_slurm_devkit.emulator.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,13 +49,13 @@ def check(circuit: QuantumCircuit, configuration: Mapping[str, Any] | None) -> N
         configuration: The QPU's configuration; None: any circuit will do.
 
     Raises:
-        InvalidInput: It uses more qubits than there are, or instructions, control flow or pairs of qubits
-            that the QPU does not have.
+        InvalidInputError: It uses more qubits than there are, or instructions, control flow or pairs of
+            qubits that the QPU does not have.
     """
     if configuration is None:
         return
     if circuit.num_qubits > configuration["n_qubits"]:
-        raise InvalidInput(
+        raise InvalidInputError(
             f"The circuit has {circuit.num_qubits} qubits, {configuration['backend_name']} has "
             f"{configuration['n_qubits']}."
         )
@@ -81,7 +81,7 @@ def _check_block(circuit: QuantumCircuit, qubits: list[int], qpu: _Qpu) -> None:
         acts_on = [qubits[circuit.find_bit(qubit).index] for qubit in instruction.qubits]
         if isinstance(operation, ControlFlowOp):
             if qpu.flow is not None and operation.name not in qpu.flow:
-                raise InvalidInput(
+                raise InvalidInputError(
                     f"The instruction {operation.name} is not supported by the target system.",
                     _NOT_AN_INSTRUCTION,
                 )
@@ -92,7 +92,7 @@ def _check_block(circuit: QuantumCircuit, qubits: list[int], qpu: _Qpu) -> None:
         if fits and len(acts_on) == 2 and operation.name not in _TIMING:  # noqa: PLR2004 (a pair is two)
             fits = frozenset(acts_on) in qpu.pairs
         if not fits and operation.name not in {"store", "break_loop", "continue_loop"}:
-            raise InvalidInput(
+            raise InvalidInputError(
                 f"The instruction {operation.name} on qubits {tuple(acts_on)} is not supported by the target "
                 "system. Transpile the circuit for the backend.",
                 _NOT_AN_INSTRUCTION,
@@ -103,12 +103,12 @@ def check_angles(pub: SamplerPub | EstimatorPub) -> None:
     """Check that every rzz has an angle from 0 to pi/2, for all values of the pub's parameters.
 
     Raises:
-        InvalidInput: One has not.
+        InvalidInputError: One has not.
     """
     for angle in _rzz_angles(pub.circuit):
         for value in _values(angle, pub.parameter_values):
             if not 0 <= value <= _RZZ_MOST:
-                raise InvalidInput(
+                raise InvalidInputError(
                     f"The instruction rzz is supported only for angles in [0, pi/2], not for {value}.",
                     _NOT_AN_INSTRUCTION,
                 )

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 
-class InvalidInput(Exception):
+class InvalidInputError(Exception):
     """An input cannot be executed; the task fails with this sentence.
 
     Args:

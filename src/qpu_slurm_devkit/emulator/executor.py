@@ -16,7 +16,7 @@ import numpy as np
 from qiskit_aer import AerSimulator
 
 from qpu_slurm_devkit.emulator import circuits, primitives
-from qpu_slurm_devkit.emulator.errors import InvalidInput
+from qpu_slurm_devkit.emulator.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,9 @@ def execute(
     """Execute a quantum program; see `primitives.execute`."""
     version = parameters.get("schema_version")
     if version != _SCHEMA_VERSION:
-        raise InvalidInput(f"The executor of this emulator knows schema {_SCHEMA_VERSION}, not {version}.")
+        raise InvalidInputError(
+            f"The executor of this emulator knows schema {_SCHEMA_VERSION}, not {version}."
+        )
     try:
         # Not public, and not there in older releases: all the more reason to ask for it only here.
         from ibm_quantum_schemas.executor import version_2_0 as schema  # noqa: PLC0415
@@ -45,13 +47,13 @@ def execute(
             quantum_program_from_2_0,
         )
     except ImportError as error:
-        raise InvalidInput(f"The emulator's qiskit-ibm-runtime cannot execute this: {error}") from error
+        raise InvalidInputError(f"The emulator's qiskit-ibm-runtime cannot execute this: {error}") from error
 
     begin = datetime.now(UTC)
     model = schema.ParamsModel.model_validate(parameters)
     program, _ = quantum_program_from_2_0(model)
     if program.meas_level != "classified":
-        raise InvalidInput(f"The emulator measures classified, not {program.meas_level}.")
+        raise InvalidInputError(f"The emulator measures classified, not {program.meas_level}.")
     options = SimulatorOptions(seed_simulator=seed, angle_decimals=_ANGLE_DECIMALS)
     executed = [item.circuit for item in program.items]
     data, log = [], []

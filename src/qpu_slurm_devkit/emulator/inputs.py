@@ -19,7 +19,7 @@ from qiskit.primitives.containers.sampler_pub import SamplerPub
 from qiskit_ibm_runtime import RuntimeDecoder
 
 from qpu_slurm_devkit.emulator import options, qasm3
-from qpu_slurm_devkit.emulator.errors import InvalidInput
+from qpu_slurm_devkit.emulator.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ def load(path: Path) -> dict[str, Any]:
     with path.open(encoding="utf-8") as file:
         parameters = json.load(file, cls=RuntimeDecoder)
     if not isinstance(parameters, dict):
-        raise InvalidInput("The params are not an object.")
+        raise InvalidInputError("The params are not an object.")
     return parameters
 
 
@@ -68,7 +68,7 @@ def _pubs(parameters: dict[str, Any]) -> list[Sequence[Any]]:
     """List the pubs; a pub of a circuit alone may come without its brackets."""
     pubs = parameters.get("pubs")
     if not isinstance(pubs, list) or not pubs:
-        raise InvalidInput("The params hold no pubs.")
+        raise InvalidInputError("The params hold no pubs.")
     return [pub if isinstance(pub, list | tuple) and pub else [pub] for pub in pubs]
 
 
@@ -82,7 +82,7 @@ def _circuit(field: object) -> tuple[QuantumCircuit, list[str]]:
     if isinstance(field, QuantumCircuit):
         return field, [parameter.name for parameter in field.parameters]
     if not isinstance(field, str):
-        raise InvalidInput("A circuit is neither QPY nor OpenQASM 3.")
+        raise InvalidInputError("A circuit is neither QPY nor OpenQASM 3.")
     return qasm3.read(field)
 
 
@@ -97,7 +97,7 @@ def _bindings(circuit: QuantumCircuit, order: list[str], values: object) -> Bind
     if array.ndim == 0:
         array = array.reshape(1)
     if array.shape[-1] != len(order):
-        raise InvalidInput(
+        raise InvalidInputError(
             f"A circuit with {len(order)} parameters ({circuit.name}) was given {array.shape[-1]} values."
         )
     return BindingsArray({tuple(order): array}) if order else BindingsArray()

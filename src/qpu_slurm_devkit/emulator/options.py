@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from qpu_slurm_devkit.emulator.errors import InvalidInput
+from qpu_slurm_devkit.emulator.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,7 +56,7 @@ def check(options: Mapping[str, Any]) -> None:
     """Refuse options that the emulator would have to ignore.
 
     Raises:
-        InvalidInput: One would change the result in a way that is not emulated, or is unknown.
+        InvalidInputError: One would change the result in a way that is not emulated, or is unknown.
     """
     for name, value in options.items():
         if name in _GROUPS and isinstance(value, dict):
@@ -70,9 +70,9 @@ def _check(name: str, value: object) -> None:
     if name in _NO_EFFECT or value is None or value == {}:
         return
     if name not in _ONLY:
-        raise InvalidInput(f"The emulator does not know the option {name}.")
+        raise InvalidInputError(f"The emulator does not know the option {name}.")
     if value != _ONLY[name]:
-        raise InvalidInput(f"The emulator does not emulate the option {name}={value!r}.")
+        raise InvalidInputError(f"The emulator does not emulate the option {name}={value!r}.")
 
 
 def shots(parameters: Mapping[str, Any]) -> int:

@@ -29,7 +29,7 @@ from qiskit_ibm_runtime import RuntimeEncoder
 from qiskit_ibm_runtime.execution_span import DoubleSliceSpan, ExecutionSpans
 
 from qpu_slurm_devkit.emulator import circuits, inputs, options
-from qpu_slurm_devkit.emulator.errors import InvalidInput
+from qpu_slurm_devkit.emulator.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -91,7 +91,7 @@ def execute(
 def sample(pub: SamplerPub, reduced: QuantumCircuit, method: str, seed: int | None) -> SamplerPubResult:
     """Sample a circuit, cut down to the qubits that it uses."""
     if not pub.circuit.cregs:
-        raise InvalidInput("The circuit has no classical register, so there is nothing to sample.")
+        raise InvalidInputError("The circuit has no classical register, so there is nothing to sample.")
     sampler = SamplerV2(seed=seed, options={"backend_options": {"method": method}})
     small = SamplerPub(reduced, pub.parameter_values, pub.shots)
     data = sampler.run([small]).result()[0].data

@@ -11,7 +11,7 @@ import openqasm3
 import qiskit_qasm3_import
 from openqasm3 import ast
 
-from qpu_slurm_devkit.emulator.errors import InvalidInput
+from qpu_slurm_devkit.emulator.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
@@ -31,19 +31,19 @@ def read(text: str) -> tuple[QuantumCircuit, list[str]]:
         The circuit, and its parameters' names in the order in which values are given.
 
     Raises:
-        InvalidInput: It is not OpenQASM 3, or the emulator's importer does not know what it says.
+        InvalidInputError: It is not OpenQASM 3, or the emulator's importer does not know what it says.
     """
     try:
         program = openqasm3.parse(text)
     except Exception as error:
-        raise InvalidInput(f"A circuit is not valid OpenQASM 3: {_syntax_error(error, text)}") from error
+        raise InvalidInputError(f"A circuit is not valid OpenQASM 3: {_syntax_error(error, text)}") from error
     try:
         circuit = qiskit_qasm3_import.convert(program)
     except Exception as error:
         if _UNDEFINED.search(str(error)):
-            raise InvalidInput(f"A circuit is not valid OpenQASM 3: {error}") from error
+            raise InvalidInputError(f"A circuit is not valid OpenQASM 3: {error}") from error
         version = metadata.version("qiskit-qasm3-import")
-        raise InvalidInput(
+        raise InvalidInputError(
             "The emulator cannot read a circuit, which the service itself may take: "
             f"qiskit-qasm3-import {version} says: {error}"
         ) from error

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from qpu_slurm_devkit.emulator import executor, inputs, primitives, strict
-from qpu_slurm_devkit.emulator.errors import InvalidInput
+from qpu_slurm_devkit.emulator.errors import InvalidInputError
 from qpu_slurm_devkit.emulator.tasks import Outcome, TaskStatus
 
 if TYPE_CHECKING:
@@ -28,14 +28,17 @@ def run(work: Work) -> None:
         text, metrics, log = _execute(work)
         Path(work.result).write_text(text, encoding="utf-8")
         outcome = Outcome(status=TaskStatus.COMPLETED, metrics=metrics, log=log)
-    except InvalidInput as error:
+    except InvalidInputError as error:
         outcome = Outcome(
             status=TaskStatus.FAILED, reason=str(error), reason_code=error.code, log=f"{error}\n"
         )
     except Exception as error:  # noqa: BLE001 (a task must end, with the reason that its owner needs)
         reason = f"{type(error).__name__}: {error}"
         outcome = Outcome(
-            status=TaskStatus.FAILED, reason=reason, reason_code=InvalidInput.code, log=traceback.format_exc()
+            status=TaskStatus.FAILED,
+            reason=reason,
+            reason_code=InvalidInputError.code,
+            log=traceback.format_exc(),
         )
     unfinished = Path(f"{work.outcome}.part")
     unfinished.write_bytes(msgspec.json.encode(outcome))

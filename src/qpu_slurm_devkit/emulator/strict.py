@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from qiskit_ibm_runtime.exceptions import IBMInputValueError
 from qiskit_ibm_runtime.utils import validations
 
-from qpu_slurm_devkit.emulator.errors import InvalidInput
+from qpu_slurm_devkit.emulator.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,13 +39,13 @@ def review(program_id: str, text: bytes, pubs: Sequence[Any], options: dict[str,
         Lines for the task's log: where the schema refuses what the client takes.
 
     Raises:
-        InvalidInput: IBM's client would have refused to submit it.
+        InvalidInputError: IBM's client would have refused to submit it.
     """
     try:
         _as_the_client(program_id, pubs, options)
     except IBMInputValueError as error:
         version = metadata.version("qiskit-ibm-runtime")
-        raise InvalidInput(f"qiskit-ibm-runtime {version} refuses this: {error.message}") from error
+        raise InvalidInputError(f"qiskit-ibm-runtime {version} refuses this: {error.message}") from error
     try:
         _MODELS[program_id].model_validate_json(text)
     except ValidationError as error:

@@ -49,7 +49,7 @@ def fill(directory: Path, journal: Path) -> None:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     with (directory / _FILLER).open("ab", buffering=0) as filler:
         for size in (1 << 16, 1):
-            with suppress(_Full):
+            with suppress(_FullError):
                 while True:
                     _write(filler.fileno(), bytes(size))
 
@@ -59,7 +59,7 @@ def empty(directory: Path) -> None:
     (directory / _FILLER).unlink(missing_ok=True)
 
 
-class _Full(Exception):
+class _FullError(Exception):
     """There is no room."""
 
 
@@ -69,7 +69,7 @@ def _write(descriptor: int, data: bytes) -> None:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise _Full from None
+        raise _FullError from None
 
 
 @cache

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 from qpu_slurm import providers
 from qpu_slurm.admin.check._diagnoses import found
 from qpu_slurm.admin.check._finding import Finding, fine
-from qpu_slurm.errors import ConfigError, NotFound, QpuSlurmError, ServiceError, Unavailable, sentences
+from qpu_slurm.errors import (
+    ConfigError,
+    NotFoundError,
+    QpuSlurmError,
+    ServiceError,
+    UnavailableError,
+    sentences,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +49,7 @@ def check(config: Config, user_key: Secret | None, *, here: bool) -> Iterator[Fi
             continue
         try:
             yield _status(qpu, _ask(qpu, user_key))
-        except NotFound as error:  # of this QPU alone
+        except NotFoundError as error:  # of this QPU alone
             yield _wrong(config, qpu, error)
         except ConfigError:
             pass  # the key's own finding says it
@@ -72,7 +79,7 @@ def _status(qpu: QpuConfig, status: QpuStatus) -> Finding:
 
 def _wrong(config: Config, qpu: QpuConfig, error: QpuSlurmError) -> Finding:
     why = sentences(error.message if isinstance(error, ServiceError) else str(error))
-    if isinstance(error, Unavailable):
+    if isinstance(error, UnavailableError):
         return found("service unreachable", qpu.name, endpoint=qpu.endpoint, why=why, path=config.path)
     if isinstance(error, ServiceError) and error.status in _UNAUTHORIZED:
         if qpu.credentials == "user":

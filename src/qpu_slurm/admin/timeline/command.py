@@ -11,7 +11,7 @@ import msgspec
 
 from qpu_slurm.admin import pictures
 from qpu_slurm.admin.timeline import chart, text
-from qpu_slurm.errors import NotFound
+from qpu_slurm.errors import NotFoundError
 
 if TYPE_CHECKING:
     from qpu_slurm.config import Config
@@ -57,7 +57,7 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     """Draw; return the exit code.
 
     Raises:
-        NotFound: Nothing is known of a job.
+        NotFoundError: Nothing is known of a job.
         QpuSlurmError: The journal or the gateway cannot be asked, or a picture cannot be drawn.
     """
     labels = [*arguments.label, *[""] * len(arguments.workflows)]
@@ -98,7 +98,7 @@ def _number(config: Config, job: str) -> int:
 
     number = number_of(config.slurm, job)
     if number is None:
-        raise NotFound(
+        raise NotFoundError(
             f"Slurm does not know {job}, or has forgotten it. Use the element's own job id, which is"
             " SLURM_JOB_ID in the job."
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from qpu_slurm.gateway.answers import forbidden, unauthorized
-from qpu_slurm.gateway.ibm.tokens import BadToken, Tokens
+from qpu_slurm.gateway.ibm.tokens import BadTokenError, Tokens
 from qpu_slurm.gateway.ibm.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class IbmDialect:
         """
         try:
             lease_id, created_at = self.tokens.lease(token)
-        except BadToken as error:
+        except BadTokenError as error:
             raise unauthorized(str(error)) from None
         return self._gateway.holders.of_lease(lease_id, created_at)
 

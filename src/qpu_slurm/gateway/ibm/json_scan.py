@@ -79,7 +79,7 @@ _AFTER = tuple(bytes(_after(depth, brackets) for brackets in range(256)) for dep
 """By depth, and by the next eight brackets, a bit each."""
 
 
-class Malformed(ValueError):
+class MalformedError(ValueError):
     """The text is no JSON object, or one that could be understood in two ways."""
 
 
@@ -117,7 +117,7 @@ class Scanner:
         """Follow the next piece.
 
         Raises:
-            Malformed: It cannot be part of an object that is understood in one way only.
+            MalformedError: It cannot be part of an object that is understood in one way only.
         """
         if not piece:
             return
@@ -131,10 +131,10 @@ class Scanner:
         """Note that the text has ended.
 
         Raises:
-            Malformed: The object has not.
+            MalformedError: The object has not.
         """
         if not self.ended:
-            raise Malformed("it ends before the object does")
+            raise MalformedError("it ends before the object does")
 
     def _without_escapes(self, piece: bytes) -> bytes:
         """Return a piece with signs of no meaning for escaped quotes and backslashes: each quote then counts.
@@ -187,7 +187,7 @@ class Scanner:
             self._state = self._nested
             return position + 1
         if self._end_of(_SCALAR, position) == position:
-            raise Malformed(f"expected a value, found {self._shown(position)}")
+            raise MalformedError(f"expected a value, found {self._shown(position)}")
         self._state = self._scalar
         return position
 
@@ -237,7 +237,7 @@ class Scanner:
             return position
         state = following.get(self._plain[position : position + 1])
         if state is None:
-            raise Malformed(f"expected {expected}, found {self._shown(position)}")
+            raise MalformedError(f"expected {expected}, found {self._shown(position)}")
         self._state = state
         return position + 1
 
@@ -279,7 +279,7 @@ class Scanner:
                 self._in_text = True
             elif sign in _OPENING:
                 if self._depth >= MAX_DEPTH:
-                    raise Malformed(f"it is nested more than {MAX_DEPTH} deep")
+                    raise MalformedError(f"it is nested more than {MAX_DEPTH} deep")
                 self._depth += 1
             elif sign in _CLOSING and (self._depth > 1 or sign == self._last):
                 self._depth -= 1
@@ -287,7 +287,7 @@ class Scanner:
                     self._state = self._after_value
                     break
             else:
-                raise Malformed(f"{self._shown(position - 1)} has no place in {self.keys[-1]!r}")
+                raise MalformedError(f"{self._shown(position - 1)} has no place in {self.keys[-1]!r}")
         return position
 
     def _pass_text(self, position: int, end: int) -> tuple[int, bool]:
@@ -297,14 +297,14 @@ class Scanner:
             return position, False
         if self._plain[position] == _QUOTE:
             return position + 1, True
-        raise Malformed(f"{self._shown(position)} has no place in a string")
+        raise MalformedError(f"{self._shown(position)} has no place in a string")
 
     def _collect(self, position: int) -> tuple[int, str | None]:
         """Gather what is left of a string; say where that ends, and what the string is if it does."""
         end, closed = self._pass_text(position, len(self._plain))
         self._text += self._piece[position : end - closed]
         if len(self._text) > _MAX_TEXT:
-            raise Malformed(f"{bytes(self._text[:32])!r}… is too long")
+            raise MalformedError(f"{bytes(self._text[:32])!r}… is too long")
         if not closed:
             return end, None
         raw = bytes(self._text)
@@ -313,15 +313,15 @@ class Scanner:
             text = json.loads(b'"%b"' % raw)
             text.encode()  # half a surrogate pair is no text
         except ValueError:
-            raise Malformed(f"{raw[:64]!r} is no text") from None
+            raise MalformedError(f"{raw[:64]!r} is no text") from None
         return end, str(text)
 
     def _note_key(self, key: str) -> None:
         folded = key.casefold()
         if folded in self._folded:
-            raise Malformed(f"the key {key[:64]!r} comes twice")
+            raise MalformedError(f"the key {key[:64]!r} comes twice")
         if len(self.keys) >= _MAX_KEYS:
-            raise Malformed(f"it has more than {_MAX_KEYS} keys")
+            raise MalformedError(f"it has more than {_MAX_KEYS} keys")
         self._folded.add(folded)
         self.keys.append(key)
 

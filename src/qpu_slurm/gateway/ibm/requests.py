@@ -77,7 +77,7 @@ async def read_as(answer: aiohttp.ClientResponse, type_: type[T], limit: int = L
 
     Raises:
         ApiError: It says something else; the error says what the service's does.
-        Cut: It broke off.
+        CutOffError: It broke off.
     """
     body = await read(answer, limit)
     if answer.status not in range(200, 300):

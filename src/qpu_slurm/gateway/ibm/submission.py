@@ -18,7 +18,7 @@ import msgspec
 from qpu_slurm.gateway.answers import forbidden, too_large
 from qpu_slurm.gateway.callers import NAME_NONE
 from qpu_slurm.gateway.ibm.answers import invalid
-from qpu_slurm.gateway.ibm.json_scan import Malformed, Scanner
+from qpu_slurm.gateway.ibm.json_scan import MalformedError, Scanner
 
 if TYPE_CHECKING:
     from qpu_slurm.gateway.answers import ApiError
@@ -91,7 +91,7 @@ class Submission:
             self._refuse(too_large(self._limit))
         try:
             self._scanner.feed(piece)
-        except Malformed as error:
+        except MalformedError as error:
             self._refuse(invalid(str(error)))
         for key in self._scanner.keys[self._seen :]:
             self._seen += 1
@@ -110,7 +110,7 @@ class Submission:
         """
         try:
             self._scanner.finish()
-        except Malformed as error:
+        except MalformedError as error:
             self._refuse(invalid(str(error)))
         if "backend" not in self._scanner.values:
             backend = self._holder.qpu.backend

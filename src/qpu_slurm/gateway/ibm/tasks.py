@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from qpu_slurm.errors import QpuSlurmError
-from qpu_slurm.gateway.answers import ApiError, Cut, forbidden, json_answer, of_error, too_large
+from qpu_slurm.gateway.answers import ApiError, CutOffError, forbidden, json_answer, of_error, too_large
 from qpu_slurm.gateway.gateway import GATEWAY
 from qpu_slurm.gateway.ibm.answers import invalid
 from qpu_slurm.gateway.ibm.dialect import IBM
@@ -100,7 +100,7 @@ async def submit(request: web.Request, holder: Holder) -> web.StreamResponse:
         upstream = request.app[IBM].upstream(holder.qpu.name)
         async with upstream.send("POST", "jobs", headers=headers, body=body, once=True) as answer:
             document = await read(answer, SMALL)
-    except (ApiError, Cut):
+    except (ApiError, CutOffError):
         # What was aborted looks like a connection that was lost.
         if submission.refusal is not None:
             raise submission.refusal from None

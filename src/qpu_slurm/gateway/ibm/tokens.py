@@ -39,7 +39,7 @@ class _Claims(NamedTuple):
     expires_at: int
 
 
-class BadToken(Exception):
+class BadTokenError(Exception):
     """It is not one of ours, or its time is over."""
 
 
@@ -80,7 +80,7 @@ class Tokens:
         """Read which lease a token is for: its number, and when it was made.
 
         Raises:
-            BadToken: See there; the text says which.
+            BadTokenError: See there; the text says which.
         """
         claims = self._verified.get(token)
         if claims is None:
@@ -89,7 +89,7 @@ class Tokens:
             if len(self._verified) > _REMEMBERED:
                 self._verified.popitem(last=False)
         if claims.expires_at <= time.time():
-            raise BadToken("The token has expired.")
+            raise BadTokenError("The token has expired.")
         return claims.lease_id, claims.created_at
 
     def _verify(self, token: str) -> _Claims:
@@ -98,4 +98,4 @@ class Tokens:
                 claims = jwt.decode(token, secret, [_ALGORITHM], issuer=_ISSUER, options=_CHECKS)
                 number, _, created_at = claims["sub"].partition(" ")
                 return _Claims(int(number), created_at, int(claims["exp"]))
-        raise BadToken("The token is not one of this gateway's.")
+        raise BadTokenError("The token is not one of this gateway's.")

@@ -15,7 +15,7 @@ from requests.utils import get_environ_proxies, select_proxy
 from yarl import URL
 
 from qpu_slurm.errors import QpuSlurmError
-from qpu_slurm.gateway.answers import ApiError, Cut, unavailable
+from qpu_slurm.gateway.answers import ApiError, CutOffError, unavailable
 from qpu_slurm.providers.ibm.http import CLIENT, Http, Patience
 from qpu_slurm.providers.ibm.iam import IamToken
 
@@ -141,7 +141,7 @@ class Upstream:
 
         Raises:
             ApiError: There is no answer.
-            Cut: There is none, and the request may have taken effect.
+            CutOffError: There is none, and the request may have taken effect.
         """
         path = "".join(f"/{quote(part, safe='')}" for part in parts)
         url = URL(f"{self._base}{path}{'?' if query else ''}{urlencode(query)}", encoded=True)
@@ -183,7 +183,7 @@ class Upstream:
         except (aiohttp.ClientError, TimeoutError) as error:
             log.warning("the service did not answer", why=str(error) or type(error).__name__)
             if once:
-                raise Cut(url.path) from error
+                raise CutOffError(url.path) from error
             raise ApiError(
                 502, "The quantum service did not answer.", "Try again later.", kind="lost"
             ) from error

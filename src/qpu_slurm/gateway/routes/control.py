@@ -11,7 +11,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from qpu_slurm.errors import JournalError, QpuSlurmError, Refused, Unavailable, UserMistake
+from qpu_slurm.errors import JournalError, QpuSlurmError, RefusedError, RequestError, UnavailableError
 from qpu_slurm.gateway import messages
 from qpu_slurm.gateway.answers import ApiError
 from qpu_slurm.gateway.gateway import GATEWAY
@@ -55,10 +55,10 @@ def signed(handler: Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
             request["user_id"] = uid
             begin(request, uid)
             answer = messages.encode(await handler(request, gateway, body, uid))
-        except munge.Unproven as error:
+        except munge.UnprovenError as error:
             return _refuse(request, gateway, _UNAUTHORIZED, error)
         except ApiError as error:
-            kind = Unavailable if error.kind == "busy" else UserMistake
+            kind = UnavailableError if error.kind == "busy" else RequestError
             return _refuse(request, gateway, error.status, kind(error.message))
         except QpuSlurmError as error:
             return _refuse(request, gateway, messages.error_answer(error)[0], error)
@@ -123,7 +123,7 @@ async def step_ended(request: web.Request, gateway: Gateway, _: bytes, uid: int)
     try:
         end = msgspec.convert(dict(request.query), StepEnd, strict=False)
     except msgspec.ValidationError as error:
-        raise UserMistake(f"The gateway cannot read when the step ended: {error}.") from None
+        raise RequestError(f"The gateway cannot read when the step ended: {error}.") from None
     job_id = _job(request)
     lease = gateway.holders.of_late(job_id)
     if lease is not None:
@@ -162,17 +162,17 @@ async def _caller(request: web.Request, gateway: Gateway, body: bytes) -> int:
     """Tell who signed a request.
 
     Raises:
-        Unproven: Nobody, or something else.
-        Unavailable: MUNGE does not work here.
+        UnprovenError: Nobody, or something else.
+        UnavailableError: MUNGE does not work here.
     """
     scheme, _, credential = request.headers.get("Authorization", "").partition(" ")
     if scheme != messages.SCHEME:
-        raise munge.Invalid(f"The request shows no {messages.SCHEME} credential.")
+        raise munge.InvalidError(f"The request shows no {messages.SCHEME} credential.")
     socket = gateway.config.slurm.munge_socket
     caller = await gateway.pools.short.run(munge.decode, credential.strip(), socket=socket)
     if caller.payload != messages.binding(request.method, request.raw_path, body):
         request["user_id"] = caller.uid
-        raise munge.Invalid("The MUNGE credential was made for another request.")
+        raise munge.InvalidError("The MUNGE credential was made for another request.")
     return caller.uid
 
 
@@ -180,17 +180,17 @@ def _read(body: bytes, type_: type[T]) -> T:
     try:
         return messages.decode(body, type_)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise UserMistake(f"The gateway cannot read this request: {error}.") from None
+        raise RequestError(f"The gateway cannot read this request: {error}.") from None
 
 
 def _need_slurm(gateway: Gateway, uid: int) -> None:
     if uid not in gateway.trusted:
-        raise Refused(f"Only Slurm's own user and root may do this; user {uid} may not.")
+        raise RefusedError(f"Only Slurm's own user and root may do this; user {uid} may not.")
 
 
 def _need_user(gateway: Gateway, job_id: int, uid: int, *leases: Lease) -> None:
     if uid not in gateway.trusted and any(lease.user_id != uid for lease in leases):
-        raise Refused(f"Job {job_id} is not a job of user {uid}.")
+        raise RefusedError(f"Job {job_id} is not a job of user {uid}.")
 
 
 def _job(request: web.Request) -> int:

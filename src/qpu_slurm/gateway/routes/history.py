@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from qpu_slurm.errors import Refused
+from qpu_slurm.errors import RefusedError
 from qpu_slurm.gateway.routes.control import signed
 from qpu_slurm.leases import job_history
 
@@ -41,5 +41,5 @@ async def history(request: web.Request, gateway: Gateway, _: bytes, uid: int) ->
     return found
 
 
-def _not_his(job_id: int, uid: int) -> Refused:
-    return Refused(f"Job {job_id} is not a job of user {uid}.")
+def _not_his(job_id: int, uid: int) -> RefusedError:
+    return RefusedError(f"Job {job_id} is not a job of user {uid}.")

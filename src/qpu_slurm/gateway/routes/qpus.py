@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from qpu_slurm.errors import Unavailable
+from qpu_slurm.errors import UnavailableError
 from qpu_slurm.gateway.routes.control import signed
 from qpu_slurm.leases.availability import as_now
 
@@ -27,5 +27,5 @@ async def qpus(_: web.Request, gateway: Gateway, _body: bytes, uid: int) -> obje
     if uid not in gateway.trusted:
         gateway.looks_per_minute.one(uid)
     if gateway.reports is None:
-        raise Unavailable("The gateway has just started, and has not checked the QPUs yet. Try again.")
+        raise UnavailableError("The gateway has just started, and has not checked the QPUs yet. Try again.")
     return await gateway.pools.queries.run(as_now, gateway.reports, gateway.reader)

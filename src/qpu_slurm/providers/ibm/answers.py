@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import msgspec
 from urllib3.exceptions import HTTPError
 
-from qpu_slurm.errors import NotFound, Refused, ServiceError, Unavailable
+from qpu_slurm.errors import NotFoundError, RefusedError, ServiceError, UnavailableError
 from qpu_slurm.providers.base import QpuStatus, TaskStatus, TaskTimes
 
 if TYPE_CHECKING:
@@ -265,11 +265,11 @@ def error_of(response: BaseHTTPResponse, what: str) -> ServiceError:
     except (msgspec.DecodeError, UnicodeDecodeError, HTTPError):
         # No JSON, or a connection that broke: the status has to do.
         first = _Error()
-    kind: type[ServiceError] = Refused
+    kind: type[ServiceError] = RefusedError
     if status == 404 and first.message:  # noqa: PLR2004 - Not Found, as the service says it, not some proxy
-        kind = NotFound
+        kind = NotFoundError
     elif status in _TOO_EARLY_OR_MANY or status >= 500:  # noqa: PLR2004 - the server's own fault
-        kind = Unavailable
+        kind = UnavailableError
     return kind(
         quote(first.message or "") or f"{what} was answered with {status}.",
         status=status,

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from qpu_slurm.errors import Unavailable
+from qpu_slurm.errors import UnavailableError
 from qpu_slurm.providers.base import Device
 
 _ALWAYS: Final = frozenset({"measure", "reset", "delay", "barrier", "store", "break_loop", "continue_loop"})
@@ -43,12 +43,12 @@ def read(configuration: bytes) -> Device:
         configuration: The QPU's configuration, as JSON text.
 
     Raises:
-        Unavailable: It cannot be understood.
+        UnavailableError: It cannot be understood.
     """
     try:
         known = msgspec.json.decode(configuration, type=_Configuration)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Unavailable(f"The QPU's configuration cannot be understood: {error}.") from error
+        raise UnavailableError(f"The QPU's configuration cannot be understood: {error}.") from error
     heron = (known.processor_type or {}).get("family") == "Heron"
     operations = _ALWAYS | {*known.basis_gates, *(known.supported_instructions or ())}
     operations |= {gate.name for gate in known.gates} | (_HERON if heron else set())

@@ -5,7 +5,7 @@
 |---|---|---|
 | no connection, 429 | repeated | repeated: it did not take effect |
 | 401, the first time | repeated with a new token | repeated with a new token |
-| 408, 5xx; answer lost, cut short or malformed | repeated | `AnswerLost`: the caller looks it up |
+| 408, 5xx; answer lost, cut short or malformed | repeated | `AnswerLostError`: the caller looks it up |
 | any other 3xx or 4xx | an error | an error |
 
 urllib3's own retries know neither a deadline over several tries nor what to look up, so they are off; its
@@ -37,7 +37,7 @@ from urllib3 import PoolManager
 from urllib3 import exceptions as errors
 from urllib3.util import Retry, Timeout
 
-from qpu_slurm.errors import AnswerLost, Refused, ServiceError, Unavailable
+from qpu_slurm.errors import AnswerLostError, RefusedError, ServiceError, UnavailableError
 from qpu_slurm.providers.ibm.answers import error_of, quote
 from qpu_slurm.system.certificates import authorities, refusal
 from qpu_slurm.system.version import __version__
@@ -65,7 +65,7 @@ _CONNECTIONS = 10
 _SUCCESS = range(200, 300)
 _UNAUTHORIZED = 401
 _NOT_DONE = (None, 429)
-"""The statuses of an `Unavailable` that say that the request did not take effect; None: it was not sent."""
+"""The statuses of an `UnavailableError` that say that a request had no effect; None: it was not sent."""
 
 _log = logging.getLogger(__name__)
 _retry_after = Retry()
@@ -90,7 +90,7 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     settle: float = 1.5
 
 
-class Lost(AnswerLost):
+class LostError(AnswerLostError):
     """A request that must take effect once may have done so; `pause` is the seconds until another try."""
 
     def __init__(self, error: ServiceError, pause: float) -> None:
@@ -180,15 +180,15 @@ class Http:
             read: Seconds to wait for the answer, if that is not what `Patience` says.
 
         Raises:
-            Refused: The service says no.
-            Unavailable: It did not answer, or was not able to serve, until it was time to give up.
-            Lost: The request may have taken effect (with `once` only).
+            RefusedError: The service says no.
+            UnavailableError: It did not answer, or was not able to serve, until it was time to give up.
+            LostError: The request may have taken effect (with `once` only).
         """
         what = f"{method} {path}"
         request = _Request(method, path, params, body, read)
         give_up = self.give_up(give_up, read)
         renewed = False
-        error: ServiceError = Unavailable(f"There was no time left for {what}.")
+        error: ServiceError = UnavailableError(f"There was no time left for {what}.")
         for attempt in itertools.count():
             if time.monotonic() >= give_up:
                 raise unavailable(error)
@@ -207,11 +207,11 @@ class Http:
                     error = error_of(response, what)
             except (errors.HTTPError, msgspec.DecodeError, ValueError) as broken:
                 error = _error_of_exception(what, broken, self.server[-1])
-            if not isinstance(error, Unavailable):
+            if not isinstance(error, UnavailableError):
                 raise error
             pause = backoff(attempt) if asked_pause is None else asked_pause
-            if once and (isinstance(error, AnswerLost) or error.status not in _NOT_DONE):
-                raise Lost(error, pause)
+            if once and (isinstance(error, AnswerLostError) or error.status not in _NOT_DONE):
+                raise LostError(error, pause)
             if time.monotonic() + pause >= give_up:
                 raise unavailable(error)
             fields = {
@@ -283,9 +283,9 @@ def part(text: str) -> str:
     return quote_url(text, safe="") if text not in {".", ".."} else quote_url(text).replace(".", "%2E")
 
 
-def unavailable(error: ServiceError) -> Unavailable:
+def unavailable(error: ServiceError) -> UnavailableError:
     """Return what is told of an error that lasts: nothing that was asked for has been done."""
-    return Unavailable(error.message, status=error.status, code=error.code, advice=error.advice)
+    return UnavailableError(error.message, status=error.status, code=error.code, advice=error.advice)
 
 
 def backoff(attempt: int) -> float:
@@ -333,19 +333,19 @@ def _error_of_exception(what: str, error: Exception, server: str) -> ServiceErro
     """Make an error of what urllib3 or msgspec raised: was the request sent, and may it be sent again?"""
     reason = _reason(error)
     if isinstance(reason, ssl.SSLCertVerificationError):
-        return Refused(
+        return RefusedError(
             f"There is no secure connection for {what}: {refusal(reason, server)}",
             advice=f"Trusted here: {authorities() or 'what the machine trusts'}. "
             "REQUESTS_CA_BUNDLE can name another list of authorities.",
         )
     if isinstance(error, errors.ConnectTimeoutError | errors.NewConnectionError | errors.ProxyError):
-        return Unavailable(f"The service cannot be reached for {what}: {_short(reason)}")
+        return UnavailableError(f"The service cannot be reached for {what}: {_short(reason)}")
     lost = errors.TimeoutError | errors.ProtocolError | errors.SSLError | errors.DecodeError
     if isinstance(error, lost):
-        return AnswerLost(f"The answer to {what} was lost: {_short(reason)}")
+        return AnswerLostError(f"The answer to {what} was lost: {_short(reason)}")
     if isinstance(error, msgspec.DecodeError | UnicodeDecodeError):
-        return AnswerLost(f"The answer to {what} makes no sense: {quote(str(error))}")
-    return Refused(f"{what} cannot be sent: {quote(str(error))}")
+        return AnswerLostError(f"The answer to {what} makes no sense: {quote(str(error))}")
+    return RefusedError(f"{what} cannot be sent: {quote(str(error))}")
 
 
 def _reason(error: BaseException) -> BaseException:

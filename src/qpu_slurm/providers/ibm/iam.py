@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from qpu_slurm.errors import Refused
+from qpu_slurm.errors import RefusedError
 from qpu_slurm.providers.ibm import answers
 from qpu_slurm.system.secret import Secret
 
@@ -51,8 +51,8 @@ class IamToken:
             give_up: When to give up, on the monotonic clock.
 
         Raises:
-            Refused: The API key is not accepted.
-            Unavailable: IAM does not answer.
+            RefusedError: The API key is not accepted.
+            UnavailableError: IAM does not answer.
         """
         with self._lock:
             if self._token is None or time.monotonic() >= self._token.renew_at:
@@ -70,10 +70,10 @@ class IamToken:
         form = urlencode({"grant_type": _GRANT, "apikey": self._api_key.reveal()}).encode()
         try:
             answer = self._http.call("POST", "/identity/token", _take, body=form, give_up=give_up)
-        except Refused as error:
+        except RefusedError as error:
             if error.status is None:  # no answer, so none about the key: a certificate was not accepted
                 raise
-            raise Refused(
+            raise RefusedError(
                 f"IAM does not accept the API key: {error.message}",
                 status=error.status,
                 code=error.code,

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from qpu_slurm.errors import ServiceError
-from qpu_slurm.providers.ibm.http import Lost, backoff, unavailable
+from qpu_slurm.providers.ibm.http import LostError, backoff, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,19 +28,19 @@ def once(send: Callable[[float], T], look: Callable[[], T | None], *, settle: fl
     """Have a request take effect once, and return what it made.
 
     Args:
-        send: Sends it, until the given time; `Lost` if it may have taken effect.
+        send: Sends it, until the given time; `LostError` if it may have taken effect.
         look: Looks for what it may have made.
         settle: Seconds within which that shows up.
         give_up: When to give up, on the monotonic clock.
 
     Raises:
-        Unavailable: It did not take effect, and there is no time left.
-        AnswerLost: Whether it took effect cannot be told, or not in time.
+        UnavailableError: It did not take effect, and there is no time left.
+        AnswerLostError: Whether it took effect cannot be told, or not in time.
     """
     for attempt in itertools.count():
         try:
             return send(give_up)
-        except Lost as error:
+        except LostError as error:
             lost = error
         found = _found(look, lost, settle, give_up)
         if found is not None:
@@ -55,7 +55,7 @@ def once(send: Callable[[float], T], look: Callable[[], T | None], *, settle: fl
     raise AssertionError("an endless loop ended")
 
 
-def _found(look: Callable[[], T | None], lost: Lost, settle: float, give_up: float) -> T | None:
+def _found(look: Callable[[], T | None], lost: LostError, settle: float, give_up: float) -> T | None:
     settled = time.monotonic() + settle
     for attempt in itertools.count():
         try:

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 from urllib3.exceptions import HTTPError
 
-from qpu_slurm.errors import NotFound, Refused, ServiceError, Unavailable, sentences
+from qpu_slurm.errors import NotFoundError, RefusedError, ServiceError, UnavailableError, sentences
 from qpu_slurm.providers.base import LiveSession, QpuStatus, Session, SessionState, Task, TaskStatus
 from qpu_slurm.providers.ibm import answers, usage
 from qpu_slurm.providers.ibm.http import CLIENT, Http, Patience, backoff, finished, part, unavailable
@@ -155,11 +155,11 @@ class QuantumComputeService:
         give_up = self._http.give_up()
         try:
             return once(send, look, settle=self._patience.settle, give_up=give_up)
-        except Refused as error:
+        except RefusedError as error:
             if error.code != _NO_DEDICATED_SESSIONS:
                 raise
             # The service advises another mode, which is not the user's to choose.
-            raise Refused(
+            raise RefusedError(
                 error.message,
                 status=error.status,
                 code=error.code,
@@ -189,7 +189,7 @@ class QuantumComputeService:
         self._end(session_id, "DELETE", f"/sessions/{part(session_id)}/close", None)
         # The service fails what waits in the session, and lets what runs go on: the QPU would stay locked.
         for task in self._tasks(session_id=session_id, pending=True, limit=_PAGE):
-            with suppress(NotFound):
+            with suppress(NotFoundError):
                 self.cancel_task(task.id)
 
     def unclaimed_sessions(self, since: datetime, *, known: Collection[str] = ()) -> list[Session]:
@@ -202,7 +202,7 @@ class QuantumComputeService:
                 continue
             try:
                 session = self.session(workload.id)
-            except NotFound:
+            except NotFoundError:
                 continue
             if session.state is not SessionState.CLOSED and session.accepting_tasks:
                 found.append(msgspec.structs.replace(session, created_at=created))
@@ -320,7 +320,7 @@ class QuantumComputeService:
                 stalled = 0 if delivered > before else stalled + 1
                 if stalled > _STALLS:
                     why = f"after {delivered} bytes: {answers.quote(str(error))}"
-                    raise Unavailable(f"The result of task {task_id} breaks off {why}.") from None
+                    raise UnavailableError(f"The result of task {task_id} breaks off {why}.") from None
                 _log.warning(
                     "The result of task %s broke off after %d bytes, and is read on.", task_id, delivered
                 )
@@ -344,9 +344,9 @@ class QuantumComputeService:
         """Cancel a task. One that is over already is fine."""
         try:
             self._http.call("POST", f"/jobs/{part(task_id)}/cancel", answers.read)
-        except Refused as error:
+        except RefusedError as error:
             if (
-                isinstance(error, NotFound)
+                isinstance(error, NotFoundError)
                 or error.status in _UNDECIDED
                 or not self.task(task_id).status.final
             ):
@@ -373,12 +373,12 @@ class QuantumComputeService:
         """Close or cancel a session; the service may refuse that for one that is closed already."""
         try:
             self._http.call(method, path, answers.read, body=body)
-        except Refused as error:
+        except RefusedError as error:
             if error.status in _UNDECIDED:
                 raise
             # Not even a 404 is believed at once: one from somewhere on the way would leave the QPU locked.
             if self.session(session_id).state is not SessionState.CLOSED:
-                raise unavailable(error) if isinstance(error, NotFound) else error from None
+                raise unavailable(error) if isinstance(error, NotFoundError) else error from None
 
     def _workloads(self, since: datetime) -> Iterator[tuple[answers.Workload, datetime]]:
         """List the account's sessions that came after a time of our clock, the newest first."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from itertools import pairwise, repeat
 from typing import TYPE_CHECKING
 
-from qpu_slurm.errors import Refused, Unavailable
+from qpu_slurm.errors import RefusedError, UnavailableError
 from qpu_slurm.providers.base import SessionState, SessionUsage, TaskUsage
 from qpu_slurm.providers.ibm import answers
 from qpu_slurm.providers.ibm.http import part
@@ -62,12 +62,12 @@ def _jobs(http: Http, session_id: str) -> Iterator[answers.UsedJob]:
 
 def _timestamps(http: Http, jobs: Sequence[answers.UsedJob]) -> Iterator[answers.Timestamps]:
     """Ask when each job ran: as long as there is time, since what it has used is known without."""
-    with suppress(Unavailable):
+    with suppress(UnavailableError):
         for job in jobs[:_TIMED]:
             try:
                 path = f"/jobs/{part(job.id)}/metrics"
                 metrics = http.call("GET", path, answers.reading(answers.JobMetrics))
-            except Refused:  # it has none
+            except RefusedError:  # it has none
                 metrics = answers.JobMetrics()
             yield metrics.timestamps or answers.Timestamps()
     yield from repeat(answers.Timestamps())
