@@ -151,7 +151,7 @@ def test_a_task_tells_what_becomes_of_it(in_job: Step) -> None:
 
 
 def test_the_last_task_closes_the_session_while_it_runs(in_slow_job: Step) -> None:
-    task = submit("input.json", final=True)
+    task = submit("input.json", close_session=True)
     in_slow_job.wait_until_it_runs()
     in_slow_job.emulator.wait_for(lambda emulator: not emulator.sessions()[0].accepting_tasks)
     assert not task.done()
@@ -167,7 +167,7 @@ def test_the_last_task_closes_the_session_while_it_runs(in_slow_job: Step) -> No
 def test_a_session_that_cannot_be_closed_is_no_error(in_job: Step, caplog: pytest.LogCaptureFixture) -> None:
     in_job.emulator.inject(Fault(method="PATCH", path="/sessions/*", status=403))
 
-    assert execute("input.json", final=True)
+    assert execute("input.json", close_session=True)
 
     assert "The session stays open until the job ends" in caplog.text
 

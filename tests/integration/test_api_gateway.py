@@ -38,7 +38,7 @@ with Session() as session:
 write_sampler_input("input.json", [isa], shots=7, format="qasm3")
 for result in asyncio.run(both()):
     print(result[0].data.meas.get_counts())
-print(execute("input.json", output="output.json", final=True))
+print(execute("input.json", output="output.json", close_session=True))
 print(session.status())
 """
 

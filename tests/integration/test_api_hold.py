@@ -62,7 +62,7 @@ def test_qiskits_session_opens_it_as_well(later: Step) -> None:
 
 
 def test_a_task_after_the_last_one_opens_another(later: Step) -> None:
-    execute("input.json", final=True)
+    execute("input.json", close_session=True)
     later.emulator.wait_for(lambda emulator: emulator.sessions()[0].state == "closed")
 
     execute("input.json")

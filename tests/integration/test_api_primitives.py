@@ -188,7 +188,7 @@ def test_a_block_leaves_the_session_open_for_other_steps(in_job: Step) -> None:
 def test_the_last_block_closes_the_session(in_job: Step) -> None:
     circuit = ones(in_job)
 
-    with Session(final=True) as session:
+    with Session(close_session=True) as session:
         job = SamplerV2(mode=session).run([circuit], shots=1)
 
     assert not in_job.provider.session(in_job.session_id).accepting_tasks

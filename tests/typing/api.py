@@ -46,10 +46,10 @@ def the_jobs_qpus() -> None:
 
 
 def primitives() -> None:
-    assert_type(Session("ibm_fez", final=True), Session)
+    assert_type(Session("ibm_fez", close_session=True), Session)
     assert_type(SamplerV2(), SamplerV2)
     assert_type(EstimatorV2(options={"default_shots": 100}), EstimatorV2)
-    Session(final="yes")  # type: ignore[arg-type]
+    Session(close_session="yes")  # type: ignore[arg-type]
     SamplerV2(session="ibm_fez")  # type: ignore[call-arg]
     with Session() as session:
         session.close()
@@ -79,7 +79,7 @@ def tell(progress: Progress) -> None:
 async def execution(circuit: Any) -> None:  # noqa: ANN401 - Qiskit's
     assert_type(execute("input.json", output="output.json"), Path)
     assert_type(submit("input.json", output="output.json", timeout=30.0), Task[Path])
-    task = submit([circuit], shots=100, tags=["mine"], final=True, on_progress=tell)
+    task = submit([circuit], shots=100, tags=["mine"], close_session=True, on_progress=tell)
     assert_type(task.job_id(), str)
     assert_type(task.status(), TaskStatus | None)
     assert_type(task.done(), bool)

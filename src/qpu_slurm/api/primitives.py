@@ -44,16 +44,16 @@ class Session(qiskit_ibm_runtime.Session):  # type: ignore[misc]
     Args:
         backend: The QPU: a name as in `--qpu=NAME`, what `Qpu.backend()` returned, or a `Qpu`. None is the
             job's first QPU.
-        final: Whether to close the session at the end of a `with` block. Submitted tasks still run, and the
-            QPU is free as soon as they end.
+        close_session: Whether to close the session at the end of a `with` block. Submitted tasks still run,
+            and the QPU is free as soon as they end.
 
     Raises:
         NoLeaseError: The job has no such QPU, or no session on it.
     """
 
-    def __init__(self, backend: str | IBMBackend | Qpu | None = None, *, final: bool = False) -> None:
+    def __init__(self, backend: str | IBMBackend | Qpu | None = None, *, close_session: bool = False) -> None:
         qpu = _qpu_of(backend)
-        self._final = final
+        self._closes_session = close_session
         self._stays_open = False
         self._held = qpu.open_session()
         super().__init__(backend if isinstance(backend, IBMBackend) else qpu.backend(), create_new=False)
@@ -73,7 +73,7 @@ class Session(qiskit_ibm_runtime.Session):  # type: ignore[misc]
         exc_val: BaseException | None,
         exc_tb: TracebackType | None,
     ) -> None:
-        self._stays_open = not self._final
+        self._stays_open = not self._closes_session
         try:
             super().__exit__(exc_type, exc_val, exc_tb)
         finally:

@@ -138,7 +138,7 @@ def submit(
     timeout: float | None = ...,
     shots: int | None = ...,
     tags: Sequence[str] = ...,
-    final: bool = ...,
+    close_session: bool = ...,
     any_backend: bool = ...,
     on_progress: Callable[[Progress], object] | None = ...,
 ) -> Task[PrimitiveResult[Any]]: ...
@@ -152,7 +152,7 @@ def submit(
     timeout: float | None = ...,
     shots: int | None = ...,
     tags: Sequence[str] = ...,
-    final: bool = ...,
+    close_session: bool = ...,
     any_backend: bool = ...,
     on_progress: Callable[[Progress], object] | None = ...,
 ) -> Task[Path]: ...
@@ -165,7 +165,7 @@ def submit(
     timeout: float | None = None,
     shots: int | None = None,
     tags: Sequence[str] = (),
-    final: bool = False,
+    close_session: bool = False,
     any_backend: bool = False,
     on_progress: Callable[[Progress], object] | None = None,
 ) -> Task[PrimitiveResult[Any]] | Task[Path]:
@@ -182,8 +182,8 @@ def submit(
         timeout: Seconds from the submission, after which the task is cancelled.
         shots: For every pub of a sampler, in place of its own.
         tags: More tags for the task at the service.
-        final: Whether this is the job's last task. The session then takes no others, and the QPU is free as
-            soon as its tasks end.
+        close_session: Whether this is the job's last task. The session then takes no others, and the QPU is
+            free as soon as its tasks end.
         any_backend: Whether to submit even an input that was transpiled for another QPU and does not fit.
         on_progress: Called with each `Progress`, in another thread. If it raises an error, the task is ended.
 
@@ -212,7 +212,7 @@ def submit(
         task_input=task_input,
         output=None if output is None else Path(output),
         tags=new_tags(found.binding, os.environ, tags),
-        final=final,
+        close_session=close_session,
         any_backend=any_backend,
         execution=Execution(worker.provider, _Teller(on_progress), timeout=timeout),
     )
@@ -230,7 +230,7 @@ def execute(
     timeout: float | None = ...,
     shots: int | None = ...,
     tags: Sequence[str] = ...,
-    final: bool = ...,
+    close_session: bool = ...,
     any_backend: bool = ...,
     on_progress: Callable[[Progress], object] | None = ...,
 ) -> PrimitiveResult[Any]: ...
@@ -244,7 +244,7 @@ def execute(
     timeout: float | None = ...,
     shots: int | None = ...,
     tags: Sequence[str] = ...,
-    final: bool = ...,
+    close_session: bool = ...,
     any_backend: bool = ...,
     on_progress: Callable[[Progress], object] | None = ...,
 ) -> Path: ...

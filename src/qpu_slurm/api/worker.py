@@ -42,7 +42,7 @@ class FutureItem(Item):
         task_input: The input.
         output: Where the result goes; None is a file without a name, to be decoded.
         tags: See `new_tags`.
-        final: Whether to close the session once the task is submitted.
+        close_session: Whether to close the session once the task is submitted.
         any_backend: Whether to submit even what was transpiled for another QPU and does not fit this one.
         execution: The task's way.
 
@@ -64,12 +64,12 @@ class FutureItem(Item):
         task_input: Payload,
         output: Path | None,
         tags: tuple[str, ...],
-        final: bool,
+        close_session: bool,
         any_backend: bool,
         execution: Execution,
     ) -> None:
         super().__init__(source, execution)
-        self.final = final
+        self.close_session = close_session
         self.session_id = ""
         self.submitted: Future[str] = Future()
         self.over: Future[None] = Future()
@@ -240,7 +240,7 @@ class Worker:
             order()
 
     def _submit(self, item: FutureItem) -> None:
-        if self._queue.begin(item) and item.final:
+        if self._queue.begin(item) and item.close_session:
             try:
                 self._queue.close_session(item.session_id)
             except ServiceError as error:

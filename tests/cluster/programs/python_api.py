@@ -26,4 +26,4 @@ if sys.argv[1] == "write":
 else:
     print("sampler", SamplerV2().run([isa], shots=100).result()[0].data.meas.get_counts())
     asyncio.run(both())
-    print("execute", execute("input.json", shots=30, final=True)[0].data.meas.get_counts())
+    print("execute", execute("input.json", shots=30, close_session=True)[0].data.meas.get_counts())
