@@ -234,7 +234,7 @@ def test_a_user_asks_why_his_job_waits(lab: Lab) -> None:
     wait_until(waits)
     assert any(words in said[-1] for words in ("No license is free of ibm_fez", "A new fridge until noon."))
     other = lab.run(ask("timeline", str(job)), user=lab.cluster.users[1])
-    assert "is not a job of user" in other.stderr
+    assert "belongs to another user" in other.stderr
     admin(lab, "resume", "ibm_fez")
     assert lab.wait(job) == "COMPLETED"
     assert why() == ""

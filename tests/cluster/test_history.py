@@ -108,7 +108,7 @@ def test_users_see_their_own_jobs_and_no_others(lab: Lab) -> None:
     if len(lab.cluster.users) > 1:
         other = timeline(lab, str(job), user=lab.cluster.users[1])
         assert other.returncode == 1
-        assert f"Job {job} is not a job of user" in other.stderr
+        assert f"Job {job} belongs to another user." in other.stderr
     unknown = timeline(lab, "4000000000")
     assert unknown.stderr == "qpu-slurm: Neither the journal nor Slurm knows job 4000000000.\n"
 

@@ -105,5 +105,5 @@ def test_the_number_of_a_job_that_slurmctld_forgot_is_another_jobs(own_lab: Lab)
     assert lab.wait(second) == "COMPLETED"
     lost, own = leases(lab, second)
     assert lost["run"] != own["run"]
-    assert lost["reason"] in {"The job was started anew.", "Slurm does not know the job any more."}
+    assert lost["reason"] in {"The job was started again.", "Slurm does not know the job any more."}
     assert lab.cluster.output(second).strip() == own["session_id"] != lost["session_id"]

@@ -34,8 +34,8 @@ print(execute("input.json")[0].data.meas.get_counts())
 """
 
 WARNING = (
-    "ibm_fez was calibrated anew at 2026-03-05 07:30 UTC, after input.json was transpiled for it: "
-    "transpile again."
+    "ibm_fez has been calibrated again, at 2026-03-05 07:30 UTC, since input.json was transpiled for it: "
+    "transpile it again."
 )
 
 
@@ -147,8 +147,8 @@ def test_many_inputs_cost_one_request(step: Step) -> None:
     done = step.run("ibm_fez", "one.json", "two.json", "--output-dir", "results")
 
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("was calibrated anew") == 2
-    assert "after two.json was transpiled" in done.stderr
+    assert done.stderr.count("has been calibrated again") == 2
+    assert "since two.json was transpiled" in done.stderr
     assert asked(step) - before == 1
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from tests.integration.conftest import Api
 
+
+INPUTS = Path(__file__).parents[1] / "inputs"
 
 RZZ = "gate rzz(p) a, b { cx a, b; rz(p) b; cx a, b; }"
 """As Qiskit writes it: OpenQASM's standard gates lack it."""
@@ -230,3 +233,13 @@ def test_an_emulator_until_stdin_closes_says_how_to_reach_it() -> None:
     said = "".join(lines)
     assert "export QISKIT_IBM_TOKEN='made-up-key-of-premium'" in said
     assert f"export QISKIT_IBM_URL='{url}/experimental/api/v1'" in said
+
+
+def test_a_circuit_that_qiskit_reads_and_cannot_execute_is_no_fault_of_its_writer(api: Api) -> None:
+    document = json.loads((INPUTS / "dry_run_delay_parameter.json").read_text(encoding="utf-8"))
+    task = api.try_to_submit(document["parameters"]).json()["id"]
+    state = end_of(api, task)["state"]
+    assert state["reason"].startswith(
+        "The emulator cannot execute a circuit, which the service itself may take: qiskit "
+    )
+    assert "Traceback" not in api.send("GET", f"/jobs/{task}/logs").text

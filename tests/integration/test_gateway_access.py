@@ -48,6 +48,7 @@ def bound(site: Site) -> Iterator[Job]:
 def refusal(answer: requests.Response) -> tuple[int, str]:
     (error,) = answer.json()["errors"]
     assert {"code", "message", "solution", "more_info"} <= set(error)
+    assert error["solution"] or answer.status_code != 403
     return answer.status_code, error["message"]
 
 

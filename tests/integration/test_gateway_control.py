@@ -156,8 +156,8 @@ def test_another_user_can_do_nothing(site: Site, emulator: Emulator, uid: int) -
     job = lease.job_id
     body = messages.encode(site.request("ibm_fez", user_id=uid))
     requests_: Sequence[tuple[str, str, bytes, str]] = (
-        ("GET", messages.job_keys_path(job), b"", f"Job {job} is not a job of user {uid}."),
-        ("GET", messages.job_history_path(job), b"", f"Job {job} is not a job of user {uid}."),
+        ("GET", messages.job_keys_path(job), b"", f"Job {job} belongs to another user."),
+        ("GET", messages.job_history_path(job), b"", f"Job {job} belongs to another user."),
         ("DELETE", messages.job_leases_path(job, "x"), b"", f"user {uid} may not"),
         ("POST", messages.LEASES_PATH, body, f"user {uid} may not"),
         ("POST", messages.REFUSALS_PATH, b"{}", f"user {uid} may not"),

@@ -299,7 +299,7 @@ def test_several_inputs(step: Step) -> None:
     done = step.run("--dry-run", "ibm_fez", "--output-dir", "out", "bad.json", "input.json")
 
     assert done.returncode == BAD_INPUT
-    assert "bad.json: no input\n  problem: bad.json: this is not JSON" in done.stdout
+    assert "bad.json: cannot be executed\n  problem: this is not JSON" in done.stdout
     assert "input.json: sampler" in done.stdout
     assert not (step.directory / "out").exists()
 

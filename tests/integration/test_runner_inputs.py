@@ -68,6 +68,28 @@ def test_a_bit_in_no_register_is_warned_of_when_its_task_is_submitted(step: Step
     ) in done.stderr
 
 
+@pytest.mark.parametrize("quiet", [["-q"], []], ids=["-q", "srun -Q"])
+def test_that_a_bit_will_be_missing_is_printed_in_any_case(step: Step, quiet: list[str]) -> None:
+    environ = step.environ | {"SRUN_DEBUG": "2"}
+    done = step.run(*quiet, "ibm_fez", INPUTS / "scalar_bit.json", "output.json", environ=environ)
+
+    assert done.returncode == 0
+    [line] = done.stderr.splitlines()
+    assert line.endswith('the result will not have it: write "bit[1] b;".')
+
+
+def test_a_program_in_the_place_of_an_input_is_told_what_an_input_is(step: Step) -> None:
+    step.write("q.py", "from qiskit import QuantumCircuit\n")
+
+    done = step.run("ibm_fez", "q.py", "output.json")
+
+    assert done.returncode == BAD_INPUT
+    assert (
+        "q.py: this is not JSON: invalid character near byte 5. An input is a JSON file in UTF-8, such as "
+        '{"program_id": "sampler", "parameters": {…}}'
+    ) in done.stderr
+
+
 def test_a_result_that_holds_no_bit_has_the_same_advice(step: Step) -> None:
     done = step.run("ibm_fez", INPUTS / "scalar_bit_only.json", "output.json")
 
@@ -82,7 +104,8 @@ def test_a_quotient_of_integers_is_warned_of_when_its_task_is_submitted(step: St
     assert done.returncode == 0
     assert "'1/2*pi' divides integers" in done.stderr
     assert "write '1.0/2*pi'" in done.stderr
-    assert step.run("-q", "ibm_fez", "input.json", "output.json").stderr == ""
+    # The result will not be what its writer means, so -q prints it, too.
+    assert "'1/2*pi' divides integers" in step.run("-q", "ibm_fez", "input.json", "output.json").stderr
 
 
 def test_an_output_that_is_an_input_is_not_replaced(step: Step) -> None:

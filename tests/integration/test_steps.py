@@ -158,7 +158,7 @@ def test_only_the_jobs_user_may_tell(site: Site, uid: int) -> None:
             answer = ask(site, method, path, credential(site, method, path, content, uid), content)
             assert answer.status_code == status
             if status == 403:
-                why = f"Job {lease.job_id} is not a job of user {uid}."
+                why = f"Job {lease.job_id} belongs to another user."
                 assert refusal(answer) == (403, "RefusedError", why)
         wait_for(lambda: bool(steps(site, own)) or lease is other)  # noqa: B023 - it is over with the turn
     assert steps(site, other) == {}

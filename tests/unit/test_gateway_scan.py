@@ -126,16 +126,19 @@ def test_bytes_between_others_break_nothing(begin: bytes, end: bytes, cuts: list
     ("text", "why"),
     [
         (b"", "ends before"),
-        (b"[]", "expected an object"),
-        (b'"{}"', "expected an object"),
-        (b'\xef\xbb\xbf{"a": 1}', "expected an object"),
-        ('{"backend": "a"}'.encode("utf-16"), "expected an object"),
-        ('{"backend": "a"}'.encode("utf-16-le"), "expected a key"),
+        (b"[]", r"expected an object, found '\['$"),
+        (b'"{}"', "expected an object, found '\"'$"),
+        (b"\x01", "found the control character 0x01$"),
+        (b"\xc3\x28", "found the byte 0xC3$"),
+        (b'\xef\xbb\xbf{"a": 1}', "begins with a byte order mark: write it in UTF-8 without one$"),
+        ('{"backend": "a"}'.encode("utf-16"), "seems to be UTF-16: write it in UTF-8$"),
+        ('{"backend": "a"}'.encode("utf-16-le"), "seems to be UTF-16"),
+        ('{"backend": "a"}'.encode("utf-16-be"), "seems to be UTF-16"),
         (b'{"backend": "a"', "ends before"),
         (b'{"backend": "a"} {}', "nothing more"),
         (b'{"backend": "a"}\0', "nothing more"),
         (b"{'backend': 1}", "expected a key"),
-        (b"{backend: 1}", "expected a key"),
+        (b"{backend: 1}", "expected a key, found 'b'$"),
         (b'{"a": 1,}', "expected a key"),
         (b'{,"a": 1}', "expected a key"),
         (b'{"a" 1}', "expected a colon"),
@@ -181,6 +184,13 @@ def test_what_could_be_understood_in_two_ways_is_refused(text: bytes, why: str, 
         return
     with pytest.raises(MalformedError, match=why):
         scan(text, *cuts)
+
+
+def test_a_sign_is_shown_as_people_know_it() -> None:
+    with pytest.raises(MalformedError, match=r"expected a key, found 'é'$"):
+        scan("{é: 1}".encode())
+    with pytest.raises(MalformedError, match=r"^'ééé�' is no text$"):
+        scan('{"ééé'.encode() + b'\xff": 1}')
 
 
 def test_what_is_passed_over_is_not_held() -> None:

@@ -38,7 +38,7 @@ def test_a_new_run_begins_with_nothing_of_the_one_before(
     assert later.run == "200"
     for lease in earlier:
         now = journal.lease(lease.id)
-        assert (now.state, now.reason, now.run) == (LeaseState.RELEASED, "The job was started anew.", "100")
+        assert (now.state, now.reason, now.run) == (LeaseState.RELEASED, "The job was started again.", "100")
 
 
 def test_the_same_run_asked_twice_keeps_what_it_has(broker: Broker) -> None:
@@ -85,7 +85,7 @@ def test_the_reaper_ends_what_another_run_left(
     slurm.add(7, submitted_at=datetime.fromtimestamp(100, UTC))
     assert reaper.run().reaped == ()
     slurm.add(7, submitted_at=datetime.fromtimestamp(200, UTC))
-    assert [reaped.why for reaped in reaper.run().reaped] == ["The job was started anew."]
+    assert [reaped.why for reaped in reaper.run().reaped] == ["The job was started again."]
     assert service.open_sessions() == []
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import LeaseState
 from qpu_slurm.leases.availability import QpuState
+from qpu_slurm.system.plurals import counted
 from qpu_slurm.system.users import user_name
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def report_as_text(report: Report) -> str:
     going_on = sum(not (reaped.lease.state.final or reaped.trouble) for reaped in report.reaped)
     ended = len(report.reaped) - going_on
     kept = report.leases - ended - report.left
-    lines.append(f"{report.leases} leases: {ended} to be ended, {kept} left to their jobs.")
+    lines.append(f"{counted(report.leases, 'lease')}: {ended} to be ended, {kept} left to their jobs.")
     lines += [
         f"job {lease.job_id} ({user_name(lease.user_id)}), {lease.qpu}: taken over from Slurm, with "
         f"{'session ' + lease.session_id if lease.session_id else 'no session'}"

@@ -15,6 +15,7 @@ from qpu_slurm.errors import ConfigError
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.leases.broker import Broker
 from qpu_slurm.system import logs
+from qpu_slurm.system.plurals import counted
 from qpu_slurm.system.users import operator, user_name
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ def _block(config: Config, journal: Journal, user_id: int, reason: str) -> int:
         ended += broker.release(job_id, f"The user was blocked: {reason}")
     left = [lease for lease in ended if not lease.state.final]
     name = user_name(user_id)
-    print(f"{name} is blocked: {len(ended) - len(left)} leases are ended.")  # noqa: T201 - a command
+    over = len(ended) - len(left)
+    print(f"{name} is blocked: {counted(over, 'lease')} ended.")  # noqa: T201 - a command
     for lease in left:
         why = journal.events(lease.id)[-1].detail
         print(f"The session of job {lease.job_id} on {lease.qpu} could not be ended yet: {why}")  # noqa: T201 - a command

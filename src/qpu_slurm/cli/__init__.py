@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qpu_slurm.cli import admin, slurm
-from qpu_slurm.cli.common import config_of, log_as_told
+from qpu_slurm.cli.common import config_of, logged
 from qpu_slurm.errors import QpuSlurmError, RequestError
 from qpu_slurm.system.version import __version__
 
@@ -157,9 +157,9 @@ def _of(room: str, summary: str, *, changes: bool = False) -> Command:
 
         config = config_of(arguments)
         if changes:
-            log_as_told(config)
-        else:
-            logs.configure("error")
+            with logged(config):
+                return int(command().run(config, arguments))
+        logs.configure("error")
         return int(command().run(config, arguments))
 
     return Command(summary, lambda parser: command().add_arguments(parser), run)

@@ -240,6 +240,7 @@ def run_rekey(arguments: argparse.Namespace) -> int:
     from qpu_slurm.gateway.keys import JobKeys
     from qpu_slurm.journal.journal import Journal
     from qpu_slurm.system import logs
+    from qpu_slurm.system.plurals import counted
     from qpu_slurm.system.users import operator, user_name
 
     config = config_of(arguments)
@@ -255,8 +256,8 @@ def run_rekey(arguments: argparse.Namespace) -> int:
         older = {lease.job_id for lease in journal.leases() if since and lease.created_at < since}
     if older and not arguments.forget_old:
         raise ConfigError(
-            f"{len(older)} jobs, such as {min(older)}, started before the last rotation. Their steps may "
-            "have keys that would become invalid. Wait for them, or add --forget-old."
+            f"{counted(len(older), 'job')}, such as {min(older)}, started before the last rotation. Steps "
+            "may have keys that would become invalid. Wait until no such job runs, or add --forget-old."
         )
     JobKeys.rotate(config.journal, forget=arguments.forget_old)
     logs.audit("secret rotated", forget_old=arguments.forget_old, by=user_name(operator()))

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from qpu_slurm.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from qpu_slurm.config import Config
@@ -31,13 +34,36 @@ def log_as_told(config: Config, path: Path | None = None) -> None:
     """
     import structlog
 
+    if why := _configure_log(config, path):
+        structlog.get_logger().warning("logging to stderr instead", why=why)
+
+
+@contextmanager
+def logged(config: Config) -> Iterator[None]:
+    """Log where the admin said what a person's command does.
+
+    If the log cannot be written, the command says so when it has succeeded. Who may not write the log may
+    often do nothing else either, and then needs to read that alone.
+
+    Args:
+        config: What the admin wrote.
+    """
+    why = _configure_log(config, config.log)
+    yield
+    if why:
+        print(f"qpu-slurm: {why} The log of this command was printed instead.", file=sys.stderr)
+
+
+def _configure_log(config: Config, path: Path | None) -> str:
+    """Log to a file, or else to stderr; return why not to the file."""
     from qpu_slurm.system import logs
 
     try:
         logs.configure(config.log_level, path or config.log, config.audit_syslog)
     except ConfigError as error:
         logs.configure(config.log_level, syslog=config.audit_syslog)
-        structlog.get_logger().warning("logging to stderr instead", why=str(error))
+        return str(error)
+    return ""
 
 
 def job_id(text: str) -> int:

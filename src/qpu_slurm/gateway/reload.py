@@ -14,6 +14,7 @@ import structlog
 from qpu_slurm.config import load
 from qpu_slurm.errors import ConfigError, JournalError
 from qpu_slurm.system import logs
+from qpu_slurm.system.plurals import counted
 from qpu_slurm.system.systemd import notify
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ class Hangup:
             jobs = sorted({lease.job_id for lease in self._gateway.reader.leases() if lease.qpu == name})
             if jobs:
                 raise ConfigError(
-                    f"{new.path}: {name} was removed, but {len(jobs)} jobs still have it, such as {jobs[0]}. "
+                    f"{new.path}: {name} was removed, but is still in use by "
+                    f"{counted(len(jobs), 'job')}, such as {jobs[0]}. "
                     f"Nothing could end their sessions. Run `qpu-slurm drain {name}`, and wait for them."
                 )
 

@@ -115,6 +115,11 @@ def restore(path: Path, source: Path) -> Restored:
 def _inspect(source: Path) -> int:
     """Make sure that a file is a journal; return how many leases it has."""
     try:
+        # SQLite names no reason why it cannot open a file.
+        source.open("rb").close()
+    except OSError as error:
+        raise JournalError(f"{source}: cannot be read ({error.strerror}).") from None
+    try:
         with closing(_read_only(source)) as db:
             check_soundness(db, source)
             version = int(db.execute("PRAGMA user_version").fetchone()[0])

@@ -192,7 +192,7 @@ class Availability:
         deadline = time.monotonic() + _ANSWER_SECONDS
         for qpu in qpus:
             if qpu.credentials == "user":
-                reports[qpu.name] = _unknown(qpu, "nobody can ask without a user's own key")
+                reports[qpu.name] = _unknown(qpu, "only a user's own key can tell")
                 continue
             try:
                 access = qpu.access()

@@ -122,7 +122,7 @@ class Broker(Releaser):
             self._config.qpu(name)
         # Before any lock: what cannot be ended now is in nobody's way but that of the same QPU.
         for lease in self._journal.end(
-            request.job_id, "The job was started anew.", run=request.run, others=True
+            request.job_id, "The job was started again.", run=request.run, others=True
         ):
             self._try_to_end(lease, deadline)
         turn = min(deadline, time.monotonic() + _TURN)

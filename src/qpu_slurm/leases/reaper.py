@@ -224,7 +224,7 @@ class Reaper:
         elif job.user_id != lease.user_id:
             why = "The job's number is another user's job's now."
         elif not lease.is_of(job.run):
-            why = "The job was started anew."
+            why = "The job was started again."
         elif job.state in _OVER or (job.state == _COMPLETING and lease.id in self._completing):
             why = f"The job does not run: it is {job.state}."
         elif (

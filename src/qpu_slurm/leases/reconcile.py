@@ -71,7 +71,7 @@ class Sessions:
             yield from self._part(group)
 
     def _part(self, leases: list[Lease]) -> Iterator[Lease]:
-        """Do it for leases on one account."""
+        """Do it for leases on one QPU."""
         first = leases[0]
         try:
             provider = self._broker.provider(first, deadline=time.monotonic() + _ANSWER_SECONDS)

@@ -229,7 +229,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--dry-run", action="store_true", help="check the inputs against the QPU, and submit nothing")
     add("--json", metavar="FILE", help="write a summary for programs; - is standard output")
     loudness = parser.add_mutually_exclusive_group()
-    loudness.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+    loudness.add_argument(
+        "-q",
+        "--quiet",
+        action="store_true",
+        help="print only errors, and warnings that a result will lack something or be wrong",
+    )
     loudness.add_argument("-v", "--verbose", action="store_true", help="print more: the session, tags, times")
     add("--version", action=_Version, nargs=0, help="print the version, and exit")
     return parser

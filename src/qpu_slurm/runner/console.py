@@ -265,12 +265,13 @@ class TaskConsole(Observer):
 
 
 class _Relay(logging.Handler):
-    """Says what is logged; logging itself would write it in another shape, and with `-q`, too."""
+    """Says what is logged; logging itself would write it in another shape, and all of it with `-q`."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.WARNING)
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say it."""
-        self._console.say(record.getMessage())
+        """Say it; that a result will lack something is said with `-q`, too."""
+        lost = getattr(record, "about_result", False)
+        (self._console.error if lost else self._console.say)(record.getMessage())

@@ -21,6 +21,7 @@ from qpu_slurm.runner import circuits
 from qpu_slurm.runner.exit_codes import Exit
 from qpu_slurm.runner.summary import DryRun, InputReport, PubReport
 from qpu_slurm.system.atomic_file import Output
+from qpu_slurm.system.plurals import counted
 from qpu_slurm.tasks import overrides, validation
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def dry_run(context: Context, summary: Summary) -> Exit:
             output.write([_text(found, device).encode()])
         if device is not None:
             state = "online" if report.online else f"not online ({report.reason})"
-            waiting = _count(report.queue_length or 0, "task")
+            waiting = counted(report.queue_length or 0, "task")
             output.write([f"{context.qpu.name}: {state}, {waiting} waiting\n".encode()])
     return code
 
@@ -198,10 +199,11 @@ def _add_problems(problems: Mapping[str, object], advice: str, pub: PubReport) -
 def _text(found: InputReport, device: Device | None) -> str:
     """Say what was found of an input, in lines."""
     lines = [
-        f"{found.input}: {found.program_id or 'no input'}"
-        + (f", {_count(len(found.pubs), 'pub')}" if found.pubs else "")
+        f"{found.input}: {found.program_id or 'cannot be executed'}"
+        + (f", {counted(len(found.pubs), 'pub')}" if found.pubs else "")
     ]
-    lines += [f"  problem: {problem}" for problem in found.problems]
+    # What is wrong with an input begins with its name, which has just been printed.
+    lines += [f"  problem: {problem.removeprefix(f'{found.input}: ')}" for problem in found.problems]
     for index, pub in enumerate(found.pubs):
         names = ", ".join(f"{count} {name}" for name, count in pub.operations.items())
         checked = (
@@ -232,7 +234,3 @@ def _shots(pub: PubReport) -> str:
         if pub.total_shots in {pub.shots, None}
         else f"{pub.shots} each, {pub.total_shots} in all"
     )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

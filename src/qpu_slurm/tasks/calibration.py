@@ -141,7 +141,7 @@ class Calibration:
             return
         if self._now is not None and self._now > made_for.calibrated_at:
             _log.warning(
-                "%s was calibrated anew at %s, after %s was transpiled for it: transpile again.",
+                "%s has been calibrated again, at %s, since %s was transpiled for it: transpile it again.",
                 self._backend,
                 self._now.strftime("%Y-%m-%d %H:%M UTC"),
                 source,

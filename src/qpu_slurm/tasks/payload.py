@@ -53,7 +53,10 @@ CIRCUIT_ADVICE: Final = (
     "A circuit is OpenQASM 3 text (qiskit.qasm3.dumps), or a QuantumCircuit as qiskit_ibm_runtime's "
     "RuntimeEncoder writes it."
 )
-JSON_ADVICE: Final = "An input is one JSON document in UTF-8, without NaN or Infinity; write it anew."
+JSON_ADVICE: Final = (
+    'An input is a JSON file in UTF-8, such as {"program_id": "sampler", "parameters": {…}}, without NaN or '
+    "Infinity."
+)
 
 # White space and comments may come before the version, which has to come before anything else.
 _OPENQASM = re.compile(r"(?:\s|//[^\n]*\n|/\*.*?\*/)*OPENQASM\s+(\d+)", re.DOTALL)
@@ -102,13 +105,13 @@ class Payload(Struct, frozen=True):
     warnings: tuple[str, ...] = ()
 
     def warn(self, source: str) -> None:
-        """Log the warnings.
+        """Log the warnings, marked as about what the result will lack or have wrong.
 
         Args:
             source: What to call the input.
         """
         for warning in self.warnings:
-            _log.warning("%s: %s.", source, warning)
+            _log.warning("%s: %s.", source, warning, extra={"about_result": True})
 
 
 class _Envelope(Struct, forbid_unknown_fields=True):
@@ -397,8 +400,10 @@ def _unreadable(error: Exception) -> str:
         return "not UTF-8 text"
     if isinstance(error, RecursionError):
         return "nested too deeply"
-    # msgspec writes "JSON is malformed: invalid character (byte 5)".
-    return f"this is not JSON ({_uncapitalized(str(error).removeprefix('JSON is malformed: '))})"
+    # msgspec writes "JSON is malformed: invalid character (byte 5)"; of `from` it names the byte behind.
+    what, _, byte = str(error).removeprefix("JSON is malformed: ").partition(" (byte ")
+    where = f" near byte {byte.removesuffix(')')}" if byte else ""
+    return f"this is not JSON: {_uncapitalized(what)}{where}"
 
 
 def _uncapitalized(text: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from qiskit_aer import AerSimulator
 
 from qpu_slurm_devkit.emulator import circuits, primitives
-from qpu_slurm_devkit.emulator.errors import InvalidInputError
+from qpu_slurm_devkit.emulator.errors import InvalidInputError, executing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,15 +58,16 @@ def execute(
     executed = [item.circuit for item in program.items]
     data, log = [], []
     for item in program.items:
-        circuits.check(item.circuit, configuration)
-        if samplex := getattr(item, "samplex", None):
-            samplex.finalize()
-        qubits = item.circuit.num_qubits
-        reduced, active = circuits.reduce(item.circuit)
-        item.circuit, method = circuits.method(reduced)
-        log.append(f"executor: {len(active)} of {qubits} qubits in use, method {method}\n")
-        single = type(program)(shots=program.shots, items=[item])
-        (result,) = run_quantum_program(AerSimulator(method=method), single, options)
+        with executing():
+            circuits.check(item.circuit, configuration)
+            if samplex := getattr(item, "samplex", None):
+                samplex.finalize()
+            qubits = item.circuit.num_qubits
+            reduced, active = circuits.reduce(item.circuit)
+            item.circuit, method = circuits.method(reduced)
+            log.append(f"executor: {len(active)} of {qubits} qubits in use, method {method}\n")
+            single = type(program)(shots=program.shots, items=[item])
+            (result,) = run_quantum_program(AerSimulator(method=method), single, options)
         tensors = {
             name: schema.models.CompressedTensorModel.from_numpy(np.asarray(array))
             for name, array in result.items()

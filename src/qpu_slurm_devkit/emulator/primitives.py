@@ -29,7 +29,7 @@ from qiskit_ibm_runtime import RuntimeEncoder
 from qiskit_ibm_runtime.execution_span import DoubleSliceSpan, ExecutionSpans
 
 from qpu_slurm_devkit.emulator import circuits, inputs, options
-from qpu_slurm_devkit.emulator.errors import InvalidInputError
+from qpu_slurm_devkit.emulator.errors import InvalidInputError, executing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -63,20 +63,21 @@ def execute(
     begin = datetime.now(UTC)
     options.check(parameters.get("options") or {})
     pubs = inputs.sampler_pubs(parameters) if program_id == "sampler" else inputs.estimator_pubs(parameters)
-    if review is not None:
-        log += [f"{line}\n" for line in review(pubs, parameters.get("options") or {})]
-    for pub in pubs:
-        circuits.check(pub.circuit, configuration)
-        circuits.check_angles(pub)
-        reduced, active = circuits.reduce(pub.circuit)
-        reduced, method = circuits.method(reduced)
-        log.append(
-            f"{program_id}: {len(active)} of {pub.circuit.num_qubits} qubits in use, method {method}\n"
-        )
-        if isinstance(pub, SamplerPub):
-            results.append(sample(pub, reduced, method, seed))
-        else:
-            results.append(_estimate(pub, reduced, active, method, seed))
+    with executing():
+        if review is not None:
+            log += [f"{line}\n" for line in review(pubs, parameters.get("options") or {})]
+        for pub in pubs:
+            circuits.check(pub.circuit, configuration)
+            circuits.check_angles(pub)
+            reduced, active = circuits.reduce(pub.circuit)
+            reduced, method = circuits.method(reduced)
+            log.append(
+                f"{program_id}: {len(active)} of {pub.circuit.num_qubits} qubits in use, method {method}\n"
+            )
+            if isinstance(pub, SamplerPub):
+                results.append(sample(pub, reduced, method, seed))
+            else:
+                results.append(_estimate(pub, reduced, active, method, seed))
     metadata: dict[str, Any] = {"version": 2}
     if program_id == "sampler":
         metadata["execution"] = {"execution_spans": _spans(results, begin, datetime.now(UTC))}

@@ -62,7 +62,9 @@ class IbmDialect:
         try:
             return self._upstreams[qpu]
         except KeyError:
-            raise forbidden(f"The QPU {qpu} is no longer in the configuration.") from None
+            raise forbidden(
+                f"The QPU {qpu} is no longer in the configuration.", "Ask the admin of the cluster for it."
+            ) from None
 
 
 IBM = web.AppKey("ibm", IbmDialect)

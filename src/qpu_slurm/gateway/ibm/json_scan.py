@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 MAX_DEPTH = 100
 """How deep a value may be nested. An array of 64 dimensions, which is NumPy's most, fits into any input."""
 
+_LONGEST_CHARACTER = 4
+"""Bytes of a character in UTF-8."""
+
 _MAX_KEYS = 12
 _MAX_TEXT = 1024
 
@@ -46,6 +49,11 @@ _QUOTE = ord('"')
 _OPENING = {ord("{"): ord("}"), ord("["): ord("]")}
 _CLOSING = frozenset(_OPENING.values())
 _SPACE = 0x20
+_DELETE = 0x7F
+
+_MARK = b"\xef\xbb\xbf"
+_BYTE_ORDER_MARK = "it begins with a byte order mark: write it in UTF-8 without one"
+_UTF_16 = "it is not UTF-8 but seems to be UTF-16: write it in UTF-8"
 
 # What a block is reduced to: each byte that matters becomes a mark, the others go.
 _LINE_END, _FORBIDDEN, _ONLY_IN_TEXT = b"\n", b"\0", b"!"
@@ -152,6 +160,10 @@ class Scanner:
     # went on. At the end of a piece it is called again with the next.
 
     def _start(self, position: int) -> int:
+        if self._piece[position : position + 1] in {b"\xfe", b"\xff"}:
+            raise MalformedError(_UTF_16)
+        if _MARK.startswith(self._piece[position : position + len(_MARK)]):
+            raise MalformedError(_BYTE_ORDER_MARK)
         return self._sign(position, {b"{": self._first_key}, "an object")
 
     def _first_key(self, position: int) -> int:
@@ -237,6 +249,8 @@ class Scanner:
             return position
         state = following.get(self._plain[position : position + 1])
         if state is None:
+            if following and not self._piece[position]:  # every second byte of English in UTF-16
+                raise MalformedError(_UTF_16)
             raise MalformedError(f"expected {expected}, found {self._shown(position)}")
         self._state = state
         return position + 1
@@ -304,7 +318,7 @@ class Scanner:
         end, closed = self._pass_text(position, len(self._plain))
         self._text += self._piece[position : end - closed]
         if len(self._text) > _MAX_TEXT:
-            raise MalformedError(f"{bytes(self._text[:32])!r}… is too long")
+            raise MalformedError(f"{_quoted(bytes(self._text[:32]))}… is too long")
         if not closed:
             return end, None
         raw = bytes(self._text)
@@ -313,7 +327,7 @@ class Scanner:
             text = json.loads(b'"%b"' % raw)
             text.encode()  # half a surrogate pair is no text
         except ValueError:
-            raise MalformedError(f"{raw[:64]!r} is no text") from None
+            raise MalformedError(f"{_quoted(raw[:64])} is no text") from None
         return end, str(text)
 
     def _note_key(self, key: str) -> None:
@@ -331,4 +345,16 @@ class Scanner:
         return found.end() if found else position
 
     def _shown(self, position: int) -> str:
-        return repr(self._piece[position : position + 1])
+        """Return a sign as people know it; its number, if it has no picture or a piece ends in it."""
+        byte = self._piece[position]
+        character = self._piece[position : position + _LONGEST_CHARACTER].decode(errors="ignore")[:1]
+        if byte < _SPACE or byte == _DELETE:
+            return f"the control character 0x{byte:02X}"
+        if not character.isprintable() or not character or character.encode()[0] != byte:
+            return f"the byte 0x{byte:02X}"
+        return _quoted(character.encode())
+
+
+def _quoted(text: bytes) -> str:
+    """Return text from a request in quotes; what is not UTF-8, or cut, is replaced."""
+    return f"'{text.decode(errors='replace')}'"

@@ -95,4 +95,7 @@ def own(what: str, asked: str, *owned: str) -> None:
         ApiError: It does not; it is told the last of what is.
     """
     if asked not in owned:
-        raise forbidden(f"The {what} {asked[:64]!r} is not this job's; its own is {owned[-1]!r}.")
+        raise forbidden(
+            f"The {what} {asked[:64]!r} is not this job's; its own is {owned[-1]!r}.",
+            f"Use {owned[-1]!r}, or submit a job for the other one.",
+        )

@@ -96,7 +96,12 @@ class Submission:
         for key in self._scanner.keys[self._seen :]:
             self._seen += 1
             if key not in _KEYS:
-                self._refuse(forbidden(f"A submission through the gateway may not contain {key[:64]!r}."))
+                self._refuse(
+                    forbidden(
+                        f"A submission through the gateway may not contain {key[:64]!r}.",
+                        f"Remove {key[:64]!r} from the submission.",
+                    )
+                )
         for key, value in self._scanner.values.items():
             if value not in self._own[key]:
                 self._refuse(self._foreign(key))
@@ -114,7 +119,12 @@ class Submission:
             self._refuse(invalid(str(error)))
         if "backend" not in self._scanner.values:
             backend = self._holder.qpu.backend
-            self._refuse(forbidden(f"A submission must name its 'backend'; this job's is {backend!r}."))
+            self._refuse(
+                forbidden(
+                    f"A submission must name its 'backend'; this job's is {backend!r}.",
+                    f"Add the key 'backend' with the value {backend!r}.",
+                )
+            )
 
     def name_session(self, session_id: str, last: bytes) -> bytes:
         """Write a session into a submission that names none.

@@ -254,7 +254,10 @@ async def _owned(request: web.Request, holder: Holder, task_id: str) -> None:
             session_id = (await read_as(answer, _Task)).session_id or ""
         gateway.tasks.learn(qpu, task_id, session_id)
     if session_id not in holder.sessions:
-        raise forbidden(f"The task {task_id!r} is not this job's.")
+        raise forbidden(
+            f"The task {task_id!r} is not this job's.",
+            "A job reaches the tasks that were submitted in its own session. Use the id of one of them.",
+        )
 
 
 def _learn(gateway: Gateway, holder: Holder, session_id: str, document: bytes) -> str:

@@ -190,7 +190,7 @@ def _need_slurm(gateway: Gateway, uid: int) -> None:
 
 def _need_user(gateway: Gateway, job_id: int, uid: int, *leases: Lease) -> None:
     if uid not in gateway.trusted and any(lease.user_id != uid for lease in leases):
-        raise RefusedError(f"Job {job_id} is not a job of user {uid}.")
+        raise RefusedError(f"Job {job_id} belongs to another user.")
 
 
 def _job(request: web.Request) -> int:

@@ -32,14 +32,14 @@ async def history(request: web.Request, gateway: Gateway, _: bytes, uid: int) ->
     # for a job that never got a lease, whose user only Slurm knows.
     leases = gateway.reader.leases(job_id=job_id, over=True)
     if leases and leases[-1].user_id != uid:
-        raise _not_his(job_id, uid)
+        raise _not_his(job_id)
     with gateway.histories.one(uid):
         gateway.histories_per_minute.one(uid)
         found = await read()
     if found.users != {uid}:
-        raise _not_his(job_id, uid)
+        raise _not_his(job_id)
     return found
 
 
-def _not_his(job_id: int, uid: int) -> RefusedError:
-    return RefusedError(f"Job {job_id} is not a job of user {uid}.")
+def _not_his(job_id: int) -> RefusedError:
+    return RefusedError(f"Job {job_id} belongs to another user.")
