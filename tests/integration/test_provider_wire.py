@@ -254,7 +254,7 @@ def test_states_of_a_task(status: str, expected: str) -> None:
     }
     with Script(answer(TOKEN), answer(json.dumps(document).encode())) as script:
         task = service_of(script).task("t")
-    assert (task.status, task.reason, task.created_at) == (expected, "why do", None)
+    assert (task.status, task.reason, task.created_at) == (expected, "why. do.", None)
 
 
 def test_a_state_that_is_not_known_is_told() -> None:

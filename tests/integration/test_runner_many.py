@@ -226,10 +226,10 @@ def test_a_directory_that_cannot_be_made_is_said_before_anything_is_submitted(ma
     ("arguments", "words"),
     [
         (["a.json", "b.json", "c.json"], "--output-dir DIR INPUT..."),
-        (["--output-dir", "out", "-"], "'-' is no file"),
+        (["--output-dir", "out", "-"], "'-' is not a file"),
         (["--output-dir", "out", "a.json", "other/a.json"], "have the same name"),
         (["--output-dir", ".", "a.json"], "the result of a.json would replace it"),
-        (["--output-dir", "out", "--jobs", "0", "a.json"], "is not a number"),
+        (["--output-dir", "out", "--jobs", "0", "a.json"], "is not a positive number"),
         (["--output-dir", "out"], "required"),
     ],
 )
