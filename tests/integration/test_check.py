@@ -145,6 +145,15 @@ def test_another_host_has_to_have_the_same_qpus(own: Site) -> None:
     assert "Copy the file of the gateway's host" in differs.remedy
 
 
+def test_a_controller_that_reaches_the_gateway_through_a_tunnel_needs_no_key(own: Site) -> None:
+    """The address is this host's, and the gateway that answers has its journal where this host has none."""
+    own.start()
+    text = own.path.read_text()
+    text = re.sub("(?m)^journal = .*$", 'journal = "/nowhere/qpu_slurm/journal.sqlite"', text, count=1)
+    own.path.write_text(re.sub("(?m)^key_file = .*$", 'key_file = "/nowhere/ibm.key"', text))
+    assert check(own) == []
+
+
 def elsewhere(site: Site) -> list[Finding]:
     found = _gateway.check(config.load(site.path), here=False)
     return [finding for finding in found if finding.level is not Level.OK]

@@ -124,6 +124,11 @@ class Installation:
         assert old in text
         path.write_text(text.replace(old, new))
 
+    def add_qpu(self, name: str) -> None:
+        """Write a QPU into the file that hooks and plugin read."""
+        with (self.root / "config.toml").open("a") as file:
+            file.write(f'[[qpu]]\nname = "{name}"\n')
+
     def check(self, capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, list[dict[str, str]]]:
         code = cli.main(["--config", str(self.config), "check", "--json", *options])
         found = json.loads(capsys.readouterr().out)
@@ -282,6 +287,13 @@ def behind_gateway(url: str, mode: int | None = None) -> Callable[[Installation]
     return damage
 
 
+def own_file_of_the_gateway(it: Installation) -> None:
+    """Have hooks and plugin read a file of all hosts, and look at one that only the gateway reads."""
+    text = it.config.read_text()
+    it.config = it.root / "gateway.toml"
+    it.config.write_text(f'keep = "30d"\n{text}')
+
+
 def left_behind(it: Installation) -> None:
     from datetime import UTC, datetime  # noqa: PLC0415
 
@@ -385,6 +397,17 @@ WRONG = {
         ["key elsewhere", "munge", "gateway's host"],
         "belongs on the gateway's host",
         "Remove it from this host",
+    ),
+    "no shared key on a controller that is not the gateway's host": Wrong(
+        each(
+            shared_key(0o600),
+            lambda it: (it.root / "ibm.key").unlink(),
+            configuration_says("[slurm]", f'[gateway]\nurl = "{ELSEWHERE}"\n[slurm]'),
+            plugstack_says("user_credentials=ibm_fez,", "user_credentials="),
+        ),
+        ["config insecure", "munge", "gateway's host"],
+        "no host has this name",
+        "Correct `url`",
     ),
     "a key of root's": Wrong(
         each(one_key_for_both("a-key"), others_own_it("lib")),
@@ -515,6 +538,18 @@ WRONG = {
         ["hook's configuration"],
         "reads /etc/other.toml",
         "CONFIG=",
+    ),
+    "hook with a file of other QPUs than the gateway's own": Wrong(
+        each(one_key_for_both("a-key"), own_file_of_the_gateway, lambda it: it.add_qpu("ibm_kyiv")),
+        ["hook's QPUs", "hook's QPUs", "plugin's QPUs", *NO_GATEWAY, "service unreachable"],
+        "which has other QPUs than",
+        "Write the same QPUs and the same `url` into both files.",
+    ),
+    "a file of the gateway's own, with the same QPUs": Wrong(
+        each(one_key_for_both("a-key"), own_file_of_the_gateway),
+        [*NO_GATEWAY, "service unreachable"],
+        "the connection is refused",
+        "systemctl start qpu-slurm-gateway",
     ),
     "hooks disagree": Wrong(
         each(

@@ -99,12 +99,12 @@ def check(path: Path | None, environ: Mapping[str, str], host: Host = Host.OTHER
         yield from _files.configuration(configuration.path_of(path), error)
         return
     yield fine("configuration", f"{config.path}: {', '.join(config.qpus)}")
-    here = is_here(config)
+    here = _gateway.keeps(config)
     if host is Host.OTHER:
         yield from _controller(config, environ, here=here)
         return
     if not (here and config.gateway):  # the gateway's own host may be a node, too
-        yield from _files.keys(config, Keeper(None), here=False)
+        yield from _files.keys(config, Keeper(None), here=False, node=True)
     yield from _plugin.check(config, _slurm.local_settings(config), host, None)
     # A node needs the QPUs that the gateway has, and nothing else of its file, wherever the gateway is.
     yield from _gateway.check(config, here=False)

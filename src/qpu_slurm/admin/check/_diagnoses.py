@@ -109,6 +109,10 @@ DIAGNOSES = {
     "hook's configuration": problem(
         "{path}: reads {config}, not {own}.", f"{_INSTALL_HOOKS} with CONFIG={{own}}."
     ),
+    "hook's QPUs": problem(
+        "{path}: reads {config}, which has other QPUs than {own}, or another `url` of the gateway.",
+        "Write the same QPUs and the same `url` into both files.",
+    ),
     "hooks differ": problem("prolog and epilog name different partitions.", f"{_INSTALL_HOOKS}."),
     "keys in accounting": warning(
         "AccountingStoreFlags has job_env: slurmdbd keeps the environment of each batch job, "
@@ -176,6 +180,10 @@ DIAGNOSES = {
         "{path}: helper names {helper}, {why}.", f"Mend the installation of {{helper}}. Or: {_PLUGSTACK}"
     ),
     "plugin's configuration": problem("{path}: config names {config}, not {own}.", _PLUGSTACK),
+    "plugin's QPUs": problem(
+        "{path}: config names {config}, which has other QPUs than {own}, or another `url` of the gateway.",
+        "Write the same QPUs and the same `url` into both files.",
+    ),
     # MUNGE and the gateway.
     "munge": problem(
         "{why}", "Start munged; if its socket is elsewhere, set `munge_socket` in [slurm] of {path}."
@@ -235,7 +243,8 @@ DIAGNOSES = {
     ),
     "gateway is older": problem(
         "The gateway does not run with what {path} says.",
-        "Write `systemctl reload qpu-slurm-gateway`; if that fails or changes nothing, its log says why.",
+        "Write `systemctl reload qpu-slurm-gateway`; if that fails or changes nothing, its log says why. "
+        "If the gateway has a file of its own, check with that: `qpu-slurm --config FILE check`.",
     ),
     "differs from the gateway": problem(
         "{path}: has other QPUs than the gateway, or reaches them in another way.",

@@ -41,13 +41,14 @@ def configuration(path: Path, error: ConfigError) -> Iterator[Finding]:
             yield found("config wrong", about, why=sentence, path=path)
 
 
-def keys(config: Config, keeper: Keeper, *, here: bool) -> Iterator[Finding]:
+def keys(config: Config, keeper: Keeper, *, here: bool, node: bool = False) -> Iterator[Finding]:
     """Look at the key files, each once.
 
     Args:
         config: What the admin wrote.
         keeper: Who has to read them.
         here: Whether this is the gateway's host, or there is none.
+        node: Whether jobs run here, which get a shared key from its file.
     """
     files: dict[Path, list[str]] = {}
     for qpu in config.qpus.values():
@@ -55,7 +56,8 @@ def keys(config: Config, keeper: Keeper, *, here: bool) -> Iterator[Finding]:
             files.setdefault(qpu.key_file, []).append(qpu.name)
     for path, names in files.items():
         about = f"key of {', '.join(names)}"
-        if here or all(config.qpus[name].credentials != "gateway" for name in names):
+        of_jobs = all(config.qpus[name].credentials != "gateway" for name in names)
+        if here or (of_jobs and (node or seen(path))):
             yield _key(config, path, about, keeper)
         elif seen(path):
             yield found("key elsewhere", about, path=path)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from qpu_slurm.admin.check._accounts import seen
 from qpu_slurm.admin.check._diagnoses import found
 from qpu_slurm.admin.check._finding import Finding, fine
 from qpu_slurm.config.digest import Digests, digests
@@ -62,6 +63,26 @@ def is_here(config: Config) -> bool:
                 probe.bind(address)
                 return True
     return False
+
+
+def keeps(config: Config) -> bool:
+    """Tell whether this host is to have keys and journal, so that it is a problem if they are missing.
+
+    An address of this host may lead to a gateway elsewhere: through a tunnel, a load balancer, or a loopback
+    that hosts share. A gateway that is well has its journal open; if the directory is not here, it is not.
+    """
+    if config.gateway is None:
+        return True
+    return is_here(config) and (seen(config.journal.parent) or not _is_well(config.gateway))
+
+
+def _is_well(gateway: GatewayConfig) -> bool:
+    try:
+        with closing(connection(gateway, _ANSWER_SECONDS)) as own:
+            own.request("GET", "/healthz")
+            return own.getresponse().status == _OK
+    except (ConfigError, OSError, http.client.HTTPException):
+        return False
 
 
 def check(config: Config, *, here: bool) -> Iterator[Finding]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from qpu_slurm.admin.check._accounts import me, seen, why_not_run
 from qpu_slurm.admin.check._diagnoses import found
 from qpu_slurm.admin.check._finding import Finding, fine
+from qpu_slurm.config import load
+from qpu_slurm.config.digest import digests
+from qpu_slurm.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -78,8 +82,8 @@ def _wrong(config: Config, path: str, setting: str, hook: Hook) -> Iterator[Find
         yield found("hook not executable", setting, path=path)
     if why := why_not_run(Path(hook.program)):
         yield found("hook's program", setting, path=path, program=hook.program, why=why)
-    if not same(hook.config, config.path):
-        yield found("hook's configuration", setting, path=path, config=hook.config, own=config.path)
+    if diagnosis := other_file(hook.config, config):
+        yield found(f"hook's {diagnosis}", setting, path=path, config=hook.config, own=config.path)
 
 
 def _hook(path: str, kind: str) -> Hook | None:
@@ -94,6 +98,20 @@ def _hook(path: str, kind: str) -> Hook | None:
     if not (program and partitions and command):
         return None
     return Hook(program[1], frozenset(filter(None, partitions[1].split(","))), command[1])
+
+
+def other_file(written: str, config: Config) -> str:
+    """Return what is wrong with the file that a hook or the plugin reads, as diagnoses name it, if anything.
+
+    Where there is a gateway, it may have a file of its own: all others need the same QPUs and URL only.
+    """
+    if same(written, config.path):
+        return ""
+    if config.gateway is not None:
+        with suppress(ConfigError):
+            other = load(Path(written))
+            return "" if digests(other).shared == digests(config).shared else "QPUs"
+    return "configuration"
 
 
 def same(written: str, path: Path) -> bool:

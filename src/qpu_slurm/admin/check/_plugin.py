@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from qpu_slurm.admin.check._accounts import me, seen, why_not_run
 from qpu_slurm.admin.check._diagnoses import found
 from qpu_slurm.admin.check._finding import Finding, fine
-from qpu_slurm.admin.check._hooks import NOTHING, same
+from qpu_slurm.admin.check._hooks import NOTHING, other_file
 from qpu_slurm.errors import SlurmError
 from qpu_slurm.slurm._commands import Commands
 
@@ -165,5 +165,5 @@ def _of_arguments(
     helper, path = plugin.arguments.get("helper"), plugin.arguments.get("config")
     if helper is not None and (why := why_not_run(Path(helper))):
         yield found("plugin's helper", about, path=stack, helper=helper, why=why)
-    if path is not None and not same(path, config.path):
-        yield found("plugin's configuration", about, path=stack, config=path, own=config.path)
+    if path is not None and (diagnosis := other_file(path, config)):
+        yield found(f"plugin's {diagnosis}", about, path=stack, config=path, own=config.path)

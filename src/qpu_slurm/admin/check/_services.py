@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from qpu_slurm import providers
+from qpu_slurm.admin.check._accounts import seen
 from qpu_slurm.admin.check._diagnoses import found
 from qpu_slurm.admin.check._finding import Finding, fine
 from qpu_slurm.errors import (
@@ -62,6 +63,8 @@ def check(config: Config, user_key: Secret | None, *, here: bool) -> Iterator[Fi
 def _not_asked(qpu: QpuConfig, user_key: Secret | None, *, here: bool) -> str:
     if qpu.credentials == "gateway" and not here:
         return "only the gateway has its key (check there as well)"
+    if qpu.credentials == "shared" and not here and qpu.key_file and not seen(qpu.key_file):
+        return "its key is not on this host (the gateway's host and the nodes have it)"
     if qpu.credentials == "user" and user_key is None:
         return "it is used with users' own keys (export QISKIT_IBM_TOKEN to ask)"
     return ""
