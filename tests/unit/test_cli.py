@@ -66,6 +66,31 @@ def test_help_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
         assert command.summary in out
 
 
+@pytest.mark.parametrize(
+    "command", [("drain", "ibm_fez", "--reason", "New fridge."), ("resume", "ibm_fez"), ("release", "1")]
+)
+def test_who_can_write_neither_log_nor_journal_reads_of_the_journal_alone(
+    config: Path, capfd: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    # As an ordinary user's would: neither can be opened.
+    text = config.read_text().replace(f'"{config.parent}/lib/journal.sqlite"', '"/dev/null/journal.sqlite"')
+    config.write_text(f'log = "/dev/null/hooks.log"\n{text}')
+    assert run("--config", config, *command) == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert lines
+    assert [line for line in lines if not line.startswith("qpu-slurm: ") or "hooks.log" in line] == []
+
+
+def test_a_log_that_cannot_be_written_is_reported_when_all_is_done(
+    config: Path, journal: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text(f'log = "/dev/null/hooks.log"\n{config.read_text()}')
+    assert run("--config", config, "unblock", "0") == 0
+    assert journal.exists()
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert last.startswith("qpu-slurm: /dev/null/hooks.log: the log cannot be written (")
+
+
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):

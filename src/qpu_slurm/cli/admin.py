@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qpu_slurm.cli.common import config_of, job_id, log_as_told
+from qpu_slurm.cli.common import config_of, job_id, log_as_told, logged
 
 if TYPE_CHECKING:
     import argparse
@@ -106,18 +106,18 @@ def run_release(arguments: argparse.Namespace) -> int:
     from qpu_slurm.system.users import operator, user_name
 
     config = config_of(arguments)
-    log_as_told(config)
-    if config.gateway is None:
-        open_journal(config).close()  # where there is none, release would make one
-    reason = arguments.reason or f"Released by hand, by {user_name(operator())}."
-    with leasing(config) as broker:
-        leases = broker.release(arguments.job_id, reason)
-    if not leases:
-        print(f"Job {arguments.job_id} holds no QPU.")
-    for lease in leases:
-        why = "" if lease.state.final else tables.why_not_released(config.journal, lease)
-        print(f"{lease.qpu}: {lease.state}{why}")
-    return 0 if all(lease.state is LeaseState.RELEASED for lease in leases) else 1
+    with logged(config):
+        if config.gateway is None:
+            open_journal(config).close()  # where there is none, release would make one
+        reason = arguments.reason or f"Released by hand, by {user_name(operator())}."
+        with leasing(config) as broker:
+            leases = broker.release(arguments.job_id, reason)
+        if not leases:
+            print(f"Job {arguments.job_id} holds no QPU.")
+        for lease in leases:
+            why = "" if lease.state.final else tables.why_not_released(config.journal, lease)
+            print(f"{lease.qpu}: {lease.state}{why}")
+        return 0 if all(lease.state is LeaseState.RELEASED for lease in leases) else 1
 
 
 def configure_reap(parser: argparse.ArgumentParser) -> None:
@@ -250,19 +250,19 @@ def run_rekey(arguments: argparse.Namespace) -> int:
         )
     if not is_here(config):
         raise ConfigError("The secret of job keys is on the gateway's host. Run this there.")
-    log_as_told(config)
-    with Journal(config.journal) as journal:
-        since = JobKeys.kept_since(config.journal)
-        older = {lease.job_id for lease in journal.leases() if since and lease.created_at < since}
-    if older and not arguments.forget_old:
-        raise ConfigError(
-            f"{counted(len(older), 'job')}, such as {min(older)}, started before the last rotation. Steps "
-            "may have keys that would become invalid. Wait until no such job runs, or add --forget-old."
-        )
-    JobKeys.rotate(config.journal, forget=arguments.forget_old)
-    logs.audit("secret rotated", forget_old=arguments.forget_old, by=user_name(operator()))
-    print("There is a new secret. Have the gateway use it: systemctl reload qpu-slurm-gateway")
-    return 0
+    with logged(config):
+        with Journal(config.journal) as journal:
+            since = JobKeys.kept_since(config.journal)
+            older = {lease.job_id for lease in journal.leases() if since and lease.created_at < since}
+        if older and not arguments.forget_old:
+            raise ConfigError(
+                f"{counted(len(older), 'job')}, such as {min(older)}, started before the last rotation. "
+                "Steps may have keys that would become invalid. Wait for those jobs, or add --forget-old."
+            )
+        JobKeys.rotate(config.journal, forget=arguments.forget_old)
+        logs.audit("secret rotated", forget_old=arguments.forget_old, by=user_name(operator()))
+        print("There is a new secret. Have the gateway use it: systemctl reload qpu-slurm-gateway")
+        return 0
 
 
 def configure_gateway(parser: argparse.ArgumentParser) -> None:
