@@ -109,6 +109,22 @@ def test_a_journal_that_is_deleted_while_the_gateway_is_down_is_taken_over(runni
     assert (event["job_id"], event["session_id"]) == (running.job.lease.job_id, running.job.session_id)
 
 
+def test_a_job_is_not_refused_while_its_lease_is_taken_over(running: Running) -> None:
+    running.site.kill()
+    running.delete()
+    jobs = running.site.directory / "jobs"
+    jobs.rename(jobs.with_suffix(".kept"))  # without it, Slurm does not answer
+    running.site.start()
+    url = f"{running.site.url}/experimental/api/v1/sessions/{running.job.session_id}"
+    headers = {"Service-CRN": str(running.job.http.headers.get("Service-CRN", ""))}
+    answer = running.job.http.get(url, headers=headers, timeout=SECONDS)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2"), answer.text
+    assert "asking Slurm which jobs hold QPUs" in answer.text
+    jobs.with_suffix(".kept").rename(jobs)
+    wait_until(running.leases)
+    running.goes_on()
+
+
 @pytest.mark.parametrize("down", [False, True], ids=["while it runs", "while it is down"])
 def test_a_journal_that_is_damaged_is_kept_and_taken_over(running: Running, *, down: bool) -> None:
     if down:

@@ -10,10 +10,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from qpu_slurm.gateway.answers import forbidden, unauthorized
+from qpu_slurm.gateway.answers import forbidden, unauthorized, unavailable
 from qpu_slurm.journal.model import Hold, LeaseState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qpu_slurm.config import Config, QpuConfig
     from qpu_slurm.gateway.keys import JobKeys
     from qpu_slurm.journal.journal import Journal
@@ -73,12 +75,16 @@ class Holders:
         config: The QPUs.
         journal: The leases.
         keys: Job keys.
+        recovering: Whether the journal was lost, so that a lease which it lacks may exist all the same.
     """
 
-    def __init__(self, config: Config, journal: Journal, keys: JobKeys) -> None:
+    def __init__(
+        self, config: Config, journal: Journal, keys: JobKeys, recovering: Callable[[], bool] = lambda: False
+    ) -> None:
         self._config = config
         self._journal = journal
         self._keys = keys
+        self._recovering = recovering
 
     def of_key(self, key: str) -> Holder:
         """Tell whose a job key is.
@@ -89,6 +95,7 @@ class Holders:
         lease_id = self._keys.lease_id(key)
         lease = None if lease_id is None else self._journal.find(lease_id)
         if lease is None or not self._keys.opens(key, lease):
+            self._may_be_lost()
             raise unauthorized("This is not the key of a job that holds a QPU here.")
         return self._holder(lease)
 
@@ -104,6 +111,7 @@ class Holders:
         """
         lease = self._journal.find(lease_id)
         if lease is None or lease.created_at.isoformat() != created_at:
+            self._may_be_lost()
             raise unauthorized("The token's lease does not exist.")
         return self._holder(lease)
 
@@ -124,6 +132,8 @@ class Holders:
             qpu = self._config.qpus.get(lease.qpu)
             if lease.state in OPEN and qpu is not None and qpu.credentials == "gateway":
                 found.append(self._holder(lease))
+        if not found:
+            self._may_be_lost()
         return found
 
     def of_late(self, job_id: int) -> Lease | None:
@@ -132,6 +142,11 @@ class Holders:
         if not leases or (leases[-1].ended_at or _now()) < _now() - _LATELY:
             return None
         return leases[-1]
+
+    def _may_be_lost(self) -> None:
+        """Have the client ask again, instead of refusing it, while leases are being taken over from Slurm."""
+        if self._recovering():
+            raise unavailable("The journal was lost. The gateway is asking Slurm which jobs hold QPUs.")
 
     def _holder(self, lease: Lease) -> Holder:
         qpu = self._config.qpus.get(lease.qpu)

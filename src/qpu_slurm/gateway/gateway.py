@@ -84,6 +84,7 @@ class Gateway:
         ended: Set when sessions have ended, for who accounts for them.
         trusted: Who may acquire and release.
         reports: How the QPUs were at the last look; None before the first.
+        recovering: Whether the journal was lost, and the reaper has yet to take over what Slurm knows.
         digests: Those of `config`, by which `qpu-slurm check` finds that the file says something else.
 
     Raises:
@@ -106,7 +107,10 @@ class Gateway:
         self.ended = asyncio.Event()
         self.reports: tuple[QpuReport, ...] | None = None
         self._exit = ExitStack()
+        # A secret without its journal: jobs may hold keys of leases that are not written down any more.
+        lost = JobKeys.made(config.journal) and not config.journal.exists()
         self._losses = _made_sound(config.journal)
+        self.recovering = lost or bool(self._losses)
         with ExitStack() as on_failure:
             self.journal = on_failure.enter_context(Journal(config.journal))
             # Requests read through a connection of their own, which never waits for one that is writing.
@@ -136,6 +140,7 @@ class Gateway:
         Raises:
             JournalError: That is not possible.
         """
+        self.recovering = True
         for journal in self._journals:
             if journal.damage:
                 journal.begin_anew()
@@ -160,7 +165,7 @@ class Gateway:
         self.keys = JobKeys.beside(config.journal)
         self.config, self.settings, self.trusted = config, settings, trusted
         self.digests = digests(config)
-        self.holders = Holders(config, self.reader, self.keys)
+        self.holders = Holders(config, self.reader, self.keys, lambda: self.recovering)
         # New ones: those that there were know the keys that were read for them.
         self.connections = Connections()
         self.broker = Broker(config, self.journal, self.connections.connect)

@@ -59,6 +59,11 @@ class JobKeys:
         """
         return cls(*_read(journal))
 
+    @staticmethod
+    def made(journal: Path) -> bool:
+        """Tell whether a gateway has made keys beside a journal before."""
+        return _path(journal).exists()
+
     @classmethod
     def rotate(cls, journal: Path, *, forget: bool = False) -> None:
         """Make a new secret beside a journal; the gateway uses it once it is told to read it (SIGHUP).

@@ -150,6 +150,7 @@ async def _reap(gateway: Gateway) -> None:
         except Exception:  # noqa: BLE001 - it has to try again, whatever it was
             _log.exception("the reaper failed")
         else:
+            gateway.recovering = False
             for lease in report.taken_over:
                 gateway.metrics.taken_over.labels(lease.qpu).inc()
             for reaped in report.reaped:

@@ -17,13 +17,13 @@ isa = generate_preset_pass_manager(optimization_level=1, backend=backend).run(ci
 
 
 async def both() -> None:
-    for result in await asyncio.gather(submit("input.json"), submit([isa], shots=20)):
+    for result in await asyncio.gather(submit("python_api.json"), submit([isa], shots=20)):
         print("submit", result[0].data.meas.get_counts())
 
 
 if sys.argv[1] == "write":
-    write_sampler_input("input.json", [isa], shots=10)
+    write_sampler_input("python_api.json", [isa], shots=10)
 else:
     print("sampler", SamplerV2().run([isa], shots=100).result()[0].data.meas.get_counts())
     asyncio.run(both())
-    print("execute", execute("input.json", shots=30, close_session=True)[0].data.meas.get_counts())
+    print("execute", execute("python_api.json", shots=30, close_session=True)[0].data.meas.get_counts())
