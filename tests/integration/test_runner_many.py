@@ -283,8 +283,8 @@ def test_a_second_signal_ends_at_once_and_leaves_no_draft(slow_many: Step) -> No
 
 
 def test_a_timeout_does_not_count_the_wait_behind_ones_own_tasks(tmp_path: Path) -> None:
-    with Emulator(result_bytes=200, task_seconds=1) as emulator, Step(emulator, tmp_path) as step:
-        done = prepared(step).run("--timeout", "2", "ibm_fez", "--jobs", "3", "--output-dir", "out", *NAMES)
+    with Emulator(result_bytes=200, task_seconds=2) as emulator, Step(emulator, tmp_path) as step:
+        done = prepared(step).run("--timeout", "5", "ibm_fez", "--jobs", "3", "--output-dir", "out", *NAMES)
 
     assert done.returncode == COMPLETED, done.stderr
 
