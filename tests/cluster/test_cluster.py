@@ -148,7 +148,8 @@ def test_nothing_is_left_when_its_user_is_killed(number: int, seconds: float) ->
 
 
 def test_a_daemon_that_cannot_start_is_named_with_its_last_words() -> None:
-    cluster = Cluster(settings={"SelectType": "select/imaginary"})
+    # slurmd does not read this setting.
+    cluster = Cluster(settings={"SchedulerType": "sched/imaginary"})
     with pytest.raises(SlurmError, match=r"(?s)slurmctld has ended.*imaginary"):
         cluster.start()
     assert not cluster.directory.exists()

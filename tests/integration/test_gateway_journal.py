@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 import requests
 
+from qpu_slurm.errors import UnavailableError
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import LeaseState
 from qpu_slurm.slurm.admin_comment import AdminComment, Granted
-from tests.integration.gateway_site import SECONDS, USER, Job, Site
+from tests.integration.gateway_site import GRANT, SECONDS, USER, Job, Site
 from tests.integration.squeue import Squeue
 
 if TYPE_CHECKING:
@@ -120,6 +121,12 @@ def test_a_job_is_not_refused_while_its_lease_is_taken_over(running: Running) ->
     answer = running.job.http.get(url, headers=headers, timeout=SECONDS)
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2"), answer.text
     assert "asking Slurm which jobs hold QPUs" in answer.text
+    # A program that starts meanwhile asks for a token first, and a step for its job's key.
+    form = {"grant_type": GRANT, "apikey": running.job.key}
+    answer = requests.post(f"{running.site.url}/identity/token", data=form, timeout=SECONDS)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2"), answer.text
+    with pytest.raises(UnavailableError, match="asking Slurm which jobs hold QPUs"):
+        running.site.hooks().keys(running.job.lease.job_id)
     jobs.with_suffix(".kept").rename(jobs)
     wait_until(running.leases)
     running.goes_on()

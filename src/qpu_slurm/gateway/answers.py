@@ -46,6 +46,11 @@ class ApiError(Exception):
         self.kind = kind
         self.retry_after = retry_after
 
+    @property
+    def temporary(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self.retry_after is not None
+
 
 class CutOffError(Exception):
     """Nobody knows whether a request took effect: its connection is cut, as the service's was.

@@ -42,6 +42,8 @@ async def give_token(request: web.Request) -> web.Response:
     try:
         holder = gateway.holders.of_key(form.get("apikey", [""])[0])
     except ApiError as error:
+        if error.temporary:  # no answer about the key
+            raise
         gateway.metrics.errors.labels(error.kind).inc()
         _log.warning("key refused", why=error.message, peer=request.remote)
         return _refuse("BXNIM0415E", error.message)

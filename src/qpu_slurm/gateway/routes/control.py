@@ -58,7 +58,7 @@ def signed(handler: Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
         except munge.UnprovenError as error:
             return _refuse(request, gateway, _UNAUTHORIZED, error)
         except ApiError as error:
-            kind = UnavailableError if error.kind == "busy" else RequestError
+            kind = UnavailableError if error.temporary else RequestError
             return _refuse(request, gateway, error.status, kind(error.message))
         except QpuSlurmError as error:
             return _refuse(request, gateway, messages.error_answer(error)[0], error)
