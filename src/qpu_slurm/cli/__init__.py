@@ -30,6 +30,7 @@ _EPILOG = """\
 examples:
   qpu-slurm check                      find out what is still missing after the installation
   qpu-slurm plugstack                  print the line for plugstack.conf
+  qpu-slurm support                    collect what a maintainer needs, without credentials
   qpu-slurm leases                     list which job holds which QPU
   qpu-slurm leases 4711 --json         list all leases that job 4711 ever had, as JSON
   qpu-slurm release 4711               end the sessions of job 4711
@@ -168,6 +169,9 @@ def _of(room: str, summary: str, *, changes: bool = False) -> Command:
 COMMANDS = {
     "check": Command(
         "Check the installation, and print how to fix it", admin.configure_check, admin.run_check
+    ),
+    "support": Command(
+        "Collect what a maintainer needs into one file", admin.configure_support, admin.run_support
     ),
     "leases": Command("List which job holds which QPU", admin.configure_leases, admin.run_leases),
     "release": Command("End the sessions of a job", admin.configure_release, admin.run_release),

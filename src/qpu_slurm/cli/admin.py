@@ -48,6 +48,29 @@ def run_check(arguments: argparse.Namespace) -> int:
     return check.run(arguments.config, host=host, partition=arguments.partition, as_json=arguments.json)
 
 
+def configure_support(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Collect what a maintainer needs to know of this installation into one JSON file: versions, the "
+        "configuration, what `check` finds, how much is in the journal, and the newest warnings and errors "
+        "of the logs. It contains no credentials. It contains names of hosts, users and QPUs: read it before "
+        "you send it. Run it as root or SlurmUser, on the gateway's host or the controller."
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="the file, which must not exist yet (default: qpu-slurm-support-HOST-TIME.json)",
+    )
+
+
+def run_support(arguments: argparse.Namespace) -> int:
+    from qpu_slurm.admin import support
+    from qpu_slurm.system import logs
+
+    logs.configure("error")
+    return support.run(arguments.config, arguments.output)
+
+
 def configure_leases(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "List which job holds which QPU, in which session, and since when and until when. It also asks the "

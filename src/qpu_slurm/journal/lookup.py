@@ -106,6 +106,19 @@ class Lookup:
         with self._database.reading() as db:
             return [msgspec.convert(dict(row), Event) for row in db.execute(query, (lease_id,))]
 
+    def statistics(self) -> dict[str, int]:
+        """Count what is in the journal: its schema's version, the leases by state, the rows of each table."""
+        with self._database.reading() as db:
+            counted = {"schema": int(db.execute("PRAGMA user_version").fetchone()[0])}
+            for state, leases in db.execute("SELECT state, count(*) FROM leases GROUP BY state"):
+                counted[f"leases {state}"] = leases
+            tables = "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name"
+            for (table,) in db.execute(tables).fetchall():
+                # The schema's own names: no user's input is in them.
+                rows_of = db.execute(f'SELECT count(*) FROM "{table}"')  # noqa: S608 - likewise
+                counted[table] = rows_of.fetchone()[0]
+        return counted
+
     def last_event(self) -> int:
         """Return the number of what happened last; see `end_one`."""
         with self._database.reading() as db:
