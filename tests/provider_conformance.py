@@ -15,6 +15,7 @@ import pytest
 
 from qpu_slurm.errors import NotFoundError, RefusedError, UnavailableError
 from qpu_slurm.providers.base import SessionState, TaskStatus
+from qpu_slurm.system.deadline import NEVER, Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,7 +54,7 @@ class Service(Protocol):
 class NetworkService(Service, Protocol):
     """A service that is reached over a network, with a credential."""
 
-    def reach(self, *, key: str | None = None, deadline: float | None = None) -> Provider:
+    def reach(self, *, key: str | None = None, deadline: Deadline = NEVER) -> Provider:
         """Return the provider of the QPU, with another key or with a deadline."""
 
     def lose_answer_to_session(self) -> None:
@@ -369,7 +370,7 @@ class NetworkConformance:
         assert provider.pending_tasks("slurm-job:7") == [task_id]
 
     def test_nothing_is_asked_after_the_deadline(self, service: NetworkService) -> None:
-        provider = service.reach(deadline=time.monotonic() - 1)
+        provider = service.reach(deadline=Deadline.after(-1))
 
         with pytest.raises(UnavailableError):
             provider.status()

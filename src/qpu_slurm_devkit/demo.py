@@ -17,6 +17,7 @@ from qpu_slurm.admin.timeline import chart, picture, text
 from qpu_slurm.errors import QpuSlurmError
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.leases import job_history
+from qpu_slurm.system.deadline import Deadline
 from qpu_slurm_devkit import shell
 from qpu_slurm_devkit.emulator import Emulator, EventKind
 from qpu_slurm_devkit.lab import Credentials, Lab
@@ -188,8 +189,8 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
 def _timeline(lab: Lab, jobs: Sequence[int], title: str) -> chart.Workflow:
     """Lay out what is known of jobs that are over, once the service has told what they used."""
     with Journal(lab.journal) as journal:
-        deadline = time.monotonic() + _TOLD_SECONDS
-        while journal.history.unaccounted() and time.monotonic() < deadline:
+        deadline = Deadline.after(_TOLD_SECONDS)
+        while journal.history.unaccounted() and not deadline.passed:
             time.sleep(_LOOK_SECONDS)
         slurm = config.load(lab.config).slurm
         return chart.workflow([job_history.read(journal, slurm, job) for job in jobs], title)

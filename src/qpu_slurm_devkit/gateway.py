@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 import requests
 
 from qpu_slurm.errors import SlurmError
+from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
     import subprocess
@@ -61,13 +62,13 @@ class Gateway:
             SlurmError: It ended (the message is what it said), or the time was over.
         """
         self._process = self._cluster.popen(self._argv, user=self._user, env=env)
-        deadline = time.monotonic() + timeout
+        deadline = Deadline.after(timeout)
         while not self.healthy():
             if self._process.poll() is not None:
                 _, said = self._process.communicate()
                 code, self._process = self._process.returncode, None
                 raise SlurmError(f"The gateway has ended with {code}: {said.strip()}")
-            if time.monotonic() > deadline:
+            if deadline.passed:
                 self.kill()
                 raise SlurmError("The gateway does not answer.")
             time.sleep(_LOOK_SECONDS)

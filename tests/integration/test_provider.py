@@ -15,6 +15,7 @@ import pytest
 from qpu_slurm.errors import ConfigError, NotFoundError, RefusedError, UnavailableError
 from qpu_slurm.providers import Connections, connect
 from qpu_slurm.providers.base import Access, SessionState, Task, TaskStatus
+from qpu_slurm.system.deadline import Deadline
 from qpu_slurm.system.secret import Secret
 from qpu_slurm_devkit.emulator import Account, Emulator
 
@@ -56,7 +57,7 @@ def test_a_long_life_has_one_token_an_account(emulator: Emulator, monkeypatch: p
     assert tokens_asked_for(emulator) == 1
 
     # A deadline that is over is one's own alone, and another key another account.
-    late = connections.connect(access_to(emulator), deadline=time.monotonic() - 1)
+    late = connections.connect(access_to(emulator), deadline=Deadline.after(-1))
     with pytest.raises(UnavailableError):
         late.status()
     with pytest.raises(RefusedError):

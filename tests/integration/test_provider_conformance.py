@@ -10,6 +10,7 @@ import pytest
 
 from qpu_slurm.providers.base import Access
 from qpu_slurm.providers.ibm import Patience, QuantumComputeService
+from qpu_slurm.system.deadline import NEVER, Deadline
 from qpu_slurm.system.secret import Secret
 from qpu_slurm_devkit.emulator import Drop, Fault
 from tests.provider_conformance import (
@@ -43,7 +44,7 @@ class IbmService:
     def connect(self, backend: str) -> Provider:
         return QuantumComputeService(self._access(backend), patience=PATIENCE)
 
-    def reach(self, *, key: str | None = None, deadline: float | None = None) -> Provider:
+    def reach(self, *, key: str | None = None, deadline: Deadline = NEVER) -> Provider:
         return QuantumComputeService(self._access(self.backend, key), patience=PATIENCE, deadline=deadline)
 
     def pause(self, reason: str) -> None:

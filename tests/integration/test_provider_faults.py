@@ -16,6 +16,7 @@ import pytest
 from qpu_slurm.errors import AnswerLostError, NotFoundError, RefusedError, ServiceError, UnavailableError
 from qpu_slurm.providers.base import Access
 from qpu_slurm.providers.ibm import Patience, QuantumComputeService
+from qpu_slurm.system.deadline import NEVER, Deadline
 from qpu_slurm.system.secret import Secret
 from qpu_slurm_devkit.emulator import Drop, Emulator, Fault
 
@@ -103,7 +104,7 @@ def service_of(
     emulator: Emulator,
     patience: Patience = PATIENCE,
     *,
-    deadline: float | None = None,
+    deadline: Deadline = NEVER,
     endpoint: str = "",
     iam_endpoint: str = "",
 ) -> QuantumComputeService:
@@ -281,7 +282,7 @@ def test_a_session_of_somebody_else_is_not_taken_for_the_lost_one(emulator: Emul
 
 def test_the_deadline_holds(emulator: Emulator) -> None:
     begin = time.monotonic()
-    provider = service_of(emulator, Patience(), deadline=begin + 0.5)
+    provider = service_of(emulator, Patience(), deadline=Deadline.after(0.5, since=begin))
     emulator.inject(Fault(path="/backends/*", times=FOREVER, delay=60))
     with pytest.raises(UnavailableError):
         provider.status()

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,6 +16,7 @@ from qpu_slurm import config
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import Lease, LeaseRequest, LeaseState
 from qpu_slurm.leases.broker import Broker
+from qpu_slurm.system.deadline import Deadline
 from tests.integration.squeue import Squeue
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def test_what_was_done_and_why(controller: Controller) -> None:
 def test_sessions_that_no_lease_knows_are_listed_and_ended_on_request(controller: Controller) -> None:
     lease = controller.acquire(1)
     controller.squeue.lists(1)
-    provider = controller.broker.provider(lease, deadline=time.monotonic() + 60)
+    provider = controller.broker.provider(lease, deadline=Deadline.after(60))
     unused, used, closed = (provider.open_session(600).id for _ in range(3))
     tags = ("slurm-job:other:1:0123456789abcdef", "mine")
     provider.submit("sampler", b'{"pubs": [["OPENQASM 3.0;"]], "version": 2}', session_id=used, tags=tags)
@@ -174,7 +174,7 @@ def test_sessions_that_no_lease_knows_are_listed_and_ended_on_request(controller
 def test_a_session_that_a_lease_has_is_not_ended_as_one_that_none_knows(controller: Controller) -> None:
     lease = controller.acquire(7)
     session_id = str(lease.session_id)
-    provider = controller.broker.provider(lease, deadline=time.monotonic() + 60)
+    provider = controller.broker.provider(lease, deadline=Deadline.after(60))
     unused = provider.open_session(600).id
     for wrong, says in ((session_id, "qpu-slurm release 7"), ("no-such-session", "There is no open session")):
         done = controller.run("reap", "--end", unused, "--end", wrong)

@@ -26,6 +26,7 @@ from qpu_slurm.providers.base import (
     TaskTimes,
     TaskUsage,
 )
+from qpu_slurm.system.deadline import NEVER, Deadline
 from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Service:
         self.before: dict[str, Callable[[], object]] = {}
         self.after: dict[str, Callable[[], object]] = {}
 
-    def connect(self, access: Access, *, deadline: float | None = None) -> Provider:
+    def connect(self, access: Access, *, deadline: Deadline = NEVER) -> Provider:
         assert deadline is not None
         self.keys.append(access.api_key.reveal())
         return _BrokersQpu(self, access.backend)

@@ -24,6 +24,7 @@ from qpu_slurm.errors import (
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import LeaseRequest, LeaseState
 from qpu_slurm.leases.broker import Broker
+from qpu_slurm.system.deadline import Deadline
 from qpu_slurm.system.files import locked
 from tests.unit.memory_service import KEY, Service, configure, request
 
@@ -316,7 +317,7 @@ def test_acquire_waits_for_its_turn_and_gives_up_in_time(
     broker = Broker(quick, journal, service.connect)
     broker.acquire(request("ibm_fez", job_id=1))
     [path] = config.journal.parent.glob("journal.sqlite.*.lock")
-    with locked(path, deadline=0), pytest.raises(UnavailableError, match="ibm_fez"):
+    with locked(path, deadline=Deadline.after(0)), pytest.raises(UnavailableError, match="ibm_fez"):
         broker.acquire(request("ibm_fez"))
     assert journal.leases(job_id=7, over=True) == []
     assert broker.acquire(request("ibm_fez"))

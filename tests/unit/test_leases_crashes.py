@@ -12,6 +12,7 @@ import pytest
 
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.leases.broker import Broker
+from qpu_slurm.system.deadline import NEVER, Deadline
 from tests.unit.memory_service import Killed, Life, Mortal, Service, configure, request
 from tests.unit.power import left_of, power
 
@@ -62,7 +63,7 @@ def test_killed_at_any_step_nothing_is_left_behind_and_nothing_is_opened_twice(
         life = Life(steps)
         mortal: Any = Mortal(journal, life)
 
-        def connect(access: Access, *, deadline: float | None = None) -> Provider:
+        def connect(access: Access, *, deadline: Deadline = NEVER) -> Provider:
             return cast("Provider", Mortal(service.connect(access, deadline=deadline), life))
 
         return Broker(config, mortal, connect, settle=0)

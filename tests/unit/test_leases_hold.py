@@ -18,6 +18,7 @@ from qpu_slurm.leases.broker import Broker
 from qpu_slurm.leases.reaper import Reaper
 from qpu_slurm.providers.base import SessionState
 from qpu_slurm.slurm.job import JobRecord
+from qpu_slurm.system.deadline import NEVER, Deadline
 from tests.unit.memory_service import Killed, Life, Mortal, Service, configure, request
 
 if TYPE_CHECKING:
@@ -295,7 +296,7 @@ def test_killed_at_any_step_one_session_is_left_and_the_job_goes_on(config: Conf
             def connect(
                 access: Access,
                 *,
-                deadline: float | None = None,
+                deadline: Deadline = NEVER,
                 service: Service = service,
                 life: Life = life,
             ) -> Provider:

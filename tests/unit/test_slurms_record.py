@@ -93,7 +93,7 @@ def test_another_user_writes_when_the_job_is_over(
     assert (slurm.asked, slurm.written) == (1, [])
     slurm.state = "COMPLETED"
     later = time.monotonic() + 60
-    monkeypatch.setattr("qpu_slurm.gateway.accounting.time.monotonic", lambda: later)
+    monkeypatch.setattr("time.monotonic", lambda: later)
     record.write()
     record.write()
     assert [text.split()[0] for text in slurm.written] == ["sacctmgr"]

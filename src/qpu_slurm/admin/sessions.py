@@ -8,7 +8,6 @@ shown, and a person decides.
 from __future__ import annotations
 
 import os
-import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from qpu_slurm.admin import tables
 from qpu_slurm.admin.journal import open_journal
 from qpu_slurm.errors import NotFoundError, QpuSlurmError, RequestError
 from qpu_slurm.names import JOB_TAG
+from qpu_slurm.system.deadline import Deadline
 from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _unknown(config: Config, journal: Journal) -> Iterator[UnknownSession]:
 def _connect(qpu: QpuConfig) -> Provider:
     token = os.environ.get("QISKIT_IBM_TOKEN")
     access = qpu.access(Secret(token) if token and qpu.credentials == "user" else None)
-    return providers.connect(access, deadline=time.monotonic() + _ANSWER_SECONDS)
+    return providers.connect(access, deadline=Deadline.after(_ANSWER_SECONDS))
 
 
 def _as_table(sessions: Sequence[UnknownSession]) -> str:

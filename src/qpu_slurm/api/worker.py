@@ -8,7 +8,6 @@ import logging
 import queue
 import tempfile
 import threading
-import time
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -230,9 +229,8 @@ class Worker:
         """Do what is wanted, until a task is due."""
         while True:
             item = self._queue.next_due()
-            due = 0.0 if item is None else item.due
             try:
-                order = self._orders.get(timeout=max(due - time.monotonic(), 0))
+                order = self._orders.get(timeout=0 if item is None else item.due.left)
             except queue.Empty:
                 return
             with self._lock:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,6 +15,7 @@ from qpu_slurm.leases.accountant import Accountant
 from qpu_slurm.slurm.admin_comment import AdminComment, Usage
 from qpu_slurm.slurm.control import Control
 from qpu_slurm.slurm.query import connect
+from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +89,7 @@ class SlurmsRecord:
         self._control = control
         self._database = True  # until sacctmgr says that there is none
         self._untold: dict[int, Lease] = {}
-        self._refused: dict[int, float] = {}
+        self._refused: dict[int, Deadline] = {}
 
     def add(self, lease: Lease) -> None:
         """Have it written what a lease's job has used."""
@@ -97,13 +97,12 @@ class SlurmsRecord:
 
     def write(self) -> None:
         """Write what can be written now."""
-        until = time.monotonic() + _REFUSED_SECONDS
+        budget = Deadline.after(_REFUSED_SECONDS)
         for lease in list(self._untold.values()):
             job_id = lease.job_id
-            now = time.monotonic()
-            if now >= until:
+            if budget.passed:
                 return  # Slurm is slow; the next look goes on
-            if now < self._refused.get(job_id, 0.0):
+            if job_id in self._refused and not self._refused[job_id].passed:
                 continue
             try:
                 done = self._write(lease)
@@ -111,7 +110,7 @@ class SlurmsRecord:
                 if job_id not in self._refused:
                     _log.info("Slurm's record has no usage yet", job_id=job_id, why=str(error))
                 # While the job runs, only SlurmUser may; once it is over, an Operator may.
-                self._refused[job_id] = time.monotonic() + _REFUSED_SECONDS
+                self._refused[job_id] = Deadline.after(_REFUSED_SECONDS)
                 continue
             if done:
                 del self._untold[job_id]

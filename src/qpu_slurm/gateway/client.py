@@ -21,6 +21,7 @@ from qpu_slurm.errors import ConfigError, UnavailableError
 from qpu_slurm.gateway import messages
 from qpu_slurm.system import munge
 from qpu_slurm.system.certificates import refusal
+from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
     from qpu_slurm.config import Config, GatewayConfig
@@ -180,20 +181,20 @@ class GatewayBroker:
         patience: float = 0,
     ) -> T:
         """Send a request, and again until no answer has come for `patience` seconds."""
-        deadline = time.monotonic() + seconds
+        deadline = Deadline.after(seconds)
         give_up = None
         while True:
             try:
                 return self._send(method, path, type_, deadline, body)
             except _AwayError as error:
-                give_up = give_up or min(deadline, time.monotonic() + patience)
-                if time.monotonic() + _PAUSE >= give_up:
+                give_up = give_up or deadline.sooner(patience)
+                if not give_up.allows(_PAUSE):
                     raise
                 _log.debug("The gateway is asked again. %s", error)
             time.sleep(_PAUSE)
 
-    def _send(self, method: str, path: str, type_: type[T], deadline: float, body: bytes) -> T:
-        left = max(0.1, deadline - time.monotonic())
+    def _send(self, method: str, path: str, type_: type[T], deadline: Deadline, body: bytes) -> T:
+        left = max(0.1, deadline.left)
         headers = {"Content-Type": "application/json"} if body else {}
         # One of its own for each try, since each is good for one time.
         credential = munge.encode(messages.binding(method, path, body), socket=self._socket)

@@ -11,6 +11,7 @@ import structlog
 
 from qpu_slurm.gateway.answers import ApiError, too_large
 from qpu_slurm.gateway.gateway import GATEWAY
+from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -73,8 +74,8 @@ class Pace:
 
     def seconds_left(self) -> float:
         """Return how long the client has for the next piece."""
-        slow = self._begin + _PATIENCE + self._bytes / _SLOWEST - time.monotonic()
-        return max(0.0, min(_PATIENCE, slow))
+        slow = Deadline.after(_PATIENCE + self._bytes / _SLOWEST, since=self._begin)
+        return min(_PATIENCE, slow.left)
 
 
 def _never_came() -> ApiError:

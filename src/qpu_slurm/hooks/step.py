@@ -35,6 +35,7 @@ from qpu_slurm.names import STEP_TAG
 from qpu_slurm.slurm.admin_comment import AdminComment
 from qpu_slurm.slurm.query import connect
 from qpu_slurm.slurm.script import asked_of_sbatch, batch_script
+from qpu_slurm.system.deadline import Deadline
 from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def job_env(
     Returns:
         Nothing for a job that has no QPU.
     """
-    deadline = time.monotonic() + _SECONDS
+    deadline = Deadline.after(_SECONDS)
     try:
         records = _records(config, job_id, query)
         handover = _handover(records)
@@ -142,7 +143,7 @@ def step_end(
         SlurmError: Slurm does not answer, or does not know the job.
         UnavailableError: The gateway does not answer, or the service.
     """
-    deadline = time.monotonic() + _SECONDS
+    deadline = Deadline.after(_SECONDS)
     records = _records(config, job_id, query)
     handover = _handover(records)
     left: list[Provider] = []
@@ -162,7 +163,7 @@ def step_end(
 
 
 def _providers(
-    config: Config, records: Sequence[JobRecord], environ: Mapping[str, str], deadline: float
+    config: Config, records: Sequence[JobRecord], environ: Mapping[str, str], deadline: Deadline
 ) -> list[Provider]:
     """Return what reaches a job's QPUs with the job's credentials; nothing is asked of it yet."""
     from qpu_slurm.providers import connect as service_of  # noqa: PLC0415 - seldom needed
@@ -210,7 +211,7 @@ def _qpus(
     records: Sequence[JobRecord],
     environ: Mapping[str, str],
     step: Step | None,
-    deadline: float,
+    deadline: Deadline,
 ) -> list[JobQpu]:
     handover = _handover(records)
     if handover.error:
@@ -254,9 +255,9 @@ def _configured(config: Config, name: str) -> QpuConfig:
         ) from error
 
 
-def _keys_from_gateway(config: Config, record: JobRecord, step: Step | None, deadline: float) -> Keys:
+def _keys_from_gateway(config: Config, record: JobRecord, step: Step | None, deadline: Deadline) -> Keys:
     gateway = _gateway_as_user(config, record)
-    seconds = min(5.0, max(0.5, deadline - time.monotonic()))
+    seconds = min(5.0, max(0.5, deadline.left))
     if step is None:
         return gateway.keys(record.leader, seconds=seconds)
     return gateway.step_started(record.leader, step.step, step.name, _seconds_since(step.at), seconds=seconds)

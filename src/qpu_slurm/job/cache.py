@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from qpu_slurm.system.deadline import Deadline
 from qpu_slurm.system.files import locked
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class JobCache:
                 with suppress(OSError):  # a `TimeoutError` is one, too
                     with _opened(self._path, make=True):
                         lock = Path(self._path) / f"{self._prefix}-lock"
-                    turn.enter_context(locked(lock, deadline=time.monotonic() + seconds))
+                    turn.enter_context(locked(lock, deadline=Deadline.after(seconds)))
             yield
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from contextlib import ExitStack, closing
 from pathlib import Path  # msgspec reads the types
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ import msgspec
 from qpu_slurm.errors import JournalDamagedError, JournalError
 from qpu_slurm.journal.database import check_soundness, draft_of, lock_path, set_aside
 from qpu_slurm.journal.schema import SCHEMA
+from qpu_slurm.system.deadline import Deadline
 from qpu_slurm.system.files import locked
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def restore(path: Path, source: Path) -> Restored:
                 db.backup(copy)
             _sync(draft)
             with (
-                locked(lock_path(path), deadline=time.monotonic() + _PATIENCE),
+                locked(lock_path(path), deadline=Deadline.after(_PATIENCE)),
                 _no_other_writes(path),
             ):
                 aside = set_aside(path, "replaced") if os.path.lexists(path) else None

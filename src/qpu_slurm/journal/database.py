@@ -31,10 +31,12 @@ import structlog
 
 from qpu_slurm.errors import JournalDamagedError, JournalError, NoJournalError
 from qpu_slurm.journal.schema import SCHEMA
+from qpu_slurm.system.deadline import Deadline
 from qpu_slurm.system.files import locked, make_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 _DAMAGED = frozenset({"SQLITE_CORRUPT", "SQLITE_NOTADB"})
@@ -157,7 +159,7 @@ class Database:
         """
         with self._mutex:
             try:
-                with locked(self._lock_path, deadline=time.monotonic() + self._patience):
+                with self._locked():
                     if not self._is_elsewhere():
                         aside = set_aside(self.path, "damaged")
                         os.close(make_private(self.path))
@@ -205,7 +207,7 @@ class Database:
             return
         before = self._db
         try:
-            with locked(self._lock_path, deadline=time.monotonic() + self._patience):
+            with self._locked():
                 if _identity(self.path) is None:
                     self._bring_back()
         except OSError as error:  # TimeoutError among them
@@ -243,10 +245,7 @@ class Database:
         try:
             if make and _identity(self.path) is None:
                 # Whoever replaces the file has this lock while there is none.
-                with (
-                    locked(self._lock_path, deadline=time.monotonic() + self._patience),
-                    suppress(FileExistsError),
-                ):
+                with self._locked(), suppress(FileExistsError):
                     os.close(make_private(self.path))
             mode = self.path.lstat().st_mode
         except FileNotFoundError:
@@ -275,14 +274,13 @@ class Database:
 
     def _update(self, db: sqlite3.Connection) -> None:
         try:
-            with locked(self._lock_path, deadline=time.monotonic() + self._patience):
+            with self._locked():
                 self._migrate(db)
         except OSError as error:  # TimeoutError among them
             raise JournalError(f"The journal {self.path} cannot be prepared: {error}.") from None
 
-    @property
-    def _lock_path(self) -> Path:
-        return lock_path(self.path)
+    def _locked(self) -> AbstractContextManager[None]:
+        return locked(lock_path(self.path), deadline=Deadline.after(self._patience))
 
     def _migrate(self, db: sqlite3.Connection) -> None:
         """Bring the file to the newest schema; SQLite changes to WAL only if nobody else is there."""

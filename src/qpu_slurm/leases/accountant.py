@@ -8,7 +8,6 @@ not at all; after a day that is written down instead: what the session was used 
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -28,6 +27,7 @@ from qpu_slurm.errors import (
 from qpu_slurm.journal.history import Lock, TaskUse
 from qpu_slurm.journal.model import Lease
 from qpu_slurm.providers.base import SessionState
+from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
     from qpu_slurm.config import Config
@@ -91,7 +91,7 @@ class Accountant:
         self._connect = connect
         self._longest = give_up
         self._tries: Counter[str] = Counter()
-        self._not_before: dict[str, float] = {}
+        self._not_before: dict[str, Deadline] = {}
 
     def run(self) -> list[Used]:
         """Look once: ask for every session that has ended, if it is time to ask for it again.
@@ -105,13 +105,13 @@ class Accountant:
         sessions = self._journal.history.unaccounted()
         for forgotten in self._not_before.keys() - {session.session_id for session in sessions}:
             del self._not_before[forgotten], self._tries[forgotten]
-        until = time.monotonic() + _BUDGET
+        budget = Deadline.after(_BUDGET)
         found = []
         for session in sessions:
-            now = time.monotonic()
-            if now >= until:
+            if budget.passed:
                 break
-            if now >= self._not_before.get(session.session_id, now) and (used := self._ask(session)):
+            due = self._not_before.get(session.session_id)
+            if (due is None or due.passed) and (used := self._ask(session)):
                 found.append(used)
         return found
 
@@ -123,7 +123,7 @@ class Accountant:
                 self._give_up(session, _FORGOTTEN)
                 return None
             access = qpu.access(user_key)
-            provider = self._connect(access, deadline=time.monotonic() + _TIMEOUT)
+            provider = self._connect(access, deadline=Deadline.after(_TIMEOUT))
             return account(self._journal, lease, session.session_id, provider)
         except NotFoundError as error:
             self._give_up(session, str(error))
@@ -143,7 +143,7 @@ class Accountant:
         _log.info("usage not known yet", session_id=session.session_id, why=why)
         self._tries[session.session_id] += 1
         pause = _PAUSES[min(self._tries[session.session_id], len(_PAUSES) - 1)]
-        self._not_before[session.session_id] = time.monotonic() + pause
+        self._not_before[session.session_id] = Deadline.after(pause)
 
 
 class NotYetError(QpuSlurmError):

@@ -11,7 +11,6 @@ It may run beside others of its kind: each leads to the same.
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -23,6 +22,7 @@ import structlog
 from qpu_slurm import providers
 from qpu_slurm.errors import QpuSlurmError, SlurmError, UnavailableError
 from qpu_slurm.slurm.admin_comment import AdminComment
+from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -189,7 +189,7 @@ class Availability:
         """Ask the services how QPUs are: once for all that are reached in the same way."""
         reports: dict[str, QpuReport] = {}
         accounts: dict[Account, tuple[Provider, list[QpuConfig]]] = {}
-        deadline = time.monotonic() + _ANSWER_SECONDS
+        deadline = Deadline.after(_ANSWER_SECONDS)
         for qpu in qpus:
             if qpu.credentials == "user":
                 reports[qpu.name] = _unknown(qpu, "only a user's own key can tell")

@@ -36,6 +36,7 @@ from qpu_slurm.leases.release import Releaser, audit_lease, from_now
 from qpu_slurm.names import JOB_TAG
 from qpu_slurm.providers.base import SessionState
 from qpu_slurm.system import logs
+from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,7 +113,7 @@ class Broker(Releaser):
         return leases
 
     def _acquire(self, request: LeaseRequest) -> tuple[Lease, ...]:
-        deadline = time.monotonic() + self._config.outage.acquire_timeout
+        deadline = Deadline.after(self._config.outage.acquire_timeout)
         refuse_blocked(self._journal, request.user_id)
         targets = []
         for name in request.qpus:
@@ -125,14 +126,14 @@ class Broker(Releaser):
             request.job_id, "The job was started again.", run=request.run, others=True
         ):
             self._try_to_end(lease, deadline)
-        turn = min(deadline, time.monotonic() + _TURN)
+        turn = deadline.sooner(_TURN)
         while True:
             with self._locked([target.qpu for target in targets], deadline):
                 why = no_room(self._journal, [target.qpu for target in targets], request.job_id)
                 if not why:
                     return self._grant(targets, request)
             # Slurm gives nodes and licenses to the next job while the last one's epilog is at work yet.
-            if time.monotonic() >= turn:
+            if turn.passed:
                 raise MustWaitError(why)
             time.sleep(_LOOK_AGAIN)
 
@@ -163,7 +164,7 @@ class Broker(Releaser):
             UnavailableError: The service is away, for now.
             JournalError: The journal cannot be written.
         """
-        deadline = time.monotonic() + self._config.outage.acquire_timeout
+        deadline = Deadline.after(self._config.outage.acquire_timeout)
         lease = self._journal.lease(lease_id)
         refuse_blocked(self._journal, lease.user_id)
         qpu = self._config.qpu(lease.qpu)
@@ -188,7 +189,7 @@ class Broker(Releaser):
         Raises:
             JournalError: The journal cannot be written; nothing was released.
         """
-        deadline = time.monotonic() + self._release_timeout
+        deadline = Deadline.after(self._release_timeout)
         leases = self._journal.end(job_id, reason, run=run, others=others)
         return tuple(self._try_to_end(lease, deadline) for lease in leases)
 
@@ -208,9 +209,9 @@ class Broker(Releaser):
         lease = self._journal.end_one(lease_id, reason, unless_after=unless_after)
         if lease.state is not LeaseState.RELEASING:
             return lease
-        return self._try_to_end(lease, time.monotonic() + self._release_timeout)
+        return self._try_to_end(lease, Deadline.after(self._release_timeout))
 
-    def provider(self, lease: Lease, *, deadline: float) -> Provider:
+    def provider(self, lease: Lease, *, deadline: Deadline) -> Provider:
         """Return the way to the service that a lease's sessions are on.
 
         Raises:
@@ -220,7 +221,7 @@ class Broker(Releaser):
         access = self._config.qpu(lease.qpu).access(self._journal.api_key(lease.id))
         return self._connect(access, deadline=deadline)
 
-    def provider_of(self, qpu: QpuConfig, *, deadline: float) -> Provider:
+    def provider_of(self, qpu: QpuConfig, *, deadline: Deadline) -> Provider:
         """Return the way to a QPU's service with the admin's key, or with the user's own that is exported.
 
         Raises:
@@ -229,7 +230,7 @@ class Broker(Releaser):
         """
         return self._connect(qpu.access(), deadline=deadline)
 
-    def settle(self, lease_id: int, *, deadline: float) -> Lease:
+    def settle(self, lease_id: int, *, deadline: Deadline) -> Lease:
         """Find what became of a session that somebody who died was opening for a job that has its lease.
 
         Returns:
@@ -258,7 +259,7 @@ class Broker(Releaser):
         except QpuSlurmError as error:
             for lease in reversed(taken):
                 self._journal.end_one(lease.id, f"The job could not have all of its QPUs. {error}")
-                self._try_to_end(lease, time.monotonic() + _GIVE_BACK_TIMEOUT)
+                self._try_to_end(lease, Deadline.after(_GIVE_BACK_TIMEOUT))
             raise
         return leases
 
@@ -363,7 +364,7 @@ class Broker(Releaser):
             with suppress(NotFoundError):
                 target.provider.cancel_session(session.id)
         elif not lease.state.final:
-            self._try_to_end(lease, time.monotonic() + _GIVE_BACK_TIMEOUT)
+            self._try_to_end(lease, Deadline.after(_GIVE_BACK_TIMEOUT))
         raise NoLeaseError(
             f"Job {lease.job_id} was ended while a session on {lease.qpu} was being opened for it."
         )

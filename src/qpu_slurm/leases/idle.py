@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from qpu_slurm.errors import QpuSlurmError
 from qpu_slurm.journal.model import LeaseState
 from qpu_slurm.providers.base import SessionState
+from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +44,7 @@ def uses(broker: Broker, leases: Iterable[Lease]) -> dict[int, Use]:
     Returns:
         The use, by the lease's number.
     """
-    deadline = time.monotonic() + _ANSWER_SECONDS
+    deadline = Deadline.after(_ANSWER_SECONDS)
     held = [lease for lease in leases if lease.state is LeaseState.HELD]
 
     def ask(lease: Lease) -> Use | None:

@@ -13,7 +13,6 @@ since that is written down (`Journal.renew`).
 from __future__ import annotations
 
 import random
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -25,6 +24,7 @@ from qpu_slurm.errors import SlurmError
 from qpu_slurm.journal.model import Lease, LeaseState
 from qpu_slurm.leases.reconcile import CLOSED, LATE, Sessions
 from qpu_slurm.leases.takeover import Takeover
+from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,10 +148,10 @@ class Reaper:
         ids = list(why)
         # In another order each time, so that one whose service does not answer is in nobody's way for ever.
         random.shuffle(ids)
-        until = time.monotonic() + _BUDGET
+        deadline = Deadline.after(_BUDGET)
 
         def end(lease_id: int) -> Lease | None:
-            if time.monotonic() >= until:
+            if deadline.passed:
                 return None
             return self._broker.end(lease_id, why[lease_id], unless_after=mark)
 
@@ -168,11 +168,11 @@ class Reaper:
                     _log.info("reaped", job_id=lease.job_id, qpu=lease.qpu, state=lease.state, why=reason)
         if trouble:
             _log.warning("reaped without Slurm", why=trouble)
-        elif time.monotonic() < until:
-            reaped += self._compared([lease for lease in leases if lease.id not in why], until)
-        reaped += self._late(until)
+        elif not deadline.passed:
+            reaped += self._compared([lease for lease in leases if lease.id not in why], deadline)
+        reaped += self._late(deadline)
         # Last: what is taken over of jobs that are over is ended by the next look.
-        taken_over = () if jobs is None else tuple(self._takeover.run(jobs.values(), until))
+        taken_over = () if jobs is None else tuple(self._takeover.run(jobs.values(), deadline))
         return Report(
             leases=len(leases),
             reaped=tuple(reaped),
@@ -182,18 +182,18 @@ class Reaper:
             trouble=trouble,
         )
 
-    def _compared(self, leases: list[Lease], until: float) -> Iterator[Reaped]:
+    def _compared(self, leases: list[Lease], deadline: Deadline) -> Iterator[Reaped]:
         """Compare leases of jobs that run with the service."""
         for lease in self._sessions.part(leases):
             yield Reaped(lease=lease, why=CLOSED)
             _log.info("session gone", job_id=lease.job_id, qpu=lease.qpu)
-        for lease in self._sessions.settle(leases, longest=self._longest_acquire, until=until):
+        for lease in self._sessions.settle(leases, longest=self._longest_acquire, deadline=deadline):
             yield Reaped(lease=lease, why="Whoever was opening the session died.")
             _log.info("opening settled", job_id=lease.job_id, qpu=lease.qpu, state=lease.state)
 
-    def _late(self, until: float) -> Iterator[Reaped]:
+    def _late(self, deadline: Deadline) -> Iterator[Reaped]:
         """End the sessions of leases that were over before these came; there is hardly ever one."""
-        for lease in self._sessions.late(until):
+        for lease in self._sessions.late(deadline):
             yield Reaped(lease=lease, why=LATE)
             _log.info("session ended", job_id=lease.job_id, qpu=lease.qpu, why=LATE)
 

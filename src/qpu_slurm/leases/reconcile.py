@@ -9,7 +9,6 @@ And who was opening a session may have died: the session is there, or it is not.
 from __future__ import annotations
 
 import random
-import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ import structlog
 
 from qpu_slurm.errors import ConfigError, RequestError, ServiceError
 from qpu_slurm.journal.model import LeaseState
+from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -74,7 +74,7 @@ class Sessions:
         """Do it for leases on one QPU."""
         first = leases[0]
         try:
-            provider = self._broker.provider(first, deadline=time.monotonic() + _ANSWER_SECONDS)
+            provider = self._broker.provider(first, deadline=Deadline.after(_ANSWER_SECONDS))
             closed = provider.closed_sessions(min(lease.created_at for lease in leases))
         except (ServiceError, ConfigError, RequestError) as error:
             # Nothing is lost by it: who needs a session finds out by himself.
@@ -86,7 +86,7 @@ class Sessions:
                 if now.state is LeaseState.BOUND:
                     yield now
 
-    def settle(self, leases: Iterable[Lease], *, longest: float, until: float) -> Iterator[Lease]:
+    def settle(self, leases: Iterable[Lease], *, longest: float, deadline: Deadline) -> Iterator[Lease]:
         """Find what became of sessions of running jobs whose opening is not over by the journal.
 
         Their opener died; or he did open them, and the record was lost with the power.
@@ -94,7 +94,7 @@ class Sessions:
         Args:
             leases: The leases.
             longest: Seconds that an opening may take.
-            until: When to leave the rest to the next look, on the monotonic clock.
+            deadline: When to leave the rest to the next look.
 
         Yields:
             The leases, as they are now: HELD, with the session that was found; or BOUND.
@@ -102,20 +102,20 @@ class Sessions:
         for lease in leases:
             if lease.state is not LeaseState.ACQUIRING or lease.intended_at is None:
                 continue
-            if time.monotonic() >= until:
+            if deadline.passed:
                 return
             if (datetime.now(UTC) - lease.intended_at).total_seconds() <= longest:
                 continue
             try:
-                yield self._broker.settle(lease.id, deadline=time.monotonic() + _ANSWER_SECONDS)
+                yield self._broker.settle(lease.id, deadline=Deadline.after(_ANSWER_SECONDS))
             except (ServiceError, ConfigError, RequestError) as error:
                 _log.warning("an opening is not settled yet", job_id=lease.job_id, why=str(error))
 
-    def late(self, until: float) -> Iterator[Lease]:
+    def late(self, deadline: Deadline) -> Iterator[Lease]:
         """Find the sessions that came when their leases were over already, and end them.
 
         Args:
-            until: When to leave the rest to the next look, on the monotonic clock.
+            deadline: When to leave the rest to the next look.
 
         Yields:
             Those leases.
@@ -124,10 +124,10 @@ class Sessions:
         # In another order each time, as the reaper has it.
         random.shuffle(leases)
         for lease in leases:
-            if time.monotonic() >= until:
+            if deadline.passed:
                 return
             try:
-                if self._broker.look_again(lease, deadline=time.monotonic() + _ANSWER_SECONDS):
+                if self._broker.look_again(lease, deadline=Deadline.after(_ANSWER_SECONDS)):
                     yield lease
             except (ServiceError, ConfigError, RequestError) as error:
                 _log.warning("a session may have come late", job_id=lease.job_id, why=str(error))

@@ -24,6 +24,7 @@ from qpu_slurm.journal.model import LeaseState
 from qpu_slurm.leases.accountant import account_at_release
 from qpu_slurm.leases.unrecorded_sessions import opened_by_steps
 from qpu_slurm.system import logs
+from qpu_slurm.system.deadline import Deadline
 from qpu_slurm.system.files import locked
 
 if TYPE_CHECKING:
@@ -70,14 +71,14 @@ class Releaser:
         self._settle = settle
         self._release_timeout = release_timeout
 
-    def _try_to_end(self, lease: Lease, deadline: float) -> Lease:
+    def _try_to_end(self, lease: Lease, deadline: Deadline) -> Lease:
         """End a lease that is RELEASING, or write down why that is not possible yet."""
         ended = lease if lease.state.final else self._ended(lease, deadline)
         if ended.state.final:
             audit_lease("lease ended", ended)
         return ended
 
-    def _ended(self, lease: Lease, deadline: float) -> Lease:
+    def _ended(self, lease: Lease, deadline: Deadline) -> Lease:
         log = _log.bind(job_id=lease.job_id, qpu=lease.qpu, session_id=lease.session_id)
         try:
             qpu = self._config.qpu(lease.qpu)
@@ -90,7 +91,7 @@ class Releaser:
                 lease = self._end(self._journal.lease(lease.id), provider)
             if qpu.credentials != "gateway":
                 # The gateway's sessions are accounted for in the background; of others, only we have the key.
-                soon = min(deadline, time.monotonic() + _ACCOUNT_TIMEOUT)
+                soon = deadline.sooner(_ACCOUNT_TIMEOUT)
                 account_at_release(self._journal, lease, self._connect(access, deadline=soon))
         except (ServiceError, ConfigError, RequestError) as error:
             expires_at = lease.expires_at or lease.job_ends_at
@@ -116,14 +117,14 @@ class Releaser:
                 provider.cancel_session(session_id)
         return self._journal.finish(lease.id, LeaseState.RELEASED)
 
-    def look_again(self, lease: Lease, *, deadline: float) -> bool:
+    def look_again(self, lease: Lease, *, deadline: Deadline) -> bool:
         """Look for a session that may have come after its lease was over, and end it.
 
         Its opener died, and the request took longer than anybody waited. After `_LATE` none comes any more.
 
         Args:
             lease: One of the journal's `unsettled` ones.
-            deadline: When to give up, on the monotonic clock.
+            deadline: When to give up.
 
         Returns:
             Whether there was one.
@@ -150,7 +151,7 @@ class Releaser:
     def is_opening(self, lease: Lease) -> bool:
         """Tell whether somebody may be at work on a lease's session now: he holds the lock."""
         try:
-            with self._locked([self._config.qpu(lease.qpu)], time.monotonic()):
+            with self._locked([self._config.qpu(lease.qpu)], Deadline.after(0)):
                 return False
         except UnavailableError:
             return True
@@ -177,10 +178,10 @@ class Releaser:
             return None
         age = (datetime.now(UTC) - since).total_seconds()
         young = age < self._config.outage.acquire_timeout + self._settle
-        until = time.monotonic() + (self._settle if young else 0)
+        settled = Deadline.after(self._settle if young else 0)
         while True:
             found = self._first_unclaimed(since, provider)
-            if found is not None or time.monotonic() >= until:
+            if found is not None or settled.passed:
                 return found
             time.sleep(_LOOK_AGAIN)
 
@@ -194,7 +195,7 @@ class Releaser:
         return min(found, key=lambda session: session.created_at or since, default=None)
 
     @contextmanager
-    def _locked(self, qpus: Iterable[QpuConfig], deadline: float) -> Iterator[None]:
+    def _locked(self, qpus: Iterable[QpuConfig], deadline: Deadline) -> Iterator[None]:
         """Hold the locks of some QPUs' accounts, taken in one order by everybody, so that nobody starves."""
         names = {self._lock(qpu): qpu.name for qpu in qpus}
         with ExitStack() as locks:

@@ -9,7 +9,6 @@ look of the reaper ends it.
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +17,7 @@ import structlog
 from qpu_slurm.errors import ConfigError, NotFoundError, RequestError, ServiceError, SlurmError
 from qpu_slurm.journal.model import Hold
 from qpu_slurm.slurm.admin_comment import AdminComment, Granted
+from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -66,14 +66,14 @@ class Takeover:
         self._broker = broker
         self._journal = journal
 
-    def run(self, jobs: Collection[JobRecord], until: float) -> Iterator[Lease]:
+    def run(self, jobs: Collection[JobRecord], deadline: Deadline) -> Iterator[Lease]:
         """Compare what Slurm knows with the journal.
 
         Where nothing was lost, nothing but the journal is asked.
 
         Args:
             jobs: What Slurm has.
-            until: When to leave the rest to the next look, on the monotonic clock.
+            deadline: When to leave the rest to the next look.
 
         Yields:
             What was written down.
@@ -85,7 +85,7 @@ class Takeover:
             job = claim.job
             if not self._journal.is_news(job.leader, claim.qpu.name, job.run, claim.session_id):
                 continue
-            if time.monotonic() >= until:
+            if deadline.passed:
                 return
             try:
                 session_id = self._open_session(claim)
@@ -137,8 +137,7 @@ class Takeover:
         qpu, session_id = claim.qpu, claim.session_id
         if qpu.credentials == "user":
             return session_id if claim.runs else None  # only the job has the key
-        deadline = time.monotonic() + _ANSWER_SECONDS
-        provider = self._broker.provider_of(qpu, deadline=deadline)
+        provider = self._broker.provider_of(qpu, deadline=Deadline.after(_ANSWER_SECONDS))
         later = None
         if claim.granted is not None and claim.granted.tag and claim.hold is not Hold.NONE:
             later = next(provider.sessions_of_tasks(claim.granted.tag, since=claim.granted.created_at), None)

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from qpu_slurm.errors import ConfigError
+from qpu_slurm.system.deadline import NEVER, Deadline
 
 if TYPE_CHECKING:
     from qpu_slurm.providers.base import Access, Account, Provider
@@ -18,13 +19,13 @@ _KEPT_SECONDS = 900.0
 _KEPT = 100
 
 
-def connect(access: Access, *, deadline: float | None = None, beside: Provider | None = None) -> Provider:
+def connect(access: Access, *, deadline: Deadline = NEVER, beside: Provider | None = None) -> Provider:
     """Return the provider of one QPU. Nothing is asked of the service yet.
 
     Args:
         access: How the QPU is reached.
-        deadline: When everything that is asked of the provider gives up at the latest, on the monotonic
-            clock; None lets every single call be as patient as it is by itself.
+        deadline: When everything that is asked of the provider gives up at the latest; by default,
+            every single call is as patient as it is by itself.
         beside: Another one of the same account: they share its token and its connections.
 
     Raises:
@@ -50,7 +51,7 @@ class Connections:
         self._lock = threading.Lock()
         self._kept: dict[Account, tuple[Provider, float]] = {}
 
-    def connect(self, access: Access, *, deadline: float | None = None) -> Provider:
+    def connect(self, access: Access, *, deadline: Deadline = NEVER) -> Provider:
         """Return the provider of one QPU; see `connect`."""
         account, now = access.account, time.monotonic()
         with self._lock:

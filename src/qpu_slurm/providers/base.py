@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
 
+from qpu_slurm.system.deadline import NEVER, Deadline
 from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
@@ -379,5 +380,5 @@ class Provider(Protocol):
 class Connect(Protocol):
     """How a provider is had: `qpu_slurm.providers.connect`, or a test's own."""
 
-    def __call__(self, access: Access, *, deadline: float | None = None) -> Provider:
-        """Return the provider of one QPU, which gives up at the deadline (on the monotonic clock)."""
+    def __call__(self, access: Access, *, deadline: Deadline = NEVER) -> Provider:
+        """Return the provider of one QPU, which gives up at the deadline."""

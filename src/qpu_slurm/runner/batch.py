@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -67,7 +66,7 @@ class Batch:
             item = self._queue.next_due()
             if item is None:
                 return
-            self._context.console.sleep(max(item.due - time.monotonic(), 0))
+            self._context.console.sleep(item.due.left)
             if self._queue.poll(item):
                 self._ended(item)
 

@@ -17,6 +17,7 @@ from qpu_slurm.errors import AnswerLostError, QpuSlurmError, ServiceError
 from qpu_slurm.providers.base import Task, TaskStatus
 from qpu_slurm.runner.signals import Stopped
 from qpu_slurm.runner.status_line import StatusLine
+from qpu_slurm.system.deadline import Deadline
 from qpu_slurm.tasks.execution import Observer
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class Console:
         self.level = level
         self.total = 1
         self.over = 0
-        self._started_at = self._next_tick = time.monotonic()
+        self._started_at = time.monotonic()
+        self._next_tick = Deadline.after(0)
         self._line = StatusLine.of(sys.stderr) if level >= self.PROGRESS else None
         self._tasks: list[TaskConsole] = []
         # What the provider's code warns of, such as a request that is tried again, is progress here.
@@ -101,18 +103,17 @@ class Console:
 
     def sleep(self, seconds: float) -> None:
         """Wait, and let the line show how the time passes."""
-        end = time.monotonic() + seconds
+        end = Deadline.after(seconds)
         while self._line and self._next_tick < end:
-            time.sleep(max(self._next_tick - time.monotonic(), 0))
+            time.sleep(self._next_tick.left)
             self.refresh()
-        left = end - time.monotonic()
-        if left > 0:  # sleeping for no time at all takes some
+        if left := end.left:  # sleeping for no time at all takes some
             time.sleep(left)
 
     def refresh(self) -> None:
         """Write the line anew."""
         if self._line:
-            self._next_tick = time.monotonic() + _TICK
+            self._next_tick = Deadline.after(_TICK)
             text = self._status()
             self._write(self._line.show(f"task_runner: {text}" if text else ""))
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from qpu_slurm.system.deadline import Deadline
+
 _POLL = 0.02
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -47,12 +49,12 @@ def open_private(path: Path) -> int:
 
 
 @contextmanager
-def locked(path: Path, *, deadline: float) -> Iterator[None]:
+def locked(path: Path, *, deadline: Deadline) -> Iterator[None]:
     """Hold a lock that no other process or thread holds; the kernel takes it from a holder that dies.
 
     Args:
         path: The lock's file. It stays, since removing it would let two in.
-        deadline: Until when to wait, on the monotonic clock.
+        deadline: Until when to wait.
 
     Raises:
         TimeoutError: Somebody else held it all the time.
@@ -66,7 +68,7 @@ def locked(path: Path, *, deadline: float) -> Iterator[None]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() >= deadline:
+                if deadline.passed:
                     raise TimeoutError(f"{path} is locked by another process.") from None
                 time.sleep(_POLL)
         yield

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from typing import TYPE_CHECKING, Final, Self
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Self
 from qpu_slurm.errors import ServiceError, TaskTimeoutError, UnavailableError
 from qpu_slurm.names import JOB_TAG, STEP_TAG, TASK_TAG
 from qpu_slurm.providers.base import Task, TaskStatus
+from qpu_slurm.system.deadline import NEVER, Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -142,7 +142,7 @@ class Execution:
         task_id: The service's id of it.
         task: Its state as it was last seen.
         polls: How often it was asked for without being over.
-        due: When to poll next, on the monotonic clock.
+        due: When to poll next.
         leave: Whether to leave the task alone, whatever happens: nobody waits for it to be cancelled.
     """
 
@@ -155,12 +155,12 @@ class Execution:
         self.task_id: str | None = None
         self.task: Task | None = None
         self.polls = 0
-        self.due = 0.0
+        self.due = Deadline.after(0)
         self.leave = False
         self._since = self._answered = 0.0
-        self._give_up = math.inf
+        self._deadline = NEVER
         self._position: int | None = None
-        self._ask_position = math.inf
+        self._ask_position = NEVER
 
     def submit(
         self, payload: Payload, *, session_id: str, tags: tuple[str, ...], cost: int | None = None
@@ -203,7 +203,7 @@ class Execution:
             As `poll` does.
         """
         while (task := self.poll()) is None:
-            self.observer.sleep(max(self.due - time.monotonic(), 0))
+            self.observer.sleep(self.due.left)
         return task
 
     def poll(self) -> Task | None:
@@ -228,17 +228,16 @@ class Execution:
             if task.status.final:
                 return task
         self.polls += 1
-        now = time.monotonic()
-        if now >= self._give_up:
+        if self._deadline.passed:
             raise TaskTimeoutError(f"Task {self.task_id} was not over after {self._timeout:g} s.")
         status = self.task.status if self.task else TaskStatus.QUEUED
-        self.due = min(now + pause(status, now - self._since), self._give_up)
+        self.due = self._deadline.sooner(pause(status, time.monotonic() - self._since))
         return None
 
     def restart_clock(self) -> None:
         """Count the time of a task that waits from now on: it waited behind one of its user's own."""
         if self._timeout is not None and (self.task is None or self.task.status is TaskStatus.QUEUED):
-            self._give_up = time.monotonic() + self._timeout
+            self._deadline = Deadline.after(self._timeout)
 
     def result(self) -> Iterator[bytes]:
         """Read the completed task's result text, in pieces.
@@ -301,11 +300,12 @@ class Execution:
     def _take(self, task_id: str) -> None:
         """Begin to wait for a task."""
         self.task_id = task_id
-        self.due = self._since = self._answered = time.monotonic()
+        self._since = self._answered = time.monotonic()
+        self.due = Deadline.after(0)
         if self._timeout is not None:
-            self._give_up = self._since + self._timeout
+            self._deadline = Deadline.after(self._timeout)
         if self.observer.wants_position:
-            self._ask_position = self._since + FIRST_POSITION
+            self._ask_position = Deadline.after(FIRST_POSITION)
 
     def _see(self, task: Task) -> None:
         """Take note of the task's state, and ask for its place in the queue when that is due."""
@@ -314,16 +314,16 @@ class Execution:
             self.task = task
             self._since = self._answered
             self.observer.changed(task)
-        if task.status is TaskStatus.QUEUED and self._answered >= self._ask_position:
+        if task.status is TaskStatus.QUEUED and self._ask_position.passed:
             try:
                 position = self._provider.times(task.id).position
             except ServiceError:
                 position = None
             if position is None:  # nothing to be had: not asked for again
-                self._ask_position = math.inf
+                self._ask_position = NEVER
                 return
             least, part = NEXT_POSITION
-            self._ask_position = self._answered + max(least, part * (self._answered - self._since))
+            self._ask_position = Deadline.after(max(least, part * (self._answered - self._since)))
             if position != self._position:
                 self._position = position
                 self.observer.moved(position)

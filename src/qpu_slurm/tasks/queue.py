@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from qpu_slurm import providers
 from qpu_slurm.errors import NotFoundError
+from qpu_slurm.system.deadline import Deadline
 from qpu_slurm.tasks.calibration import Calibration
 from qpu_slurm.tasks.session import JobSession
 
@@ -41,9 +42,9 @@ class Item(ABC):
         self.execution = execution
 
     @property
-    def due(self) -> float:
-        """When to ask for its task next, on the monotonic clock."""
-        return self.execution.due if self.execution else 0.0
+    def due(self) -> Deadline:
+        """When to ask for its task next."""
+        return self.execution.due if self.execution else Deadline.after(0)
 
     @abstractmethod
     def begin(self, queue: TaskQueue[Any]) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from qpu_slurm.errors import SlurmError
+from qpu_slurm.system.deadline import Deadline
 from qpu_slurm_devkit.cluster import _configuration, _keeper, _programs
 from qpu_slurm_devkit.cluster._daemons import Daemons
 
@@ -164,7 +165,7 @@ class Cluster:
             )
             for name, text in self.files.items():
                 (self.conf.parent / name).write_text(text)
-            deadline = time.monotonic() + timeout
+            deadline = Deadline.after(timeout)
             self._daemons.start("munged")
             self._wait_until("munged listens", lambda: self._started.listens("munged"), deadline)
             for daemon in ("slurmctld", *(node.name for node in self.nodes)):
@@ -232,7 +233,7 @@ class Cluster:
                 return self._started.listens(daemon)
             return self.node_states()[daemon] in {"idle", "mixed", "allocated"}
 
-        self._wait_until(f"{daemon} answers", answers, time.monotonic() + timeout)
+        self._wait_until(f"{daemon} answers", answers, Deadline.after(timeout))
 
     def start_what_is_down(self) -> None:
         """Start the daemons that were killed and not started again; wait until they answer."""
@@ -241,7 +242,7 @@ class Cluster:
 
     def wait_until_idle(self, timeout: float = 60) -> None:
         """Wait until every node is idle: no job, and none drained or down."""
-        self._wait_until("all nodes are idle", self._all_idle, time.monotonic() + timeout)
+        self._wait_until("all nodes are idle", self._all_idle, Deadline.after(timeout))
 
     # What users do with it
 
@@ -326,7 +327,7 @@ class Cluster:
             SlurmError: It failed, there was no answer for a while, or a daemon has ended: then with the end
                 of its log.
         """
-        deadline = time.monotonic() + _PATIENCE
+        deadline = Deadline.after(_PATIENCE)
         while True:
             try:
                 answer = self.run(argv, user=self.slurm_user, timeout=_PATIENCE)
@@ -337,7 +338,7 @@ class Cluster:
                     return answer.stdout
                 trouble, again = answer.stderr.strip(), bool(_NO_ANSWER.search(answer.stderr))
             lost = self.lost()
-            if lost or not again or time.monotonic() > deadline:
+            if lost or not again or deadline.passed:
                 raise SlurmError(f"{argv[0]}: {trouble}\n{lost}".strip())
             time.sleep(0.2)
 
@@ -383,7 +384,7 @@ class Cluster:
             states[:] = self._squeue("--states=all", f"--jobs={job_id}", "--format=%T")
             return bool(states) and all(_OVER.fullmatch(state) for state in states)
 
-        self._wait_until(f"job {job_id} is over", over, time.monotonic() + timeout)
+        self._wait_until(f"job {job_id} is over", over, Deadline.after(timeout))
         return next((state for state in states if state != "COMPLETED"), "COMPLETED")
 
     def cancel_jobs(self, timeout: float = 60) -> None:
@@ -396,7 +397,7 @@ class Cluster:
         # of job 7, and a component that still waits cannot be cancelled by itself.
         if jobs := {re.split("[+_]", job)[0] for job in self._squeue("--format=%i")}:
             self.ask("scancel", "--quiet", *jobs)
-        over = time.monotonic() + timeout
+        over = Deadline.after(timeout)
         self._wait_until("all jobs are over", lambda: not self._squeue("--format=%A"), over)
 
     def output(self, job_id: int) -> str:
@@ -452,10 +453,10 @@ class Cluster:
         states = self.node_states()
         return len(states) == len(self.nodes) and set(states.values()) == {"idle"}
 
-    def _wait_until(self, what: str, happened: Callable[[], bool], deadline: float) -> None:
+    def _wait_until(self, what: str, happened: Callable[[], bool], deadline: Deadline) -> None:
         while not happened():
             dead = self._started.dead()
-            if not dead and time.monotonic() < deadline:
+            if not dead and not deadline.passed:
                 time.sleep(0.05)
                 continue
             reason = f"{dead[0]} has ended" if dead else "the time is over"

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 import msgspec
 import requests
 
+from qpu_slurm.system.deadline import Deadline
 from qpu_slurm_devkit.emulator.command import READY, environ
 from qpu_slurm_devkit.emulator.faults import Fault
 from qpu_slurm_devkit.emulator.record import Event, RequestRecord, SessionRecord, TaskRecord
@@ -233,9 +234,9 @@ class Emulator:
         Raises:
             TimeoutError: It is not so in time.
         """
-        deadline = time.monotonic() + seconds
+        deadline = Deadline.after(seconds)
         while not condition(self):
-            if time.monotonic() > deadline:
+            if deadline.passed:
                 raise TimeoutError(f"not so after {seconds:g} s")
             time.sleep(0.02)
 

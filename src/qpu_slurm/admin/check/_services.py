@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from qpu_slurm import providers
@@ -18,6 +17,7 @@ from qpu_slurm.errors import (
     UnavailableError,
     sentences,
 )
+from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +71,7 @@ def _not_asked(qpu: QpuConfig, user_key: Secret | None, *, here: bool) -> str:
 
 
 def _ask(qpu: QpuConfig, user_key: Secret | None) -> QpuStatus:
-    return providers.connect(qpu.access(user_key), deadline=time.monotonic() + _ANSWER_SECONDS).status()
+    return providers.connect(qpu.access(user_key), deadline=Deadline.after(_ANSWER_SECONDS)).status()
 
 
 def _status(qpu: QpuConfig, status: QpuStatus) -> Finding:

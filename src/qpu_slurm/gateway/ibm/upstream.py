@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
@@ -18,6 +17,7 @@ from qpu_slurm.errors import QpuSlurmError
 from qpu_slurm.gateway.answers import ApiError, CutOffError, unavailable
 from qpu_slurm.providers.ibm.http import CLIENT, Http, Patience
 from qpu_slurm.providers.ibm.iam import IamToken
+from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -60,7 +60,7 @@ class Bearer:
         self._pool = pool
         self._iam: IamToken | None = None
         self._token: Secret | None = None
-        self._look_at = 0.0
+        self._look_at = Deadline.after(0)
         self._lock = asyncio.Lock()
 
     async def token(self) -> Secret:
@@ -69,9 +69,9 @@ class Bearer:
         Raises:
             ApiError: There is none to be had.
         """
-        if self._token is None or time.monotonic() >= self._look_at:
+        if self._token is None or self._look_at.passed:
             async with self._lock:
-                if self._token is None or time.monotonic() >= self._look_at:
+                if self._token is None or self._look_at.passed:
                     await self._renew()
         if self._token is None:
             raise AssertionError("renewed, and no token")
@@ -89,7 +89,7 @@ class Bearer:
             self._iam = None
             _log.error("no token for the service", qpu=self._qpu.name, why=str(error))
             raise unavailable(f"The gateway has no access to {self._qpu.name} now.") from None
-        self._look_at = time.monotonic() + _TRUSTED_FOR
+        self._look_at = Deadline.after(_TRUSTED_FOR)
 
     def _ask(self) -> Secret:
         if self._iam is None:
@@ -99,7 +99,7 @@ class Bearer:
                 patience=Patience(),
             )
             self._iam = IamToken(http, self._qpu.key())
-        return self._iam.bearer(give_up=time.monotonic() + READ / 3)
+        return self._iam.bearer(deadline=Deadline.after(READ / 3))
 
 
 class Upstream:

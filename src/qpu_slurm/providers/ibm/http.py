@@ -40,6 +40,7 @@ from urllib3.util import Retry, Timeout
 from qpu_slurm.errors import AnswerLostError, RefusedError, ServiceError, UnavailableError
 from qpu_slurm.providers.ibm.answers import error_of, quote
 from qpu_slurm.system.certificates import authorities, refusal
+from qpu_slurm.system.deadline import NEVER, Deadline
 from qpu_slurm.system.version import __version__
 
 if TYPE_CHECKING:
@@ -101,8 +102,8 @@ class LostError(AnswerLostError):
 class Credential(Protocol):
     """What a request is authorized by."""
 
-    def bearer(self, *, give_up: float) -> Secret:
-        """Return a token that is valid now; see `Http.call` for `give_up` and for what is raised."""
+    def bearer(self, *, deadline: Deadline) -> Secret:
+        """Return a token that is valid now; see `Http.call` for `deadline` and for what is raised."""
 
     def renew(self, refused: Secret) -> None:
         """Forget a token that was refused."""
@@ -124,7 +125,7 @@ class Http:
         headers: What every request carries.
         patience: How long is waited.
         credential: What requests are authorized by; None for none.
-        deadline: When everything gives up at the latest, on the monotonic clock.
+        deadline: When everything gives up at the latest.
         beside: Another one: where both go to the same server, they share connections.
 
     Attributes:
@@ -139,7 +140,7 @@ class Http:
         *,
         patience: Patience,
         credential: Credential | None = None,
-        deadline: float | None = None,
+        deadline: Deadline = NEVER,
         beside: Http | None = None,
     ) -> None:
         self._base = base.rstrip("/")
@@ -163,7 +164,7 @@ class Http:
         params: Mapping[str, str | list[str]] | None = None,
         body: Body | None = None,
         once: bool = False,
-        give_up: float | None = None,
+        deadline: Deadline = NEVER,
         read: float | None = None,
     ) -> T:
         """Send a request until there is an answer, and return what `take` makes of it.
@@ -176,7 +177,7 @@ class Http:
             params: The URL's query.
             body: What to send: JSON, or what the headers say.
             once: Whether it must take effect no more than once.
-            give_up: When to give up, if that is earlier than otherwise.
+            deadline: When to give up, if that is earlier than otherwise.
             read: Seconds to wait for the answer, if that is not what `Patience` says.
 
         Raises:
@@ -186,16 +187,16 @@ class Http:
         """
         what = f"{method} {path}"
         request = _Request(method, path, params, body, read)
-        give_up = self.give_up(give_up, read)
+        deadline = self.deadline(deadline, read)
         renewed = False
         error: ServiceError = UnavailableError(f"There was no time left for {what}.")
         for attempt in itertools.count():
-            if time.monotonic() >= give_up:
+            if deadline.passed:
                 raise unavailable(error)
-            token = self._credential.bearer(give_up=give_up) if self._credential else None
+            token = self._credential.bearer(deadline=deadline) if self._credential else None
             asked_pause = None
             try:
-                response = self._send(request, token, give_up)
+                response = self._send(request, token, deadline)
                 if response.status in _SUCCESS:
                     return _taken(response, take)
                 with finished(response):
@@ -212,7 +213,7 @@ class Http:
             pause = backoff(attempt) if asked_pause is None else asked_pause
             if once and (isinstance(error, AnswerLostError) or error.status not in _NOT_DONE):
                 raise LostError(error, pause)
-            if time.monotonic() + pause >= give_up:
+            if not deadline.allows(pause):
                 raise unavailable(error)
             fields = {
                 "request": what,
@@ -224,10 +225,9 @@ class Http:
             time.sleep(pause)
         raise AssertionError("an endless loop ended")
 
-    def give_up(self, earliest: float | None = None, read: float | None = None) -> float:
-        """Return when a call that begins now gives up, on the monotonic clock."""
-        own = time.monotonic() + max(self._patience.call, 2 * (read or 0))
-        return min(time_ for time_ in (own, earliest, self._deadline) if time_ is not None)
+    def deadline(self, asked: Deadline = NEVER, read: float | None = None) -> Deadline:
+        """Return when a call that begins now gives up."""
+        return min(asked, self._deadline).sooner(max(self._patience.call, 2 * (read or 0)))
 
     def service_time(self, local: datetime) -> datetime:
         """Return a time of our clock as the service's shows it, as far as its answers have told."""
@@ -236,8 +236,8 @@ class Http:
             return local + (parsedate_to_datetime(header).astimezone(UTC) - received)
         return local
 
-    def _send(self, request: _Request, token: Secret | None, give_up: float) -> BaseHTTPResponse:
-        left = max(give_up - time.monotonic(), 0.01)
+    def _send(self, request: _Request, token: Secret | None, deadline: Deadline) -> BaseHTTPResponse:
+        left = max(deadline.left, 0.01)
         headers = dict(self._headers)
         if token:
             headers["Authorization"] = f"Bearer {token.reveal()}"

@@ -12,6 +12,7 @@ import msgspec
 
 from qpu_slurm.errors import RefusedError
 from qpu_slurm.providers.ibm import answers
+from qpu_slurm.system.deadline import Deadline
 from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _LAST_PART = 0.1
 
 class _Token(NamedTuple):
     value: Secret
-    renew_at: float
+    renew_at: Deadline
 
 
 class IamToken:
@@ -44,19 +45,19 @@ class IamToken:
         self._token: _Token | None = None
         self._lock = threading.Lock()
 
-    def bearer(self, *, give_up: float) -> Secret:
+    def bearer(self, *, deadline: Deadline) -> Secret:
         """Return a token that is valid now.
 
         Args:
-            give_up: When to give up, on the monotonic clock.
+            deadline: When to give up.
 
         Raises:
             RefusedError: The API key is not accepted.
             UnavailableError: IAM does not answer.
         """
         with self._lock:
-            if self._token is None or time.monotonic() >= self._token.renew_at:
-                self._token = self._ask(give_up)
+            if self._token is None or self._token.renew_at.passed:
+                self._token = self._ask(deadline)
             return self._token.value
 
     def renew(self, refused: Secret) -> None:
@@ -65,11 +66,11 @@ class IamToken:
             if self._token and self._token.value is refused:
                 self._token = None
 
-    def _ask(self, give_up: float) -> _Token:
+    def _ask(self, deadline: Deadline) -> _Token:
         asked = time.monotonic()
         form = urlencode({"grant_type": _GRANT, "apikey": self._api_key.reveal()}).encode()
         try:
-            answer = self._http.call("POST", "/identity/token", _take, body=form, give_up=give_up)
+            answer = self._http.call("POST", "/identity/token", _take, body=form, deadline=deadline)
         except RefusedError as error:
             if error.status is None:  # no answer, so none about the key: a certificate was not accepted
                 raise
@@ -80,7 +81,7 @@ class IamToken:
                 advice=error.advice or "Check the key: it may be mistyped, deleted or another account's.",
             ) from None
         lifetime = max(answer.expires_in, 0)
-        return _Token(Secret(answer.access_token), asked + lifetime * (1 - _LAST_PART))
+        return _Token(Secret(answer.access_token), Deadline.after(lifetime * (1 - _LAST_PART), since=asked))
 
 
 def _take(response: BaseHTTPResponse) -> answers.Token:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from qpu_slurm.errors import ServiceError
 from qpu_slurm.providers.ibm.http import LostError, backoff, unavailable
+from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,14 +25,16 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
-def once(send: Callable[[float], T], look: Callable[[], T | None], *, settle: float, give_up: float) -> T:
+def once(
+    send: Callable[[Deadline], T], look: Callable[[], T | None], *, settle: float, deadline: Deadline
+) -> T:
     """Have a request take effect once, and return what it made.
 
     Args:
-        send: Sends it, until the given time; `LostError` if it may have taken effect.
+        send: Sends it, by the given deadline; `LostError` if it may have taken effect.
         look: Looks for what it may have made.
         settle: Seconds within which that shows up.
-        give_up: When to give up, on the monotonic clock.
+        deadline: When to give up.
 
     Raises:
         UnavailableError: It did not take effect, and there is no time left.
@@ -39,33 +42,33 @@ def once(send: Callable[[float], T], look: Callable[[], T | None], *, settle: fl
     """
     for attempt in itertools.count():
         try:
-            return send(give_up)
+            return send(deadline)
         except LostError as error:
             lost = error
-        found = _found(look, lost, settle, give_up)
+        found = _found(look, lost, settle, deadline)
         if found is not None:
             _log.warning("It had taken effect, and what it made is used. %s", lost)
             return found
         pause = max(lost.pause, backoff(attempt))
         # Whatever is sent has to be looked for in time, too.
-        if time.monotonic() + pause + settle >= give_up:
+        if not deadline.allows(pause + settle):
             raise unavailable(lost)
         _log.warning("It had not taken effect, and is sent again in %.1f s. %s", pause, lost)
         time.sleep(pause)
     raise AssertionError("an endless loop ended")
 
 
-def _found(look: Callable[[], T | None], lost: LostError, settle: float, give_up: float) -> T | None:
-    settled = time.monotonic() + settle
+def _found(look: Callable[[], T | None], lost: LostError, settle: float, deadline: Deadline) -> T | None:
+    settled = Deadline.after(settle)
     for attempt in itertools.count():
         try:
             found = look()
         except ServiceError:
             raise lost from None
-        if found is not None or time.monotonic() >= settled:
+        if found is not None or settled.passed:
             return found
-        pause = min(backoff(attempt), max(settled - time.monotonic(), 0))
-        if time.monotonic() + pause >= give_up:
+        pause = min(backoff(attempt), settled.left)
+        if not deadline.allows(pause):
             raise lost
         time.sleep(pause)
     raise AssertionError("an endless loop ended")

@@ -19,6 +19,7 @@ from qpu_slurm.providers.ibm import answers, usage
 from qpu_slurm.providers.ibm.http import CLIENT, Http, Patience, backoff, finished, part, unavailable
 from qpu_slurm.providers.ibm.iam import IamToken
 from qpu_slurm.providers.ibm.once import once
+from qpu_slurm.system.deadline import NEVER, Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -56,7 +57,7 @@ class QuantumComputeService:
 
     Args:
         access: How it is reached.
-        deadline: When everything gives up at the latest, on the monotonic clock.
+        deadline: When everything gives up at the latest.
         patience: How long is waited.
         beside: Another one of the same account: they share its token and its connections.
     """
@@ -65,7 +66,7 @@ class QuantumComputeService:
         self,
         access: Access,
         *,
-        deadline: float | None = None,
+        deadline: Deadline = NEVER,
         patience: Patience | None = None,
         beside: QuantumComputeService | None = None,
     ) -> None:
@@ -137,14 +138,14 @@ class QuantumComputeService:
         }
         since = datetime.now(UTC)
 
-        def send(give_up: float) -> Session:
+        def send(deadline: Deadline) -> Session:
             document = self._http.call(
                 "POST",
                 "/sessions",
                 answers.reading(answers.SessionDocument),
                 body=msgspec.json.encode(body),
                 once=True,
-                give_up=give_up,
+                deadline=deadline,
             )
             return self._session(document)
 
@@ -152,9 +153,8 @@ class QuantumComputeService:
             found = self.unclaimed_sessions(since, known=known)
             return min(found, key=lambda session: session.created_at or since, default=None)
 
-        give_up = self._http.give_up()
         try:
-            return once(send, look, settle=self._patience.settle, give_up=give_up)
+            return once(send, look, settle=self._patience.settle, deadline=self._http.deadline())
         except RefusedError as error:
             if error.code != _NO_DEDICATED_SESSIONS:
                 raise
@@ -278,14 +278,14 @@ class QuantumComputeService:
             envelope["cost"] = cost
         body = _Spliced(msgspec.json.encode(envelope), parameters)
 
-        def send(give_up: float) -> str:
+        def send(deadline: Deadline) -> str:
             answer = self._http.call(
                 "POST",
                 "/jobs",
                 answers.reading(answers.Job),
                 body=body,
                 once=True,
-                give_up=give_up,
+                deadline=deadline,
                 read=self._patience.submit,
             )
             return answer.id
@@ -294,8 +294,8 @@ class QuantumComputeService:
             jobs = self._tasks(session_id=session_id, tags=list(tags))
             return jobs[0].id if jobs else None
 
-        give_up = self._http.give_up(read=self._patience.submit)
-        return once(send, look, settle=self._patience.settle, give_up=give_up)
+        deadline = self._http.deadline(read=self._patience.submit)
+        return once(send, look, settle=self._patience.settle, deadline=deadline)
 
     def task(self, task_id: str) -> Task:
         """Read a task's state."""
