@@ -119,13 +119,13 @@ def test_a_session_that_comes_after_the_end_was_ordered_is_kept_to_be_ended(jour
 
 @pytest.mark.parametrize("state", [LeaseState.RELEASED, LeaseState.FAILED])
 def test_what_is_over_stays_as_it_is(journal: Journal, state: LeaseState) -> None:
-    lease = hold(journal)
+    lease = intend(journal) if state is LeaseState.FAILED else hold(journal)
     over = journal.finish(lease.id, state, "first")
     assert journal.finish(lease.id, LeaseState.RELEASED, "second") == over
     assert journal.hold(lease.id, "another", later()) == over
     assert journal.end_one(lease.id, "again") == over
     assert journal.end(7, "again") == []
-    assert whats(journal, over) == ["intent", "held", state]
+    assert whats(journal, over)[-1] == state
 
 
 def test_a_second_order_to_end_changes_nothing(journal: Journal) -> None:

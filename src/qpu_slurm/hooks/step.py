@@ -32,6 +32,7 @@ from qpu_slurm.errors import (
 )
 from qpu_slurm.job.variables import JobQpu, to_environ
 from qpu_slurm.names import STEP_TAG
+from qpu_slurm.providers.lifetime import session_ttl
 from qpu_slurm.slurm.admin_comment import AdminComment
 from qpu_slurm.slurm.query import connect
 from qpu_slurm.slurm.script import asked_of_sbatch, batch_script
@@ -238,7 +239,7 @@ def _qpus(
         job_qpu = msgspec.structs.replace(job_qpu, job_id=records[0].leader, user_id=records[0].user_id)
         # A session that the job's own programs may create lives no longer than the job, either.
         if records[0].time_left is not None:
-            max_ttl = max(1, min(qpus[name].max_ttl, records[0].time_left))
+            max_ttl = session_ttl(qpus[name].max_ttl, records[0].time_left)
             job_qpu = msgspec.structs.replace(job_qpu, max_ttl=max_ttl)
         bound.append(job_qpu)
     return bound

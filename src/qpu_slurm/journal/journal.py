@@ -113,8 +113,8 @@ class Journal(Lookup):
             lease_id = rows.insert(
                 db,
                 holder,
+                LeaseState.ACQUIRING,
                 qpu=qpu,
-                state=LeaseState.ACQUIRING,
                 hold=hold,
                 intended_at=rows.now(),
                 expires_at=rows.text(expires_at),
@@ -141,7 +141,7 @@ class Journal(Lookup):
                 rows.begin_end(db, row["id"], "The job gets a session.")
                 row = None
             if row is None:
-                lease_id = rows.insert(db, holder, qpu=qpu, state=LeaseState.BOUND, hold=hold)
+                lease_id = rows.insert(db, holder, LeaseState.BOUND, qpu=qpu, hold=hold)
                 rows.log(db, lease_id, "bound", qpu)
             else:
                 lease_id = row["id"]
@@ -172,14 +172,14 @@ class Journal(Lookup):
                     lease_id = rows.insert(
                         db,
                         holder,
+                        LeaseState.FAILED,
                         qpu=qpu,
-                        state=LeaseState.FAILED,
                         ended_at=rows.now(),
                         reason=refusal.reason,
                     )
                 else:
                     lease_id = row["id"]
-                    db.execute("UPDATE leases SET reason = ? WHERE id = ?", (refusal.reason, lease_id))
+                    rows.change(db, lease_id, reason=refusal.reason)
                 rows.log(db, lease_id, "refused", refusal.reason)
                 leases.append(rows.one(db, lease_id))
         return leases
@@ -195,14 +195,17 @@ class Journal(Lookup):
             The lease: ACQUIRING; or as it is, if it is not (any more) a lease that may open one.
         """
         with self._database.transaction(durable=True) as db:
-            changed = db.execute(
-                "UPDATE leases SET state = 'acquiring', intended_at = ?, expires_at = ?"
-                " WHERE id = ? AND state = 'bound' AND hold <> 'none'",
-                (rows.now(), rows.text(expires_at), lease_id),
+            lease = rows.one(db, lease_id)
+            if lease.state is not LeaseState.BOUND or lease.hold is Hold.NONE:
+                return lease
+            return rows.move(
+                db,
+                lease_id,
+                LeaseState.ACQUIRING,
+                event="intent",
+                intended_at=rows.now(),
+                expires_at=rows.text(expires_at),
             )
-            if changed.rowcount:
-                rows.log(db, lease_id, "intent", "")
-            return rows.one(db, lease_id)
 
     def part(self, lease_id: int, session_id: str, why: str) -> Lease:
         """Write down that a lease's session takes no more tasks: a later task needs another one.
@@ -216,15 +219,11 @@ class Journal(Lookup):
             The lease: BOUND, without a session; or as it is, if it is not HELD with this one.
         """
         with self._database.transaction() as db:
-            changed = db.execute(
-                "UPDATE leases SET state = 'bound', session_id = NULL"
-                " WHERE id = ? AND session_id = ? AND state = 'held'",
-                (lease_id, session_id),
-            )
-            if changed.rowcount:
-                rows.end_sessions(db, lease_id)
-                rows.log(db, lease_id, "parted", why)
-            return rows.one(db, lease_id)
+            lease = rows.one(db, lease_id)
+            if lease.state is not LeaseState.HELD or lease.session_id != session_id:
+                return lease
+            rows.end_sessions(db, lease_id)
+            return rows.move(db, lease_id, LeaseState.BOUND, event="parted", why=why, session_id=None)
 
     def give_up_session(self, lease_id: int, why: str) -> Lease:
         """Write down that a lease gets no session now, after all; it stays the job's.
@@ -234,13 +233,10 @@ class Journal(Lookup):
             why: What kept it from having one.
         """
         with self._database.transaction() as db:
-            changed = db.execute(
-                "UPDATE leases SET state = 'bound', intended_at = NULL WHERE id = ? AND state = 'acquiring'",
-                (lease_id,),
-            )
-            if changed.rowcount:
-                rows.log(db, lease_id, "parted", why)
-            return rows.one(db, lease_id)
+            lease = rows.one(db, lease_id)
+            if lease.state is not LeaseState.ACQUIRING:
+                return lease
+            return rows.move(db, lease_id, LeaseState.BOUND, event="parted", why=why, intended_at=None)
 
     def take_over(
         self,
@@ -277,10 +273,10 @@ class Journal(Lookup):
             lease_id = rows.insert(
                 db,
                 holder,
+                LeaseState.HELD if session_id else LeaseState.BOUND,
                 **own,
                 qpu=qpu,
                 hold=hold,
-                state=LeaseState.HELD if session_id else LeaseState.BOUND,
                 session_id=session_id,
                 created_at=rows.text(created_at) or rows.now(),
                 acquired_at=rows.text(created_at) or rows.now() if session_id else None,
@@ -312,16 +308,21 @@ class Journal(Lookup):
             The lease: HELD; or RELEASING, now with its session, if it is to end already.
         """
         with self._database.transaction() as db:
-            now = rows.now()
-            changed = db.execute(
-                "UPDATE leases SET session_id = ?, acquired_at = ?, expires_at = ?, intended_at = NULL,"
-                " state = CASE state WHEN 'acquiring' THEN 'held' ELSE state END"
-                " WHERE id = ? AND session_id IS NULL AND state IN ('acquiring', 'releasing')",
-                (session_id, now, rows.text(expires_at), lease_id),
-            )
-            if changed.rowcount:
-                rows.add_session(db, lease_id, session_id)
-                rows.log(db, lease_id, "adopted" if adopted else "held", session_id)
+            lease = rows.one(db, lease_id)
+            if lease.session_id or lease.state not in {LeaseState.ACQUIRING, LeaseState.RELEASING}:
+                return lease
+            event = "adopted" if adopted else "held"
+            found = {
+                "session_id": session_id,
+                "acquired_at": rows.now(),
+                "expires_at": rows.text(expires_at),
+                "intended_at": None,
+            }
+            rows.add_session(db, lease_id, session_id)
+            if lease.state is LeaseState.ACQUIRING:
+                return rows.move(db, lease_id, LeaseState.HELD, event=event, why=session_id, **found)
+            rows.change(db, lease_id, **found)
+            rows.log(db, lease_id, event, session_id)
             return rows.one(db, lease_id)
 
     def found(self, lease_id: int, session_id: str) -> None:
@@ -395,20 +396,16 @@ class Journal(Lookup):
             reason: Why; empty leaves what is known already.
         """
         with self._database.transaction() as db:
-            changed = db.execute(
-                "UPDATE leases SET state = ?, ended_at = ?, reason = CASE ? WHEN '' THEN reason ELSE ? END"
-                " WHERE id = ? AND ended_at IS NULL",
-                (state, rows.now(), reason, reason, lease_id),
-            )
+            lease = rows.one(db, lease_id)
+            if not lease.state.final:
+                rows.end_sessions(db, lease_id)
+                known = reason or lease.reason
+                lease = rows.move(db, lease_id, state, why=reason, reason=known, ended_at=rows.now())
             forgotten = db.execute(
                 "DELETE FROM credentials WHERE lease_id = ?"
                 " AND lease_id NOT IN (SELECT id FROM unsettled_leases)",
                 (lease_id,),
             ).rowcount
-            if changed.rowcount:
-                rows.end_sessions(db, lease_id)
-                rows.log(db, lease_id, state, reason)
-            lease = rows.one(db, lease_id)
         if forgotten:
             self._database.scrub()
         return lease
@@ -416,7 +413,7 @@ class Journal(Lookup):
     def settle(self, lease_id: int) -> None:
         """Write down that no session of a lease that is over can come any more; forget the credential."""
         with self._database.transaction() as db:
-            db.execute("UPDATE leases SET intended_at = NULL WHERE id = ?", (lease_id,))
+            rows.change(db, lease_id, intended_at=None)
             forgotten = db.execute("DELETE FROM credentials WHERE lease_id = ?", (lease_id,)).rowcount
             rows.log(db, lease_id, "settled", "")
         if forgotten:

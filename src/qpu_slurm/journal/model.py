@@ -5,11 +5,15 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Required, TypedDict
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Required, TypedDict
 
 import msgspec
 
 from qpu_slurm.system.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class LeaseState(StrEnum):
@@ -31,6 +35,29 @@ class LeaseState(StrEnum):
     def final(self) -> bool:
         """Whether nothing is held, or about to be, any more."""
         return self in {LeaseState.RELEASED, LeaseState.FAILED}
+
+
+TRANSITIONS: Final[Mapping[LeaseState | None, frozenset[LeaseState]]] = MappingProxyType(
+    {
+        # A new lease; HELD is one that a lost journal has known.
+        None: frozenset({LeaseState.ACQUIRING, LeaseState.BOUND, LeaseState.HELD, LeaseState.FAILED}),
+        # The session is there; it is given up, and the lease stays the job's; the job ends; there is none.
+        LeaseState.ACQUIRING: frozenset(
+            {LeaseState.HELD, LeaseState.BOUND, LeaseState.RELEASING, LeaseState.FAILED}
+        ),
+        # The session takes no more tasks; the job ends; the service has closed the session.
+        LeaseState.HELD: frozenset({LeaseState.BOUND, LeaseState.RELEASING, LeaseState.RELEASED}),
+        # A task needs a session; the job ends, and may have sessions; it ends, and never had one.
+        LeaseState.BOUND: frozenset({LeaseState.ACQUIRING, LeaseState.RELEASING, LeaseState.RELEASED}),
+        LeaseState.RELEASING: frozenset({LeaseState.RELEASED}),
+        LeaseState.RELEASED: frozenset(),
+        LeaseState.FAILED: frozenset(),
+    }
+)
+"""The states that may follow a state; None is before the lease is written down.
+
+`rows.insert` and `rows.move` alone change states. The database has the same table, as a trigger.
+"""
 
 
 class Hold(StrEnum):

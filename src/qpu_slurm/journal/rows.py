@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, overload
 import msgspec
 
 from qpu_slurm.errors import JournalError
-from qpu_slurm.journal.model import Lease
+from qpu_slurm.journal.model import TRANSITIONS, Hold, Lease, LeaseState
 
 if TYPE_CHECKING:
     import sqlite3
@@ -19,26 +19,58 @@ if TYPE_CHECKING:
 
 def begin_end(db: sqlite3.Connection, lease_id: int, reason: str) -> Lease:
     """Write down the intent to end a lease that gives its job something."""
-    changed = db.execute(
-        "UPDATE leases SET state = 'releasing', reason = ? WHERE id = ?"
-        " AND (state IN ('acquiring', 'held') OR (state = 'bound' AND hold <> 'none'))",
-        (reason, lease_id),
-    )
-    # Of what is only bound, there is nothing to be ended anywhere else.
-    ended = db.execute(
-        "UPDATE leases SET state = 'released', reason = ?, ended_at = ?"
-        " WHERE id = ? AND state = 'bound' AND hold = 'none'",
-        (reason, now(), lease_id),
-    )
-    if changed.rowcount or ended.rowcount:
-        log(db, lease_id, "releasing" if changed.rowcount else "released", reason)
+    lease = one(db, lease_id)
+    if lease.state is LeaseState.BOUND and lease.hold is Hold.NONE:
+        # Of what is only bound, there is nothing to be ended anywhere else.
+        return move(db, lease_id, LeaseState.RELEASED, why=reason, reason=reason, ended_at=now())
+    if LeaseState.RELEASING in TRANSITIONS[lease.state]:
+        return move(db, lease_id, LeaseState.RELEASING, why=reason, reason=reason)
+    return lease
+
+
+def move(
+    db: sqlite3.Connection,
+    lease_id: int,
+    state: LeaseState,
+    *,
+    event: str = "",
+    why: str = "",
+    **columns: str | None,
+) -> Lease:
+    """Bring a lease into another state, and write down that this has happened.
+
+    Args:
+        db: The database, in a transaction.
+        lease_id: The lease.
+        state: The state.
+        event: What the event is called, if it is not the state's name.
+        why: The event's detail.
+        columns: What else changes with the state.
+
+    Raises:
+        JournalError: The lease is in a state that this one does not follow; see `TRANSITIONS`.
+    """
+    before = one(db, lease_id)
+    if state not in TRANSITIONS[before.state]:
+        raise JournalError(f"Lease {lease_id} cannot become {state}: it is {before.state}.")
+    change(db, lease_id, state=state, **columns)
+    log(db, lease_id, event or state, why)
     return one(db, lease_id)
 
 
-def insert(db: sqlite3.Connection, holder: Holder, **more: str | int | None) -> int:
+def change(db: sqlite3.Connection, lease_id: int, **columns: str | None) -> None:
+    """Write something of a lease; its state changes by `move` alone."""
+    changes = ", ".join(f"{name} = ?" for name in columns)
+    # The names are this package's own.
+    db.execute(f"UPDATE leases SET {changes} WHERE id = ?", (*columns.values(), lease_id))  # noqa: S608
+
+
+def insert(db: sqlite3.Connection, holder: Holder, state: LeaseState, **more: str | int | None) -> int:
     """Write a lease, with its user's own credential where there is one; return its number."""
+    if state not in TRANSITIONS[None]:
+        raise JournalError(f"No lease begins as {state}.")
     values = (
-        {"created_at": now()}
+        {"created_at": now(), "state": state}
         | more
         | {
             "job_id": holder["job_id"],

@@ -229,4 +229,19 @@ SCHEMA: tuple[tuple[str, ...], ...] = (
         )
         """,
     ),
+    # The states that may follow a state: see `model.TRANSITIONS`.
+    (
+        """
+        CREATE TRIGGER states_follow_the_table BEFORE UPDATE OF state ON leases
+            WHEN NEW.state <> OLD.state AND NOT (
+                (OLD.state = 'acquiring' AND NEW.state IN ('held', 'bound', 'releasing', 'failed'))
+                OR (OLD.state = 'held' AND NEW.state IN ('bound', 'releasing', 'released'))
+                OR (OLD.state = 'bound' AND NEW.state IN ('acquiring', 'releasing', 'released'))
+                OR (OLD.state = 'releasing' AND NEW.state = 'released')
+            )
+            BEGIN
+                SELECT RAISE(ABORT, 'this lease state does not follow that one');
+            END
+        """,
+    ),
 )

@@ -35,6 +35,7 @@ from qpu_slurm.leases.limits import no_room, refuse_blocked
 from qpu_slurm.leases.release import Releaser, audit_lease, from_now
 from qpu_slurm.names import JOB_TAG
 from qpu_slurm.providers.base import SessionState
+from qpu_slurm.providers.lifetime import later_session_ttl, session_ttl
 from qpu_slurm.system import logs
 from qpu_slurm.system.deadline import Deadline
 
@@ -376,7 +377,7 @@ class Broker(Releaser):
     @staticmethod
     def _ttl(qpu: QpuConfig, request: LeaseRequest) -> int:
         """Return the seconds that a session may live: no longer than the job can."""
-        return max(1, min(request.seconds_left, qpu.max_ttl))
+        return session_ttl(qpu.max_ttl, request.seconds_left)
 
     @staticmethod
     def _usable(lease: Lease, provider: Provider) -> bool:
@@ -417,11 +418,9 @@ class Broker(Releaser):
     @staticmethod
     def _ttl_of(lease: Lease, qpu: QpuConfig) -> int:
         """Return the seconds that a session may live that is opened while the job runs."""
-        if lease.job_ends_at is None:
-            return qpu.max_ttl
-        left = int((lease.job_ends_at - datetime.now(UTC)).total_seconds())
-        # A job that runs beyond its end was given more time since.
-        return min(left, qpu.max_ttl) if left > 0 else qpu.max_ttl
+        ends_at = lease.job_ends_at
+        left = None if ends_at is None else (ends_at - datetime.now(UTC)).total_seconds()
+        return later_session_ttl(qpu.max_ttl, left)
 
 
 def _new_tag(request: LeaseRequest) -> str:

@@ -16,6 +16,7 @@ import structlog
 
 from qpu_slurm.errors import ConfigError, NotFoundError, RequestError, ServiceError, SlurmError
 from qpu_slurm.journal.model import Hold
+from qpu_slurm.providers.lifetime import session_ttl
 from qpu_slurm.slurm.admin_comment import AdminComment, Granted
 from qpu_slurm.system.deadline import Deadline
 
@@ -153,12 +154,12 @@ class Takeover:
         job, granted = claim.job, claim.granted
         now = datetime.now(UTC)
         ends_at = None if job.time_left is None else now + timedelta(seconds=job.time_left)
-        longest = now + timedelta(seconds=claim.qpu.max_ttl)
+        expires_at = now + timedelta(seconds=session_ttl(claim.qpu.max_ttl, job.time_left))
         return self._journal.take_over(
             qpu=claim.qpu.name,
             hold=claim.hold,
             session_id=session_id,
-            expires_at=None if session_id is None else min(ends_at or longest, longest),
+            expires_at=None if session_id is None else expires_at,
             number=granted.id if granted else None,
             created_at=granted.created_at if granted else None,
             job_id=job.leader,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from qpu_slurm.errors import RefusedError, ServiceError
 from qpu_slurm.job.absence import make_sure_job_runs
 from qpu_slurm.job.cache import JobCache
+from qpu_slurm.providers.lifetime import later_session_ttl
 from qpu_slurm.tasks.execution import Observer, job_tag
 
 if TYPE_CHECKING:
@@ -183,7 +184,5 @@ class JobSession:
 
     def _max_ttl(self) -> int:
         """Return the seconds that a new session may live: no longer than the job can, as far as is known."""
-        longest = self._qpu.max_ttl
-        left = int(self._ends_at) - int(time.time()) if self._ends_at.isdecimal() else longest
-        # A job that runs beyond its end was given more time since.
-        return min(left, longest) if left > 0 else longest
+        left = int(self._ends_at) - int(time.time()) if self._ends_at.isdecimal() else None
+        return later_session_ttl(self._qpu.max_ttl, left)
