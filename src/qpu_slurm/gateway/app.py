@@ -115,7 +115,7 @@ def _write_down(request: web.Request, status: int, seconds: float) -> None:
 
 def _audit_submission(request: web.Request, status: int, fields: Mapping[str, object]) -> None:
     """Log for auditors who submitted what, whatever became of it."""
-    submission, lease = request.get("submission"), request["holder"].lease
+    submission, lease = request.get("submission"), request["caller"].lease
     taken = status in range(200, 300)
     logs.audit(
         "task submitted" if taken else "task refused",

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from qpu_slurm.config.digest import digests
 from qpu_slurm.errors import ConfigError, JournalDamagedError, JournalError
-from qpu_slurm.gateway.callers import Holders
+from qpu_slurm.gateway.callers import Callers
 from qpu_slurm.gateway.connections import ConnectionLimiter
 from qpu_slurm.gateway.keys import JobKeys
 from qpu_slurm.gateway.limits import AtOnce, PerMinute
@@ -69,7 +69,7 @@ class Gateway:
         connections: What is kept of the accounts that the broker has to do with.
         broker: Grants leases and ends them; it blocks: see `pools`.
         background: The journal, for what nobody waits for.
-        holders: Tells whose a request is.
+        callers: Finds the job that a request comes from.
         keys: Job keys.
         metrics: What is counted.
         tasks: The sessions of the tasks seen lately, by QPU and task.
@@ -165,7 +165,7 @@ class Gateway:
         self.keys = JobKeys.beside(config.journal)
         self.config, self.settings, self.trusted = config, settings, trusted
         self.digests = digests(config)
-        self.holders = Holders(config, self.reader, self.keys, lambda: self.recovering)
+        self.callers = Callers(config, self.reader, self.keys, lambda: self.recovering)
         # New ones: those that there were know the keys that were read for them.
         self.connections = Connections()
         self.broker = Broker(config, self.journal, self.connections.connect)

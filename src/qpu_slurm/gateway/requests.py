@@ -51,9 +51,9 @@ def described(request: web.Request) -> dict[str, object]:
         "path": request.path[:_LONGEST_PATH],
         "peer": request.remote,
     }
-    holder = request.get("holder")
-    if holder is not None:
-        lease = holder.lease
+    caller = request.get("caller")
+    if caller is not None:
+        lease = caller.lease
         fields |= {"job_id": lease.job_id, "user_id": lease.user_id, "qpu": lease.qpu, "lease": lease.id}
     return fields | {name: request[name] for name in ("user_id", "why") if name in request}
 

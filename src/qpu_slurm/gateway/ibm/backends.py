@@ -14,7 +14,7 @@ from qpu_slurm.gateway.ibm.requests import client_headers, held, own, query_of, 
 from qpu_slurm.gateway.relay import relay
 
 if TYPE_CHECKING:
-    from qpu_slurm.gateway.callers import Holder
+    from qpu_slurm.gateway.callers import Caller
 
 ROUTES = web.RouteTableDef()
 
@@ -33,23 +33,23 @@ _DEVICE = msgspec.json.Decoder(_Device | str)
 
 @ROUTES.get("/backends")
 @held
-async def list_backends(request: web.Request, holder: Holder) -> web.StreamResponse:
+async def list_backends(request: web.Request, caller: Caller) -> web.StreamResponse:
     """List the QPU, as the service describes it."""
-    upstream = request.app[IBM].upstream(holder.qpu.name)
+    upstream = request.app[IBM].upstream(caller.qpu.name)
     headers = client_headers(request) | {"Accept-Encoding": "identity"}
     async with upstream.send("GET", "backends", query=query_of(request), headers=headers) as answer:
         devices = (await read_as(answer, _Devices)).devices
-    own = [device for device in devices if _name(device) == holder.qpu.backend]
+    own = [device for device in devices if _name(device) == caller.qpu.backend]
     return json_answer({"devices": own})
 
 
 @ROUTES.get("/backends/{name}/{what:configuration|properties|status|defaults}")
 @held
-async def describe(request: web.Request, holder: Holder) -> web.StreamResponse:
+async def describe(request: web.Request, caller: Caller) -> web.StreamResponse:
     """Describe the QPU."""
     name, what = request.match_info["name"], request.match_info["what"]
-    own("backend", name, holder.qpu.backend)
-    upstream = request.app[IBM].upstream(holder.qpu.name)
+    own("backend", name, caller.qpu.backend)
+    upstream = request.app[IBM].upstream(caller.qpu.name)
     query, headers = query_of(request), client_headers(request)
     async with upstream.send("GET", "backends", name, what, query=query, headers=headers) as answer:
         return await relay(request, answer)
@@ -57,9 +57,9 @@ async def describe(request: web.Request, holder: Holder) -> web.StreamResponse:
 
 @ROUTES.get("/instances/usage")
 @held
-async def usage(request: web.Request, holder: Holder) -> web.StreamResponse:
+async def usage(request: web.Request, caller: Caller) -> web.StreamResponse:
     """Tell what the instance has used; the runtime client asks at every submission."""
-    upstream = request.app[IBM].upstream(holder.qpu.name)
+    upstream = request.app[IBM].upstream(caller.qpu.name)
     async with upstream.send("GET", "instances", "usage", headers=client_headers(request)) as answer:
         return await relay(request, answer)
 

@@ -19,7 +19,7 @@ from qpu_slurm.gateway.ibm.requests import held
 from qpu_slurm.gateway.requests import begin, small_body
 
 if TYPE_CHECKING:
-    from qpu_slurm.gateway.callers import Holder
+    from qpu_slurm.gateway.callers import Caller
 
 ROUTES = web.RouteTableDef()
 
@@ -40,28 +40,28 @@ async def give_token(request: web.Request) -> web.Response:
     if form.get("grant_type") != [_GRANT]:
         return _refuse("BXNIM0102E", "Unable to get a token: the grant type is not supported.")
     try:
-        holder = gateway.holders.of_key(form.get("apikey", [""])[0])
+        caller = gateway.callers.of_key(form.get("apikey", [""])[0])
     except ApiError as error:
         if error.temporary:  # no answer about the key
             raise
         gateway.metrics.errors.labels(error.kind).inc()
         _log.warning("key refused", why=error.message, peer=request.remote)
         return _refuse("BXNIM0415E", error.message)
-    request["holder"] = holder
-    begin(request, holder.lease.user_id)
-    return json_answer(request.app[IBM].tokens.answer(holder.lease))
+    request["caller"] = caller
+    begin(request, caller.lease.user_id)
+    return json_answer(request.app[IBM].tokens.answer(caller.lease))
 
 
 @ROUTES.post("/v3/resources/search")
 @held
-async def search(_: web.Request, holder: Holder) -> web.Response:
-    """List the caller's instances: the one that his lease is on."""
+async def search(_: web.Request, caller: Caller) -> web.Response:
+    """List the caller's instances: the one that its lease is on."""
     item = {
-        "crn": holder.qpu.instance,
-        "name": holder.qpu.name,
+        "crn": caller.qpu.instance,
+        "name": caller.qpu.name,
         "service_plan_unique_id": _PLAN,
         # Instances without an allocation are passed over by clients.
-        "doc": {"extensions": {"backends": [holder.qpu.backend]}},
+        "doc": {"extensions": {"backends": [caller.qpu.backend]}},
         "tags": [],
     }
     return json_answer({"items": [item], "limit": 1})

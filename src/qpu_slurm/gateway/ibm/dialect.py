@@ -12,7 +12,7 @@ from qpu_slurm.gateway.ibm.tokens import BadTokenError, Tokens
 from qpu_slurm.gateway.ibm.upstream import Upstream
 
 if TYPE_CHECKING:
-    from qpu_slurm.gateway.callers import Holder
+    from qpu_slurm.gateway.callers import Caller
     from qpu_slurm.gateway.gateway import Gateway
 
 
@@ -41,7 +41,7 @@ class IbmDialect:
             if qpu.credentials == "gateway"
         }
 
-    def holder(self, token: str) -> Holder:
+    def caller(self, token: str) -> Caller:
         """Find whose a token is.
 
         Raises:
@@ -51,7 +51,7 @@ class IbmDialect:
             lease_id, created_at = self.tokens.lease(token)
         except BadTokenError as error:
             raise unauthorized(str(error)) from None
-        return self._gateway.holders.of_lease(lease_id, created_at)
+        return self._gateway.callers.of_lease(lease_id, created_at)
 
     def upstream(self, qpu: str) -> Upstream:
         """Return the service of a QPU that is reached through the gateway.

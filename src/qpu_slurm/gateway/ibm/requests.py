@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     import aiohttp
     from aiohttp import web
 
-    from qpu_slurm.gateway.callers import Holder
+    from qpu_slurm.gateway.callers import Caller
     from qpu_slurm.gateway.ibm.upstream import Query
 
-    Handler = Callable[[web.Request, Holder], Awaitable[web.StreamResponse]]
+    Handler = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
 
 T = TypeVar("T")
 
@@ -41,11 +41,11 @@ def held(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamRespon
         if scheme.lower() != "bearer" or not token:
             raise unauthorized("The request has no token.")
         gateway = request.app[GATEWAY]
-        holder = request.app[IBM].holder(token.strip())
-        request["holder"] = holder
-        begin(request, holder.lease.user_id)
-        with gateway.requests.one(holder.lease.id):
-            return await handler(request, holder)
+        caller = request.app[IBM].caller(token.strip())
+        request["caller"] = caller
+        begin(request, caller.lease.user_id)
+        with gateway.requests.one(caller.lease.id):
+            return await handler(request, caller)
 
     return serve
 

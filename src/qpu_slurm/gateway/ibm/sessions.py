@@ -19,7 +19,7 @@ from qpu_slurm.gateway.requests import SMALL
 if TYPE_CHECKING:
     import aiohttp
 
-    from qpu_slurm.gateway.callers import Holder
+    from qpu_slurm.gateway.callers import Caller
 
 ROUTES = web.RouteTableDef()
 
@@ -54,84 +54,84 @@ class _Workload(msgspec.Struct):
 
 @ROUTES.post("/sessions")
 @held
-async def open_session(request: web.Request, holder: Holder) -> web.StreamResponse:
+async def open_session(request: web.Request, caller: Caller) -> web.StreamResponse:
     """Answer with the session that the lease has; if that takes no more tasks, or there is none, open one.
 
     Asked for at the same time, or again, it is the same one.
     """
     wanted = await message(request, _Wanted)
     for name in (wanted.backend, wanted.backend_name):
-        own("backend", name or holder.qpu.backend, holder.qpu.backend)
-    return await _show(request, holder, await session_for_tasks(request, holder))
+        own("backend", name or caller.qpu.backend, caller.qpu.backend)
+    return await _show(request, caller, await session_for_tasks(request, caller))
 
 
-async def session_for_tasks(request: web.Request, holder: Holder) -> str:
+async def session_for_tasks(request: web.Request, caller: Caller) -> str:
     """Return the session that takes the lease's tasks; one is opened if there is none.
 
     Raises:
         ApiError: The lease gets no session.
         QpuSlurmError: None can be opened.
     """
-    holder.may_execute()
-    session_id = holder.lease.session_id
-    if session_id is not None and await _takes_tasks(request, holder, session_id):
+    caller.may_execute()
+    session_id = caller.lease.session_id
+    if session_id is not None and await _takes_tasks(request, caller, session_id):
         return session_id
     gateway = request.app[GATEWAY]
-    gateway.sessions.one(holder.lease.id)
-    lease = await gateway.pools.sessions.run(gateway.broker.open_session, holder.lease.id)
+    gateway.sessions.one(caller.lease.id)
+    lease = await gateway.pools.sessions.run(gateway.broker.open_session, caller.lease.id)
     return lease.session_id or ""
 
 
 @ROUTES.get(_SESSION)
 @held
-async def show_session(request: web.Request, holder: Holder) -> web.StreamResponse:
+async def show_session(request: web.Request, caller: Caller) -> web.StreamResponse:
     """Show the session."""
-    return await _show(request, holder, _own(request, holder))
+    return await _show(request, caller, _own(request, caller))
 
 
 @ROUTES.patch(_SESSION)
 @held
-async def close_session(request: web.Request, holder: Holder) -> web.StreamResponse:
+async def close_session(request: web.Request, caller: Caller) -> web.StreamResponse:
     """Have the session take no more tasks, or take them again."""
-    session_id = _own(request, holder)
+    session_id = _own(request, caller)
     update = await message(request, _Update)
-    if update.accepting_jobs and session_id != holder.lease.session_id:
+    if update.accepting_jobs and session_id != caller.lease.session_id:
         # The end of the job would not know that it is open again.
         raise session_closed()
     # Written anew: nothing else in it is meant.
     body = msgspec.json.encode(update)
-    upstream = request.app[IBM].upstream(holder.qpu.name)
+    upstream = request.app[IBM].upstream(caller.qpu.name)
     headers = client_headers(request)
     async with upstream.send("PATCH", "sessions", session_id, headers=headers, body=body) as answer:
         if not update.accepting_jobs:
-            await _part(request, holder, session_id, answer)
+            await _part(request, caller, session_id, answer)
         return await relay(request, answer)
 
 
 @ROUTES.delete(f"{_SESSION}/close")
 @held
-async def cancel_session(request: web.Request, holder: Holder) -> web.StreamResponse:
+async def cancel_session(request: web.Request, caller: Caller) -> web.StreamResponse:
     """Close the session at once."""
-    session_id = _own(request, holder)
-    upstream = request.app[IBM].upstream(holder.qpu.name)
+    session_id = _own(request, caller)
+    upstream = request.app[IBM].upstream(caller.qpu.name)
     headers = client_headers(request)
     async with upstream.send("DELETE", "sessions", session_id, "close", headers=headers) as answer:
-        await _part(request, holder, session_id, answer)
+        await _part(request, caller, session_id, answer)
         return await relay(request, answer)
 
 
 @ROUTES.get("/workloads")
 @held
-async def list_workloads(request: web.Request, holder: Holder) -> web.StreamResponse:
+async def list_workloads(request: web.Request, caller: Caller) -> web.StreamResponse:
     """List the lease's sessions, as far as the client's filters take them."""
-    holder.may_execute()
+    caller.may_execute()
     query = [
         (name, value) for name, value in request.query.items() if name not in {"search", "next", "previous"}
     ]
-    upstream = request.app[IBM].upstream(holder.qpu.name)
+    upstream = request.app[IBM].upstream(caller.qpu.name)
     headers = client_headers(request) | {"Accept-Encoding": "identity"}
     listed = []
-    for session_id in reversed(holder.sessions):
+    for session_id in reversed(caller.sessions):
         search = [*query, ("search", session_id)]
         async with upstream.send("GET", "workloads", query=search, headers=headers) as answer:
             found = (await read_as(answer, _Workloads)).workloads
@@ -139,9 +139,9 @@ async def list_workloads(request: web.Request, holder: Holder) -> web.StreamResp
     return json_answer({"workloads": listed, "total_count": len(listed), "limit": max(len(listed), 1)})
 
 
-async def _takes_tasks(request: web.Request, holder: Holder, session_id: str) -> bool:
+async def _takes_tasks(request: web.Request, caller: Caller, session_id: str) -> bool:
     """Ask the service whether a session takes tasks; what it cannot say is no."""
-    upstream = request.app[IBM].upstream(holder.qpu.name)
+    upstream = request.app[IBM].upstream(caller.qpu.name)
     async with upstream.send("GET", "sessions", session_id) as answer:
         document = await read(answer, SMALL)
     try:
@@ -152,28 +152,28 @@ async def _takes_tasks(request: web.Request, holder: Holder, session_id: str) ->
 
 
 async def _part(
-    request: web.Request, holder: Holder, session_id: str, answer: aiohttp.ClientResponse
+    request: web.Request, caller: Caller, session_id: str, answer: aiohttp.ClientResponse
 ) -> None:
     """Write down that the job has closed a session, if the service has."""
     if answer.status in range(200, 300):
         gateway = request.app[GATEWAY]
         why = "The job has closed its session."
-        await gateway.pools.sessions.run(gateway.journal.part, holder.lease.id, session_id, why)
+        await gateway.pools.sessions.run(gateway.journal.part, caller.lease.id, session_id, why)
 
 
-async def _show(request: web.Request, holder: Holder, session_id: str) -> web.StreamResponse:
-    upstream = request.app[IBM].upstream(holder.qpu.name)
+async def _show(request: web.Request, caller: Caller, session_id: str) -> web.StreamResponse:
+    upstream = request.app[IBM].upstream(caller.qpu.name)
     async with upstream.send("GET", "sessions", session_id, headers=client_headers(request)) as answer:
         return await relay(request, answer)
 
 
-def _own(request: web.Request, holder: Holder) -> str:
+def _own(request: web.Request, caller: Caller) -> str:
     """Return the session that a request names.
 
     Raises:
         ApiError: It is none of the lease's.
     """
-    holder.newest()
+    caller.newest()
     session_id = request.match_info["id"]
-    own("session", session_id, *holder.sessions)
+    own("session", session_id, *caller.sessions)
     return session_id

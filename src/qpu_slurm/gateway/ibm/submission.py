@@ -22,7 +22,7 @@ from qpu_slurm.gateway.ibm.json_scan import MalformedError, Scanner
 
 if TYPE_CHECKING:
     from qpu_slurm.gateway.answers import ApiError
-    from qpu_slurm.gateway.callers import Holder
+    from qpu_slurm.gateway.callers import Caller
 
 _BLANKS = b" \t\r\n"
 
@@ -51,7 +51,7 @@ class Submission:
     """One submission.
 
     Args:
-        holder: Whose.
+        caller: The job that submits.
         limit: Bytes that it may have.
 
     Attributes:
@@ -63,15 +63,15 @@ class Submission:
         ApiError: The job may not submit anything.
     """
 
-    def __init__(self, holder: Holder, limit: int) -> None:
-        holder.may_execute()
+    def __init__(self, caller: Caller, limit: int) -> None:
+        caller.may_execute()
         self.size = 0
         self.refusal: ApiError | None = None
         self.session_id: str | None = None
         self._limit = limit
-        self._holder = holder
+        self._caller = caller
         # That an earlier session takes no more tasks is the service's to say: clients know its words.
-        self._own = {"backend": (holder.qpu.backend,), "session_id": holder.sessions}
+        self._own = {"backend": (caller.qpu.backend,), "session_id": caller.sessions}
         self._scanner = Scanner(self._own)
         self._seen = 0
 
@@ -118,7 +118,7 @@ class Submission:
         except MalformedError as error:
             self._refuse(invalid(str(error)))
         if "backend" not in self._scanner.values:
-            backend = self._holder.qpu.backend
+            backend = self._caller.qpu.backend
             self._refuse(
                 forbidden(
                     f"A submission must name its 'backend'; this job's is {backend!r}.",
@@ -146,7 +146,7 @@ class Submission:
         """Say that the submission is for a QPU or a session that is not the job's."""
         own = self._own[key]
         if not own:
-            return forbidden(f"This job holds no session on {self._holder.qpu.name} yet.", NAME_NONE)
+            return forbidden(f"This job holds no session on {self._caller.qpu.name} yet.", NAME_NONE)
         return forbidden(
             f"This job holds {key} {own[-1]!r}, and may not submit to another.",
             "Take the backend and the session from the job's own variables.",

@@ -23,7 +23,7 @@ from qpu_slurm.system.users import user_name
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from qpu_slurm.gateway.callers import Holder
+    from qpu_slurm.gateway.callers import Caller
     from qpu_slurm.gateway.gateway import Gateway
     from qpu_slurm.gateway.ibm.upstream import Query, Upstream
 
@@ -74,15 +74,15 @@ class _Tags(msgspec.Struct):
 
 @ROUTES.post("/jobs")
 @held
-async def submit(request: web.Request, holder: Holder) -> web.StreamResponse:
+async def submit(request: web.Request, caller: Caller) -> web.StreamResponse:
     """Submit a task to a session of the lease: the one that it names, or the one that takes tasks."""
     gateway = request.app[GATEWAY]
     # What becomes of it is in the audit, by name; where names are kept may be far away.
-    request["submitter"] = await gateway.pools.short.run(user_name, holder.lease.user_id)
+    request["submitter"] = await gateway.pools.short.run(user_name, caller.lease.user_id)
     limit = gateway.settings.max_body
     if (request.content_length or 0) > limit:
         raise too_large(limit)
-    submission = request["submission"] = Submission(holder, limit)
+    submission = request["submission"] = Submission(caller, limit)
     headers = client_headers(request) | {"Accept-Encoding": "identity"}
     body: bytes | AsyncIterator[bytes]
     length = request.content_length
@@ -90,14 +90,14 @@ async def submit(request: web.Request, holder: Holder) -> web.StreamResponse:
         body = await small_body(request)
         submission.feed(body)
         submission.finish()
-        body = await _in_a_session(request, holder, submission, body)
+        body = await _in_a_session(request, caller, submission, body)
     else:
         sent_length = None if length is None else length + ROOM
-        body = _checked(request, holder, submission, sent_length)
+        body = _checked(request, caller, submission, sent_length)
         if sent_length is not None:
             headers["Content-Length"] = str(sent_length)
     try:
-        upstream = request.app[IBM].upstream(holder.qpu.name)
+        upstream = request.app[IBM].upstream(caller.qpu.name)
         async with upstream.send("POST", "jobs", headers=headers, body=body, once=True) as answer:
             document = await read(answer, SMALL)
     except (ApiError, CutOffError):
@@ -106,9 +106,9 @@ async def submit(request: web.Request, holder: Holder) -> web.StreamResponse:
             raise submission.refusal from None
         raise
     if answer.status in range(200, 300):
-        request["task"] = _learn(gateway, holder, submission.session_id or "", document)
-        gateway.metrics.tasks.labels(holder.qpu.name).inc()
-        gateway.metrics.input_bytes.labels(holder.qpu.name).inc(submission.size)
+        request["task"] = _learn(gateway, caller, submission.session_id or "", document)
+        gateway.metrics.tasks.labels(caller.qpu.name).inc()
+        gateway.metrics.input_bytes.labels(caller.qpu.name).inc(submission.size)
     passed = {
         name: answer.headers[name] for name in ("Content-Type", "Retry-After") if name in answer.headers
     }
@@ -117,11 +117,11 @@ async def submit(request: web.Request, holder: Holder) -> web.StreamResponse:
 
 @ROUTES.get("/jobs")
 @held
-async def list_tasks(request: web.Request, holder: Holder) -> web.StreamResponse:
+async def list_tasks(request: web.Request, caller: Caller) -> web.StreamResponse:
     """List the tasks of the lease's sessions."""
     asked = set(request.query.getall("session_id", []))
-    sessions = [session_id for session_id in holder.sessions if asked <= {session_id}]
-    upstream = request.app[IBM].upstream(holder.qpu.name)
+    sessions = [session_id for session_id in caller.sessions if asked <= {session_id}]
+    upstream = request.app[IBM].upstream(caller.qpu.name)
     query = [(name, value) for name, value in query_of(request) if name in _FILTERS]
     headers = client_headers(request)
     if len(sessions) != 1:
@@ -136,38 +136,38 @@ async def list_tasks(request: web.Request, holder: Holder) -> web.StreamResponse
 @ROUTES.get(_TASK + "/{what:results|logs|metrics|interim_results|transpiled_circuits}")
 @ROUTES.post(_TASK + "/{what:cancel}")
 @held
-async def task(request: web.Request, holder: Holder) -> web.StreamResponse:
+async def task(request: web.Request, caller: Caller) -> web.StreamResponse:
     """Do with a task what is asked for, if it is the job's."""
     task_id, what = request.match_info["id"], request.match_info.get("what")
-    await _owned(request, holder, task_id)
+    await _owned(request, caller, task_id)
     parts = ("jobs", task_id) if what is None else ("jobs", task_id, what)
     query, headers = query_of(request), client_headers(request)
-    upstream = request.app[IBM].upstream(holder.qpu.name)
+    upstream = request.app[IBM].upstream(caller.qpu.name)
     async with upstream.send(request.method, *parts, query=query, headers=headers) as answer:
         return await relay(request, answer)
 
 
 @ROUTES.put(f"{_TASK}/tags")
 @held
-async def set_tags(request: web.Request, holder: Holder) -> web.StreamResponse:
+async def set_tags(request: web.Request, caller: Caller) -> web.StreamResponse:
     """Write other tags on a task."""
     task_id = request.match_info["id"]
     body = msgspec.json.encode(await message(request, _Tags))
-    await _owned(request, holder, task_id)
+    await _owned(request, caller, task_id)
     headers = client_headers(request)
-    upstream = request.app[IBM].upstream(holder.qpu.name)
+    upstream = request.app[IBM].upstream(caller.qpu.name)
     async with upstream.send("PUT", "jobs", task_id, "tags", headers=headers, body=body) as answer:
         return await relay(request, answer)
 
 
 async def _checked(
-    request: web.Request, holder: Holder, submission: Submission, length: int | None
+    request: web.Request, caller: Caller, submission: Submission, length: int | None
 ) -> AsyncIterator[bytes]:
     """Read a submission and hand it on, always one piece behind, with a session in it.
 
     Args:
         request: The submission's.
-        holder: Whose.
+        caller: The job that submits.
         submission: Looks at it.
         length: Bytes to hand on; None hands on as many as there are.
     """
@@ -184,8 +184,8 @@ async def _checked(
         held_back = piece
     submission.finish()
     try:
-        request.app[GATEWAY].holders.still(holder)  # it may have taken minutes
-        held_back = await _in_a_session(request, holder, submission, held_back)
+        request.app[GATEWAY].callers.still(caller)  # it may have taken minutes
+        held_back = await _in_a_session(request, caller, submission, held_back)
     except QpuSlurmError as error:
         submission.refusal = of_error(error)
         raise
@@ -200,11 +200,11 @@ async def _checked(
         missing -= len(blanks)
 
 
-async def _in_a_session(request: web.Request, holder: Holder, submission: Submission, last: bytes) -> bytes:
+async def _in_a_session(request: web.Request, caller: Caller, submission: Submission, last: bytes) -> bytes:
     """Return the end of a submission, with a session in it: the lease's, if the submission names none."""
     if submission.session_id is not None:
         return last
-    return submission.name_session(await session_for_tasks(request, holder), last)
+    return submission.name_session(await session_for_tasks(request, caller), last)
 
 
 async def _tasks_of(
@@ -239,32 +239,32 @@ def _number(query: Query, name: str, default: int) -> int:
     return int(text)
 
 
-async def _owned(request: web.Request, holder: Holder, task_id: str) -> None:
+async def _owned(request: web.Request, caller: Caller, task_id: str) -> None:
     """Make sure that a task is the job's: that it is in one of the lease's sessions.
 
     Raises:
         ApiError: It is not, or there is none.
     """
-    holder.newest()
-    qpu, gateway = holder.qpu.name, request.app[GATEWAY]
+    caller.newest()
+    qpu, gateway = caller.qpu.name, request.app[GATEWAY]
     session_id = gateway.tasks.session(qpu, task_id)
     if session_id is None:
         query = [("exclude_params", "true")]
         async with request.app[IBM].upstream(qpu).send("GET", "jobs", task_id, query=query) as answer:
             session_id = (await read_as(answer, _Task)).session_id or ""
         gateway.tasks.learn(qpu, task_id, session_id)
-    if session_id not in holder.sessions:
+    if session_id not in caller.sessions:
         raise forbidden(
             f"The task {task_id!r} is not this job's.",
             "A job reaches the tasks that were submitted in its own session. Use the id of one of them.",
         )
 
 
-def _learn(gateway: Gateway, holder: Holder, session_id: str, document: bytes) -> str:
+def _learn(gateway: Gateway, caller: Caller, session_id: str, document: bytes) -> str:
     """Remember a task that was submitted, so that nobody has to ask whose it is; return its id."""
     try:
         task_id = msgspec.json.decode(document, type=_Task).id
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return ""
-    gateway.tasks.learn(holder.qpu.name, task_id, session_id)
+    gateway.tasks.learn(caller.qpu.name, task_id, session_id)
     return task_id

@@ -51,7 +51,7 @@ def signed(handler: Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
         gateway = request.app[GATEWAY]
         try:
             body = await small_body(request)
-            uid = await _caller(request, gateway, body)
+            uid = await _signer(request, gateway, body)
             request["user_id"] = uid
             begin(request, uid)
             answer = messages.encode(await handler(request, gateway, body, uid))
@@ -125,7 +125,7 @@ async def step_ended(request: web.Request, gateway: Gateway, _: bytes, uid: int)
     except msgspec.ValidationError as error:
         raise RequestError(f"The gateway cannot read when the step ended: {error}.") from None
     job_id = _job(request)
-    lease = gateway.holders.of_late(job_id)
+    lease = gateway.callers.of_late(job_id)
     if lease is not None:
         _need_user(gateway, job_id, uid, lease)
         write = gateway.background.history.step_ended
@@ -134,11 +134,11 @@ async def step_ended(request: web.Request, gateway: Gateway, _: bytes, uid: int)
 
 
 def _keys(gateway: Gateway, job_id: int, uid: int) -> messages.Keys:
-    holders = gateway.holders.of_job(job_id)
-    _need_user(gateway, job_id, uid, *(holder.lease for holder in holders))
+    callers = gateway.callers.of_job(job_id)
+    _need_user(gateway, job_id, uid, *(caller.lease for caller in callers))
     return {
-        holder.qpu.name: JobKey(key=gateway.keys.key(holder.lease), session_id=holder.lease.session_id)
-        for holder in holders
+        caller.qpu.name: JobKey(key=gateway.keys.key(caller.lease), session_id=caller.lease.session_id)
+        for caller in callers
     }
 
 
@@ -158,8 +158,8 @@ def _later(gateway: Gateway, write: Callable[[], None]) -> None:
     gateway.later(written())
 
 
-async def _caller(request: web.Request, gateway: Gateway, body: bytes) -> int:
-    """Tell who signed a request.
+async def _signer(request: web.Request, gateway: Gateway, body: bytes) -> int:
+    """Return the user who signed a request.
 
     Raises:
         UnprovenError: Nobody, or something else.
@@ -169,11 +169,11 @@ async def _caller(request: web.Request, gateway: Gateway, body: bytes) -> int:
     if scheme != messages.SCHEME:
         raise munge.InvalidError(f"The request shows no {messages.SCHEME} credential.")
     socket = gateway.config.slurm.munge_socket
-    caller = await gateway.pools.short.run(munge.decode, credential.strip(), socket=socket)
-    if caller.payload != messages.binding(request.method, request.raw_path, body):
-        request["user_id"] = caller.uid
+    decoded = await gateway.pools.short.run(munge.decode, credential.strip(), socket=socket)
+    if decoded.payload != messages.binding(request.method, request.raw_path, body):
+        request["user_id"] = decoded.uid
         raise munge.InvalidError("The MUNGE credential was made for another request.")
-    return caller.uid
+    return decoded.uid
 
 
 def _read(body: bytes, type_: type[T]) -> T:
