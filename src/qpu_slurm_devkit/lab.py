@@ -57,6 +57,7 @@ class Lab:
         private: SlurmUser's own directory, for the journal and the logs of hooks and gateway: on a disk that
             may be full, say. By default below the cluster's.
         gateway_user: Who runs the gateway, and has the journal and the key; by default SlurmUser.
+        accounting: Give the cluster a slurmdbd, too.
         reap_every: How often the gateway looks for leases to end, as config.toml has it.
         keep_directory: Leave the directory there, to look at logs.
 
@@ -87,6 +88,7 @@ class Lab:
         private: Path | None = None,
         reap_every: str = "2s",
         gateway_user: str | None = None,
+        accounting: bool = False,
         keep_directory: bool = False,
     ) -> None:
         self.checkout = checkout
@@ -96,7 +98,7 @@ class Lab:
         self._exit = ExitStack()
         self._own_emulator = emulator is None
         self.emulator = emulator or Emulator(accounts=(self.account,), backends=tuple(qpus))
-        self.cluster = Cluster(nodes, settings=settings, keep_directory=keep_directory)
+        self.cluster = Cluster(nodes, settings=settings, accounting=accounting, keep_directory=keep_directory)
         self._qpus = tuple(qpus)
         self._top = top
         self._reap_every = reap_every

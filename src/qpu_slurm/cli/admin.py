@@ -231,7 +231,7 @@ def plugstack_line(config: Config, kind: str, plugin: str, gres_partitions: str)
         plugin: The plugin's file.
         gres_partitions: Where a gres alone asks for a QPU.
     """
-    own = [name for name, qpu in config.qpus.items() if qpu.needs_user_key]
+    own = [name for name, qpu in config.qpus.items() if qpu.credentials == "user"]
     parts = {
         "qpus": ",".join(config.qpus),
         "user_credentials": ",".join(own),

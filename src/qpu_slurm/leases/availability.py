@@ -191,7 +191,7 @@ class Availability:
         accounts: dict[Account, tuple[Provider, list[QpuConfig]]] = {}
         deadline = Deadline.after(_ANSWER_SECONDS)
         for qpu in qpus:
-            if qpu.needs_user_key:
+            if qpu.credentials == "user":
                 reports[qpu.name] = _unknown(qpu, "only a user's own key can tell")
                 continue
             try:

@@ -12,12 +12,14 @@ import subprocess
 import tempfile
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from qpu_slurm.errors import SlurmError
 from qpu_slurm.system.deadline import Deadline
 from qpu_slurm_devkit.cluster import _configuration, _keeper, _programs
+from qpu_slurm_devkit.cluster._accounting import DATABASE, Accounting
 from qpu_slurm_devkit.cluster._daemons import Daemons
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class Cluster:
         nodes: The compute nodes.
         settings: Further settings of slurm.conf, such as `{"PrologSlurmctld": "/path"}`.
         plugstack: The lines of plugstack.conf.
+        accounting: Run slurmdbd and a MariaDB for it, too.
         keep_directory: Leave the directory there at the end, to look at logs.
 
     Attributes:
@@ -77,6 +80,7 @@ class Cluster:
         *,
         settings: Mapping[str, str] | None = None,
         plugstack: Sequence[str] = (),
+        accounting: bool = False,
         keep_directory: bool = False,
     ) -> None:
         self.nodes = tuple(nodes)
@@ -92,6 +96,9 @@ class Cluster:
         self._as_root = os.geteuid() == 0
         self.users: tuple[str, ...] = ("nobody", "daemon") if self._as_root else (me,)
         self.slurm_user = "slurm" if self._as_root else me
+        self._accounting = (
+            Accounting(self.directory, self.slurm_user, self.munge_socket) if accounting else None
+        )
         self._daemons: Daemons | None = None
         self._clients: list[subprocess.Popen[str]] = []
 
@@ -115,7 +122,7 @@ class Cluster:
         """Return what a daemon logged.
 
         Args:
-            daemon: `munged`, `slurmctld` or the name of a node.
+            daemon: `munged`, `slurmctld`, `slurmdbd`, `mariadbd` or the name of a node.
         """
         return self._started.log(daemon)
 
@@ -147,6 +154,7 @@ class Cluster:
                 [node.name for node in self.nodes],
                 configless=[node.name for node in self.nodes if node.configless],
                 server=f"127.0.0.1:{port}",
+                more=self._accounting.argv if self._accounting else {},
                 keep_directory=self.keep_directory,
             )
             _configuration.make_directories(
@@ -160,7 +168,7 @@ class Cluster:
                 slurm_user=self.slurm_user,
                 slurmd_user="root" if self._as_root else self.slurm_user,
                 nodes=self.nodes,
-                settings=self.settings,
+                settings=(self._accounting.settings if self._accounting else {}) | self.settings,
                 plugstack=self.plugstack,
             )
             for name, text in self.files.items():
@@ -168,6 +176,8 @@ class Cluster:
             deadline = Deadline.after(timeout)
             self._daemons.start("munged")
             self._wait_until("munged listens", lambda: self._started.listens("munged"), deadline)
+            if self._accounting:
+                self._start_accounting(self._accounting, deadline)
             for daemon in ("slurmctld", *(node.name for node in self.nodes)):
                 self._daemons.start(daemon)
             self._wait_until("slurmctld listens", lambda: self._started.listens("slurmctld"), deadline)
@@ -448,6 +458,15 @@ class Cluster:
             "group": account.pw_gid if self._as_root else None,
             "extra_groups": [] if self._as_root else None,
         }
+
+    def _start_accounting(self, accounting: Accounting, deadline: Deadline) -> None:
+        accounting.make()
+        for daemon in accounting.argv:
+            self._started.start(daemon)
+            self._wait_until(f"{daemon} listens", partial(self._started.listens, daemon), deadline)
+            if daemon == DATABASE:
+                accounting.make_database()
+        self.ask("sacctmgr", "--immediate", "add", "cluster", "lab")
 
     def _all_idle(self) -> bool:
         states = self.node_states()

@@ -17,7 +17,7 @@ from qpu_slurm.errors import SlurmError
 from qpu_slurm_devkit.cluster import _keeper
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from qpu_slurm_devkit.cluster._programs import Programs
@@ -45,6 +45,7 @@ class Daemons:
         nodes: The nodes' names.
         configless: The names of those nodes that have no slurm.conf.
         server: Where slurmctld is, as `slurmd --conf-server` takes it.
+        more: Further daemons: how each is started, by name.
         keep_directory: Leave the directory there.
     """
 
@@ -56,6 +57,7 @@ class Daemons:
         *,
         configless: Collection[str] = (),
         server: str = "",
+        more: Mapping[str, Sequence[str]] | None = None,
         keep_directory: bool,
     ) -> None:
         self._directory = directory
@@ -65,6 +67,7 @@ class Daemons:
             "munged": munged + [f"--{name}-file={directory}/munge/{name}" for name in ("key", "pid", "seed")],
             "slurmctld": [str(programs.slurmctld), "-D"],
             **{node: [str(programs.slurmd), "-D", "-N", node] for node in nodes},
+            **{name: list(argv) for name, argv in (more or {}).items()},
         }
         for node in configless:
             slurmd = [*self._argv[node], f"--conf-server={server}"]
@@ -138,7 +141,7 @@ class Daemons:
         return [name for name in self._argv if name not in self._running]
 
     def listens(self, name: str) -> bool:
-        """Tell whether munged or slurmctld can be asked something."""
+        """Tell whether a daemon that answers requests, so no slurmd, can be asked something."""
         if name == "munged":
             with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
                 probe.connect(self._munge_socket)
