@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The journal, as a person at a terminal needs it: opened to be read, copied, and brought back."""
+"""`qpu-slurm journal`: copy the journal, or restore it from a copy."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qpu_slurm.errors import NoJournalError
 from qpu_slurm.journal.backup import back_up, restore
-from qpu_slurm.journal.journal import Journal
+from qpu_slurm.reach.local import open_journal
 
 if TYPE_CHECKING:
     import argparse
@@ -59,27 +57,3 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     if done.aside is not None:
         print(f"The one that was there is {done.aside} now.")  # noqa: T201 - a command
     return 0
-
-
-def asks_gateway(config: Config) -> bool:
-    """Tell whether the gateway is asked: there is one, and this user cannot use the journal here."""
-    return config.gateway is not None and not os.access(config.journal, os.R_OK | os.W_OK)
-
-
-def open_journal(config: Config) -> Journal:
-    """Open the journal that is on this host; never make one, which would only hide that it is elsewhere.
-
-    Raises:
-        NoJournalError: There is none; the message says where it is.
-        JournalError: It cannot be opened.
-    """
-    try:
-        return Journal(config.journal, make=False)
-    except NoJournalError as error:
-        run = "Run this there, as root or SlurmUser."
-        if config.gateway is not None:
-            url = config.gateway.url
-            where = f"It is on the host of the gateway {url}, with the gateway's configuration. {run}"
-        else:
-            where = f"It is on the controller. {run} If this is the controller, no job has had a QPU yet."
-        raise NoJournalError(f"{error} {where}") from None

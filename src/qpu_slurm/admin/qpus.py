@@ -5,13 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qpu_slurm import reach
 from qpu_slurm.admin import tables
-from qpu_slurm.admin.check import is_here
-from qpu_slurm.admin.journal import asks_gateway, open_journal
 from qpu_slurm.errors import ConfigError, SlurmError
-from qpu_slurm.gateway.client import GatewayBroker
-from qpu_slurm.journal.journal import Journal
 from qpu_slurm.leases.availability import Availability
+from qpu_slurm.reach.local import open_journal
 from qpu_slurm.slurm.control import Control
 from qpu_slurm.slurm.licenses import Licenses
 from qpu_slurm.slurm.query import connect
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     import argparse
 
     from qpu_slurm.config import Config
+    from qpu_slurm.journal.journal import Journal
     from qpu_slurm.slurm.job import JobRecord
 
 _REASON_LENGTH = 200
@@ -69,11 +68,8 @@ def show(config: Config, *, as_json: bool) -> int:
         UnavailableError: The gateway does not answer.
         JournalError: The journal is on another host, or cannot be read.
     """
-    if asks_gateway(config):
-        reports = GatewayBroker(config).qpus()
-    else:
-        with open_journal(config) as journal:
-            reports = _availability(config, journal).look(_jobs(config))
+    with reach.records(config) as broker:
+        reports = broker.qpus()
     print(tables.qpus_as_json(reports) if as_json else tables.qpus_as_table(reports))  # noqa: T201 - a command
     return 0
 
@@ -92,11 +88,10 @@ def drain(config: Config, name: str, reason: str) -> int:
         SlurmError: Slurm could not be told; the QPU is closed all the same.
     """
     config.qpu(name)
-    _need_journal(config)
     reason = tables.one_line(reason)[:_REASON_LENGTH]
     if not reason:
         raise ConfigError("--reason is empty. Give the reason: users see it.")
-    with Journal(config.journal) as journal:
+    with open_journal(config, make=True) as journal:
         journal.closings.close(name, reason, operator())
         logs.audit("QPU closed", by=user_name(operator()), qpu=name, why=reason)
         try:
@@ -123,8 +118,7 @@ def resume(config: Config, name: str) -> int:
         SlurmError: Slurm could not be told; the QPU is open all the same.
     """
     config.qpu(name)
-    _need_journal(config)
-    with Journal(config.journal) as journal:
+    with open_journal(config, make=True) as journal:
         if journal.closings.open(name):
             logs.audit("QPU opened", by=user_name(operator()), qpu=name)
         else:
@@ -149,8 +143,3 @@ def _jobs(config: Config) -> list[JobRecord] | None:
         return connect(config.slurm).jobs()
     except SlurmError:
         return None
-
-
-def _need_journal(config: Config) -> None:
-    if not is_here(config):
-        raise ConfigError("The journal is on the gateway's host: do this there, with its configuration.")

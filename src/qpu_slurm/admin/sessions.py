@@ -17,9 +17,9 @@ from rich.text import Text
 
 from qpu_slurm import providers
 from qpu_slurm.admin import tables
-from qpu_slurm.admin.journal import open_journal
 from qpu_slurm.errors import NotFoundError, QpuSlurmError, RequestError
 from qpu_slurm.names import JOB_TAG
+from qpu_slurm.reach.local import open_journal
 from qpu_slurm.system.deadline import Deadline
 from qpu_slurm.system.secret import Secret
 

@@ -25,8 +25,8 @@ import msgspec
 
 from qpu_slurm import config as configuration
 from qpu_slurm.admin.check import Finding, Level, check
-from qpu_slurm.admin.journal import open_journal
 from qpu_slurm.errors import ConfigError, OutputError, QpuSlurmError
+from qpu_slurm.reach.local import open_journal
 from qpu_slurm.slurm._commands import Commands
 from qpu_slurm.system import logs
 from qpu_slurm.system.plurals import counted

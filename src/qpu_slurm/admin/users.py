@@ -10,10 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from qpu_slurm.admin import tables
-from qpu_slurm.admin.check import is_here
 from qpu_slurm.errors import ConfigError
-from qpu_slurm.journal.journal import Journal
 from qpu_slurm.leases.broker import Broker
+from qpu_slurm.reach.local import open_journal
 from qpu_slurm.system import logs
 from qpu_slurm.system.plurals import counted
 from qpu_slurm.system.users import operator, user_name
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     import argparse
 
     from qpu_slurm.config import Config
+    from qpu_slurm.journal.journal import Journal
     from qpu_slurm.journal.model import Lease
 
 _REASON_LENGTH = 200
@@ -56,9 +56,7 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
         ConfigError: The journal is on another machine, or there is no such user.
         JournalError: The journal cannot be written.
     """
-    if not is_here(config):
-        raise ConfigError("The journal is on the gateway's host: do this there, with its configuration.")
-    with Journal(config.journal) as journal:
+    with open_journal(config, make=True) as journal:
         if arguments.user is None:
             print(_list(journal))  # noqa: T201 - a command
             return 0

@@ -91,9 +91,9 @@ def configure_leases(parser: argparse.ArgumentParser) -> None:
 
 def run_leases(arguments: argparse.Namespace) -> int:
     from qpu_slurm.admin import tables
-    from qpu_slurm.admin.journal import open_journal
     from qpu_slurm.leases.broker import Broker
     from qpu_slurm.leases.idle import uses
+    from qpu_slurm.reach.local import open_journal
     from qpu_slurm.system import logs
 
     config = config_of(arguments)
@@ -122,18 +122,15 @@ def configure_release(parser: argparse.ArgumentParser) -> None:
 
 
 def run_release(arguments: argparse.Namespace) -> int:
+    from qpu_slurm import reach
     from qpu_slurm.admin import tables
-    from qpu_slurm.admin.journal import open_journal
-    from qpu_slurm.hooks.leasing import leasing
     from qpu_slurm.journal.model import LeaseState
     from qpu_slurm.system.users import operator, user_name
 
     config = config_of(arguments)
     with logged(config):
-        if config.gateway is None:
-            open_journal(config).close()  # where there is none, release would make one
         reason = arguments.reason or f"Released by hand, by {user_name(operator())}."
-        with leasing(config) as broker:
+        with reach.broker(config, make=False) as broker:
             leases = broker.release(arguments.job_id, reason)
         if not leases:
             print(f"Job {arguments.job_id} holds no QPU.")
@@ -163,11 +160,11 @@ def configure_reap(parser: argparse.ArgumentParser) -> None:
 
 def run_reap(arguments: argparse.Namespace) -> int:
     from qpu_slurm.admin import tables
-    from qpu_slurm.admin.journal import open_journal
     from qpu_slurm.leases.accountant import Accountant
     from qpu_slurm.leases.availability import Availability
     from qpu_slurm.leases.broker import Broker
     from qpu_slurm.leases.reaper import Reaper
+    from qpu_slurm.reach.local import open_journal
     from qpu_slurm.slurm.control import Control
     from qpu_slurm.slurm.licenses import Licenses
     from qpu_slurm.slurm.query import connect
@@ -258,10 +255,10 @@ def configure_rekey(parser: argparse.ArgumentParser) -> None:
 
 
 def run_rekey(arguments: argparse.Namespace) -> int:
-    from qpu_slurm.admin.check import is_here
     from qpu_slurm.errors import ConfigError
     from qpu_slurm.gateway.keys import JobKeys
     from qpu_slurm.journal.journal import Journal
+    from qpu_slurm.reach.local import is_here
     from qpu_slurm.system import logs
     from qpu_slurm.system.plurals import counted
     from qpu_slurm.system.users import operator, user_name

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
+from qpu_slurm import reach
 from qpu_slurm.errors import (
     ConfigError,
     JournalError,
@@ -29,7 +30,6 @@ from qpu_slurm.errors import (
     SlurmError,
     UnavailableError,
 )
-from qpu_slurm.hooks.leasing import leasing
 from qpu_slurm.journal.model import Hold, LeaseRequest, Refusal
 from qpu_slurm.names import parse_qpu_option
 from qpu_slurm.slurm.admin_comment import AdminComment, Granted
@@ -151,7 +151,7 @@ def epilog(config: Config, environ: Mapping[str, str], *, query: Query | None = 
                 # A component ended; or this hook comes late, and the number is a later run's by now.
                 log.info("the job goes on, or runs anew", state=record.state)
                 return 0
-            with leasing(config) as broker:
+            with reach.broker(config) as broker:
                 leases = broker.release(
                     job.leader,
                     "The job ended.",
@@ -229,7 +229,7 @@ class _Start:
             cluster=self._job.cluster,
             api_key=self._job.api_key,
         )
-        with leasing(self._config) as broker:
+        with reach.broker(self._config) as broker:
             leases = broker.acquire(request)
         return AdminComment(
             sessions={lease.qpu: lease.session_id for lease in leases},
@@ -271,7 +271,7 @@ class _Start:
             submitted_at=leader.submitted_at,
         )
         try:
-            with leasing(self._config) as broker:
+            with reach.broker(self._config) as broker:
                 broker.refuse(refusal)
         except QpuSlurmError as error:
             # The user has been told; what is away may be why the job is refused.

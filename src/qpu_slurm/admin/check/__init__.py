@@ -29,7 +29,6 @@ from qpu_slurm.admin.check import _files, _gateway, _hooks, _partition, _plugin,
 from qpu_slurm.admin.check._accounts import Keeper
 from qpu_slurm.admin.check._diagnoses import found
 from qpu_slurm.admin.check._finding import Finding, Level, fine
-from qpu_slurm.admin.check._gateway import is_here
 from qpu_slurm.admin.check._partition import NodeReport, node_name
 from qpu_slurm.admin.check._plugin import Host
 from qpu_slurm.errors import ConfigError, SlurmError
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 
     from qpu_slurm.config import Config
 
-__all__ = ["Finding", "Host", "Level", "check", "check_partition", "is_here", "run"]
+__all__ = ["Finding", "Host", "Level", "check", "check_partition", "run"]
 
 
 def run(path: Path | None, *, host: Host = Host.OTHER, partition: str | None = None, as_json: bool) -> int:

@@ -8,7 +8,7 @@ import os
 import socket
 import ssl
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -20,6 +20,7 @@ from qpu_slurm.admin.check._finding import Finding, fine
 from qpu_slurm.config.digest import Digests, digests
 from qpu_slurm.errors import ConfigError, QpuSlurmError
 from qpu_slurm.gateway.client import connection
+from qpu_slurm.reach.local import is_here
 from qpu_slurm.system import munge
 from qpu_slurm.system.certificates import Why, refusal, why_refused
 
@@ -49,20 +50,6 @@ _REFUSALS = {
 class _Health(msgspec.Struct):
     status: str
     configuration: Digests = Digests()
-
-
-def is_here(config: Config) -> bool:
-    """Tell whether this is the host of keys and journal: the gateway's, or, without one, the controller."""
-    if config.gateway is None:
-        return True
-    host = urlsplit(config.gateway.url).hostname
-    with suppress(OSError):
-        for family, *_, address in socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM):
-            with suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as probe:
-                # Only an address of this machine can be bound.
-                probe.bind(address)
-                return True
-    return False
 
 
 def keeps(config: Config) -> bool:

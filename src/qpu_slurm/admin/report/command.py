@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from qpu_slurm.admin import pictures
-from qpu_slurm.admin.journal import open_journal
 from qpu_slurm.admin.report import show
 from qpu_slurm.admin.report.plot import plot
 from qpu_slurm.admin.report.sums import KEYS, sum_up
+from qpu_slurm.reach.local import open_journal
 from qpu_slurm.system.durations import parse_duration
 from qpu_slurm.system.users import user_name
 

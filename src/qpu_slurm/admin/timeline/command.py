@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from qpu_slurm import reach
 from qpu_slurm.admin import pictures
 from qpu_slurm.admin.timeline import chart, text
 from qpu_slurm.errors import NotFoundError
@@ -77,17 +78,8 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
 
 
 def _history(config: Config, job_id: int) -> JobHistory:
-    """Read the journal where this user can; elsewhere, ask the gateway."""
-    from qpu_slurm.admin.journal import asks_gateway, open_journal  # noqa: PLC0415 - where there is one
-
-    if asks_gateway(config):
-        from qpu_slurm.gateway.client import GatewayBroker  # noqa: PLC0415 - only where there is one
-
-        return GatewayBroker(config).history(job_id)
-    from qpu_slurm.leases import job_history  # noqa: PLC0415
-
-    with open_journal(config) as journal:
-        return job_history.read(journal, config.slurm, job_id)
+    with reach.records(config) as broker:
+        return broker.history(job_id)
 
 
 def _number(config: Config, job: str) -> int:
