@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-_MORE_INFO = "https://quantum.cloud.ibm.com/docs/errors"
+MORE_INFO = "https://quantum.cloud.ibm.com/docs/errors"
 
 
 class ApiError(Exception):
@@ -39,7 +39,7 @@ class ApiError(Exception):
             "code": self.code,
             "message": self.message,
             "solution": self.solution,
-            "more_info": _MORE_INFO,
+            "more_info": MORE_INFO,
         }
         return json_answer({"errors": [error], "trace": secrets.token_hex(10)}, self.status)
 

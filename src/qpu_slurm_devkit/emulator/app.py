@@ -14,8 +14,11 @@ from aiohttp import web
 from qpu_slurm_devkit.emulator import answers
 from qpu_slurm_devkit.emulator.faults import Drop, Fault
 from qpu_slurm_devkit.emulator.record import RequestRecord
-from qpu_slurm_devkit.emulator.routes import backends, cloud, control, sessions, tasks
+from qpu_slurm_devkit.emulator.routes import backends, cloud, control, sessions, system, tasks
 from qpu_slurm_devkit.emulator.service import SERVICE, Service
+from qpu_slurm_devkit.emulator.system import answers as system_answers
+from qpu_slurm_devkit.emulator.system.storage import PREFIX as STORAGE_PREFIX
+from qpu_slurm_devkit.emulator.system.storage import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,6 +42,8 @@ def build(service: Service) -> web.Application:
     for prefix in API_PREFIXES:
         for routes in (backends.ROUTES, sessions.ROUTES, tasks.ROUTES):
             app.router.add_routes(_below(prefix, routes))
+    app.router.add_routes(_below(system.PREFIX, system.ROUTES))
+    app.router.add_routes(system.STORAGE_ROUTES)
     app.router.add_routes(_below(CONTROL_PREFIX, control.ROUTES))
     app.cleanup_ctx.append(_life)
     return app
@@ -114,19 +119,19 @@ async def _suffer(fault: Fault, request: web.Request, handler: Handler) -> web.S
     if fault.drop is Drop.BEFORE:
         return _cut(request)
     if fault.status is not None:
-        return _refusal(fault)
+        return _refusal(fault, request)
     response = await handler(request)
     await asyncio.sleep(fault.late)
     return _cut(request) if fault.drop is Drop.AFTER else response
 
 
-def _refusal(fault: Fault) -> web.Response:
+def _refusal(fault: Fault, request: web.Request) -> web.Response:
     """Answer with a fault's status."""
     status = fault.status or 500
     if fault.body is not None:
         response = web.Response(status=status, text=fault.body)
     else:
-        response = answers.ApiError(status, 1000, "Injected fault.", "Clear the emulator's faults.").answer()
+        response = _error(request, status, "Injected fault.", "Clear the emulator's faults.")
     if fault.retry_after is not None:
         response.headers["Retry-After"] = fault.retry_after
     return response
@@ -145,11 +150,25 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
     try:
         return await handler(request)
     except answers.ApiError as error:
+        return _in_the_shape_of(request, error)
+    except StorageError as error:
         return error.answer()
     except web.HTTPException as error:
-        return answers.ApiError(
-            error.status, 1000, error.reason, "Check the request's URL and method."
-        ).answer()
+        return _error(request, error.status, error.reason, "Check the request's URL and method.")
     except Exception:  # noqa: BLE001 (a mistake of ours is logged, and looks like one of the service)
         _LOG.exception("a request could not be answered: %s %s", request.method, request.path)
-        return answers.ApiError(500, 1000, "Internal error.", "See the emulator's log.").answer()
+        return _error(request, 500, "Internal error.", "See the emulator's log.")
+
+
+def _error(request: web.Request, status: int, message: str, solution: str) -> web.Response:
+    """Answer with an error that is none of the service's own."""
+    if request.path.startswith(f"{STORAGE_PREFIX}/"):
+        return StorageError(status, "InternalError", message).answer()
+    return _in_the_shape_of(request, answers.ApiError(status, 1000, message, solution))
+
+
+def _in_the_shape_of(request: web.Request, error: answers.ApiError) -> web.Response:
+    """Write an error as the API does that a request is for."""
+    if request.path.startswith(f"{system.PREFIX}/"):
+        return system_answers.answer(error)
+    return error.answer()

@@ -16,7 +16,7 @@ import msgspec
 import requests
 
 from qpu_slurm.system.deadline import Deadline
-from qpu_slurm_devkit.emulator.command import READY, environ
+from qpu_slurm_devkit.emulator.command import READY, environ, system_environ
 from qpu_slurm_devkit.emulator.faults import Fault
 from qpu_slurm_devkit.emulator.record import Event, RequestRecord, SessionRecord, TaskRecord
 from qpu_slurm_devkit.emulator.settings import Account
@@ -49,6 +49,7 @@ class Emulator:
         result_bytes: Simulate nothing: answer every task with a made-up result of about this size.
         max_ttl: The longest life, in seconds, that a session may ask for.
         token_ttl: Seconds that an IAM token is valid.
+        lanes: How many tasks of the IBM Quantum System API a QPU holds at once.
         any_circuit: Run circuits that were not transpiled for the QPU.
         lenient: Do not hold inputs against IBM's client and schemas.
         seed: Makes outcomes repeatable.
@@ -67,6 +68,7 @@ class Emulator:
         result_bytes: int | None = None,
         max_ttl: int = 28800,
         token_ttl: int = 3600,
+        lanes: int = 5,
         any_circuit: bool = False,
         lenient: bool = False,
         seed: int | None = None,
@@ -83,6 +85,7 @@ class Emulator:
             "result-bytes": result_bytes,
             "max-ttl": max_ttl,
             "token-ttl": token_ttl,
+            "lanes": lanes,
             "seed": seed,
             "port": port,
         }
@@ -175,6 +178,10 @@ class Emulator:
             account: Whose; None: its first account's.
         """
         return environ(self.url, account or self.accounts[0])
+
+    def system_environ(self, backend: str, account: Account | None = None) -> dict[str, str]:
+        """Return the variables with which qrmi finds a QPU by the IBM Quantum System API; see `environ`."""
+        return system_environ(self.url, account or self.accounts[0], backend)
 
     def events(self) -> list[Event]:
         """List what happened to sessions and tasks, the oldest first."""

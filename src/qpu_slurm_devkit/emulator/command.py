@@ -27,8 +27,9 @@ READY = "emulator listens on "
 DESCRIPTION = """\
 Emulates the IBM Quantum Platform API on this machine: IAM, Global Search and Catalog, backends,
 sessions, jobs, and their execution with Aer. It prints its URL, and how to reach it, then serves
-until it is interrupted. Its own record and faults on demand are at URL/emulator/, for this
-machine only and without a credential.
+until it is interrupted. URL/system serves the IBM Quantum System API, with its object storage at
+URL/s3/. Its own record and faults on demand are at URL/emulator/, for this machine only and
+without a credential.
 """
 
 
@@ -56,6 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--idle-ttl", type=float, default=1800, metavar="S", help="life without a task (default: 1800)")
     add("--max-ttl", type=int, default=28800, metavar="S", help="longest life of a session (default: 28800)")
     add("--token-ttl", type=int, default=3600, metavar="S", help="validity of an IAM token (default: 3600)")
+    add(
+        "--lanes",
+        type=int,
+        default=5,
+        metavar="N",
+        help="tasks of the IBM Quantum System API that a QPU holds at once (default: 5)",
+    )
     add("--result-bytes", type=int, metavar="N", help="simulate nothing: answer with N bytes, made up")
     add("--any-circuit", action="store_true", help="run circuits that were not transpiled for the QPU")
     add(
@@ -184,4 +192,26 @@ def environ(url: str, account: Account) -> dict[str, str]:
         "IAM_URL": url,
         "GLOBAL_SEARCH_URL": url,
         "GLOBAL_CATALOG_URL": f"{url}/catalog",
+    }
+
+
+def system_environ(url: str, account: Account, backend: str) -> dict[str, str]:
+    """Return the variables with which qrmi finds one of an emulator's QPUs as an IBM Quantum System."""
+    storage = account.storage
+    settings = {
+        "ENDPOINT": f"{url}/system",
+        "IAM_ENDPOINT": url,
+        "IAM_APIKEY": account.api_key,
+        "SERVICE_CRN": account.crn,
+        "S3_ENDPOINT": f"{url}/s3/",
+        "S3_BUCKET": storage.bucket,
+        "S3_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": storage.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": storage.secret,
+    }
+    return {
+        **{f"{backend}_QRMI_IBM_QS_{name}": value for name, value in settings.items()},
+        f"{backend}_QRMI_JOB_TIMEOUT_SECONDS": "300",
+        "QRMI_JOB_QPU_RESOURCES": backend,
+        "QRMI_JOB_QPU_TYPES": "ibm-quantum-system",
     }

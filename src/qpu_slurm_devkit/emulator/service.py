@@ -17,7 +17,9 @@ from qpu_slurm_devkit.emulator.qpu import Qpu
 from qpu_slurm_devkit.emulator.record import Record
 from qpu_slurm_devkit.emulator.sessions import Session
 from qpu_slurm_devkit.emulator.simulator import Simulator
-from qpu_slurm_devkit.emulator.tasks import Task, TaskRequest
+from qpu_slurm_devkit.emulator.system.system import System
+from qpu_slurm_devkit.emulator.system.tasks import SystemTask
+from qpu_slurm_devkit.emulator.tasks import Outcome, Task, TaskRequest
 
 if TYPE_CHECKING:
     from qpu_slurm_devkit.emulator.settings import Account, Settings
@@ -45,8 +47,9 @@ class Service:
         self.qpus: dict[str, Qpu] = {}
         for name in settings.backends:
             backend = Backend(name)
-            execute = partial(self.simulator.execute, backend=backend)
+            execute = partial(self._execute, backend=backend)
             self.qpus[name] = Qpu(backend, settings, self.clock, self.record, execute)
+        self.system = System(settings, self.clock, self.qpus)
 
     def qpu(self, name: str) -> Qpu:
         """Find a QPU.
@@ -130,6 +133,11 @@ class Service:
         for path in (task.input, task.result):
             path.unlink(missing_ok=True)
 
+    async def _execute(self, task: Task, backend: Backend) -> Outcome:
+        """Execute a task; one of the IBM Quantum System API fetches its input first."""
+        simulate = partial(self.simulator.execute, backend=backend)
+        return await (task.execute(simulate) if isinstance(task, SystemTask) else simulate(task))
+
     def reset(self) -> None:
         """Be as new: no sessions, tasks, faults or record; tokens stay valid."""
         for qpu in self.qpus.values():
@@ -141,6 +149,7 @@ class Service:
         self.sessions.clear()
         for task in list(self.tasks.values()):
             self.delete(task)
+        self.system.reset()
 
 
 SERVICE = web.AppKey("service", Service)

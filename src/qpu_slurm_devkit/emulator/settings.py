@@ -12,6 +12,14 @@ import msgspec
 Plan = Literal["premium", "open"]
 
 
+class StorageKey(msgspec.Struct, frozen=True):
+    """A bucket of the object storage, and the key that opens it."""
+
+    access_key_id: str
+    secret: str
+    bucket: str
+
+
 class Account(msgspec.Struct, frozen=True):
     """One service instance, and the API key that opens it.
 
@@ -29,6 +37,11 @@ class Account(msgspec.Struct, frozen=True):
     api_key: str
     crn: str
     plan: Plan = "premium"
+
+    @property
+    def storage(self) -> StorageKey:
+        """Its bucket, through which tasks of the IBM Quantum System API travel."""
+        return StorageKey(f"made-up-id-of-{self.name}", f"made-up-secret-of-{self.name}", self.name)
 
     @classmethod
     def premium(cls, name: str = "premium") -> Account:
@@ -56,6 +69,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         idle_ttl: How long a session without a task stays open.
         max_ttl: The longest life that a session may ask for.
         token_ttl: How long an IAM token is valid.
+        lanes: How many tasks of the IBM Quantum System API a QPU holds at once, those that are over included.
         any_circuit: Run circuits that the QPU has no instructions for (the real service does not).
         lenient: Do not hold inputs against IBM's client and schemas; see `strict`.
         seed: Makes the outcomes of simulations repeatable.
@@ -72,6 +86,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     idle_ttl: float
     max_ttl: int
     token_ttl: int
+    lanes: int
     any_circuit: bool
     lenient: bool
     seed: int | None

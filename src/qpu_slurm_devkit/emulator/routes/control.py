@@ -86,8 +86,9 @@ async def close_session(request: web.Request) -> web.Response:
 
 @ROUTES.get("/tasks")
 async def tasks(request: web.Request) -> web.Response:
-    """List every account's tasks."""
-    return json_answer([task.record() for task in request.app[SERVICE].tasks.values()])
+    """List every account's tasks, of both APIs."""
+    service = request.app[SERVICE]
+    return json_answer([task.record() for task in (*service.tasks.values(), *service.system.tasks.values())])
 
 
 @ROUTES.get("/accounts")
