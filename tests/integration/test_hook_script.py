@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qpu_slurm.hooks.controller import NOT_STARTED
+from qpu_slurm.lifecycle.start import NOT_STARTED
 from qpu_slurm.slurm.admin_comment import AdminComment
 from qpu_slurm.slurm.job import HookJob
 

@@ -13,11 +13,12 @@ import pytest
 
 from qpu_slurm import config
 from qpu_slurm.errors import SlurmError
-from qpu_slurm.hooks.controller import FAILED, NOT_STARTED, epilog, prolog
+from qpu_slurm.hooks.controller import epilog, prolog
 from qpu_slurm.hooks.step import job_env
 from qpu_slurm.job import variables
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import LeaseState
+from qpu_slurm.lifecycle.start import FAILED, NOT_STARTED
 from qpu_slurm.slurm.admin_comment import AdminComment
 from qpu_slurm.slurm.job import JobRecord, parse_gres
 from qpu_slurm.system import logs

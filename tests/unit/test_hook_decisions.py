@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from qpu_slurm.config import Config, OutageConfig, QpuConfig
 from qpu_slurm.errors import RequestError, SlurmError
-from qpu_slurm.hooks.controller import Wanted, requeue_delay, wanted
+from qpu_slurm.lifecycle.start import Wanted, requeue_delay, wanted
 from qpu_slurm.slurm.admin_comment import AdminComment
 from qpu_slurm.slurm.job import parse_gres
 

@@ -14,8 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qpu_slurm.errors import RequestError, SlurmError
-from qpu_slurm.hooks.controller import wanted
 from qpu_slurm.journal import rows
+from qpu_slurm.lifecycle.start import wanted
 from qpu_slurm.names import QPU_NAME
 from qpu_slurm.providers.ibm import answers
 from qpu_slurm.slurm._command_line import FIELDS, parse
