@@ -35,7 +35,8 @@ _CLOSING: Final = {b"{": b"}", b"[": b"]"}
 # groups, `(?:…)*+`, are not used: Python matches them wrongly before 3.11.5.
 _SPACE: Final = r"[ \t\n\r]*+"
 _ESCAPE: Final = r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})'
-_CHARACTERS: Final = rf'(?>(?:[^"\\\x00-\x1f]++|{_ESCAPE})*)'
+_PLAIN: Final = r'[^"\\\x00-\x1f]*+'
+_CHARACTERS: Final = rf"(?>{_PLAIN}(?:{_ESCAPE}{_PLAIN})*)"
 _SCALAR: Final = r"(?>-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?|true|false|null)"
 # A string is cut in no character and in no pair of surrogates.
 _HEAD: Final = (
