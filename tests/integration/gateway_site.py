@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
+from urllib.parse import urlsplit
 
 import msgspec
 import requests
@@ -43,6 +44,17 @@ USER = 1000
 HOLDS: dict[Hold, Literal["job", "task"] | None] = {Hold.JOB: "job", Hold.TASK: "task", Hold.NONE: None}
 
 GRANT = "urn:ibm:params:oauth:grant-type:apikey"
+
+ACTIVATED = """\
+import os, sys
+held = int(sys.argv[1])
+if held != 3:
+    os.dup2(held, 3)
+    os.close(held)
+os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
 
 CONFIG = """
 journal = "{directory}/journal/journal.sqlite"
@@ -149,25 +161,37 @@ class Site:
         self._numbers = itertools.count(7)
         self.url = ""
         self.process: subprocess.Popen[str] | None = None
+        self.held: socket.socket | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        if self.held is not None:
+            self.held.close()
         self.journal.close()
         self.munge.stop()
         shutil.rmtree(self.directory)
 
     # The gateway.
 
+    def hold(self) -> socket.socket:
+        """Listen where the gateway is to listen, as systemd does for a socket unit."""
+        address = urlsplit(self.config.gateway.url if self.config.gateway else "")
+        self.held = socket.create_server((address.hostname or "", address.port or 0), backlog=1024)
+        return self.held
+
     def start(self, environ: Mapping[str, str] | None = None) -> Self:
         """Start the gateway; returns when it answers."""
+        argv = [str(PROGRAM), "--config", str(self.path), "gateway", "--until-stdin-closes"]
+        argv, inherited = activated(argv, self.held)
         self.process = subprocess.Popen(
-            [PROGRAM, "--config", self.path, "gateway", "--until-stdin-closes"],
+            argv,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **(environ or {})},
+            pass_fds=inherited,
             text=True,
         )
         assert self.process.stdout is not None
@@ -328,6 +352,21 @@ class Job:
         assert answer.ok, answer.text
         task_id: str = answer.json()["id"]
         return task_id
+
+
+def activated(argv: list[str], held: socket.socket | None) -> tuple[list[str], tuple[int, ...]]:
+    """Have a program started with a socket, as systemd does: sd_listen_fds(3).
+
+    Args:
+        argv: The program.
+        held: The socket; None starts it without any.
+
+    Returns:
+        What to start, and the descriptors that it inherits.
+    """
+    if held is None:
+        return argv, ()
+    return [sys.executable, "-I", "-c", ACTIVATED, str(held.fileno()), *argv], (held.fileno(),)
 
 
 def free_port() -> int:

@@ -134,6 +134,21 @@ def test_a_gateway_that_runs_with_an_older_configuration(own: Site) -> None:
     assert check(own) == []
 
 
+def test_a_gateway_whose_port_nobody_holds_while_it_restarts(own: Site) -> None:
+    """It matters under systemd, which would hold it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        supervisor.bind(str(own.directory / "notify"))
+        environ = {"NOTIFY_SOCKET": str(own.directory / "notify")}
+        own.start(environ)
+        unheld = only(check(own))
+        assert (unheld["level"], unheld["diagnosis"]) == ("warning", "gateway's socket")
+        assert "qpu-slurm-gateway.socket" in unheld["remedy"]
+        own.stop()
+        own.hold()
+        own.start(environ)
+        assert check(own) == []
+
+
 def test_another_host_has_to_have_the_same_qpus(own: Site) -> None:
     """It may have other paths. (`here` is not found out: a gateway of the test's is always on this host.)"""
     own.start()

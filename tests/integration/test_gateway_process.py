@@ -25,7 +25,7 @@ from qpu_slurm import config
 from qpu_slurm.errors import JournalError, RequestError, UnavailableError
 from qpu_slurm.journal.model import LeaseState
 from qpu_slurm_devkit.emulator import Account, Drop, Emulator, Fault
-from tests.integration.gateway_site import PROGRAM, SECONDS, Site
+from tests.integration.gateway_site import PROGRAM, SECONDS, Site, activated
 from tests.integration.steps import TASK_RUNNER, sampler_input
 
 if TYPE_CHECKING:
@@ -357,9 +357,12 @@ def renew(certificate: Path, key: Path) -> None:
     subprocess.run([*argv.split(), *files], check=True, capture_output=True, timeout=SECONDS)
 
 
-def command(site: Site) -> subprocess.CompletedProcess[str]:
+def command(site: Site, held: socket.socket | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a gateway that does not start."""
+    argv, inherited = activated([str(PROGRAM), "--config", str(site.path), "gateway"], held)
     return subprocess.run(
-        [PROGRAM, "--config", site.path, "gateway"],
+        argv,
+        pass_fds=inherited,
         capture_output=True,
         text=True,
         timeout=SECONDS,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from qpu_slurm import errors
+from qpu_slurm.config import GatewayConfig
 from qpu_slurm.errors import (
     AnswerLostError,
     ConfigError,
@@ -199,6 +200,34 @@ def test_systemd_rates_a_service_as_ok(name: str) -> None:
     argv = ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(UNITS / name)]
     rated = subprocess.run(argv, capture_output=True, text=True, timeout=240, check=False)
     assert rated.returncode == 0, rated.stdout[-300:]
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_finds_no_mistake_in_the_units(tmp_path: Path) -> None:
+    for path in UNITS.iterdir():
+        # The program is there as soon as it is installed.
+        (tmp_path / path.name).write_text(
+            path.read_text().replace("/opt/qpu_slurm/bin/qpu-slurm", "/bin/true")
+        )
+    argv = [
+        "systemd-analyze",
+        "verify",
+        "--man=no",
+        "--recursive-errors=no",
+        *sorted(map(str, tmp_path.iterdir())),
+    ]
+    verified = subprocess.run(argv, capture_output=True, text=True, timeout=240, check=False)
+    assert (verified.returncode, str(tmp_path) in verified.stderr) == (0, False), verified.stderr
+
+
+def test_the_socket_holds_the_port_that_the_gateway_has_by_default() -> None:
+    held, service = unit("qpu-slurm-gateway.socket"), unit("qpu-slurm-gateway.service")
+    assert held["Socket"]["listenstream"] == GatewayConfig(url="https://controller:8470").listen
+    assert held["Install"]["wantedby"] == "sockets.target"
+    # Started with the service, enabled with it, and no reason for it not to start.
+    assert "qpu-slurm-gateway.socket" in service["Unit"]["wants"].split()
+    assert service["Install"]["also"] == "qpu-slurm-gateway.socket"
+    assert "requires" not in service["Unit"]
 
 
 def test_systemds_unit_says_what_the_gateway_needs() -> None:

@@ -4,7 +4,9 @@
     messages    what hooks and steps ask of it, and how it answers
     client      how they ask
     command     `qpu-slurm gateway`
-    server      the process: listening, the reaper's schedule, systemd
+    server      the process: its parts, the reaper's schedule, systemd
+    listening   on a socket that systemd holds, or on its own; TLS
+    connections who gets one; drain has how they end as the gateway does
     app         the web application: every route
     gateway     what the routes share: journal, broker, keys
     callers     which job a request comes from

@@ -81,6 +81,7 @@ async def _accompany(request: web.Request, handler: Handler) -> web.StreamRespon
     status = _FAILED
     request["number"] = next(_numbers)
     limiter = request.app[GATEWAY].limiter
+    limiter.begin(request.protocol)
     try:
         response = await handler(request)
     except ConnectionResetError:
@@ -88,7 +89,7 @@ async def _accompany(request: web.Request, handler: Handler) -> web.StreamRespon
         raise
     else:
         status = response.status
-        if limiter.kept_for_slurm(request.protocol):
+        if limiter.last_answer(request.protocol):
             response.force_close()
         return response
     finally:

@@ -222,7 +222,7 @@ class GatewayBroker:
         self, method: str, path: str, body: bytes, headers: dict[str, str], seconds: float
     ) -> _Answer:
         """Send a request over a connection of its own, and read the answer."""
-        with closing(connection(self._gateway, min(seconds, _CONNECT_SECONDS))) as own:
+        with closing(connection(self._gateway, min(seconds, _CONNECT_SECONDS), seconds)) as own:
             own.connect()
             own.sock.settimeout(seconds)
             own.request(method, path, body or None, headers)
@@ -230,7 +230,28 @@ class GatewayBroker:
             return _Answer(response.status, response.read())
 
 
-def connection(gateway: GatewayConfig, seconds: float) -> http.client.HTTPConnection:
+class _Tls(http.client.HTTPSConnection):
+    """A connection whose handshake may take as long as an answer.
+
+    While a gateway restarts, the kernel takes connections for it, and only the gateway shakes hands.
+    """
+
+    def __init__(
+        self, host: str, port: int, *, seconds: float, handshake: float, context: ssl.SSLContext
+    ) -> None:
+        super().__init__(host, port, timeout=seconds, context=context)
+        self._handshake = handshake
+        self._ssl = context
+
+    def connect(self) -> None:
+        http.client.HTTPConnection.connect(self)
+        self.sock.settimeout(self._handshake)
+        self.sock = self._ssl.wrap_socket(self.sock, server_hostname=self.host)
+
+
+def connection(
+    gateway: GatewayConfig, seconds: float, handshake: float | None = None
+) -> http.client.HTTPConnection:
     """Return a connection to the gateway, which is not open yet; it trusts what `ca` names.
 
     It knows no proxies, nor anything else that an environment may say.
@@ -238,6 +259,7 @@ def connection(gateway: GatewayConfig, seconds: float) -> http.client.HTTPConnec
     Args:
         gateway: How it is reached.
         seconds: How long to wait for the connection.
+        handshake: How long to wait for TLS, if not as long.
 
     Raises:
         ConfigError: What `ca` names cannot be read.
@@ -252,7 +274,7 @@ def connection(gateway: GatewayConfig, seconds: float) -> http.client.HTTPConnec
         raise ConfigError(f"[gateway] ca: {gateway.ca}: {_reason(error)}.") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     port = url.port or http.client.HTTPS_PORT
-    return http.client.HTTPSConnection(host, port, timeout=seconds, context=context)
+    return _Tls(host, port, seconds=seconds, handshake=handshake or seconds, context=context)
 
 
 class _Answer(NamedTuple):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ctypes
+import logging
 import os
 import resource
 import sys
@@ -78,7 +79,9 @@ async def _serve(config: Config, *, until_stdin_closes: bool) -> None:
     server.stop_on_signals(stop)
     if until_stdin_closes:
         threading.Thread(target=_watch_stdin, args=(asyncio.get_running_loop(), stop), daemon=True).start()
-    await server.serve(config, stop=stop, announce=_announce)
+    if not await server.serve(config, stop=stop, announce=_announce):
+        logging.shutdown()
+        os._exit(0)  # a thread waits for a service that may not answer for minutes
 
 
 def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

@@ -14,8 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections import Counter
+from fcntl import ioctl
+from termios import FIONREAD
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import structlog
 
@@ -33,6 +37,12 @@ PIECE = 1 << 14
 _SILENCE = 60_000
 """Milliseconds that a client may acknowledge nothing of an answer."""
 
+_LAST_ANSWER = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+)
+"""What is sent as a connection is ended between two requests. A client that sends none at that moment takes
+it for the end of the connection. One that does gets an answer, and it is true: the request was not done."""
+
 _WARN, _CALM = 0.8, 0.7
 """Shares of a limit. The log has a warning from the first on, and the next one only after the second."""
 
@@ -45,6 +55,10 @@ class ConnectionLimiter:
     Args:
         settings: How many there may be.
         metrics: Where they are counted.
+
+    Attributes:
+        draining: Whether the gateway is about to end, so that each answer is its connection's last.
+        ended: How many connections were ended between two requests.
     """
 
     def __init__(self, settings: GatewayConfig, metrics: Metrics) -> None:
@@ -56,6 +70,9 @@ class ConnectionLimiter:
         self._of_address: Counter[str] = Counter()
         self._of_user: Counter[int] = Counter()
         self._warned: set[str] = set()
+        self._arriving: WeakSet[Connection] = WeakSet()
+        self.draining = False
+        self.ended = 0
         self.use_settings(settings)
         # asyncio fills it and hands it over at once, so one serves all connections.
         self.buffer = memoryview(bytearray(PIECE))
@@ -65,9 +82,24 @@ class ConnectionLimiter:
         self._settings = settings
         self._metrics.connections_limit.set(settings.max_connections)
 
+    def expect(self, connection: Connection) -> None:
+        """Note that a connection was accepted, and may have its TLS handshake before it."""
+        self._arriving.add(connection)
+
+    @property
+    def open(self) -> int:
+        """How many connections are open."""
+        return len(self._open)
+
+    @property
+    def arriving(self) -> int:
+        """How many connections were accepted and not admitted yet."""
+        return len(self._arriving)
+
     def admit(self, connection: Connection) -> bool:
         """Take a new connection, and close another one for it if need be; say whether it may stay."""
         settings, address = self._settings, connection.address
+        self._arriving.discard(connection)
         if self._of_address[address] >= settings.max_connections_per_address:
             room = self._close_one(address)
             why = "max_connections_per_address"
@@ -106,6 +138,12 @@ class ConnectionLimiter:
             del self._of_address[connection.address]
         self._note()
 
+    def begin(self, handler: object) -> None:
+        """Note that a connection carries a request, whosever it is."""
+        connection = self._open.get(handler)
+        if connection is not None:
+            connection.answering = True
+
     def use(self, handler: object, user_id: int, *, limited: bool) -> None:
         """Note whose request a connection carries.
 
@@ -134,9 +172,23 @@ class ConnectionLimiter:
         """Note that a connection's request is answered."""
         connection = self._open.get(handler)
         if connection is not None:
+            connection.answered()
             self._give_back(connection)
             self._free.pop(connection, None)
             self._free[connection] = None
+
+    def last_answer(self, handler: object) -> bool:
+        """Tell whether a connection's answer is its last one, which has to say so."""
+        return self.draining or self.kept_for_slurm(handler)
+
+    def end_silent(self, since: float) -> int:
+        """End the connections on which nothing has come since a time (monotonic); return how many stay."""
+        for connection in list(self._free):
+            if connection.silent(since):
+                connection.end()
+                self.ended += 1
+                self.forget(connection)
+        return len(self._open)
 
     def kept_for_slurm(self, handler: object) -> bool:
         """Tell whether a connection has one of the places that are kept for hooks and steps."""
@@ -188,14 +240,42 @@ class Connection(asyncio.BufferedProtocol):
         handler: Likewise.
         address: Where the client is.
         user_id: Whose request it carries; None while that is not known.
+        answering: Whether it carries a request.
     """
 
     def __init__(self, limiter: ConnectionLimiter, handler: web.RequestHandler) -> None:
         self.handler = handler
         self.address = ""
         self.user_id: int | None = None
+        self.answering = False
         self._limiter = limiter
         self._transport: asyncio.Transport | None = None
+        self._asked = self._ended = False
+        self._changed = time.monotonic()
+        limiter.expect(self)
+
+    def answered(self) -> None:
+        """Note that its request is answered."""
+        self.answering = self._asked = False
+        self._changed = time.monotonic()
+
+    def silent(self, since: float) -> bool:
+        """Tell whether it carries no request, and none has begun or ended since a time (monotonic)."""
+        if self.answering or self._changed > since or self._transport is None:
+            return False
+        descriptor = self._transport.get_extra_info("socket").fileno()
+        return descriptor < 0 or not any(ioctl(descriptor, FIONREAD, bytes(4)))
+
+    def end(self) -> None:
+        """End it between two requests: one that is on its way already is answered with 503."""
+        if self._transport is None:
+            return
+        self._ended = True
+        self._transport.write(_LAST_ANSWER)
+        if self._transport.can_write_eof():
+            self._transport.write_eof()  # what comes is read yet: closing would reset the answer away
+        else:
+            self._transport.close()  # TLS does the same by itself
 
     def abort(self) -> None:
         """Close it at once."""
@@ -224,6 +304,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Hand on the bytes that have come."""
+        if self._ended:
+            return
+        if not self._asked:
+            self._asked, self._changed = True, time.monotonic()
         self.handler.data_received(bytes(self._limiter.buffer[:nbytes]))
 
     def eof_received(self) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pwd
 from collections import OrderedDict
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import aiohttp
 import structlog
@@ -48,6 +48,9 @@ _HISTORIES_PER_MINUTE = 30
 
 _TASKS_KNOWN = 100_000
 
+_FINISH_SECONDS = 5.0
+"""How long what has begun in a thread may take yet as the gateway ends."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -84,7 +87,10 @@ class Gateway:
         ended: Set when sessions have ended, for who accounts for them.
         trusted: Who may acquire and release.
         reports: How the QPUs were at the last look; None before the first.
+        looked: Set when there was a first look.
         recovering: Whether the journal was lost, and the reaper has yet to take over what Slurm knows.
+        socket: Whose the socket is that it listens on, where systemd runs it: `systemd` or `own`.
+        finished: Whether all threads have ended, once the gateway has stopped.
         digests: Those of `config`, by which `qpu-slurm check` finds that the file says something else.
 
     Raises:
@@ -105,7 +111,10 @@ class Gateway:
         )
         self.dialects: list[Dialect] = []
         self.ended = asyncio.Event()
+        self.socket: Literal["systemd", "own", ""] = ""
+        self.finished = True
         self.reports: tuple[QpuReport, ...] | None = None
+        self.looked = asyncio.Event()
         self._exit = ExitStack()
         # A secret without its journal: jobs may hold keys of leases that are not written down any more.
         lost = JobKeys.made(config.journal) and not config.journal.exists()
@@ -196,17 +205,25 @@ class Gateway:
         return self._client
 
     async def stop(self) -> None:
-        """Close everything; what a broker is at in a thread is finished first."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Close everything; what nobody waits for, and what threads are at, is finished first.
+
+        A service that does not answer is not waited for: the journal says what was begun, and the next
+        gateway carries on from there, as after a crash.
+        """
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=_FINISH_SECONDS)
+            for task in late:
+                task.cancel()
         if self._client is not None:
             await self._client.close()
-        await self.pools.stop()
-        self._exit.close()
+        self.finished = await self.pools.stop(_FINISH_SECONDS)
+        if self.finished:
+            self._exit.close()
+        else:
+            _log.warning("what waits for a service is cut off: the next gateway carries on")
 
     def later(self, what: Coroutine[None, None, None]) -> None:
-        """Do something for which nobody waits; given up when the gateway stops."""
+        """Do something for which nobody waits; finished before the gateway ends."""
         task = asyncio.get_running_loop().create_task(what)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

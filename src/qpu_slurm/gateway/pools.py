@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     P = ParamSpec("P")
     T = TypeVar("T")
@@ -31,16 +32,19 @@ class Pool:
 
     def __init__(self, name: str, threads: int) -> None:
         self.executor = ThreadPoolExecutor(threads, name)
+        self._work: set[Future[Any]] = set()
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what blocks in one of the threads; return what it returns."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self.executor, lambda: function(*args, **kwargs)
-        )
+        work = self.executor.submit(function, *args, **kwargs)
+        self._work.add(work)
+        work.add_done_callback(self._work.discard)
+        return await asyncio.wrap_future(work)
 
-    async def stop(self) -> None:
-        """Finish what has begun, and drop what waits."""
-        await asyncio.to_thread(self.executor.shutdown, cancel_futures=True)
+    def close(self) -> list[Future[Any]]:
+        """Begin nothing any more, and drop what waits; return what has begun."""
+        self.executor.shutdown(wait=False, cancel_futures=True)
+        return [work for work in list(self._work) if not work.done()]
 
 
 class Pools:
@@ -65,7 +69,18 @@ class Pools:
         self.short = Pool("short", 8)
         self.watch = Pool("watch", 2)
 
-    async def stop(self) -> None:
-        """Stop them all: what has begun is finished."""
-        for pool in vars(self).values():
-            await pool.stop()
+    async def stop(self, seconds: float) -> bool:
+        """Stop them all: what has begun is finished, if it takes no longer than it may.
+
+        Args:
+            seconds: How long it may take.
+
+        Returns:
+            Whether all is finished. If not, the process has to end without waiting for its threads.
+        """
+        pools: list[Pool] = list(vars(self).values())
+        begun = [asyncio.wrap_future(work) for pool in pools for work in pool.close()]
+        if not begun:
+            return True
+        _, left = await asyncio.wait(begun, timeout=seconds)
+        return not left

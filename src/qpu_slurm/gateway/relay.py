@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 
 from qpu_slurm.gateway.answers import ApiError, CutOffError
+from qpu_slurm.gateway.gateway import GATEWAY
 from qpu_slurm.gateway.requests import SMALL, Pace
 
 _TO_CLIENT = ("Content-Type", "Content-Encoding", "Retry-After", "Date", "ETag")
@@ -33,6 +34,8 @@ async def relay(request: web.Request, answer: aiohttp.ClientResponse) -> web.Str
         return web.Response(status=answer.status, headers=headers, body=await read(answer, SMALL))
     response = web.StreamResponse(status=answer.status, headers=headers)
     response.content_length = length
+    if request.app[GATEWAY].limiter.last_answer(request.protocol):
+        response.force_close()  # its headers go out now
     await response.prepare(request)
     pace = Pace()
     try:

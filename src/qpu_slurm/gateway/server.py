@@ -5,11 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import ipaddress
 import resource
 import signal
-import socket
-import ssl
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -17,12 +14,13 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import structlog
 from aiohttp import web
 
-from qpu_slurm.config.private import refuse_exposed
-from qpu_slurm.errors import ConfigError, QpuSlurmError
+from qpu_slurm.errors import QpuSlurmError
 from qpu_slurm.gateway.accounting import keep_account
 from qpu_slurm.gateway.app import build
 from qpu_slurm.gateway.connections import Connection
+from qpu_slurm.gateway.drain import drain
 from qpu_slurm.gateway.gateway import Gateway
+from qpu_slurm.gateway.listening import certificate_of, listen, load_certificate
 from qpu_slurm.gateway.reload import Hangup
 from qpu_slurm.gateway.requests import SMALL
 from qpu_slurm.leases.availability import Availability
@@ -31,7 +29,7 @@ from qpu_slurm.leases.reaper import Reaper
 from qpu_slurm.slurm.control import Control
 from qpu_slurm.slurm.licenses import Licenses
 from qpu_slurm.slurm.query import connect
-from qpu_slurm.system.systemd import notify, watchdog_seconds
+from qpu_slurm.system.systemd import notify, supervised, watchdog_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,20 +39,15 @@ if TYPE_CHECKING:
 _KEEP_ALIVE = 75.0
 """Seconds that a connection may be idle, before its first request too."""
 
-_STOP_SECONDS = 20.0
-"""How long requests that are under way may take yet when the gateway stops."""
-
-_BACKLOG = 1024
+_CUT_OFF_SECONDS = 0.5
+"""How long a request may take to end that is cut off as the gateway stops."""
 
 _OTHER_FILES = 256
-
-_HANDSHAKE_SECONDS = 10.0
-"""For TLS, before a connection counts and after it does."""
 
 _log = structlog.get_logger(__name__)
 
 
-async def serve(config: Config, *, stop: asyncio.Event, announce: Callable[[str], None]) -> None:
+async def serve(config: Config, *, stop: asyncio.Event, announce: Callable[[str], None]) -> bool:
     """Serve until told to stop.
 
     Args:
@@ -62,57 +55,54 @@ async def serve(config: Config, *, stop: asyncio.Event, announce: Callable[[str]
         stop: Set by who wants it to stop.
         announce: Called with the URL, as soon as requests are answered.
 
+    Returns:
+        Whether all that was begun is finished. If not, the process has to end without its threads.
+
     Raises:
         ConfigError: It cannot be used, or the address cannot be listened on.
         JournalError: The journal cannot be opened.
     """
     gateway = Gateway(config)
     settings = gateway.settings
-    certificate = _certificate(settings)
+    certificate = certificate_of(settings)
     _allow_files(settings)
-    host, port = _address(settings.listen)
-    await _refuse_clear_text(host, settings)
     runner = web.AppRunner(
         build(gateway),
         access_log=None,  # ours is a middleware
         auto_decompress=False,
         keepalive_timeout=_KEEP_ALIVE,
         read_bufsize=SMALL,
-        shutdown_timeout=_STOP_SECONDS,
+        shutdown_timeout=_CUT_OFF_SECONDS,
     )
     async with AsyncExitStack() as stack:
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         if runner.server is None:
             raise AssertionError("set up, and no server")
-        server, handshake = runner.server, None if certificate is None else _HANDSHAKE_SECONDS
-        try:
-            listener = await asyncio.get_running_loop().create_server(
-                lambda: Connection(gateway.limiter, server()),
-                host,
-                port,
-                ssl=certificate,
-                backlog=_BACKLOG,
-                ssl_handshake_timeout=handshake,
-                ssl_shutdown_timeout=handshake,
-            )
-        except OSError as error:
-            raise ConfigError(f"[gateway] listen: {settings.listen}: {error.strerror or error}.") from None
-        stack.callback(listener.close)
+        server = runner.server
+        listener = await listen(settings, certificate, lambda: Connection(gateway.limiter, server()))
+        stack.push_async_callback(listener.close)
+        if listener.held:
+            gateway.socket = "systemd"
+        elif supervised():
+            gateway.socket = "own"
         for chore in (_reap(gateway), keep_account(gateway), _live()):
             stack.push_async_callback(_end, asyncio.create_task(chore))
         # What is here now stays. A garbage collection that goes through it again and again is a long turn.
         gc.collect()
         gc.freeze()
-        url = _url(listener, certificate)
-        hangup = Hangup(gateway, url, partial(_load, context=certificate) if certificate else None)
+        url = listener.url
+        hangup = Hangup(gateway, url, partial(load_certificate, context=certificate) if certificate else None)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup)
         announce(url)
         notify(f"READY=1\nSTATUS=Listens on {url}")
-        _log.info("gateway listens", url=url)
+        _log.info("gateway listens", url=url, held_by_systemd=listener.held)
         await stop.wait()
-        notify("STOPPING=1")
+        notify("STOPPING=1\nSTATUS=Answers the last requests")
         _log.info("gateway stops")
+        await listener.close()
+        await drain(gateway.limiter)
+    return gateway.finished
 
 
 # What it does besides.
@@ -171,6 +161,8 @@ async def _keep_available(gateway: Gateway, reaper: Reaper, availability: Availa
         _log.exception("looking after the QPUs failed")
     # What was seen, users are told even if Slurm could not be.
     gateway.reports = availability.reports
+    if gateway.reports is not None:
+        gateway.looked.set()
 
 
 async def _live() -> None:
@@ -187,54 +179,6 @@ async def _end(task: asyncio.Task[None]) -> None:
         await task
 
 
-# Where it listens.
-
-
-def _address(listen: str) -> tuple[str, int]:
-    host, _, port = listen.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-async def _refuse_clear_text(host: str, settings: GatewayConfig) -> None:
-    """Refuse to send job keys through a network in the clear."""
-    if settings.certificate is not None:
-        return
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise ConfigError(f"[gateway] listen: {settings.listen}: {error.strerror or error}.") from None
-    if not all(ipaddress.ip_address(address[0]).is_loopback for *_, address in found):
-        raise ConfigError(
-            f"[gateway] listen: {settings.listen} is open to other hosts, and keys would be sent "
-            "unencrypted. Set certificate and certificate_key."
-        )
-
-
-def _certificate(settings: GatewayConfig) -> ssl.SSLContext | None:
-    if settings.certificate is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    # Whatever the machine's openssl.cnf would take.
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    _load(settings, context)
-    return context
-
-
-def _load(settings: GatewayConfig, context: ssl.SSLContext) -> None:
-    """Have new connections use the certificate; those that are there stay as they are."""
-    if settings.certificate is None or settings.certificate_key is None:
-        return
-    refuse_exposed(settings.certificate_key)
-    try:
-        # An empty password: nobody sits at a service's terminal to be asked for one.
-        context.load_cert_chain(settings.certificate, settings.certificate_key, password="")
-    except OSError as error:  # ssl.SSLError among them
-        raise ConfigError(
-            f"[gateway] certificate: {settings.certificate} and its key cannot be used: "
-            f"{error.strerror or error}."
-        ) from None
-
-
 def _allow_files(settings: GatewayConfig) -> None:
     """Have the system allow a file for each connection, and for as many to the services."""
     needed = 2 * (settings.max_connections + settings.reserved_connections) + _OTHER_FILES
@@ -246,12 +190,6 @@ def _allow_files(settings: GatewayConfig) -> None:
         _log.warning(
             "too few open files for max_connections", allowed=hard, needed=needed, remedy="LimitNOFILE"
         )
-
-
-def _url(listener: asyncio.Server, certificate: ssl.SSLContext | None) -> str:
-    host, port, *_ = listener.sockets[0].getsockname()
-    host = f"[{host}]" if ":" in host else host
-    return f"{'http' if certificate is None else 'https'}://{host}:{port}"
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

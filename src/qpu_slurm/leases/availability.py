@@ -117,6 +117,14 @@ def as_now(reports: Iterable[QpuReport], journal: Journal) -> tuple[QpuReport, .
     return tuple(map(now, reports))
 
 
+def not_checked(config: Config) -> tuple[QpuReport, ...]:
+    """Return what is known of the QPUs before the first look: that they are there."""
+    return tuple(
+        msgspec.structs.replace(_unknown(qpu, "the service was not asked yet"), limit=qpu.limit)
+        for qpu in config.qpus.values()
+    )
+
+
 class Availability:
     """Keeps Slurm's queue in step with the QPUs.
 

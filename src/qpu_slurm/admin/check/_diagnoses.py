@@ -241,6 +241,11 @@ DIAGNOSES = {
         "The certificate of {server} expires in {days} days.",
         "Renew it now on the gateway's host, and write `systemctl reload qpu-slurm-gateway` there.",
     ),
+    "gateway's socket": warning(
+        "The gateway holds its port itself: while it restarts, connections are refused.",
+        "Install contrib/systemd/qpu-slurm-gateway.socket on its host (docs/gateway.md), then write "
+        "`systemctl stop qpu-slurm-gateway` and `systemctl start qpu-slurm-gateway`.",
+    ),
     "gateway is older": problem(
         "The gateway does not run with what {path} says.",
         "Write `systemctl reload qpu-slurm-gateway`; if that fails or changes nothing, its log says why. "

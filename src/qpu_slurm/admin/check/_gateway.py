@@ -50,6 +50,7 @@ _REFUSALS = {
 class _Health(msgspec.Struct):
     status: str
     configuration: Digests = Digests()
+    socket: str = ""
 
 
 def keeps(config: Config) -> bool:
@@ -167,6 +168,8 @@ def _answered(
     if status != _OK:
         yield found("gateway unwell", about, url=url, why=health.status[:200])
         return
+    if health.socket == "own":
+        yield found("gateway's socket", about)
     own, its = digests(config), health.configuration
     if here and its.all != own.all:
         yield found("gateway is older", about, path=config.path)

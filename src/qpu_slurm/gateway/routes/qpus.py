@@ -6,18 +6,22 @@ Nothing is asked for it: what the last look has seen is brought up to date with 
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from qpu_slurm.errors import UnavailableError
 from qpu_slurm.gateway.routes.control import signed
-from qpu_slurm.leases.availability import as_now
+from qpu_slurm.leases.availability import as_now, not_checked
 
 if TYPE_CHECKING:
     from qpu_slurm.gateway.gateway import Gateway
 
 ROUTES = web.RouteTableDef()
+
+_FIRST_LOOK_SECONDS = 3.0
+"""How long to wait for the first check of the QPUs; who asks waits for five."""
 
 
 @ROUTES.get("/qpus")
@@ -26,6 +30,9 @@ async def qpus(_: web.Request, gateway: Gateway, _body: bytes, uid: int) -> obje
     """Tell how the QPUs are."""
     if uid not in gateway.trusted:
         gateway.looks_per_minute.one(uid)
-    if gateway.reports is None:
-        raise UnavailableError("The gateway has just started, and has not checked the QPUs yet. Try again.")
-    return await gateway.pools.queries.run(as_now, gateway.reports, gateway.reader)
+    if gateway.reports is None:  # it has just started
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_LOOK_SECONDS):
+                await gateway.looked.wait()
+    reports = gateway.reports or not_checked(gateway.config)
+    return await gateway.pools.queries.run(as_now, reports, gateway.reader)

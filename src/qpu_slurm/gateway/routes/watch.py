@@ -17,7 +17,8 @@ ROUTES = web.RouteTableDef()
 async def health(request: web.Request) -> web.Response:
     """Say whether requests can be served: the journal can be read. What became of a lost one is added.
 
-    The digests of the configuration tell whether this host's file, or another's, says the same.
+    The digests of the configuration tell whether this host's file, or another's, says the same. Under
+    systemd, it says whose the socket is: `systemd` or `own`.
     """
     gateway = request.app[GATEWAY]
     try:
@@ -28,6 +29,8 @@ async def health(request: web.Request) -> web.Response:
         return json_answer({"status": "the journal is damaged"}, 503)
     losses = gateway.losses
     health = {"status": "ok", "configuration": gateway.digests}
+    if gateway.socket:
+        health["socket"] = gateway.socket
     return json_answer(health | ({"journal": losses[-1]} if losses else {}))
 
 
