@@ -7,11 +7,9 @@ qiskit-ibm-runtime has them since 0.48. From 0.50 on, they replace `SamplerV2` a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import qiskit_ibm_runtime
 
-from qpu_slurm.api.primitives import job_mode
+from qpu_slurm.api.primitives import JobPrimitive
 
 try:
     from qiskit_ibm_runtime import executor_estimator, executor_sampler
@@ -21,46 +19,11 @@ except ImportError:
         f"{qiskit_ibm_runtime.__version__}: use SamplerV2 and EstimatorV2."
     ) from None
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from qiskit.providers import BackendV2
-
 
 # Qiskit is published without type information, so what is derived from it is for mypy derived from Any.
-class Sampler(executor_sampler.Sampler):  # type: ignore[misc]
-    """The executor's `Sampler` in the job's session.
-
-    Args:
-        mode: As for `SamplerV2`.
-        options: As for Qiskit's own.
-
-    Raises:
-        NoLeaseError: The job has no such QPU, or no session on it.
-    """
-
-    def __init__(
-        self,
-        mode: qiskit_ibm_runtime.Session | BackendV2 | str | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(mode=job_mode(mode), options=options)
+class Sampler(JobPrimitive, executor_sampler.Sampler):  # type: ignore[misc]
+    """The executor's `Sampler` in the job's session; see `JobPrimitive` for the arguments."""
 
 
-class Estimator(executor_estimator.Estimator):  # type: ignore[misc]
-    """The executor's `Estimator` in the job's session.
-
-    Args:
-        mode: As for `SamplerV2`.
-        options: As for Qiskit's own.
-
-    Raises:
-        NoLeaseError: The job has no such QPU, or no session on it.
-    """
-
-    def __init__(
-        self,
-        mode: qiskit_ibm_runtime.Session | BackendV2 | str | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(mode=job_mode(mode), options=options)
+class Estimator(JobPrimitive, executor_estimator.Estimator):  # type: ignore[misc]
+    """The executor's `Estimator` in the job's session; see `JobPrimitive` for the arguments."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from qpu_slurm.api import qasm3
 from qpu_slurm.api.checks import check_estimator, check_executor, check_sampler, made_of
@@ -25,10 +25,12 @@ from qpu_slurm.tasks import calibration
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from qiskit import QuantumCircuit
     from qiskit.primitives.containers import EstimatorPubLike, SamplerPubLike
+    from qiskit.primitives.containers.estimator_pub import EstimatorPub
+    from qiskit.primitives.containers.sampler_pub import SamplerPub
     from qiskit.providers import BackendV2
     from qiskit_ibm_runtime import ExecutorOptions, QuantumProgram
 
@@ -139,58 +141,37 @@ def write_executor_input(
     _write(path, _document("executor", parameters, circuits, backend))
 
 
+class _How(TypedDict, total=False):
+    """The arguments that samplers' and estimators' inputs share."""
+
+    options: Options
+    format: CircuitFormat
+    backend: BackendV2 | None
+
+
 def sampler_document(
-    pubs: Iterable[SamplerPubLike],
-    *,
-    shots: int | None = None,
-    options: Options = None,
-    format: CircuitFormat = "qpy",  # noqa: A002 - the word for it
-    backend: BackendV2 | None = None,
+    pubs: Iterable[SamplerPubLike], *, shots: int | None = None, **how: Unpack[_How]
 ) -> dict[str, Any]:
     """Make a sampler's input; see `write_sampler_input`."""
     from qiskit.primitives.containers.sampler_pub import SamplerPub  # noqa: PLC0415 - half a second
 
-    given, _ = plain(options)
-    coerced = [SamplerPub.coerce(pub, shots) for pub in pubs]
-    check_sampler(coerced, given)
-    written = [
-        (
-            _circuit(pub.circuit, format),
-            pub.parameter_values.as_array(pub.circuit.parameters),
-            None if pub.shots is None else int(pub.shots),
-        )
-        for pub in coerced
-    ]
-    return _document("sampler", _primitive(written, given), [pub.circuit for pub in coerced], backend)
+    def row(pub: SamplerPub) -> tuple[Any, ...]:
+        return _values(pub), None if pub.shots is None else int(pub.shots)
+
+    return _primitive("sampler", [SamplerPub.coerce(pub, shots) for pub in pubs], check_sampler, row, **how)
 
 
 def estimator_document(
-    pubs: Iterable[EstimatorPubLike],
-    *,
-    precision: float | None = None,
-    options: Options = None,
-    format: CircuitFormat = "qpy",  # noqa: A002 - the word for it
-    backend: BackendV2 | None = None,
+    pubs: Iterable[EstimatorPubLike], *, precision: float | None = None, **how: Unpack[_How]
 ) -> dict[str, Any]:
     """Make an estimator's input; see `write_estimator_input`."""
     from qiskit.primitives.containers.estimator_pub import EstimatorPub  # noqa: PLC0415 - half a second
 
-    given, resilience_level = plain(options)
+    def row(pub: EstimatorPub) -> tuple[Any, ...]:
+        return pub.observables.tolist(), _values(pub), None if pub.precision is None else float(pub.precision)
+
     coerced = [EstimatorPub.coerce(pub, precision) for pub in pubs]
-    check_estimator(coerced, given)
-    written = [
-        (
-            _circuit(pub.circuit, format),
-            pub.observables.tolist(),
-            pub.parameter_values.as_array(pub.circuit.parameters),
-            None if pub.precision is None else float(pub.precision),
-        )
-        for pub in coerced
-    ]
-    parameters = _primitive(written, given)
-    if resilience_level is not None:
-        parameters["resilience_level"] = resilience_level
-    return _document("estimator", parameters, [pub.circuit for pub in coerced], backend)
+    return _primitive("estimator", coerced, check_estimator, row, **how)
 
 
 def pieces(document: Mapping[str, Any]) -> Iterator[bytes]:
@@ -228,8 +209,28 @@ def _document(
     return {"program_id": program_id, **known, "parameters": parameters}
 
 
-def _primitive(pubs: list[Any], options: dict[str, Any]) -> dict[str, Any]:
-    return {"pubs": pubs, "options": options, "version": 2, "support_qiskit": True}
+def _primitive(
+    program_id: str,
+    pubs: list[Any],
+    check: Callable[[list[Any], dict[str, Any]], None],
+    row: Callable[[Any], tuple[Any, ...]],
+    *,
+    options: Options = None,
+    format: CircuitFormat = "qpy",  # noqa: A002 - the word for it
+    backend: BackendV2 | None = None,
+) -> dict[str, Any]:
+    """Make the input of a primitive; `row` returns what follows the circuit in a pub."""
+    given, resilience_level = plain(options)
+    check(pubs, given)
+    written = [(_circuit(pub.circuit, format), *row(pub)) for pub in pubs]
+    parameters = {"pubs": written, "options": given, "version": 2, "support_qiskit": True}
+    if program_id == "estimator" and resilience_level is not None:
+        parameters["resilience_level"] = resilience_level
+    return _document(program_id, parameters, [pub.circuit for pub in pubs], backend)
+
+
+def _values(pub: SamplerPub | EstimatorPub) -> Any:  # noqa: ANN401 - an array of NumPy's
+    return pub.parameter_values.as_array(pub.circuit.parameters)
 
 
 def _circuit(circuit: QuantumCircuit, format: CircuitFormat) -> QuantumCircuit | str:  # noqa: A002 - as above

@@ -80,8 +80,8 @@ class Session(qiskit_ibm_runtime.Session):  # type: ignore[misc]
             self._stays_open = False
 
 
-class SamplerV2(RuntimeSamplerV2):  # type: ignore[misc]
-    """Qiskit's `SamplerV2` in the job's session.
+class JobPrimitive:
+    """What our primitives add to Qiskit's: by default, they run in the job's session.
 
     Args:
         mode: Where to run. None is the session of the enclosing `with` block, or else the job's session on
@@ -96,30 +96,19 @@ class SamplerV2(RuntimeSamplerV2):  # type: ignore[misc]
     def __init__(
         self,
         mode: qiskit_ibm_runtime.Session | BackendV2 | str | None = None,
-        options: Mapping[str, Any] | SamplerOptions | None = None,
+        options: Mapping[str, Any] | EstimatorOptions | SamplerOptions | None = None,
     ) -> None:
         with _without_deprecation():
-            super().__init__(mode=job_mode(mode), options=options)
+            # mypy knows nothing of Qiskit's classes, which come next in the order of resolution.
+            super().__init__(mode=job_mode(mode), options=options)  # type: ignore[call-arg]
 
 
-class EstimatorV2(RuntimeEstimatorV2):  # type: ignore[misc]
-    """Qiskit's `EstimatorV2` in the job's session.
+class SamplerV2(JobPrimitive, RuntimeSamplerV2):  # type: ignore[misc]
+    """Qiskit's `SamplerV2` in the job's session; see `JobPrimitive` for the arguments."""
 
-    Args:
-        mode: As for `SamplerV2`.
-        options: As for Qiskit's own.
 
-    Raises:
-        NoLeaseError: The job has no such QPU, or no session on it.
-    """
-
-    def __init__(
-        self,
-        mode: qiskit_ibm_runtime.Session | BackendV2 | str | None = None,
-        options: Mapping[str, Any] | EstimatorOptions | None = None,
-    ) -> None:
-        with _without_deprecation():
-            super().__init__(mode=job_mode(mode), options=options)
+class EstimatorV2(JobPrimitive, RuntimeEstimatorV2):  # type: ignore[misc]
+    """Qiskit's `EstimatorV2` in the job's session; see `JobPrimitive` for the arguments."""
 
 
 def _qpu_of(backend: str | IBMBackend | Qpu | None) -> Qpu:
