@@ -12,7 +12,8 @@ import pytest
 from qpu_slurm.errors import PayloadError
 from qpu_slurm.tasks import overrides, payload
 from qpu_slurm.tasks.calibration import saw, seen
-from qpu_slurm.tasks.payload import SMALL, TranspiledFor
+from qpu_slurm.tasks.checks import TranspiledFor
+from qpu_slurm.tasks.payload import SMALL
 from tests.integration.steps import sampler_input
 
 if TYPE_CHECKING:

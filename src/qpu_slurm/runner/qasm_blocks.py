@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 import openqasm3
@@ -17,10 +16,10 @@ from openqasm3 import ast
 from openqasm3.parser import QASM3ParsingError
 
 from qpu_slurm.runner.qasm_names import QISKIT_NAMES, Bits, Gate, InvalidError, UnreadError
-from qpu_slurm.tasks import angles
+from qpu_slurm.runner.qasm_operands import Operands, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from qpu_slurm.runner.qasm_names import Names, Operation
 
@@ -96,7 +95,7 @@ class _Reader:
     def __init__(self, program: Names) -> None:
         self._program = program
         self._global = True
-        self._in_gate = False
+        self._operands = Operands(program)
 
     def all(
         self, statements: Iterable[ast.Statement | ast.Pragma], *, top: bool = False
@@ -137,7 +136,9 @@ class _Reader:
 
     def qubit_declaration(self, node: ast.QubitDeclaration) -> Iterator[Operation]:
         self._only_globally("a qubit's declaration")
-        self._program.declare_qubits(node.qubit.name, None if node.size is None else self._integer(node.size))
+        self._program.declare_qubits(
+            node.qubit.name, None if node.size is None else self._operands.integer(node.size)
+        )
         yield from ()
 
     def bit_declaration(self, node: ast.ClassicalDeclaration) -> Iterator[Operation]:
@@ -145,13 +146,13 @@ class _Reader:
         if not isinstance(node.type, ast.BitType):
             raise UnreadError(f"a variable of type {type(node.type).__name__.removesuffix('Type').lower()}")
         size = node.type.size
-        bits = Bits(1, loose=True) if size is None else Bits(self._integer(size))
+        bits = Bits(1, loose=True) if size is None else Bits(self._operands.integer(size))
         self._program.declare(node.identifier.name, bits)
         if node.init_expression is None:
             return
         if not isinstance(node.init_expression, ast.QuantumMeasurement):
             raise UnreadError("bits that begin with a value")
-        yield from self._program.measure(self._qubits(node.init_expression.qubit), bits.width)
+        yield from self._program.measure(self._operands.qubits(node.init_expression.qubit), bits.width)
 
     def input_declaration(self, node: ast.IODeclaration) -> Iterator[Operation]:
         self._only_globally("a declaration")
@@ -168,7 +169,7 @@ class _Reader:
         parts = list(_concatenated(node.value))
         whole: list[int] = []
         for part in parts:
-            single, qubits = self._places(part, bits=False)
+            single, qubits = self._operands.places(part, bits=False)
             if single:
                 raise UnreadError("an alias of a single qubit")
             whole += qubits
@@ -184,13 +185,13 @@ class _Reader:
         inner |= {name.name: "angle" for name in node.arguments}
         inner |= {name.name: index for index, name in enumerate(node.qubits)}
         self._program.names = inner
-        self._in_gate = True
+        self._operands.in_gate = True
         try:
             for _ in self.all(node.body):
                 pass
         finally:
             self._program.names = outer
-            self._in_gate = False
+            self._operands.in_gate = False
         self._program.declare(node.name.name, Gate(len(node.arguments), len(node.qubits)))
         yield from ()
 
@@ -199,8 +200,8 @@ class _Reader:
     def gate(self, node: ast.QuantumGate) -> Iterator[Operation]:
         if node.duration is not None:
             raise UnreadError("a gate with a duration")
-        expressions = [_text(argument) for argument in node.arguments]
-        operands = [self._qubits(qubit) for qubit in node.qubits]
+        expressions = [text_of(argument) for argument in node.arguments]
+        operands = [self._operands.qubits(qubit) for qubit in node.qubits]
         if not node.modifiers:
             yield from self._program.call(node.name.name, expressions, operands)
             return
@@ -225,7 +226,7 @@ class _Reader:
             if name in _INVERSE:
                 return _INVERSE[name], 0
         elif kind == "ctrl" and not own:
-            count = 1 if modifier.argument is None else self._integer(modifier.argument)
+            count = 1 if modifier.argument is None else self._operands.integer(modifier.argument)
             if count == 1 and name in _CONTROLLED:
                 return _CONTROLLED[name], 1
             if (name, count) == ("x", 2):
@@ -233,7 +234,7 @@ class _Reader:
         raise UnreadError(f"{kind} @ {name}")
 
     def phase(self, node: ast.QuantumPhase) -> Iterator[Operation]:
-        self._program.evaluate([_text(node.argument)])
+        self._program.evaluate([text_of(node.argument)])
         if node.modifiers or node.qubits:
             raise UnreadError("gphase with modifiers")
         yield from ()
@@ -241,14 +242,14 @@ class _Reader:
     def measurement(self, node: ast.QuantumMeasurementStatement) -> Iterator[Operation]:
         if node.target is None:
             raise UnreadError("measure without a bit for its result")
-        _, bits = self._places(node.target, bits=True)
-        yield from self._program.measure(self._qubits(node.measure.qubit), len(bits))
+        _, bits = self._operands.places(node.target, bits=True)
+        yield from self._program.measure(self._operands.qubits(node.measure.qubit), len(bits))
 
     def reset(self, node: ast.QuantumReset) -> Iterator[Operation]:
-        yield from self._program.each("reset", [self._qubits(node.qubits)])
+        yield from self._program.each("reset", [self._operands.qubits(node.qubits)])
 
     def barrier(self, node: ast.QuantumBarrier) -> Iterator[Operation]:
-        qubits = [qubit for operand in node.qubits for qubit in self._qubits(operand)]
+        qubits = [qubit for operand in node.qubits for qubit in self._operands.qubits(operand)]
         if len(set(qubits)) < len(qubits):
             raise InvalidError("barrier on one qubit twice")
         yield "barrier", tuple(qubits) if node.qubits else self._program.all_qubits()
@@ -256,7 +257,7 @@ class _Reader:
     def delay(self, node: ast.DelayInstruction) -> Iterator[Operation]:
         if not isinstance(node.duration, ast.DurationLiteral):
             raise UnreadError("a delay that is no number of seconds or dt")
-        operands = [self._qubits(operand) for operand in node.qubits]
+        operands = [self._operands.qubits(operand) for operand in node.qubits]
         if not node.qubits and not (everything := self._program.all_qubits()):
             raise InvalidError("a delay before there are qubits")
         for qubits in operands or [everything]:
@@ -306,10 +307,10 @@ class _Reader:
             self._program.note(error)
 
     def _check_condition(self, node: ast.Expression) -> None:
-        unread = UnreadError(f"the condition {_text(node)[:40]}")
+        unread = UnreadError(f"the condition {text_of(node)[:40]}")
         if isinstance(node, ast.BinaryExpression):
             bits, value = (node.rhs, node.lhs) if isinstance(node.lhs, _LITERALS) else (node.lhs, node.rhs)
-            single, _ = self._places(bits, bits=True)
+            single, _ = self._operands.places(bits, bits=True)
             if single:
                 taken = isinstance(value, ast.BooleanLiteral) and node.op.name in {"==", "!="}
             else:
@@ -324,7 +325,7 @@ class _Reader:
             node = node.expression
         if not isinstance(node, ast.Identifier | ast.IndexExpression):
             raise unread
-        single, _ = self._places(node, bits=True)
+        single, _ = self._operands.places(node, bits=True)
         if not single:
             raise unread
 
@@ -337,74 +338,11 @@ class _Reader:
         else:
             raise UnreadError("a loop over something else than a range or a set")
         for member in members:
-            self._integer(member)
-
-    # Names and numbers.
+            self._operands.integer(member)
 
     def _only_globally(self, what: str) -> None:
         if not self._global:
             raise UnreadError(f"{what} in a block")
-
-    def _integer(self, node: ast.Expression) -> int:
-        """Compute a constant integer."""
-        angle = angles.evaluate(_text(node))
-        if angle is None or angle.kind != "int" or angle.value is None:
-            raise UnreadError(f"{_text(node)[:40]}, which is no constant integer")
-        return int(angle.value)
-
-    def _qubits(self, node: ast.Expression | ast.IndexedIdentifier) -> Sequence[int]:
-        return self._places(node, bits=False)[1]
-
-    def _places(self, node: ast.QASMNode, *, bits: bool) -> tuple[bool, Sequence[int]]:
-        """Find the qubits or bits that an operand stands for, and whether that is a single one."""
-        match node:
-            case ast.Identifier():
-                return self._named(node.name, bits=bits)
-            case ast.IndexedIdentifier():
-                collection: ast.QASMNode = node.name
-                indices = node.indices
-            case ast.IndexExpression():
-                collection, indices = node.collection, [node.index]
-            case _:
-                raise UnreadError(f"the operand {_text(node)[:40]}")
-        single, places = self._places(collection, bits=bits)
-        for index in indices:
-            if single:
-                raise InvalidError(f"{_text(node)}, which has an index too many")
-            single, places = self._indexed(places, index)
-        return single, places
-
-    def _named(self, name: str, *, bits: bool) -> tuple[bool, Sequence[int]]:
-        program = self._program
-        if bits:
-            found = program.bits(name)
-            return found.loose, range(found.width)
-        if re.fullmatch(r"\$\d+", name):
-            if self._in_gate:
-                raise InvalidError("a physical qubit in a gate's definition")
-            return True, program.physical(int(name[1:]))
-        return program.qubits(name)
-
-    def _indexed(self, places: Sequence[int], index: ast.IndexElement) -> tuple[bool, Sequence[int]]:
-        if isinstance(index, ast.DiscreteSet):
-            return False, [self._at(places, value) for value in index.values]
-        if len(index) != 1:
-            raise UnreadError("an index of several dimensions")
-        [only] = index
-        if not isinstance(only, ast.RangeDefinition):
-            return True, [self._at(places, only)]
-        start, end, step = (
-            None if part is None else self._integer(part) for part in (only.start, only.end, only.step)
-        )
-        if end is not None:  # OpenQASM 3 counts the end in
-            end = end + 1 if step is None or step > 0 else end - 1
-        return False, places[start:end:step]
-
-    def _at(self, places: Sequence[int], node: ast.Expression) -> int:
-        try:
-            return places[self._integer(node)]
-        except IndexError as error:
-            raise InvalidError(f"the index {_text(node)}, which is out of range") from error
 
 
 def _concatenated(node: ast.Expression | ast.Concatenation) -> Iterator[ast.Expression]:
@@ -414,12 +352,6 @@ def _concatenated(node: ast.Expression | ast.Concatenation) -> Iterator[ast.Expr
         yield from _concatenated(node.rhs)
     else:
         yield node
-
-
-def _text(node: ast.QASMNode) -> str:
-    """Write an expression as the program has it."""
-    written: str = openqasm3.dumps(node)
-    return written
 
 
 _READERS: Final[dict[type[ast.QASMNode], Callable[[_Reader, Any], Iterator[Operation]]]] = {

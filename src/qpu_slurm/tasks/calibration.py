@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from qpu_slurm.errors import PayloadError, ServiceError
-from qpu_slurm.tasks.payload import TranspiledFor
+from qpu_slurm.tasks.checks import TranspiledFor
 
 if TYPE_CHECKING:
     from qiskit.providers import BackendV2
