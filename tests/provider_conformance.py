@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from qpu_slurm.providers.base import Provider, Task
+    from qpu_slurm.providers.without_sessions import SessionlessProvider
 
 UNKNOWN = "no-such-thing"
 SECONDS = 60
@@ -57,15 +58,31 @@ class NetworkService(Service, Protocol):
     def reach(self, *, key: str | None = None, deadline: Deadline = NEVER) -> Provider:
         """Return the provider of the QPU, with another key or with a deadline."""
 
-    def lose_answer_to_session(self) -> None:
-        """Have the answer to the next creation of a session get lost after it took effect."""
-
     def lose_answer_to_task(self) -> None:
         """Have the answer to the next submission get lost after it took effect."""
 
 
+class SessionNetworkService(NetworkService, Protocol):
+    """A service with sessions that is reached over a network."""
+
+    def lose_answer_to_session(self) -> None:
+        """Have the answer to the next creation of a session get lost after it took effect."""
+
+
+class SessionlessService(Service, Protocol):
+    """A service that has no sessions."""
+
+    def connect(self, backend: str) -> SessionlessProvider:
+        """Return the provider of one of the QPUs."""
+
+
+def place(provider: Provider) -> str | None:
+    """Return what a task is submitted into: a session, where there are any."""
+    return provider.open_session(600).id if provider.features.sessions else None
+
+
 def submit(
-    service: Service, provider: Provider, session_id: str, *tags: str, parameters: bytes | None = None
+    service: Service, provider: Provider, session_id: str | None, *tags: str, parameters: bytes | None = None
 ) -> str:
     return provider.submit(
         service.program_id,
@@ -119,6 +136,11 @@ class QpuConformance:
         assert device.problem("no_such_operation", (0,)) is not None
         assert device.problem("measure", (device.qubits,)) is not None
         assert device.lacks(["measure", "no_such_operation"]) == ["no_such_operation"]
+
+    def test_it_takes_some_tasks_at_once(self, service: Service) -> None:
+        slots = service.connect(service.backend).slots()
+
+        assert slots is None or slots > 0
 
     def test_a_calibration_has_a_time_in_utc_or_none(self, service: Service) -> None:
         calibrated_at = service.connect(service.backend).calibrated_at()
@@ -262,7 +284,7 @@ class TaskConformance:
 
     def test_a_task_from_its_submission_to_its_result(self, service: Service) -> None:
         provider = service.connect(service.backend)
-        session_id = provider.open_session(600).id
+        session_id = place(provider)
 
         task_id = submit(service, provider, session_id, "slurm-job:7", "task:1")
 
@@ -276,7 +298,7 @@ class TaskConformance:
 
     def test_an_input_in_pieces_is_sent_like_one_in_memory(self, service: Service) -> None:
         provider = service.connect(service.backend)
-        session_id = provider.open_session(600).id
+        session_id = place(provider)
 
         task_id = provider.submit(
             service.program_id,
@@ -289,7 +311,7 @@ class TaskConformance:
 
     def test_a_task_that_fails_says_why(self, service: Service) -> None:
         provider = service.connect(service.backend)
-        session_id = provider.open_session(600).id
+        session_id = place(provider)
 
         task_id = submit(service, provider, session_id, "task:1", parameters=service.bad_parameters)
 
@@ -300,7 +322,7 @@ class TaskConformance:
 
     def test_a_task_can_be_cancelled_at_any_time(self, service: Service) -> None:
         provider = service.connect(service.backend)
-        session_id = provider.open_session(600).id
+        session_id = place(provider)
         done = submit(service, provider, session_id, "task:1")
         ended(provider, done)
         service.pause("They wait.")
@@ -315,7 +337,7 @@ class TaskConformance:
     def test_tasks_that_are_not_over_are_found_by_a_tag(self, service: Service) -> None:
         service.pause("They wait.")
         provider, other = service.connect(service.backend), service.connect(service.other)
-        session_id, elsewhere = provider.open_session(600).id, other.open_session(600).id
+        session_id, elsewhere = place(provider), place(other)
         submit(service, other, elsewhere, "a", "task:0")
         first, _, third = (
             submit(service, provider, session_id, tag, own)
@@ -346,22 +368,79 @@ class TaskConformance:
             ask(service.connect(service.backend))
 
 
+class SessionlessConformance:
+    """What a provider does whose service has no sessions: a job's tasks are all that there is of a job."""
+
+    def test_there_are_no_sessions(self, service: SessionlessService) -> None:
+        provider = service.connect(service.backend)
+
+        assert not provider.features.sessions
+        with pytest.raises(RefusedError):
+            provider.open_session(600)
+        for ask in (provider.session, provider.usage, provider.is_busy):
+            with pytest.raises(NotFoundError):
+                ask(UNKNOWN)
+        for end in (provider.close_session, provider.cancel_session):
+            with pytest.raises(NotFoundError):
+                end(UNKNOWN)
+        since = datetime.now(UTC)
+        assert provider.unclaimed_sessions(since) == []
+        assert provider.live_sessions(since) == []
+        assert provider.closed_sessions(since) == frozenset()
+        assert list(provider.sessions_of_tasks("slurm-job:7")) == []
+
+    def test_a_jobs_tasks_are_found_by_its_tag_with_what_they_used(self, service: SessionlessService) -> None:
+        provider, other = service.connect(service.backend), service.connect(service.other)
+        submit(service, other, None, "slurm-job:7", "task:0")
+        first, _, third = (
+            submit(service, provider, None, tag, own)
+            for tag, own in (("slurm-job:7", "task:1"), ("slurm-job:77", "task:2"), ("slurm-job:7", "task:3"))
+        )
+        for task_id in (first, third):
+            ended(provider, task_id)
+
+        usages = provider.tasks_of("slurm-job:7")
+
+        assert [usage.id for usage in usages] == [first, third]
+        assert {usage.status for usage in usages} == {TaskStatus.COMPLETED}
+        assert all(usage.seconds >= 0 and usage.created_at for usage in usages)
+        assert provider.tasks_of("slurm-job:8") == []
+
+    def test_a_task_that_is_over_can_be_deleted(self, service: SessionlessService) -> None:
+        provider = service.connect(service.backend)
+        task_id = submit(service, provider, None, "slurm-job:7", "task:1")
+        ended(provider, task_id)
+
+        provider.delete_task(task_id)
+        provider.delete_task(task_id)
+
+        assert provider.tasks_of("slurm-job:7") == []
+        with pytest.raises(NotFoundError):
+            provider.task(task_id)
+        with pytest.raises(NotFoundError):
+            list(provider.result(task_id))
+
+    def test_a_task_that_is_not_over_is_not_deleted(self, service: SessionlessService) -> None:
+        service.pause("They wait.")
+        provider = service.connect(service.backend)
+        task_id = submit(service, provider, None, "slurm-job:7", "task:1")
+
+        with pytest.raises(RefusedError):
+            provider.delete_task(task_id)
+
+        assert provider.pending_tasks("slurm-job:7") == [task_id]
+        provider.cancel_task(task_id)
+        ended(provider, task_id)
+        provider.delete_task(task_id)
+        assert provider.tasks_of("slurm-job:7") == []
+
+
 class NetworkConformance:
     """What a provider does about a network: nothing is left behind, made twice, or waited for without end."""
 
-    def test_a_session_whose_answer_was_lost_is_opened_once(self, service: NetworkService) -> None:
-        provider = service.connect(service.backend)
-        before = datetime.now(UTC)
-        known = provider.open_session(600).id
-        service.lose_answer_to_session()
-
-        session = provider.open_session(600, known={known})
-
-        assert {live.id for live in provider.live_sessions(before)} == {known, session.id}
-
     def test_a_task_whose_answer_was_lost_is_submitted_once(self, service: NetworkService) -> None:
         provider = service.connect(service.backend)
-        session_id = provider.open_session(600).id
+        session_id = place(provider)
         service.pause("They wait.")
         service.lose_answer_to_task()
 
@@ -381,6 +460,20 @@ class NetworkConformance:
             service.reach(key=key).status()
 
         assert key not in str(caught.value)
+
+
+class SessionNetworkConformance:
+    """What a provider of a service with sessions does about a network, besides."""
+
+    def test_a_session_whose_answer_was_lost_is_opened_once(self, service: SessionNetworkService) -> None:
+        provider = service.connect(service.backend)
+        before = datetime.now(UTC)
+        known = provider.open_session(600).id
+        service.lose_answer_to_session()
+
+        session = provider.open_session(600, known={known})
+
+        assert {live.id for live in provider.live_sessions(before)} == {known, session.id}
 
 
 class _Pieces:

@@ -332,6 +332,7 @@ def test_a_url_is_good_for_what_was_signed(emulator: Emulator, system: SystemApi
     assert requests.put(system.presign("PUT", "a b:c"), data=b"1", timeout=SECONDS).status_code == 200
     assert system.object("a b:c").content == b"1"
     url = system.presign("GET", "a b:c")
+    assert requests.get(url.replace("a%20b%3Ac", "%61%20b:c"), timeout=SECONDS).content == b"1"
     statuses = [
         requests.request(method, altered, timeout=SECONDS).status_code
         for method, altered in (

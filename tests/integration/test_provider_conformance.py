@@ -17,6 +17,7 @@ from tests.provider_conformance import (
     NetworkConformance,
     QpuConformance,
     SessionConformance,
+    SessionNetworkConformance,
     TaskConformance,
 )
 
@@ -86,4 +87,8 @@ class TestTasks(TaskConformance):
 
 
 class TestNetwork(NetworkConformance):
+    pass
+
+
+class TestSessionNetwork(SessionNetworkConformance):
     pass

@@ -16,6 +16,7 @@ from qpu_slurm.errors import NotFoundError, RefusedError
 from qpu_slurm.journal.model import LeaseRequest
 from qpu_slurm.providers.base import (
     Device,
+    Features,
     LiveSession,
     QpuStatus,
     Session,
@@ -130,6 +131,8 @@ class Service:
 class OneQpu:
     """The provider of one QPU."""
 
+    features = Features(sessions=True, tags=True, deletes=False)
+
     def __init__(self, service: Service, backend: str) -> None:
         self.service = service
         self.backend = backend
@@ -152,6 +155,9 @@ class OneQpu:
     def statuses(self) -> dict[str, QpuStatus]:
         names = ("ibm_fez", "ibm_torino", "ibm_paris")
         return self.call("statuses", lambda: {name: self._status(name) for name in names})
+
+    def slots(self) -> None:
+        """Take any number of tasks at once."""
 
     def device(self) -> Device:
         device = Device(
@@ -274,12 +280,12 @@ class OneQpu:
         program_id: str,  # noqa: ARG002 - as the protocol's
         parameters: bytes | Pieces,
         *,
-        session_id: str,
+        session_id: str | None,
         tags: Sequence[str],
         cost: int | None = None,  # noqa: ARG002 - likewise
     ) -> str:
         def take() -> str:
-            if not self.service.session(session_id).accepting_tasks:
+            if session_id is None or not self.service.session(session_id).accepting_tasks:
                 raise RefusedError("the session is closed")
             task = Task(
                 id=f"t{len(self.service.tasks) + 1}",

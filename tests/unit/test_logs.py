@@ -125,6 +125,11 @@ def test_no_credential_is_logged(path: Path, leak: str) -> None:
         ("Authorization: Basic dXNlcjpwYXNz", "Authorization: ***"),
         ("{'Authorization': 'Bearer abc'}", "{'Authorization': '***'}"),
         (f"got {JWT}, then", "got ***, then"),
+        (
+            '"PUT /s3/b/k?X-Amz-Date=2&X-Amz-Signature=ab12 HTTP/1.1"',
+            '"PUT /s3/b/k?X-Amz-Date=2&X-Amz-Signature=*** HTTP/1.1"',
+        ),
+        ("Signature:\nab12", "Signature:\n***"),
         ('{"access_token": "abc", "expires_in": 3}', '{"access_token": "***", "expires_in": 3}'),
         ("grant_type=x&apikey=abc&y=z", "grant_type=x&apikey=***&y=z"),
         ("QISKIT_IBM_TOKEN=abc QISKIT_IBM_URL=https://x", "QISKIT_IBM_TOKEN=*** QISKIT_IBM_URL=https://x"),

@@ -253,6 +253,22 @@ class SessionUsage(msgspec.Struct, frozen=True, kw_only=True):
         return sum(task.seconds for task in self.tasks)
 
 
+class Features(msgspec.Struct, frozen=True, kw_only=True):
+    """What a service has; where one has not, its provider's docstring says what that costs.
+
+    Attributes:
+        sessions: Sessions: without them, nothing at the service says whose turn it is, and what a lease holds
+            is a place among those that the broker lets in. The methods for sessions are those of
+            `providers.without_sessions`.
+        tags: Tasks are tagged, and found by a tag.
+        deletes: A task that is over has to be deleted: it holds a place, or data, until it is.
+    """
+
+    sessions: bool
+    tags: bool
+    deletes: bool
+
+
 class Pieces(Protocol):
     """A text in pieces, that can be gone through again: what is as big as 100 MB need not be in memory."""
 
@@ -264,7 +280,13 @@ class Pieces(Protocol):
 
 
 class Provider(Protocol):
-    """One QPU of one service, with one credential."""
+    """One QPU of one service, with one credential.
+
+    Attributes:
+        features: What the service has.
+    """
+
+    features: Features
 
     def status(self) -> QpuStatus:
         """Ask whether the QPU takes tasks."""
@@ -281,6 +303,9 @@ class Provider(Protocol):
 
     def calibrated_at(self) -> datetime | None:
         """Ask when the QPU was last calibrated: a time in UTC, or None if the service does not say."""
+
+    def slots(self) -> int | None:
+        """Ask how many tasks the QPU takes at once, those of others included; None is any number."""
 
     def open_session(self, max_ttl: int, *, known: Collection[str] = ()) -> Session:
         """Create a session.
@@ -341,7 +366,7 @@ class Provider(Protocol):
         program_id: str,
         parameters: bytes | Pieces,
         *,
-        session_id: str,
+        session_id: str | None,
         tags: Sequence[str],
         cost: int | None = None,
     ) -> str:
@@ -353,7 +378,7 @@ class Provider(Protocol):
         Args:
             program_id: `sampler`, `estimator` or `executor`.
             parameters: The input's `parameters`, as JSON text; passed through unread.
-            session_id: The session to run in.
+            session_id: The session to run in; None where the service has no sessions.
             tags: What to find it by, the job's id among them.
             cost: Seconds of QPU time that it may take (`<qpu>_QRMI_JOB_TIMEOUT_SECONDS`).
 

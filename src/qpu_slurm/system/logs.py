@@ -8,8 +8,8 @@ Whatever goes through the standard library's `logging` (our provider, urllib3) t
 one write to a file opened for appending, so that hooks that run at once do not mix theirs.
 
 Credentials are taken out of everything that is logged: fields named like one, `Secret`s, what looks like a
-bearer token, a JWT or `apikey=…`, and the value of every `Secret` that this process holds, as it is or as a
-form field.
+bearer token, a JWT or `apikey=…`, the signature of a presigned URL, and the value of every `Secret` that this
+process holds, as it is or as a form field.
 
 What an auditor asks for is logged with `audit`, whatever the level, and goes to the system's log as well if
 the admin wants that:
@@ -45,7 +45,9 @@ _SECRET_NAME = re.compile(r"api_?-?key|token|authorization|passw|secret|credenti
 
 _SECRET_TEXT = re.compile(
     r"""
-    (?P<name> (?: api[_-]?key | token | authorization | password | secret ) [\\"']* \s* [=:] \s* [\\"']* )?
+    (?P<name>
+        (?: api[_-]?key | token | authorization | password | secret | signature ) [\\"']* \s* [=:] \s* [\\"']*
+    )?
     (?: \b (?: bearer | basic | apikey ) \s+ [\w.~+/=-]+
       | \b eyJ [\w-]{6,} \. [\w-]+ (?: \. [\w-]* )?
       # An error's code follows what it is about as a value follows its name: it is none.

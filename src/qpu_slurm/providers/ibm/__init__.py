@@ -8,6 +8,7 @@
     iam.py      the token that an API key is turned into
     http.py     requests that are repeated as long as that is safe and somebody waits
     once.py     requests that must take effect once, though their answer may get lost
+    pieces.py   answers that are too big for memory
 
 The API is described at https://quantum.cloud.ibm.com/docs/api/qiskit-runtime-rest.
 """

@@ -3,22 +3,28 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
-from urllib3.exceptions import HTTPError
 
-from qpu_slurm.errors import NotFoundError, RefusedError, ServiceError, UnavailableError, sentences
-from qpu_slurm.providers.base import LiveSession, QpuStatus, Session, SessionState, Task, TaskStatus
+from qpu_slurm.errors import NotFoundError, RefusedError, ServiceError, sentences
+from qpu_slurm.providers.base import (
+    Features,
+    LiveSession,
+    QpuStatus,
+    Session,
+    SessionState,
+    Task,
+    TaskStatus,
+)
 from qpu_slurm.providers.ibm import answers, usage
-from qpu_slurm.providers.ibm.http import CLIENT, Http, Patience, backoff, finished, part, unavailable
+from qpu_slurm.providers.ibm.http import CLIENT, Http, Patience, part, unavailable
 from qpu_slurm.providers.ibm.iam import IamToken
 from qpu_slurm.providers.ibm.once import once
+from qpu_slurm.providers.ibm.pieces import PIECE, pieces
 from qpu_slurm.system.deadline import NEVER, Deadline
 
 if TYPE_CHECKING:
@@ -36,11 +42,9 @@ _NO_DEDICATED_SESSIONS = 1352
 """The service's number for it: the Open plan has batch sessions alone."""
 _UNDECIDED = (401, 403)
 
-_PIECE = 1 << 18
 _LOG_BYTES = 4 << 20
 _PAGE = 50
 _PAGES = 20
-_STALLS = 2
 _CLOCK_STEP = timedelta(seconds=2)
 """The service tells its time to a second, and so do listings."""
 _CLOCK_DOUBT = timedelta(minutes=5)
@@ -48,8 +52,6 @@ _CLOCK_DOUBT = timedelta(minutes=5)
 
 _STATES = tuple(SessionState)
 _OVER = ("completed", "canceled", "cancelled", "failed")
-
-_log = logging.getLogger(__name__)
 
 
 class QuantumComputeService:
@@ -61,6 +63,8 @@ class QuantumComputeService:
         patience: How long is waited.
         beside: Another one of the same account: they share its token and its connections.
     """
+
+    features = Features(sessions=True, tags=True, deletes=False)
 
     def __init__(
         self,
@@ -125,6 +129,9 @@ class QuantumComputeService:
         """Ask when the QPU was last calibrated; see the protocol."""
         path = f"/backends/{part(self._access.backend)}/properties"
         return answers.calibrated_at(self._http.call("GET", path, answers.read))
+
+    def slots(self) -> None:
+        """Tell how many tasks the QPU takes at once: any number."""
 
     # Sessions.
 
@@ -263,7 +270,7 @@ class QuantumComputeService:
         program_id: str,
         parameters: bytes | Pieces,
         *,
-        session_id: str,
+        session_id: str | None,
         tags: Sequence[str],
         cost: int | None = None,
     ) -> str:
@@ -271,9 +278,10 @@ class QuantumComputeService:
         envelope: dict[str, Any] = {
             "program_id": program_id,
             "backend": self._access.backend,
-            "session_id": session_id,
             "tags": list(tags),
         }
+        if session_id is not None:
+            envelope["session_id"] = session_id
         if cost is not None:
             envelope["cost"] = cost
         body = _Spliced(msgspec.json.encode(envelope), parameters)
@@ -307,26 +315,7 @@ class QuantumComputeService:
     def result(self, task_id: str) -> Iterator[bytes]:
         """Read a completed task's result text, in pieces; one that breaks off is taken up where it did."""
         path = f"/jobs/{part(task_id)}/results"
-        delivered = stalled = 0
-        while True:
-            response = self._http.call("GET", path, _keep)
-            before = delivered
-            try:
-                with finished(response):
-                    for piece in _skip(response.stream(_PIECE, decode_content=True), delivered):
-                        delivered += len(piece)
-                        yield piece
-            except HTTPError as error:
-                stalled = 0 if delivered > before else stalled + 1
-                if stalled > _STALLS:
-                    why = f"after {delivered} bytes: {answers.quote(str(error))}"
-                    raise UnavailableError(f"The result of task {task_id} breaks off {why}.") from None
-                _log.warning(
-                    "The result of task %s broke off after %d bytes, and is read on.", task_id, delivered
-                )
-                time.sleep(backoff(stalled))
-            else:
-                return
+        return pieces(lambda: self._http.call("GET", path, _keep), f"The result of task {task_id}")
 
     def logs(self, task_id: str) -> str:
         """Read what the service logged of a task."""
@@ -405,15 +394,16 @@ class QuantumComputeService:
             params["next"] = following[0]
 
     def _tasks(
-        self, *, session_id: str, tags: Sequence[str] = (), pending: bool = False, limit: int = 1
+        self, *, session_id: str | None, tags: Sequence[str] = (), pending: bool = False, limit: int = 1
     ) -> list[answers.Job]:
         """List tasks of a session that have all of some tags, and, if `pending`, are not over."""
         params: dict[str, str | list[str]] = {
             "exclude_params": "true",
-            "session_id": session_id,
             "limit": str(limit),
             "tags": list(tags),
         }
+        if session_id is not None:
+            params["session_id"] = session_id
         if pending:
             params["pending"] = "true"
         jobs = self._http.call("GET", "/jobs", answers.reading(answers.Jobs), params=params).jobs
@@ -435,12 +425,12 @@ class _Spliced:
 
     def __iter__(self) -> Iterator[bytes]:
         if isinstance(self._parameters, bytes):
-            if len(self) <= _PIECE:  # in one piece, which is one packet less to wait for
+            if len(self) <= PIECE:  # in one piece, which is one packet less to wait for
                 yield self._head + self._parameters + b"}"
                 return
             yield self._head
-            for start in range(0, len(self._parameters), _PIECE):
-                yield self._parameters[start : start + _PIECE]
+            for start in range(0, len(self._parameters), PIECE):
+                yield self._parameters[start : start + PIECE]
         else:
             yield self._head
             yield from self._parameters
@@ -474,12 +464,3 @@ def _task(job: answers.Job) -> Task:
         created_at=answers.time_of(job.created),
         tags=tuple(job.tags or ()),
     )
-
-
-def _skip(pieces: Iterator[bytes], length: int) -> Iterator[bytes]:
-    """Leave out the first bytes."""
-    for piece in pieces:
-        rest = piece[length:]
-        length = max(length - len(piece), 0)
-        if rest:
-            yield rest

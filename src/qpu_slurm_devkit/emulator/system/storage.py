@@ -13,7 +13,7 @@ import secrets
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 from xml.sax.saxutils import escape
 
 from aiohttp import web
@@ -205,7 +205,8 @@ def _signature(request: web.Request, signed: _Signed, secret: str) -> str:
     ]
     aws_request = AWSRequest(
         method=request.method,
-        url=url._replace(query=urlencode(query)).geturl(),
+        # S3 quotes the path anew before it compares, as long as it means the same.
+        url=url._replace(path=quote(unquote(url.path), safe="/~"), query=urlencode(query)).geturl(),
         headers={name: request.headers.get(name, "") for name in signed.headers.split(";")},
     )
     aws_request.context["timestamp"] = signed.timestamp

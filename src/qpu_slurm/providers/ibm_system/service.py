@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a provider can do, in the words of the IBM Quantum System API."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from qpu_slurm.errors import NotFoundError, RefusedError, UnavailableError
+from qpu_slurm.providers.base import Features, QpuStatus, TaskStatus
+from qpu_slurm.providers.ibm import Patience
+from qpu_slurm.providers.ibm import answers as ibm_answers
+from qpu_slurm.providers.ibm.http import Http, part
+from qpu_slurm.providers.ibm.iam import IamToken
+from qpu_slurm.providers.ibm.pieces import pieces
+from qpu_slurm.providers.ibm_system import answers, keys
+from qpu_slurm.providers.ibm_system.storage import Bucket
+from qpu_slurm.providers.without_sessions import WithoutSessions
+from qpu_slurm.system.deadline import NEVER, Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from qpu_slurm.providers.base import Device, Pieces, Task, TaskTimes, TaskUsage
+    from qpu_slurm.providers.ibm_system.access import SystemAccess
+
+API_VERSION: Final = "2025-08-15"
+"""The API's version that these requests and answers belong to; IBM's published simulator has it."""
+
+_PROGRAMS: Final = ("sampler", "estimator")
+
+_LONGEST_TASK: Final = 10_800
+"""Seconds of QPU time that a task may take whose submitter does not say; the API asks for a number."""
+
+_LOG_BYTES: Final = 4 << 20
+
+
+class QuantumSystem(WithoutSessions):
+    """One QPU on a centre's own premises, with one API key; see `providers.base.Provider`.
+
+    Args:
+        access: How it is reached.
+        deadline: When everything gives up at the latest.
+        patience: How long is waited.
+        beside: Another one of the same account: they share its token and its connections.
+    """
+
+    features = Features(sessions=False, tags=True, deletes=True)
+
+    def __init__(
+        self,
+        access: SystemAccess,
+        *,
+        deadline: Deadline = NEVER,
+        patience: Patience | None = None,
+        beside: QuantumSystem | None = None,
+    ) -> None:
+        self._access = access
+        patience = patience or Patience()
+        self._token: IamToken
+        if beside is None:
+            neighbour = Http(
+                access.iam_endpoint,
+                {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"},
+                patience=patience,
+            )
+            self._token = IamToken(neighbour, access.api_key)
+        else:
+            neighbour, self._token = beside._http, beside._token  # noqa: SLF001 - our own kind
+        self._http: Http = Http(
+            access.endpoint,
+            {
+                "Accept": "application/json",
+                "Content-Type": "application/json",
+                "IBM-API-Version": API_VERSION,
+                "Service-CRN": access.instance,
+            },
+            patience=patience,
+            credential=self._token,
+            deadline=deadline,
+            beside=neighbour,
+        )
+        self._bucket: Bucket = Bucket(
+            access.storage,
+            patience=patience,
+            deadline=deadline,
+            beside=None if beside is None else beside._bucket,  # noqa: SLF001 - likewise
+        )
+
+    def status(self) -> QpuStatus:
+        """Ask whether the QPU takes tasks; those that wait cannot be told from those that run."""
+        backend = self._http.call("GET", self._path(), ibm_answers.reading(answers.Backend))
+        return _status(backend, self._pending())
+
+    def statuses(self) -> dict[str, QpuStatus]:
+        """Ask the same of all QPUs of the system, in two requests."""
+        listing = self._http.call("GET", "/v1/backends", ibm_answers.reading(answers.Backends))
+        pending = self._pending()
+        return {backend.name: _status(backend, pending) for backend in listing.backends}
+
+    def device(self) -> Device:
+        """Ask what circuits have to fit; see the protocol."""
+        from qpu_slurm.providers.ibm import device  # noqa: PLC0415 - seldom
+
+        return device.read(self._http.call("GET", self._path("/configuration"), ibm_answers.read))
+
+    def calibrated_at(self) -> datetime | None:
+        """Ask when the QPU was last calibrated; see the protocol."""
+        return ibm_answers.calibrated_at(self._http.call("GET", self._path("/properties"), ibm_answers.read))
+
+    def slots(self) -> int:
+        """Ask how many lanes the centre has on the QPU; a task holds one until it is deleted."""
+        lanes = self._http.call("GET", self._path("/lanes"), ibm_answers.reading(answers.Lanes))
+        return max(lanes.hpc_workload_manager.lanes, 0)
+
+    def pending_tasks(self, tag: str) -> list[str]:
+        """List the tasks that have a tag and are not over; see the protocol."""
+        return [job.id for job in reversed(self._tagged(tag)) if answers.status_of(job) is TaskStatus.RUNNING]
+
+    def tasks_of(self, tag: str) -> list[TaskUsage]:
+        """List the tasks that have a tag; see `SessionlessProvider`."""
+        return [answers.usage_of(job) for job in self._tagged(tag)]
+
+    def submit(
+        self,
+        program_id: str,
+        parameters: bytes | Pieces,
+        *,
+        session_id: str | None,  # noqa: ARG002 - the protocol's
+        tags: Sequence[str],
+        cost: int | None = None,
+    ) -> str:
+        """Submit a task; see the protocol.
+
+        While every lane is taken, the submission is repeated until it is time to give up.
+
+        Raises:
+            RefusedError: The service has no such program, or the tags are too long.
+        """
+        if program_id not in _PROGRAMS:
+            raise RefusedError(
+                f"An IBM Quantum System runs no {program_id!r}, only {' and '.join(_PROGRAMS)}."
+            )
+        task_id = str(uuid.uuid4())
+        names = {name: keys.key_of(name, task_id, tags) for name in keys.PARTS}
+        self._bucket.put(names["input"], parameters)
+        body = {
+            "id": task_id,
+            "backend": self._access.backend,
+            "program_id": program_id,
+            "timeout_secs": cost or _LONGEST_TASK,
+            "log_level": "info",
+            "storage": {
+                name: {
+                    "type": "s3_compatible",
+                    "presigned_url": self._bucket.presign("GET" if name == "input" else "PUT", key),
+                }
+                for name, key in names.items()
+            },
+        }
+        try:
+            self._http.call("POST", "/v1/jobs", ibm_answers.read, body=msgspec.json.encode(body))
+        except RefusedError as error:
+            # Nobody else has this id: an earlier try had taken effect, and its answer was lost.
+            if error.status != answers.DUPLICATE:
+                with suppress(RefusedError, UnavailableError):
+                    self._bucket.delete(names["input"])
+                raise
+        return task_id
+
+    def task(self, task_id: str) -> Task:
+        """Read a task's state."""
+        return answers.task_of(self._job(task_id), self._bucket.name)
+
+    def result(self, task_id: str) -> Iterator[bytes]:
+        """Read a completed task's result text, in pieces; one that breaks off is taken up where it did."""
+        job = self._job(task_id)
+        task = answers.task_of(job, self._bucket.name)
+        if task.status is not TaskStatus.COMPLETED:
+            kind = RefusedError if task.status.final else UnavailableError
+            raise kind(f"Task {task_id} has no result: it is {task.status}.")
+        key = self._key(job, "results")
+        return pieces(lambda: self._bucket.open(key), f"The result of task {task_id}")
+
+    def logs(self, task_id: str) -> str:
+        """Read what the service logged of a task."""
+        key = self._key(self._job(task_id), "logs")
+        return self._bucket.head(key, _LOG_BYTES).decode(errors="replace")
+
+    def times(self, task_id: str) -> TaskTimes:
+        """Read what a task has used; see the protocol."""
+        return answers.times_of(self._job(task_id))
+
+    def cancel_task(self, task_id: str) -> None:
+        """Cancel a task. One that is over already is fine."""
+        try:
+            self._http.call("POST", f"/v1/jobs/{part(task_id)}/cancel", ibm_answers.read)
+        except RefusedError as error:
+            if error.status != answers.DUPLICATE or not self.task(task_id).status.final:
+                raise
+
+    def delete_task(self, task_id: str) -> None:
+        """Delete a task that is over, and its objects; see `SessionlessProvider`."""
+        try:
+            job = self._job(task_id)
+        except NotFoundError:
+            return
+        if (key := job.key(self._bucket.name)) is not None:
+            for name in keys.PARTS:
+                if (other := keys.beside(key, name)) is not None:
+                    self._bucket.delete(other)
+        # The task goes last: it alone says where its objects are.
+        with suppress(NotFoundError):
+            self._http.call("DELETE", f"/v1/jobs/{part(task_id)}", ibm_answers.read)
+
+    # What the above is made of.
+
+    def _path(self, what: str = "") -> str:
+        return f"/v1/backends/{part(self._access.backend)}{what}"
+
+    def _job(self, task_id: str) -> answers.Job:
+        return self._http.call("GET", f"/v1/jobs/{part(task_id)}", ibm_answers.reading(answers.Job))
+
+    def _jobs(self) -> list[answers.Job]:
+        """List the system's tasks, the oldest first."""
+        return self._http.call("GET", "/v1/jobs", ibm_answers.reading(answers.Jobs)).jobs
+
+    def _tagged(self, tag: str) -> list[answers.Job]:
+        return [
+            job
+            for job in self._jobs()
+            if job.backend == self._access.backend and tag in job.tags(self._bucket.name)
+        ]
+
+    def _pending(self) -> Mapping[str, int]:
+        """Count the tasks that are not over, by QPU."""
+        pending: dict[str, int] = {}
+        for job in self._jobs():
+            if answers.status_of(job) is TaskStatus.RUNNING:
+                pending[job.backend] = pending.get(job.backend, 0) + 1
+        return pending
+
+    def _key(self, job: answers.Job, name: keys.Part) -> str:
+        """Return the name of one of a task's objects.
+
+        Raises:
+            NotFoundError: It is not in our bucket.
+        """
+        key = job.key(self._bucket.name)
+        found = keys.beside(key, name) if key is not None else None
+        if found is None:
+            raise NotFoundError(f"The data of task {ibm_answers.quote(job.id)} are in another storage.")
+        return found
+
+
+def _status(backend: answers.Backend, pending: Mapping[str, int]) -> QpuStatus:
+    return ibm_answers.qpu_status(backend.status, backend.message, pending.get(backend.name, 0))
