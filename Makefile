@@ -5,7 +5,9 @@
 # make test        check and test everything (lint, unit, integration, cluster)
 # make test-unit   the tests that take seconds and need neither network nor Slurm
 # make test-clients what docs/compatibility.md lists: every release of the clients, each in an environment of its own
+# make test-packages  what an admin installs: man pages and completion, as other programs read them
 # make dist        build the wheels into dist/
+# make man         write the man pages and the shells' completion below build/man
 # make test-matrix the cluster tests on Slurm 22.05, 24.11 and 26.05, in chroots (RELEASES=forky: on that one of Debian)
 # make fuzz        look for inputs that break the plugin, for SECONDS (30) each; needs clang
 # make reliability  play every scenario of faults on a real cluster, and write docs/reliability.md
@@ -23,7 +25,7 @@ VENV := $(shell tools/setup --venv)
 PYTEST = $(VENV)/bin/python -m pytest -n $(1) $(PYTEST_ARGS)
 
 .PHONY: demo lab figures reliability soak bench bench-gateway bench-hostile test lint test-unit test-integration \
-	test-clients test-clients-ends test-cluster test-matrix test-plugin fuzz dist setup other-tools lock clean help
+	test-clients test-clients-ends test-cluster test-matrix test-packages test-plugin fuzz man dist setup other-tools lock clean help
 .NOTPARALLEL:
 
 help:
@@ -78,6 +80,10 @@ test-clients: setup
 test-clients-ends: setup
 	CLIENTS=ends $(call PYTEST,2) tests/clients
 
+test-packages: setup
+	tools/need fish man-db mandoc zsh
+	$(call PYTEST,0) tests/packages
+
 test-cluster: setup
 	$(call PYTEST,2) --dist loadfile tests/cluster
 
@@ -94,6 +100,9 @@ soak: setup
 other-tools:
 	@tools/other-tools
 
+man: setup
+	$(VENV)/bin/python -m packages.manual build/man
+
 dist: setup
 	rm -rf dist
 	$(VENV)/bin/python -m hatchling build -t wheel -d "$(CURDIR)/dist"
@@ -102,7 +111,7 @@ dist: setup
 
 lock:
 	$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-		--group test --group build --group lock \
+		--group test --group build --group package --group site --group lock \
 		--custom-compile-command 'make lock' --no-emit-package qpu-slurm \
 		pyproject.toml src/qpu_slurm_devkit/pyproject.toml --output-file requirements.lock
 

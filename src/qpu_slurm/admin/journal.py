@@ -23,7 +23,7 @@ run. Run it as root or SlurmUser, where the journal is.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to a parser."""
     parser.description = DESCRIPTION
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    verbs = parser.add_subparsers(title="commands", dest="verb", metavar="VERB", required=True)
     backup = verbs.add_parser(
         "backup",
         help="copy the journal into a file",

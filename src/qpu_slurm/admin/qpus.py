@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     command = parser.prog.rpartition(" ")[2]
     parser.description = f"{_WHAT[command]} {_USERS if command == 'qpus' else _WHERE}"
     if command == "qpus":
-        parser.add_argument("--json", action="store_true", help="print a JSON list")
+        form = parser.add_mutually_exclusive_group()
+        form.add_argument("--json", action="store_true", help="print a JSON list")
+        form.add_argument("--names", action="store_true", help="print only the names, from the configuration")
     else:
         parser.add_argument("name", metavar="NAME", help="the QPU")
     if command == "drain":
@@ -54,6 +56,9 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
         return drain(config, arguments.name, arguments.reason)
     if arguments.command == "resume":
         return resume(config, arguments.name)
+    if arguments.names:
+        print(*config.qpus, sep="\n")  # noqa: T201 - a command
+        return 0
     return show(config, as_json=arguments.json)
 
 

@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: The arguments make no sense (2), or were a question (0).
     """
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = command_line().parse_args(argv)
         return COMMANDS[arguments.command].run(arguments)
     except QpuSlurmError as error:
         for line in str(error).splitlines():
@@ -88,19 +88,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-class _CommandParser(argparse.ArgumentParser):
+class CommandParser(argparse.ArgumentParser):
     """A command's parser, which gets its options as it begins to parse; the others import nothing."""
 
     configure: Callable[[argparse.ArgumentParser], None] | None = None
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401 - as argparse has it
+    def complete(self) -> None:
+        """Add the options, if they are not there yet."""
         configure, self.configure = self.configure, None
         if configure is not None:
             configure(self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401 - as argparse has it
+        """Parse arguments, with all options."""
+        self.complete()
         return super().parse_known_args(args, namespace)
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """Describe the command's arguments; each command's own are added as they are parsed."""
     parser = argparse.ArgumentParser(
         prog="qpu-slurm",
         description="Quantum processors as a resource of a Slurm cluster.",
@@ -118,7 +124,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     # argparse would work out `prog` with what formats help, and import a lot for that.
     commands = parser.add_subparsers(
-        prog=parser.prog, dest="command", metavar="COMMAND", required=True, parser_class=_CommandParser
+        title="commands",
+        prog=parser.prog,
+        dest="command",
+        metavar="COMMAND",
+        required=True,
+        parser_class=CommandParser,
     )
     for name, command in COMMANDS.items():
         own = commands.add_parser(name, help=command.summary, description=f"{command.summary}.")

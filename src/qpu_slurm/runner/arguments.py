@@ -65,7 +65,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> Options:
     """Read the command line; exits on a usage error, and for --help and --version."""
-    parser = _parser()
+    parser = command_line()
     found = parser.parse_intermixed_args(arguments)
     _tell_tasks_apart(parser, found, environ)
     inputs = _many(parser, found) if found.output_dir is not None else _one(parser, found)
@@ -162,7 +162,7 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
     """Describe the command's arguments."""
     parser = argparse.ArgumentParser(
         prog="task_runner",
