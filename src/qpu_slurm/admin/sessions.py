@@ -111,7 +111,7 @@ def end(config: Config, session_ids: Sequence[str]) -> int:
 def _unknown(config: Config, journal: Journal) -> Iterator[UnknownSession]:
     since = datetime.now(UTC) - _LONGEST
     for qpu in config.qpus.values():
-        if qpu.credentials == "user" and not os.environ.get("QISKIT_IBM_TOKEN"):
+        if qpu.needs_user_key and not os.environ.get("QISKIT_IBM_TOKEN"):
             continue
         for session in _connect(qpu).live_sessions(since):
             # Asked after the service: what it has by then, a lease has, or will never have.
@@ -124,7 +124,7 @@ def _unknown(config: Config, journal: Journal) -> Iterator[UnknownSession]:
 
 def _connect(qpu: QpuConfig) -> Provider:
     token = os.environ.get("QISKIT_IBM_TOKEN")
-    access = qpu.access(Secret(token) if token and qpu.credentials == "user" else None)
+    access = qpu.access(Secret(token) if token and qpu.needs_user_key else None)
     return providers.connect(access, deadline=Deadline.after(_ANSWER_SECONDS))
 
 

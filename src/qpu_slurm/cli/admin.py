@@ -228,7 +228,7 @@ def plugstack_line(config: Config, kind: str, plugin: str, gres_partitions: str)
         plugin: The plugin's file.
         gres_partitions: Where a gres alone asks for a QPU.
     """
-    own = [name for name, qpu in config.qpus.items() if qpu.credentials == "user"]
+    own = [name for name, qpu in config.qpus.items() if qpu.needs_user_key]
     parts = {
         "qpus": ",".join(config.qpus),
         "user_credentials": ",".join(own),

@@ -260,6 +260,16 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """How many jobs may have it at once; None is any number."""
         return 1 if self.exclusive else self.max_leases
 
+    @property
+    def through_gateway(self) -> bool:
+        """Whether jobs reach it through the gateway, which alone has the key and opens all sessions."""
+        return self.credentials == "gateway"
+
+    @property
+    def needs_user_key(self) -> bool:
+        """Whether its sessions are opened with the key of the job's user."""
+        return self.credentials == "user"
+
     def key(self, user_key: Secret | None = None) -> Secret:
         """Return the key that this QPU's sessions are opened with.
 
@@ -270,7 +280,7 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             RequestError: It has to be the user's own, and there is none.
             ConfigError: The admin's cannot be read, or others can read it too.
         """
-        if self.credentials == "user":
+        if self.needs_user_key:
             if user_key is None:
                 raise RequestError(
                     f"{self.name} needs your own API key, and the job has none. Run "

@@ -126,7 +126,7 @@ class Callers:
         found = []
         for lease in self._journal.leases(job_id=job_id):
             qpu = self._config.qpus.get(lease.qpu)
-            if lease.state in OPEN and qpu is not None and qpu.credentials == "gateway":
+            if lease.state in OPEN and qpu is not None and qpu.through_gateway:
                 found.append(self._caller(lease))
         if not found:
             self._may_be_lost()
@@ -146,7 +146,7 @@ class Callers:
 
     def _caller(self, lease: Lease) -> Caller:
         qpu = self._config.qpus.get(lease.qpu)
-        if lease.state not in OPEN or qpu is None or qpu.credentials != "gateway":
+        if lease.state not in OPEN or qpu is None or not qpu.through_gateway:
             raise _over(lease)
         sessions = self._journal.history.sessions(lease.id)
         return Caller(lease, qpu, tuple(session.session_id for session in sessions))

@@ -153,7 +153,7 @@ def step_end(
         with suppress(QpuSlurmError):
             left = _providers(config, records, environ, deadline)
     qpus = [config.qpus.get(name) for name in handover.sessions]
-    if any(qpu is not None and qpu.credentials == "gateway" for qpu in qpus):
+    if any(qpu is not None and qpu.through_gateway for qpu in qpus):
         gateway = _gateway_as_user(config, records[0])
         gateway.step_ended(records[0].leader, step, _seconds_since(at))
     if left:
@@ -220,7 +220,7 @@ def _qpus(
     qpus = {name: _configured(config, name) for name in handover.sessions}
     user_key = Secret(environ[USER_KEY]) if environ.get(USER_KEY) else None
     # First, since the job's user cannot read the admin's shared keys.
-    keys = {name: qpu.key(user_key) for name, qpu in qpus.items() if qpu.credentials != "gateway"}
+    keys = {name: qpu.key(user_key) for name, qpu in qpus.items() if not qpu.through_gateway}
     sessions = dict(handover.sessions)
     if len(keys) < len(qpus):
         for name, job_key in _keys_from_gateway(config, records[0], step, deadline).items():
@@ -292,13 +292,13 @@ def _become(user_id: int) -> None:
 def _authorities(config: Config, qpus: Sequence[JobQpu]) -> Path | None:
     """Return whom the job's programs have to trust to reach the gateway, where the admin names them."""
     gateway = config.gateway
-    behind = any(config.qpu(qpu.name).credentials == "gateway" for qpu in qpus)
+    behind = any(config.qpu(qpu.name).through_gateway for qpu in qpus)
     return gateway.ca if gateway is not None and behind and gateway.url.startswith("https:") else None
 
 
 def _through_gateway(config: Config, qpu: QpuConfig) -> QpuConfig:
     """Return a QPU as the gateway shows it to jobs, if it is behind it."""
-    if qpu.credentials != "gateway" or config.gateway is None:
+    if not qpu.through_gateway or config.gateway is None:
         return qpu
     url = config.gateway.url
     return msgspec.structs.replace(

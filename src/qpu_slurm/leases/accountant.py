@@ -119,7 +119,7 @@ class Accountant:
         lease, user_key = self._journal.lease(session.lease_id), self._journal.api_key(session.lease_id)
         try:
             qpu = self._config.qpu(lease.qpu)
-            if qpu.credentials == "user" and user_key is None:
+            if qpu.needs_user_key and user_key is None:
                 self._give_up(session, _FORGOTTEN)
                 return None
             access = qpu.access(user_key)

@@ -199,7 +199,7 @@ class Availability:
         accounts: dict[Account, tuple[Provider, list[QpuConfig]]] = {}
         deadline = Deadline.after(_ANSWER_SECONDS)
         for qpu in qpus:
-            if qpu.credentials == "user":
+            if qpu.needs_user_key:
                 reports[qpu.name] = _unknown(qpu, "only a user's own key can tell")
                 continue
             try:

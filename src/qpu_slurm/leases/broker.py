@@ -440,7 +440,7 @@ def _holder(request: LeaseRequest, qpu: QpuConfig | None = None) -> Holder:
     }
     if qpu is not None:
         holder["job_ends_at"] = from_now(request.seconds_left)
-        holder["api_key"] = request.api_key if qpu.credentials == "user" else None
+        holder["api_key"] = request.api_key if qpu.needs_user_key else None
     return holder
 
 

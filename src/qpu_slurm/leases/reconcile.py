@@ -63,7 +63,7 @@ class Sessions:
             qpu = self._config.qpus.get(lease.qpu)
             if lease.state is not LeaseState.HELD or qpu is None:
                 continue
-            if qpu.credentials != "user":
+            if not qpu.needs_user_key:
                 held.setdefault(lease.qpu, []).append(lease)
             elif lease.expires_at is not None and lease.expires_at + _SLACK < datetime.now(UTC):
                 yield from self._part([lease])

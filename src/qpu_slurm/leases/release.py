@@ -89,7 +89,7 @@ class Releaser:
             # While a session is intended, its opener may be at work yet: it holds the lock.
             with self._locked([qpu], deadline) if lease.intended_at else nullcontext():
                 lease = self._end(self._journal.lease(lease.id), provider)
-            if qpu.credentials != "gateway":
+            if not qpu.through_gateway:
                 # The gateway's sessions are accounted for in the background; of others, only we have the key.
                 soon = deadline.sooner(_ACCOUNT_TIMEOUT)
                 account_at_release(self._journal, lease, self._connect(access, deadline=soon))
@@ -109,7 +109,7 @@ class Releaser:
             return lease
         if lease.session_id is None and (session := self._lost_session(lease, provider)) is not None:
             self._journal.hold(lease.id, session.id, lease.expires_at or from_now(0), adopted=True)
-        if self._config.qpu(lease.qpu).credentials != "gateway":
+        if not self._config.qpu(lease.qpu).through_gateway:
             for session_id in opened_by_steps(lease, provider, self._journal):
                 self._journal.found(lease.id, session_id)
         for session_id in self._unended(lease):
@@ -168,7 +168,7 @@ class Releaser:
 
     def _held_nothing(self, lease: Lease, qpu: QpuConfig) -> bool:
         """Tell whether a lease never had a session, nor can have: without the gateway, steps open them."""
-        intended = lease.session_id or lease.intended_at or qpu.credentials != "gateway"
+        intended = lease.session_id or lease.intended_at or not qpu.through_gateway
         return not intended and not self._unended(lease)
 
     def _lost_session(self, lease: Lease, provider: Provider) -> Session | None:

@@ -136,7 +136,7 @@ class Takeover:
         Of several, the newest counts: the job's tasks tell of those that came after its start.
         """
         qpu, session_id = claim.qpu, claim.session_id
-        if qpu.credentials == "user":
+        if qpu.needs_user_key:
             return session_id if claim.runs else None  # only the job has the key
         provider = self._broker.provider_of(qpu, deadline=Deadline.after(_ANSWER_SECONDS))
         later = None

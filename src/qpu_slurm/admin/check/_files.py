@@ -52,11 +52,11 @@ def keys(config: Config, keeper: Keeper, *, here: bool, node: bool = False) -> I
     """
     files: dict[Path, list[str]] = {}
     for qpu in config.qpus.values():
-        if qpu.credentials != "user" and qpu.key_file is not None:
+        if not qpu.needs_user_key and qpu.key_file is not None:
             files.setdefault(qpu.key_file, []).append(qpu.name)
     for path, names in files.items():
         about = f"key of {', '.join(names)}"
-        of_jobs = all(config.qpus[name].credentials != "gateway" for name in names)
+        of_jobs = all(not config.qpus[name].through_gateway for name in names)
         if here or (of_jobs and (node or seen(path))):
             yield _key(config, path, about, keeper)
         elif seen(path):
@@ -68,7 +68,7 @@ def _key(config: Config, path: Path, about: str, keeper: Keeper) -> Finding:
     try:
         if wrong := _exposed(path, about, keeper):
             return wrong
-        next(qpu for qpu in config.qpus.values() if qpu.key_file == path and qpu.credentials != "user").key()
+        next(qpu for qpu in config.qpus.values() if qpu.key_file == path and not qpu.needs_user_key).key()
     except FileNotFoundError:
         return found("key missing", about, path=path, command=f"install -m 600 -o {user} /dev/null {path}")
     except OSError:

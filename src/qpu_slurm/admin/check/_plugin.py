@@ -151,7 +151,7 @@ def _of_arguments(
 ) -> Iterator[Finding]:
     """Look at what does not fit between our line of plugstack.conf and the rest."""
     about = "plugin"
-    own = frozenset(name for name, qpu in config.qpus.items() if qpu.credentials == "user")
+    own = frozenset(name for name, qpu in config.qpus.items() if qpu.needs_user_key)
     told: frozenset[str] = frozenset()
     for argument, names in (("qpus", frozenset(config.qpus)), ("user_credentials", own)):
         have = plugin.names(argument)

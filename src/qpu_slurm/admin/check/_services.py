@@ -61,11 +61,11 @@ def check(config: Config, user_key: Secret | None, *, here: bool) -> Iterator[Fi
 
 
 def _not_asked(qpu: QpuConfig, user_key: Secret | None, *, here: bool) -> str:
-    if qpu.credentials == "gateway" and not here:
+    if qpu.through_gateway and not here:
         return "only the gateway has its key (check there as well)"
     if qpu.credentials == "shared" and not here and qpu.key_file and not seen(qpu.key_file):
         return "its key is not on this host (the gateway's host and the nodes have it)"
-    if qpu.credentials == "user" and user_key is None:
+    if qpu.needs_user_key and user_key is None:
         return "it is used with users' own keys (export QISKIT_IBM_TOKEN to ask)"
     return ""
 
@@ -85,7 +85,7 @@ def _wrong(config: Config, qpu: QpuConfig, error: QpuSlurmError) -> Finding:
     if isinstance(error, UnavailableError):
         return found("service unreachable", qpu.name, endpoint=qpu.endpoint, why=why, path=config.path)
     if isinstance(error, ServiceError) and error.status in _UNAUTHORIZED:
-        if qpu.credentials == "user":
+        if qpu.needs_user_key:
             return found("user's key refused", qpu.name, why=why)
         return found("key refused", qpu.name, why=why, key=qpu.key_file or config.path)
     return found("service refuses", qpu.name, why=why, path=config.path)

@@ -96,7 +96,7 @@ def check(
     else:
         yield from _partitions(config, partitions)
     yield _licenses(config, settings)
-    own = [name for name, qpu in config.qpus.items() if qpu.credentials == "user"]
+    own = [name for name, qpu in config.qpus.items() if qpu.needs_user_key]
     if own and "job_env" in settings.get("AccountingStoreFlags", "").split(","):
         yield found("keys in accounting", "accounting", qpus=", ".join(own))
 

@@ -38,7 +38,7 @@ class IbmDialect:
         self._upstreams = {
             name: Upstream(qpu, gateway.client, gateway.pools.short.executor)
             for name, qpu in gateway.config.qpus.items()
-            if qpu.credentials == "gateway"
+            if qpu.through_gateway
         }
 
     def caller(self, token: str) -> Caller:
