@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the start and the end of a job need of a broker, wherever it is."""
+"""The broker as the start and the end of a job need it, wherever it runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Leasing(Protocol):
-    """Who grants leases and ends them."""
+    """Grants leases and ends them."""
 
     def acquire(self, request: LeaseRequest) -> tuple[Lease, ...]:
         """See `Broker.acquire`."""

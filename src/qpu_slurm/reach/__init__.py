@@ -12,26 +12,18 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from qpu_slurm.lifecycle.leasing import Leasing
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from qpu_slurm.config import Config
-    from qpu_slurm.journal.model import Lease, LeaseRequest, Refusal
     from qpu_slurm.leases.availability import QpuReport
     from qpu_slurm.leases.job_history import JobHistory
 
 
-class JobBroker(Protocol):
+class JobBroker(Leasing, Protocol):
     """What hooks and commands ask of a broker, wherever it runs."""
-
-    def acquire(self, request: LeaseRequest) -> tuple[Lease, ...]:
-        """See `Broker.acquire`."""
-
-    def release(self, job_id: int, reason: str, *, run: str = "", others: bool = False) -> tuple[Lease, ...]:
-        """See `Broker.release`."""
-
-    def refuse(self, refusal: Refusal) -> None:
-        """See `Broker.refuse`."""
 
     def qpus(self) -> tuple[QpuReport, ...]:
         """Report the state of every QPU; see `Availability.look`."""
