@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the admin wrote, typed and checked.
+"""The admin's configuration, typed and checked.
 
-`load` reads `/etc/qpu_slurm/config.toml`, or upstream's `qrmi_config.json` as it is, and names everything
-that is wrong with it at once.
+`load` reads `/etc/qpu_slurm/config.toml`, or upstream's `qrmi_config.json` unchanged. It reports all problems
+of the file at once.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Digests of a configuration, to tell whether two of them say the same."""
+"""Digests of configurations, to compare those of two hosts."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 _LENGTH = 16
 
 _OF_THE_KEEPER = frozenset(("key_file", "api_key", "max_leases", "exclusive"))
-"""What of a QPU only the host of keys and journal uses."""
+"""The fields of a QPU that only the host of keys and journal uses."""
 
 
 class Digests(msgspec.Struct, frozen=True):
-    """What hosts can compare without showing what their files say.
+    """Digests that hosts compare without revealing their files.
 
     Attributes:
-        all: Of everything that the file says.
-        shared: Of what has to be the same on all hosts: the QPUs, and how the gateway is reached.
+        all: Of the whole configuration.
+        shared: Of the part that has to be the same on all hosts: the QPUs, and the gateway's URL.
     """
 
     all: str = ""
@@ -30,7 +30,7 @@ class Digests(msgspec.Struct, frozen=True):
 
 
 def digests(config: Config) -> Digests:
-    """Return a configuration's digests; no credential goes into them."""
+    """Return the digests of a configuration, without its credentials."""
     everything = msgspec.to_builtins(config, enc_hook=_plain)
     for name in ("path", "warnings"):
         del everything[name]
@@ -47,5 +47,5 @@ def _digest(document: object) -> str:
 
 
 def _plain(value: object) -> str:
-    """Write a path; a credential does not show itself."""
+    """Convert a path to text. A credential converts to text that hides it."""
     return str(value)

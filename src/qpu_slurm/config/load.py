@@ -15,7 +15,7 @@ from qpu_slurm.errors import ConfigError
 from qpu_slurm.names import QPU_NAME
 
 DEFAULT_PATH = Path("/etc/qpu_slurm/config.toml")
-"""Where the configuration is, unless the variable QPU_SLURM_CONFIG or `--config` says otherwise."""
+"""The default path. The variable QPU_SLURM_CONFIG and `--config` override it."""
 
 _MAX_BYTES = 1 << 20
 
@@ -26,7 +26,7 @@ _DEFAULTS_KEYS = keys_of(QpuConfig, leave=("api_key", "name"))
 
 
 def path_of(path: Path | None = None) -> Path:
-    """Return the configuration's file; see `load`."""
+    """Return the path of the configuration; see `load`."""
     return Path(path or os.environ.get("QPU_SLURM_CONFIG") or DEFAULT_PATH).absolute()
 
 
@@ -34,11 +34,11 @@ def load(path: Path | None = None) -> Config:
     """Read the configuration.
 
     Args:
-        path: The file; by default what QPU_SLURM_CONFIG names, else /etc/qpu_slurm/config.toml. One whose
+        path: The file; by default what QPU_SLURM_CONFIG names, else /etc/qpu_slurm/config.toml. A file whose
             name ends in `.json` is read as upstream's qrmi_config.json.
 
     Raises:
-        ConfigError: It cannot be used; everything that is wrong with it, at once.
+        ConfigError: The file cannot be used. The error lists all of its problems.
     """
     path = path_of(path)
     if path.suffix == ".json":
@@ -55,7 +55,7 @@ def _parse(path: Path, problems: Problems) -> dict[str, Any] | None:
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: no path at all
+    except (OSError, ValueError) as error:  # ValueError: not a path
         advice = (
             " Write it (docs/install.md), or name another with --config or QPU_SLURM_CONFIG."
             if isinstance(error, FileNotFoundError)
@@ -72,7 +72,7 @@ def _parse(path: Path, problems: Problems) -> dict[str, Any] | None:
         problems.add(f"is not UTF-8 text (byte {error.start}).")
     except tomllib.TOMLDecodeError as error:
         problems.add(f"is not TOML: {error}.")
-    except (RecursionError, ValueError):  # nested beyond reason, or a number or date that Python has none for
+    except (RecursionError, ValueError):  # nested too deeply, or a number or date out of range
         problems.add("is TOML that is nested too deeply, or has a number or date out of range.")
     return None
 
@@ -107,7 +107,7 @@ def _read(path: Path, document: dict[str, Any], problems: Problems) -> Config | 
 
 
 def _read_gateway(document: dict[str, Any], problems: Problems) -> dict[str, Any] | None:
-    """Return the fields of [gateway]; None if there is no such table."""
+    """Return the fields of [gateway]; None without such a table."""
     if "gateway" not in document:
         return None
     table, where, keys = document["gateway"], "[gateway] ", keys_of(GatewayConfig)
@@ -120,7 +120,7 @@ def _read_gateway(document: dict[str, Any], problems: Problems) -> dict[str, Any
 
 
 def _read_qpus(defaults: Any, tables: Any, problems: Problems) -> list[dict[str, Any]]:  # noqa: ANN401 - from TOML
-    """Return each QPU's fields; not all of them, where a problem was noted."""
+    """Return the fields of each QPU, without those that have problems."""
     common = problems.table(
         QpuConfig, _keyless(defaults, "[defaults] ", problems), "[defaults] ", _DEFAULTS_KEYS
     )
@@ -155,7 +155,7 @@ def _read_qpus(defaults: Any, tables: Any, problems: Problems) -> list[dict[str,
 
 
 def _keyless(table: Any, where: str, problems: Problems) -> Any:  # noqa: ANN401 - from TOML
-    """Take the credential out of a table that has one by mistake, and say where it belongs."""
+    """Remove a credential that is in a table by mistake, and report where it belongs."""
     if not isinstance(table, dict) or "api_key" not in table:
         return table
     problems.add(f"{where}api_key: write the key into a file of its own, and name that file with key_file.")

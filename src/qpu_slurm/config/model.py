@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The configuration's types.
 
-They are its only schema: `config/tables.py` reads what the admin wrote field by field, checks it against a
-field's type, and says "expected …" in the words of the field's `msgspec.Meta`.
+They are its only schema. `config/tables.py` reads the file field by field, checks each value against the
+field's type, and reports "expected …" in the words of the field's `msgspec.Meta`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from qpu_slurm.providers.base import Access
 from qpu_slurm.system.secret import Secret
 
 MAX_TTL = 28_800
-"""Seconds that the service lets a session live at most: 8 h."""
+"""The longest life of a session that the service allows, in seconds: 8 h."""
 
 IBM_ENDPOINT = "https://quantum.cloud.ibm.com/api/v1"
-"""IBM's public service, in the region us-east; other regions have their name in front of the host's."""
+"""IBM's public service in the region us-east. Other regions have their name before the host's."""
 
 IBM_IAM_ENDPOINT = "https://iam.cloud.ibm.com"
 
@@ -39,7 +39,7 @@ Duration = Annotated[
         extra={"duration": True},
     ),
 ]
-"""Whole seconds; a file may write "1h30m"."""
+"""Whole seconds. A file may have "1h30m"."""
 
 Period = Annotated[
     int,
@@ -50,7 +50,7 @@ Period = Annotated[
         extra={"duration": True},
     ),
 ]
-"""Whole seconds; days and years of them."""
+"""Whole seconds, up to years."""
 
 SessionTtl = Annotated[
     int,
@@ -61,7 +61,7 @@ SessionTtl = Annotated[
         extra={"duration": True},
     ),
 ]
-"""Whole seconds that a session may live."""
+"""The life of a session, in whole seconds."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000, description="an integer from 0 to 1000000")]
 
@@ -79,7 +79,7 @@ Address = Annotated[
     ),
 ]
 
-# What stands in one of these by mistake may be a credential, so errors do not repeat it.
+# A value that is here by mistake may be a credential, so errors do not quote it.
 _UNQUOTED = {"unquoted": True}
 
 AbsolutePath = Annotated[Path, msgspec.Meta(description="an absolute path", extra=_UNQUOTED)]
@@ -135,10 +135,10 @@ class SlurmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """How Slurm's own programs are run.
 
     Attributes:
-        conf: The cluster's slurm.conf; a controller's hook is not told where it is.
-        bin: Where scontrol and squeue are; a hook has no PATH.
-        timeout: Seconds after which a Slurm that does not answer is given up on.
-        munge_socket: Where munged listens; None leaves it to libmunge, which knows.
+        conf: The cluster's slurm.conf. A controller's hook has no variable that names it.
+        bin: The directory of scontrol and squeue. A hook has no PATH.
+        timeout: Seconds that Slurm has for an answer.
+        munge_socket: The socket of munged; None is libmunge's default.
     """
 
     conf: AbsolutePath = Path("/etc/slurm/slurm.conf")
@@ -151,10 +151,10 @@ class OutageConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """What happens to a job that starts while the quantum service is away.
 
     Attributes:
-        tries: How often it is requeued before it is given up on.
-        delay: Seconds until its first new start; later ones take longer.
-        max_delay: Seconds that the delay does not grow beyond.
-        acquire_timeout: Seconds that one acquire may take in all.
+        tries: How often it is requeued before it fails.
+        delay: Seconds until its first new start. Later delays are longer.
+        max_delay: The longest delay, in seconds.
+        acquire_timeout: Seconds for one acquire in all.
     """
 
     tries: Count = 10
@@ -164,25 +164,25 @@ class OutageConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The gateway: the one service that holds keys and journal, and that hooks and steps talk to.
+    """The gateway: the service that holds keys and journal, and answers hooks and steps.
 
     Attributes:
-        url: Its base URL, as hooks and steps reach it.
+        url: Its base URL for hooks and steps.
         listen: The address and port that it listens on.
-        certificate: Its TLS certificate (PEM, with what stands between it and the root); None: plain http.
+        certificate: Its TLS certificate (PEM, with the intermediate ones); None: plain http.
         certificate_key: That certificate's private key.
         ca: The authority that clients trust; None: those that the machine trusts.
-        reap_every: Seconds between two looks for leases that nobody needs any more.
-        trusted_users: Who may have leases granted and ended, besides root and the user that the journal
-            belongs to: SlurmUser, as whom the hooks run, where the gateway runs as another user.
-        log: Its log file, where that is another one than the hooks'.
-        max_body: Bytes that a request's body may have at most.
+        reap_every: Seconds between two runs of the reaper.
+        trusted_users: The users that may acquire and release leases, besides root and the journal's owner. If
+            the gateway does not run as SlurmUser, SlurmUser is one: it runs the hooks.
+        log: Its log file, if it is not that of the hooks.
+        max_body: The largest body of a request, in bytes.
         max_connections: How many connections it serves at once.
         max_connections_per_address: How many of them may come from one address.
         max_connections_per_user: How many of them may carry requests of one user at once.
-        reserved_connections: How many more it serves when there are that many, for hooks and steps alone.
-        request_timeout: Seconds that a request may take to arrive, a submission's body aside.
-        sessions_per_minute: How many sessions one lease may have opened in a minute.
+        reserved_connections: How many more it serves beyond that, for hooks and steps only.
+        request_timeout: Seconds in which a request has to arrive, except for the body of a submission.
+        sessions_per_minute: How many sessions one lease may open in a minute.
     """
 
     url: Origin
@@ -202,7 +202,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     sessions_per_minute: Number = 20
 
     def warnings(self) -> list[str]:
-        """Say what is insecure about it."""
+        """Return its insecure settings, a sentence each."""
         return _in_the_clear("gateway", self.url)
 
 
@@ -210,7 +210,7 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """One QPU.
 
     Attributes:
-        name: What users write in `--qpu`.
+        name: Its name in `--qpu`.
         type: The resource type, in QRMI's words; the second is an older name of the first.
         backend: The service's name of the QPU; by default the same.
         endpoint: The service's base URL, its version included.
@@ -218,18 +218,18 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         search_endpoint: Global Search, where it is not IBM's public one.
         catalog_endpoint: The Global Catalog, where it is not IBM's public one.
         instance: The service instance (a CRN) that pays.
-        credentials: Whose key opens the sessions. `user`: the user's own. `gateway`: the admin's, which
-            only the gateway has. `shared`: the admin's, which every job that names the QPU then gets to
-            see: insecure, and what an upstream configuration means.
-        key_file: What holds the admin's key; with `gateway` on the gateway's host only.
+        credentials: The key that opens sessions. `user`: the user's own. `gateway`: the admin's, which only
+            the gateway has. `shared`: the admin's, which every job that names the QPU can read. That is
+            insecure, and what an upstream configuration means.
+        key_file: The file with the admin's key; with `gateway`, on the gateway's host only.
         mode: The session's mode; an account of the Open plan can open only `batch`.
-        max_ttl: Seconds that a session may live at most, whatever the job's time limit.
+        max_ttl: The longest life of a session in seconds, whatever the job's time limit.
         task_timeout: Seconds of QPU time that one task may take; None leaves it to the service.
-        session: How long a job holds a session where its user does not say (`--qpu-session`): as long as
-            the job lives, or from its first task on.
-        exclusive: Whether one job of the whole cluster at a time may have a lease on it.
+        session: When a job's session begins without `--qpu-session`: at the job's start (`job`), or with its
+            first task (`task`).
+        exclusive: Whether only one job of the cluster at a time may have a lease on it.
         max_leases: How many jobs may have a lease on it at a time; None: any number.
-        api_key: The admin's key, where an upstream configuration holds it itself.
+        api_key: The admin's key, if an upstream configuration contains it.
     """
 
     name: Name
@@ -251,13 +251,13 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     api_key: Secret | None = None
 
     def __post_init__(self) -> None:
-        """Call the backend what the QPU is called, unless the admin said otherwise."""
+        """Use the QPU's name for the backend by default."""
         if not self.backend:
             msgspec.structs.force_setattr(self, "backend", self.name)
 
     @property
     def limit(self) -> int | None:
-        """How many jobs may have it at once; None is any number."""
+        """How many jobs may have it at once; None: any number."""
         return 1 if self.exclusive else self.max_leases
 
     @property
@@ -271,14 +271,14 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return self.credentials == "user"
 
     def key(self, user_key: Secret | None = None) -> Secret:
-        """Return the key that this QPU's sessions are opened with.
+        """Return the key that opens this QPU's sessions.
 
         Args:
-            user_key: The user's own, where one was published.
+            user_key: The user's own, if the job has one.
 
         Raises:
-            RequestError: It has to be the user's own, and there is none.
-            ConfigError: The admin's cannot be read, or others can read it too.
+            RequestError: The QPU needs the user's own key, and there is none.
+            ConfigError: The admin's key cannot be read, or other users can read it.
         """
         if self.needs_user_key:
             if user_key is None:
@@ -294,7 +294,7 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return read_key(self.key_file)
 
     def access(self, user_key: Secret | None = None) -> Access:
-        """Say how the QPU is reached; see `key` for the argument and for what it raises."""
+        """Return how the QPU is reached; see `key` for the argument and the errors."""
         return Access(
             type=self.type,
             backend=self.backend,
@@ -306,7 +306,7 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         )
 
     def warnings(self) -> list[str]:
-        """Say what is insecure about how this QPU is reached."""
+        """Return the insecure settings of this QPU, a sentence each."""
         found = _in_the_clear(self.name, self.endpoint, self.iam_endpoint)
         if self.credentials == "shared":
             found.append(
@@ -316,22 +316,22 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the admin wrote.
+    """The admin's configuration.
 
     Attributes:
-        path: The file that it was read from.
-        journal: The record of all leases; on a local disk of the controller.
-        keep: Seconds after which a lease that is over is deleted from the journal.
+        path: Its file.
+        journal: The record of all leases, on a local disk.
+        keep: Seconds after which an ended lease is deleted from the journal.
         log: The log file; None logs to stderr.
         log_level: The least severe event that is logged.
-        audit_syslog: The socket of the system's log, such as /dev/log, which then gets the audit as well: who
-            was granted, submitted or refused what. The log file has it in any case.
+        audit_syslog: The socket of the system's log, such as /dev/log, for the audit: each grant, submission
+            and refusal, with its user. The log file has the audit in any case.
         acquire_on: What acquires a session: the option `--qpu`, or only a gres (`--qpu` alone then binds).
         slurm: See `SlurmConfig`.
         outage: See `OutageConfig`.
-        gateway: See `GatewayConfig`; None: hooks and steps talk to the service themselves.
+        gateway: See `GatewayConfig`; None: hooks and steps use the service directly.
         qpus: The QPUs by name, in the file's order.
-        warnings: What an admin should know, one sentence each: what was skipped, what is insecure.
+        warnings: Skipped resources and insecure settings, a sentence each.
     """
 
     path: Path
@@ -348,10 +348,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     warnings: tuple[str, ...] = ()
 
     def qpu(self, name: str) -> QpuConfig:
-        """Return a QPU by the name that a user wrote.
+        """Return a QPU by its name.
 
         Raises:
-            RequestError: There is none of that name; the sentence lists those that there are.
+            RequestError: There is no such QPU. The message lists all QPUs.
         """
         try:
             return self.qpus[name]

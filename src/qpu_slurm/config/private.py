@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that hold a credential: read only where nobody else can read them."""
+"""Files that hold credentials: they are read only if no other user can read them."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 _KEY_BYTES = 4096
 
 _KEY = re.compile(rb"[\x21-\x7e]+")
-"""What an API key is made of: it becomes a form field and an environment variable."""
+"""The characters of an API key, which becomes a form field and an environment variable."""
 
 
 def read_private(path: Path, limit: int) -> bytes:
     """Read a file that holds a credential.
 
     Args:
-        path: The file. A symbolic link is followed: what counts is the file that it leads to.
-        limit: Bytes that it may have at most.
+        path: The file. A symbolic link is followed: the checks apply to its target.
+        limit: The largest size, in bytes.
 
     Raises:
-        ConfigError: It cannot be read, is too large or no regular file, belongs to a stranger, or can be
-            read by others. The sentence says what to do, and holds nothing of the file.
+        ConfigError: The file cannot be read, is too large or not a regular file, belongs to another user, or
+            can be read by others. The message names the remedy, and quotes nothing from the file.
     """
     with _opened(path) as descriptor:
         content = os.read(descriptor, limit + 1)
@@ -44,7 +44,7 @@ def read_key(path: Path) -> Secret:
     """Read an API key from a file of its own.
 
     Raises:
-        ConfigError: See `read_private`; or what it holds is no key.
+        ConfigError: See `read_private`; or the file does not contain a key.
     """
     content = read_private(path, _KEY_BYTES).strip()
     if not content:
@@ -55,7 +55,7 @@ def read_key(path: Path) -> Secret:
 
 
 def refuse_exposed(path: Path) -> None:
-    """Make sure that a file that somebody else's code reads is for nobody else, such as a TLS key.
+    """Check that no other user can read a file that a library reads, such as a TLS key.
 
     Raises:
         ConfigError: See `read_private`.
@@ -66,14 +66,14 @@ def refuse_exposed(path: Path) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    """Open a credential's file; what is checked is what was opened, so that it is what is read."""
+    """Open a file with a credential. The checks apply to the open file, which is then read."""
     descriptor = -1
     try:
-        # O_NONBLOCK: a FIFO in its place must not hold a hook up.
+        # O_NONBLOCK: a FIFO in its place must not block a hook.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         _refuse_exposed(path, os.fstat(descriptor))
         yield descriptor
-    except (OSError, ValueError) as error:  # ValueError: no path at all
+    except (OSError, ValueError) as error:  # ValueError: not a path
         reason = getattr(error, "strerror", None) or "not a path"
         raise ConfigError(f"{path}: cannot be read ({reason}).") from None
     finally:
@@ -82,7 +82,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _refuse_exposed(path: Path, status: os.stat_result) -> None:
-    """Raise unless only root and this process's user can read the file (access lists count as group)."""
+    """Raise unless only root and this process's user can read the file. Access lists count as group."""
     if not stat.S_ISREG(status.st_mode):
         raise ConfigError(f"{path}: is not a regular file.")
     if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):

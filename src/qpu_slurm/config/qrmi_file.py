@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads upstream's qrmi_config.json (of spank-plugins and qrmi) as it is.
+"""Reads upstream's qrmi_config.json (of spank-plugins and qrmi) unchanged.
 
     {"resources": [{"name": "ibm_fez", "type": "ibm-quantum-compute-service",
                     "environment": {"QRMI_IBM_QCS_IAM_APIKEY": "…", "QRMI_IBM_QCS_SERVICE_CRN": "crn:…"}}]}
 
-`environment` is what upstream's plugin sets in the job, with `<name>_` before each. It holds the API key, so
-every job gets to see it (`credentials = "shared"`), and so the file must not be readable by others. Without a
-key the user's own counts, as it does upstream. Resources of other makers, and templates of resources, are
-skipped with a warning: the rest of the file is used.
+Upstream's plugin sets the variables of `environment` in the job, each with the prefix `<name>_`. The API key
+is among them, so every job sees it (`credentials = "shared"`), and other users must not be able to read the
+file. Without a key, the user's own is used, as upstream does. Resources of other vendors, and templates of
+resources, are skipped with a warning.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PREFIXES = {
     "ibm-quantum-compute-service": "QRMI_IBM_QCS_",
     "qiskit-runtime-service": "QRMI_IBM_QRS_",
 }
-"""The resource types that we know, and what their variables' names begin with."""
+"""The resource types that are supported, and the prefixes of their variables."""
 
 _FIELDS = {
     "ENDPOINT": "endpoint",
@@ -51,7 +51,7 @@ def read_upstream(path: Path) -> Config:
     """Read a qrmi_config.json.
 
     Raises:
-        ConfigError: It cannot be used, or others can read it; everything that is wrong, at once.
+        ConfigError: It cannot be used, or other users can read it. The error lists all problems.
     """
     reader = _Reader(path)
     qpus: dict[str, QpuConfig] = {}
@@ -71,7 +71,7 @@ def read_upstream(path: Path) -> Config:
 
 
 class _Reader:
-    """Reads one file; what is wrong is noted in `problems`, what is left out in `warnings`."""
+    """Reads one file. Its errors go to `problems`, skipped resources to `warnings`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -91,7 +91,7 @@ class _Reader:
         return resources
 
     def qpu(self, resource: Any, number: int) -> QpuConfig | None:  # noqa: ANN401 - from JSON
-        """Read a resource, unless it is skipped or wrong."""
+        """Read a resource, unless it has to be skipped or has errors."""
         where = f"resource number {number}: "
         if not isinstance(resource, dict):
             self.problems.add(f"{where}expected an object with name, type and environment.")
@@ -115,7 +115,7 @@ class _Reader:
             self.problems.add(f"{where}environment: expected an object whose values are strings.")
             return None
         before = len(self.problems.found)
-        # An empty value is none, for upstream's clients too.
+        # Upstream's clients also treat an empty value as unset.
         values = self._values(
             resource, {key: item for key, item in environment.items() if item}, prefix, where
         )
@@ -129,7 +129,7 @@ class _Reader:
         for key in environment:
             if key not in keys and key != api_key:
                 self.warnings.append(f"{self._path}: {where}{quote(key)} is not used.")
-        # Everything is text there: a number as digits, the mode in any case.
+        # All values are text: numbers as digits, the mode in upper or lower case.
         table: dict[str, Any] = {
             key: int(value) if _NUMBER.fullmatch(value) else value for key, value in environment.items()
         }

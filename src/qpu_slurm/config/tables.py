@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a table of what the admin wrote into a struct's fields, and notes everything that is wrong with it.
+"""Reads a table of the configuration into a struct's fields, and collects all of its problems.
 
-`msgspec.convert` stops at the first thing wrong, and an admin wants to mend all in one go; so a struct is
-converted field by field, each against its own type.
+`msgspec.convert` stops at the first problem, but an admin wants to see all of them. So each field is
+converted by itself, against its own type.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _QUOTED_LENGTH = 64
 
 
 class Problems:
-    """What is wrong with a file, one sentence each.
+    """The problems of a file, one sentence each.
 
     Args:
-        path: The file; every sentence names it.
+        path: The file, which every sentence names.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,11 +33,11 @@ class Problems:
         self.found: list[str] = []
 
     def add(self, sentence: str) -> None:
-        """Note a problem: where it is, and what was expected there."""
+        """Add a problem: its place, and what was expected there."""
         self.found.append(f"{self._path}: {sentence}")
 
     def unknown_keys(self, table: Mapping[str, Any], where: str, known: Collection[str]) -> None:
-        """Note the keys that mean nothing, with the known one that looks most like each."""
+        """Add the unknown keys as problems, each with the most similar known one."""
         for key in table:
             if key not in known:
                 nearest = difflib.get_close_matches(key, known, n=1)
@@ -47,13 +47,13 @@ class Problems:
     def fields(
         self, struct: type[msgspec.Struct], table: Mapping[str, Any], where: str, keys: Mapping[str, str]
     ) -> dict[str, Any]:
-        """Return the fields of `struct` that stand in `table` and are right; note those that are not.
+        """Return the fields of `struct` that `table` has; add those with a wrong value as problems.
 
         Args:
-            struct: Its fields are the schema.
-            table: What the admin wrote; keys that are not in `keys` are left alone.
-            where: What comes before a key in a sentence, such as `[slurm] `.
-            keys: What the table calls a field: its key, and the field's name.
+            struct: The schema.
+            table: A table of the configuration. Keys that are not in `keys` are ignored.
+            where: The prefix of a key in a sentence, such as `[slurm] `.
+            keys: The field's name for each key of the table.
         """
         types = {field.name: field.type for field in msgspec.structs.fields(struct)}
         values = {}
@@ -72,7 +72,7 @@ class Problems:
         where: str,
         keys: Mapping[str, str],
     ) -> dict[str, Any]:
-        """Read a table all of whose keys have to be known; see `fields`."""
+        """Read a table that may contain known keys only; see `fields`."""
         if not isinstance(table, dict):
             self.add(f"{where.strip()}: expected a table.")
             return {}
@@ -82,7 +82,7 @@ class Problems:
     def missing(
         self, struct: type[msgspec.Struct], given: Collection[str], where: str, keys: Mapping[str, str]
     ) -> None:
-        """Note the required fields of `struct` that no table has; `given` are the keys that some have."""
+        """Add the required fields of `struct` that are not among the keys in `given` as problems."""
         fields = {field.name: field for field in msgspec.structs.fields(struct)}
         for key, name in keys.items():
             if fields[name].required and key not in given:
@@ -90,12 +90,12 @@ class Problems:
 
 
 def keys_of(struct: type[msgspec.Struct], *, leave: Collection[str] = ()) -> dict[str, str]:
-    """Return the keys of a table that calls a struct's fields what they are called, without some."""
+    """Return the keys of a table that has a struct's field names as keys, without some."""
     return {name: name for name in struct.__struct_fields__ if name not in leave}
 
 
 def quote(value: object) -> str:
-    """Show a value as written, on one line and not at length."""
+    """Return a value as written, shortened to one line."""
     text = repr(value)
     return text if len(text) <= _QUOTED_LENGTH else f"{text[:_QUOTED_LENGTH]}…"
 
@@ -113,7 +113,7 @@ def _convert_path(type_: type, value: object) -> Any:  # noqa: ANN401 - as msgsp
 
 
 def _meta(type_: Any) -> msgspec.Meta | None:  # noqa: ANN401 - any annotation
-    """Find the words that come with a type, or with the first of a union's types."""
+    """Return the description of a type, or of the first type of a union that has one."""
     if get_origin(type_) is Annotated:
         return next((item for item in type_.__metadata__ if isinstance(item, msgspec.Meta)), None)
     if get_origin(type_) is Literal or not get_args(type_):

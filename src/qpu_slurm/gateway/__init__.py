@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gateway: jobs use a QPU through it without ever holding the service's credential.
 
-    messages    what hooks and steps ask of it, and how it answers
-    client      how they ask
+    messages    the requests of hooks and steps, and the answers
+    client      sends them
     command     `qpu-slurm gateway`
-    server      the process: its parts, the reaper's schedule, systemd
-    listening   on a socket that systemd holds, or on its own; TLS
-    connections who gets one; drain has how they end as the gateway does
+    server      the process: its parts, the reaper's schedule, systemd's watchdog
+    listening   its sockets: systemd's, or its own; TLS
+    connections their limits; drain closes them when the gateway stops
     app         the web application: every route
     gateway     what the routes share: journal, broker, keys
     callers     which job a request comes from
-    requests    how requests are logged, counted and read; answers has the errors
-    relay       how a service's answers are handed on
+    requests    logs, counts and reads requests; answers has the errors
+    relay       passes a service's answers on to clients
     routes/     our own protocol
-    ibm/        the dialect of IBM's clients: each kind of service has such a folder
+    ibm/        the dialect of IBM's clients; each kind of service has a folder of its own
 
-Its server needs the extra `qpu_slurm[gateway]`; messages and client do not.
+The server needs the extra `qpu_slurm[gateway]`. messages and client do not.
 """

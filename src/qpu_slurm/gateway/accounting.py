@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What sessions that ended were used for: asked for in the background, for the journal, metrics and Slurm."""
+"""Accounts for ended sessions in the background: in the journal, the metrics and Slurm's records."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from qpu_slurm.slurm.query import Query
 
 _LOOK_SECONDS = 2.0
-"""How often the journal is asked for sessions that ended without a release, such as by their last task."""
+"""Seconds between two searches for sessions that ended without a release, such as after their last task."""
 
 _REFUSED_SECONDS = 30.0
-"""How long Slurm is not asked again to write a record that it did not take."""
+"""Seconds before Slurm is asked again to write a record that it refused."""
 
 _RUNNING = frozenset({"RUNNING", "SUSPENDED"})
 _COMPLETING = "COMPLETING"
@@ -39,13 +39,13 @@ _log = structlog.get_logger(__name__)
 
 
 async def keep_account(gateway: Gateway) -> NoReturn:
-    """Account for sessions as they end, beginning with those that ended while no gateway was there."""
+    """Account for sessions as they end. Those that ended while the gateway was down come first."""
     config = gateway.config
     accountant = Accountant(config, gateway.background, gateway.connections.connect)
     record = SlurmsRecord(gateway.background, connect(config.slurm), Control(config.slurm))
     while True:
         gateway.ended.clear()
-        if config is not gateway.config:  # it was read again
+        if config is not gateway.config:  # it was reloaded
             config = gateway.config
             accountant = Accountant(config, gateway.background, gateway.connections.connect)
         try:
@@ -71,37 +71,37 @@ def _count(gateway: Gateway, used: Used) -> None:
 
 
 class SlurmsRecord:
-    """Slurm's own record of what jobs have used: in their AdminComment, where that can be written.
+    """Writes the QPU time of jobs into Slurm's own records: into AdminComment, where possible.
 
-    A job that runs takes a comment; of one that is over, only slurmdbd's record does, which slurmctld writes
-    once more as the job ends. A gateway that is not SlurmUser may write only the latter, as an Operator of
-    Slurm's. Best effort: the journal is the account.
+    Slurm takes the comment of a running job. Of an ended job, only slurmdbd's record can be changed, and
+    slurmctld overwrites that once when the job ends. A gateway that is not SlurmUser may change only ended
+    jobs, as an Operator. A failure here loses nothing: the account is in the journal.
 
     Args:
-        journal: Knows what sessions were used for.
-        query: How Slurm is asked.
-        control: How it is told.
+        journal: Holds the use of each session.
+        query: Queries Slurm.
+        control: Changes Slurm's records.
     """
 
     def __init__(self, journal: Journal, query: Query, control: Control) -> None:
         self._journal = journal
         self._query = query
         self._control = control
-        self._database = True  # until sacctmgr says that there is none
+        self._database = True  # until sacctmgr reports that there is none
         self._untold: dict[int, Lease] = {}
         self._refused: dict[int, Deadline] = {}
 
     def add(self, lease: Lease) -> None:
-        """Have it written what a lease's job has used."""
+        """Put the job of a lease on the list of records to write."""
         self._untold[lease.job_id] = lease
 
     def write(self) -> None:
-        """Write what can be written now."""
+        """Write the records that Slurm takes now."""
         budget = Deadline.after(_REFUSED_SECONDS)
         for lease in list(self._untold.values()):
             job_id = lease.job_id
             if budget.passed:
-                return  # Slurm is slow; the next look goes on
+                return  # Slurm is slow: the next call continues
             if job_id in self._refused and not self._refused[job_id].passed:
                 continue
             try:
@@ -117,7 +117,7 @@ class SlurmsRecord:
                 self._refused.pop(job_id, None)
 
     def _write(self, lease: Lease) -> bool:
-        """Write what a job has used; return whether nothing is left to be done."""
+        """Write the QPU time of a job; return whether its record is complete."""
         job = self._query.job(lease.job_id)
         if job is None or not lease.is_of(job.run):
             return True
@@ -133,7 +133,7 @@ class SlurmsRecord:
         return True
 
     def _usage(self, job_id: int) -> Iterator[tuple[str, Usage]]:
-        """Sum up what a job has used of each QPU, as far as the service has told."""
+        """Add up a job's use of each QPU, as far as the service has reported it."""
         for past in self._journal.history.leases(job_id):
             told = [one.session for one in past.sessions if one.session.locked_seconds is not None]
             if told:

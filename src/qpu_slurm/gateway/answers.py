@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the gateway answers: with JSON, and with errors that each dialect writes in its own shape."""
+"""The gateway's answers: JSON, and errors that each dialect writes in its own shape."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _BAD_GATEWAY = 502
 
 
 class ApiError(Exception):
-    """The gateway says no to a client of the quantum service.
+    """The gateway refuses a request of a service's client.
 
     Args:
         status: The HTTP status.
         message: What is wrong.
         solution: What to do about it.
-        code: The service's own number for it; None leaves that to the dialect.
-        kind: What it is counted as.
-        retry_after: Seconds to wait before asking again; None says nothing.
+        code: The service's number for such an error; None leaves it to the dialect.
+        kind: The metrics' name for it.
+        retry_after: Seconds that the client should wait before it repeats the request; None gives no advice.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class ApiError(Exception):
 
 
 class CutOffError(Exception):
-    """Nobody knows whether a request took effect: its connection is cut, as the service's was.
+    """A request may or may not have taken effect: its connection is cut, as the service's was.
 
-    A status would make some clients send it again, and others take it for not done.
+    With a status, some clients would repeat the request, and others would assume that it had no effect.
     """
 
 
@@ -65,7 +65,7 @@ def json_answer(data: Any, status: int = 200) -> web.Response:  # noqa: ANN401 -
 
 
 def unauthorized(why: str) -> ApiError:
-    """Refuse who does not show a credential of a job that holds a QPU."""
+    """Refuse a request without the credential of a job that holds a QPU."""
     return ApiError(
         401,
         why,
@@ -75,7 +75,7 @@ def unauthorized(why: str) -> ApiError:
 
 
 def forbidden(why: str, solution: str = "") -> ApiError:
-    """Refuse what a job's lease does not cover."""
+    """Refuse a request that the job's lease does not cover."""
     return ApiError(403, why, solution, kind="forbidden")
 
 
@@ -87,7 +87,7 @@ def too_large(limit: int) -> ApiError:
 
 
 def of_error(error: QpuSlurmError) -> ApiError:
-    """Say what the broker could not do."""
+    """Return the answer for an error of the broker."""
     if isinstance(error, NoLeaseError):
         return unauthorized(str(error))
     if isinstance(error, RefusedError):
@@ -97,5 +97,5 @@ def of_error(error: QpuSlurmError) -> ApiError:
 
 
 def unavailable(why: str) -> ApiError:
-    """Say that the service is not there; nothing was done."""
+    """Return the error for a service that is away: the request had no effect."""
     return ApiError(503, why, "Try again later.", kind="unavailable", retry_after=2)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gateway as a command: `qpu-slurm gateway`."""
+"""The command `qpu-slurm gateway`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def serve(config: Config, arguments: argparse.Namespace) -> int:
-    """Serve until told to stop; return the exit code.
+    """Serve until a signal stops the gateway; return the exit code.
 
     Raises:
         ConfigError: It cannot be used.
@@ -57,9 +57,9 @@ def serve(config: Config, arguments: argparse.Namespace) -> int:
 
 
 def forbid_dumps() -> None:
-    """Keep this process's memory, where the services' keys are, from core files and from its user's debugger.
+    """Protect this process's memory, which holds the services' keys, from core files and its user's debugger.
 
-    Programs that it starts are ordinary again.
+    Programs that it starts are not protected.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     library = ctypes.CDLL(None, use_errno=True)

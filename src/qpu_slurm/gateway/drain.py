@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the gateway stops without losing a request: it accepts no connection, and answers all that it has.
+"""Stops the gateway without losing a request: it accepts no new connections, and answers all requests.
 
-A client that keeps its connection may send the next request at the moment in which the gateway closes it.
-Such a request would be lost. So a connection is closed by the answer to a request, which says so
-(`Connection: close`), wherever possible. One on which nothing has come for a second is ended with a 503; see
-`Connection.end`.
+A client that keeps its connection may send its next request just when the gateway closes it, and that request
+would be lost. So wherever possible, the answer to a request closes the connection (`Connection: close`). A
+connection that was silent for a second is ended with a 503; see `Connection.end`.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ if TYPE_CHECKING:
     from qpu_slurm.gateway.connections import ConnectionLimiter
 
 SECONDS = 10.0
-"""How long requests that are under way may take yet. Clients wait meanwhile, for the next gateway."""
+"""How long requests under way may still take. Other clients wait for the next gateway meanwhile."""
 
 _SILENCE = 1.0
-"""Seconds without a request after which a connection is ended: many clients ask twice a second."""
+"""Seconds without a request after which a connection is ended. Many clients poll twice a second."""
 
 _ON_ITS_WAY = 0.5
-"""Seconds for a request to arrive that was sent as its connection was ended."""
+"""Seconds in which a request may arrive that was sent while its connection was being ended."""
 
 _TURN = 0.02
 
@@ -33,10 +32,10 @@ _log = structlog.get_logger(__name__)
 
 
 async def drain(limiter: ConnectionLimiter) -> None:
-    """Answer what is under way or comes on open connections, until they are closed or `SECONDS` are over.
+    """Answer requests on open connections until all are closed, for at most `SECONDS`.
 
     Args:
-        limiter: The connections; nothing accepts new ones any more.
+        limiter: The connections. The gateway accepts no new ones any more.
     """
     limiter.draining = True
     begin = now = time.monotonic()
@@ -44,9 +43,9 @@ async def drain(limiter: ConnectionLimiter) -> None:
         # First, so that a connection that was accepted just now is one of the limiter's.
         await asyncio.sleep(_TURN)
         now = time.monotonic()
-        # How long it was silent before does not count: its next request may be about to come.
+        # Silence before the drain does not count: a request may be on its way.
         left = limiter.end_silent(now - _SILENCE) if now >= begin + _SILENCE else limiter.open
-        # Something may be in the middle of a TLS handshake, of which a limiter knows no end if it fails.
+        # A connection may be in its TLS handshake. If that fails, the limiter is not notified.
         if not left and (now > begin + 2 * _SILENCE or not limiter.arriving):
             break
     else:

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Job keys: what a job shows the gateway instead of the service's credential.
+"""Job keys: what a job presents to the gateway instead of the service's credential.
 
-A key is the lease's number and a MAC over what makes the lease the one that it is. Nothing about it is
-stored: it can be made again from the journal and the secret, by any gateway that has both, and is worth
-nothing as soon as the lease is over. Who reads the journal alone cannot make one.
+A key consists of the lease's number and a MAC over the data that identifies the lease. Keys are not stored.
+Any gateway that has the journal and the secret can compute them again. A key opens nothing once its lease has
+ended. The journal alone is not enough to make one.
 
-The secret can be changed while jobs run: its file holds the newest, which makes keys, and the one before it,
-whose keys stay good. A step gets its key as it starts, so the one before is needed until the jobs are over
-that ran when it was the newest.
+The secret can be rotated while jobs run. Its file holds the newest secret, which makes keys, and the previous
+one, whose keys stay valid. A step gets its key when it starts. So the previous secret is needed until all
+jobs from before the rotation have ended.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ PREFIX = "qpu-slurm-job-key-"
 
 _SECRET_BYTES = 32
 _KEPT = 2
-"""How many secrets open at a time."""
+"""How many secrets are valid at a time."""
 _ID_BYTES = 8
 _HASH = "sha256"
 
 
 class JobKeys:
-    """Makes job keys, and tells whose they are.
+    """Makes and checks job keys.
 
     Args:
-        secrets: 32 random bytes that nobody else has, each; the first makes keys, and all open.
+        secrets: 32 random bytes each. The first one makes keys. The keys of all of them are valid.
     """
 
     def __init__(self, *secrets: bytes) -> None:
@@ -52,25 +52,25 @@ class JobKeys:
 
     @classmethod
     def beside(cls, journal: Path) -> Self:
-        """Use the secrets that lie beside a journal; make one at the first time.
+        """Use the secrets beside a journal; create one on the first call.
 
         Raises:
-            ConfigError: They cannot be read or made, or others can read them too.
+            ConfigError: They cannot be read or created, or other users can read them.
         """
         return cls(*_read(journal))
 
     @staticmethod
     def made(journal: Path) -> bool:
-        """Tell whether a gateway has made keys beside a journal before."""
+        """Return whether a gateway has used this journal before."""
         return _path(journal).exists()
 
     @classmethod
     def rotate(cls, journal: Path, *, forget: bool = False) -> None:
-        """Make a new secret beside a journal; the gateway uses it once it is told to read it (SIGHUP).
+        """Create a new secret beside a journal. The gateway uses it after a reload (SIGHUP).
 
         Args:
             journal: The journal.
-            forget: Keep none of those before: their keys are worth nothing from then on.
+            forget: Drop the previous secrets: keys made with them become invalid.
 
         Raises:
             ConfigError: See `beside`.
@@ -84,7 +84,7 @@ class JobKeys:
 
     @classmethod
     def kept_since(cls, journal: Path) -> datetime | None:
-        """Return when the newest secret was made, if keys of the one before are good as well.
+        """Return when the newest secret was created, if keys of the previous one are valid as well.
 
         Raises:
             ConfigError: See `beside`.
@@ -103,12 +103,12 @@ class JobKeys:
         return [Secret(PREFIX + base64.urlsafe_b64encode(data).rstrip(b"=").decode()) for data in found]
 
     def opens(self, key: str, lease: Lease) -> bool:
-        """Tell whether a key is a lease's; in a time that does not show how much of it is right."""
+        """Return whether a key belongs to a lease, in constant time."""
         return any(hmac.compare_digest(key.encode(), good.reveal().encode()) for good in self._keys(lease))
 
     @staticmethod
     def lease_id(key: str) -> int | None:
-        """Read the number of the lease that a key claims to be for."""
+        """Return the lease number that a key claims."""
         try:
             data = base64.b64decode(key.removeprefix(PREFIX) + "==", altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
@@ -117,7 +117,7 @@ class JobKeys:
         return number if number < 1 << 63 else None
 
     def macs(self, text: str) -> list[bytes]:
-        """Return what only who has the secrets can make of a text, with each; the first is the one to use."""
+        """Return the MAC of a text with each secret; the first is the one to use."""
         return [hmac.digest(secret, text.encode(), _HASH) for secret in self._secrets]
 
 
@@ -126,7 +126,7 @@ def _path(journal: Path) -> Path:
 
 
 def _read(journal: Path) -> list[bytes]:
-    """Read the secrets, the newest first; make one if there is none. See `JobKeys.beside`."""
+    """Read the secrets, the newest first; create one if there is none. See `JobKeys.beside`."""
     path = _path(journal)
     try:
         if not path.exists():
@@ -143,7 +143,7 @@ def _read(journal: Path) -> list[bytes]:
 
 
 def _write(path: Path, content: bytes, *, replace: bool) -> None:
-    """Write the secrets' file, whole or not at all, whoever dies meanwhile; over another only if told."""
+    """Write the secrets' file atomically; replace an existing one only if asked to."""
     draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     descriptor = open_private(draft)
     try:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the gateway listens: on a socket that systemd holds, or else on one of its own.
+"""The gateway's sockets: held by systemd, or its own.
 
-A socket that systemd holds (contrib/systemd/qpu-slurm-gateway.socket) outlives the gateway. Who connects
-while the gateway restarts is refused by nobody: the connection waits in the socket's backlog.
+A socket that systemd holds (contrib/systemd/qpu-slurm-gateway.socket) outlives the gateway. Connections that
+arrive while the gateway restarts are not refused: they wait in the socket's backlog.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BACKLOG = 1024
 """Connections that wait until they are accepted; the socket unit has the same."""
 
 _HANDSHAKE_SECONDS = 10.0
-"""For TLS, before a connection counts and after it does."""
+"""Seconds for TLS's handshake and for its end."""
 
 _log = structlog.get_logger(__name__)
 
@@ -38,12 +38,12 @@ class Listener:
 
     Args:
         servers: asyncio's part of each.
-        certificate: What they speak TLS with; None speaks none.
+        certificate: The TLS context; None for plain http.
         held: Whether systemd holds the sockets.
 
     Attributes:
-        url: Where the first of them is.
-        held: Likewise.
+        url: The URL of the first.
+        held: As above.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class Listener:
         self.url = f"{'http' if certificate is None else 'https'}://{host}:{port}"
 
     async def close(self) -> None:
-        """Accept nothing any more. What waits in a socket that systemd holds goes on waiting."""
+        """Accept no more connections. Those in the backlog of a socket that systemd holds go on waiting."""
         loop = asyncio.get_running_loop()
         for server in self._servers:
             for each in server.sockets:
                 loop.remove_reader(each.fileno())
-        # asyncio drops, without a word, a connection that it has accepted in this turn of its loop, if the
-        # server is closed before the next turn.
+        # asyncio silently drops a connection that it accepted in this turn of its loop if the server is
+        # closed before the next turn.
         await asyncio.sleep(0)
         for server in self._servers:
             server.close()
@@ -73,15 +73,15 @@ async def listen(
     certificate: ssl.SSLContext | None,
     make: Callable[[], asyncio.BaseProtocol],
 ) -> Listener:
-    """Begin to accept connections.
+    """Start to accept connections.
 
     Args:
-        settings: Where, if systemd holds no socket.
-        certificate: What to speak TLS with; None speaks none.
+        settings: The address to listen on, if systemd holds no socket.
+        certificate: The TLS context; None for plain http.
         make: Makes a connection's protocol.
 
     Raises:
-        ConfigError: The address cannot be listened on, or keys would be sent through a network in the clear.
+        ConfigError: The address cannot be listened on, or keys would cross a network unencrypted.
     """
     held = _held()
     _refuse_another_port(settings, held)
@@ -106,10 +106,10 @@ async def listen(
 
 
 def _held() -> list[socket.socket]:
-    """Take what systemd holds.
+    """Take the sockets that systemd holds.
 
     Raises:
-        ConfigError: It is nothing that can be listened on.
+        ConfigError: They cannot be listened on.
     """
     try:
         held = passed_sockets()
@@ -129,7 +129,7 @@ _NO_LISTENER = (
 
 
 def _refuse_another_port(settings: GatewayConfig, held: list[socket.socket]) -> None:
-    """Refuse to listen where [gateway] does not say so: jobs would ask elsewhere."""
+    """Refuse an address that [gateway] does not name: jobs would use another one."""
     port = _address(settings.listen)[1]
     others = sorted({each.getsockname()[1] for each in held} - {port})
     if others and port:
@@ -140,7 +140,7 @@ def _refuse_another_port(settings: GatewayConfig, held: list[socket.socket]) -> 
 
 
 async def _refuse_clear_text(settings: GatewayConfig, held: list[socket.socket]) -> None:
-    """Refuse to send job keys through a network in the clear."""
+    """Refuse to send job keys through a network unencrypted."""
     if settings.certificate is not None:
         return
     if held:
@@ -169,7 +169,7 @@ def _address(listen_on: str) -> tuple[str, int]:
 
 
 def certificate_of(settings: GatewayConfig) -> ssl.SSLContext | None:
-    """Return what to speak TLS with; None where no certificate is configured.
+    """Return the TLS context; None if no certificate is configured.
 
     Raises:
         ConfigError: The certificate, or its key, cannot be used.
@@ -177,14 +177,14 @@ def certificate_of(settings: GatewayConfig) -> ssl.SSLContext | None:
     if settings.certificate is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    # Whatever the machine's openssl.cnf would take.
+    # Also where the machine's openssl.cnf allows older versions.
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     load_certificate(settings, context)
     return context
 
 
 def load_certificate(settings: GatewayConfig, context: ssl.SSLContext) -> None:
-    """Have new connections use the certificate; those that are there stay as they are.
+    """Have new connections use the certificate; existing ones keep theirs.
 
     Raises:
         ConfigError: The certificate, or its key, cannot be used.
@@ -193,7 +193,7 @@ def load_certificate(settings: GatewayConfig, context: ssl.SSLContext) -> None:
         return
     refuse_exposed(settings.certificate_key)
     try:
-        # An empty password: nobody sits at a service's terminal to be asked for one.
+        # An empty password: OpenSSL would ask for one at a terminal that a service does not have.
         context.load_cert_chain(settings.certificate, settings.certificate_key, password="")
     except OSError as error:  # ssl.SSLError among them
         raise ConfigError(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Prometheus is told at /metrics."""
+"""The metrics that Prometheus reads at /metrics."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 
 class Metrics:
-    """The gateway's counters; leases are counted in the journal when somebody asks.
+    """The gateway's counters. Leases are counted in the journal at each request.
 
     Args:
         journal: The leases.
-        losses: Counts how often the journal was found deleted or damaged.
+        losses: Returns how often the journal was found deleted or damaged.
     """
 
     def __init__(self, journal: Journal, losses: Callable[[], int]) -> None:
@@ -88,7 +88,7 @@ class Metrics:
         ProcessCollector(registry=self._registry)
 
     def show(self, qpus: Iterable[str]) -> None:
-        """Show these QPUs, those that nobody has used yet among them."""
+        """Export these QPUs, unused ones included."""
         self._qpus = tuple(qpus)
         for qpu in self._qpus:
             for counter in (self.tasks, self.qpu_seconds, self.locked_seconds, self.idle_seconds):
@@ -98,7 +98,7 @@ class Metrics:
         return Counter(f"qpu_slurm_{name}", documentation, (label,), registry=self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        """Count the leases that are not over, for the registry."""
+        """Count the open leases, for the registry."""
         found = Count((lease.qpu, lease.state) for lease in self._journal.leases())
         family = GaugeMetricFamily(
             "qpu_slurm_leases", "Leases that are not over, by state.", labels=("qpu", "state")
@@ -113,7 +113,7 @@ class Metrics:
         )
 
     def text(self) -> bytes:
-        """Return everything, in Prometheus' text format.
+        """Return all metrics in Prometheus' text format.
 
         Raises:
             JournalError: The leases cannot be counted.

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What SIGHUP has the gateway do: read everything again that an admin may have changed, and end nothing.
+"""The gateway's reload on SIGHUP, which ends no request.
 
-That is the log file (logrotate moves it away), the configuration, the services' keys, the job keys' secret
-and the TLS certificate. What cannot be used is logged, and the gateway goes on with all that it had.
+It reopens the log file, which logrotate may have moved, and reads again: the configuration, the services'
+keys, the job keys' secret, the TLS certificate. If something cannot be used, the gateway logs that and keeps
+its settings.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ _log = structlog.get_logger(__name__)
 
 
 class Hangup:
-    """Reads everything again when it is called.
+    """Reloads the gateway when it is called.
 
     Args:
-        gateway: What is to go on with it.
-        url: Where it listens.
-        certify: Takes the certificate that a configuration names; None where there is none.
+        gateway: The gateway.
+        url: The URL at which it listens.
+        certify: Loads the certificate that a configuration names; None for a gateway without TLS.
     """
 
     def __init__(self, gateway: Gateway, url: str, certify: Callable[[GatewayConfig], None] | None) -> None:
@@ -41,8 +42,8 @@ class Hangup:
         self._certify = certify
 
     def __call__(self) -> None:
-        """Do it; nothing is raised."""
-        # First, so that a log that was moved away is let go of, whatever is wrong with the rest.
+        """Reload; errors are logged, not raised."""
+        # First, so that a rotated log is closed whatever is wrong with the rest.
         self._log_to(self._gateway.config)
         try:
             config = self._read()
@@ -57,7 +58,7 @@ class Hangup:
         _log.info("reloaded", qpus=list(config.qpus))
 
     def _read(self) -> Config:
-        """Read the configuration again, and use it.
+        """Read the configuration again, and apply it.
 
         Raises:
             ConfigError: It cannot be used; nothing has changed.

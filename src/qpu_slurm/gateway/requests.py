@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all routes share: a request is logged and counted, and its body read no faster than it comes."""
+"""What all routes share: they log and count requests, and read bodies as they arrive."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 SMALL = 1 << 16
-"""Bytes up to which a body is held in memory: no more than a connection's buffers."""
+"""Bytes of a body that is held in memory: no more than a connection's buffers."""
 
 _PATIENCE = 60.0
-"""Seconds that a client may send nothing of a large body, or take nothing of a large answer."""
+"""Seconds that a client may pause within a large body or a large answer."""
 
 _SLOWEST = 1 << 14
-"""Bytes a second that a client has to send or to take on the whole, else it keeps a connection for days."""
+"""Bytes per second that a client has to transfer on average. Slower ones would keep a connection for days."""
 
 _LONGEST_PATH = 256
 
@@ -33,10 +33,10 @@ _log = structlog.get_logger(__name__)
 
 
 def begin(request: web.Request, user_id: int) -> None:
-    """Note and log a request as soon as it is known whose it is: whatever comes of it, the log has it.
+    """Log a request as soon as its user is known, whatever its outcome.
 
     Raises:
-        ApiError: The user has too many under way.
+        ApiError: The user has too many requests under way.
     """
     gateway = request.app[GATEWAY]
     gateway.limiter.use(request.protocol, user_id, limited=user_id not in gateway.trusted)
@@ -44,7 +44,7 @@ def begin(request: web.Request, user_id: int) -> None:
 
 
 def described(request: web.Request) -> dict[str, object]:
-    """Return what the log says of a request: who asks for what; neither queries nor headers nor bodies."""
+    """Return a request's fields for the log: the user and the path, but no query, header or body."""
     fields: dict[str, object] = {
         "request": request["number"],
         "method": request.method,
@@ -58,18 +58,18 @@ def described(request: web.Request) -> dict[str, object]:
     return fields | {name: request[name] for name in ("user_id", "why") if name in request}
 
 
-# Bodies that come in.
+# Bodies of requests.
 
 
 class Pace:
-    """Follows how fast a client sends or takes a body."""
+    """Measures how fast a client transfers a body."""
 
     def __init__(self) -> None:
         self._begin = time.monotonic()
         self._bytes = 0
 
     def passed(self, count: int) -> None:
-        """Note that some more bytes have passed."""
+        """Count bytes that were transferred."""
         self._bytes += count
 
     def seconds_left(self) -> float:
@@ -83,10 +83,10 @@ def _never_came() -> ApiError:
 
 
 async def pieces(request: web.Request) -> AsyncIterator[bytes]:
-    """Read a body piece by piece, as long as the client goes on sending.
+    """Read a body in pieces.
 
     Raises:
-        ApiError: It does not, or too slowly.
+        ApiError: The client stops sending, or sends too slowly.
     """
     pace = Pace()
     while True:
@@ -102,10 +102,10 @@ async def pieces(request: web.Request) -> AsyncIterator[bytes]:
 
 
 async def small_body(request: web.Request, limit: int = SMALL) -> bytes:
-    """Read a body that has to be small.
+    """Read a small body.
 
     Raises:
-        ApiError: It is not, or does not come.
+        ApiError: It is too large, or does not arrive in time.
     """
     body = bytearray()
     if (request.content_length or 0) > limit:

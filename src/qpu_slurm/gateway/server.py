@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gateway's process: it listens, reaps, tells its supervisor how it is, and stops cleanly."""
+"""The gateway's process: it listens, reaps, notifies its supervisor, and stops cleanly."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from qpu_slurm.config import Config, GatewayConfig
 
 _KEEP_ALIVE = 75.0
-"""Seconds that a connection may be idle, before its first request too."""
+"""Seconds that a connection may be idle, also before its first request."""
 
 _CUT_OFF_SECONDS = 0.5
-"""How long a request may take to end that is cut off as the gateway stops."""
+"""Seconds in which a request may end that is cut off when the gateway stops."""
 
 _OTHER_FILES = 256
 
@@ -48,15 +48,15 @@ _log = structlog.get_logger(__name__)
 
 
 async def serve(config: Config, *, stop: asyncio.Event, announce: Callable[[str], None]) -> bool:
-    """Serve until told to stop.
+    """Serve until `stop` is set.
 
     Args:
         config: What the admin wrote.
-        stop: Set by who wants it to stop.
-        announce: Called with the URL, as soon as requests are answered.
+        stop: Set it to stop the gateway.
+        announce: Called with the URL as soon as the gateway answers requests.
 
     Returns:
-        Whether all that was begun is finished. If not, the process has to end without its threads.
+        Whether all work has finished. If not, the process has to exit without waiting for its threads.
 
     Raises:
         ConfigError: It cannot be used, or the address cannot be listened on.
@@ -88,7 +88,7 @@ async def serve(config: Config, *, stop: asyncio.Event, announce: Callable[[str]
             gateway.socket = "own"
         for chore in (_reap(gateway), keep_account(gateway), _live()):
             stack.push_async_callback(_end, asyncio.create_task(chore))
-        # What is here now stays. A garbage collection that goes through it again and again is a long turn.
+        # What exists now stays. Scanning it in each garbage collection would stop the loop for long.
         gc.collect()
         gc.freeze()
         url = listener.url
@@ -105,11 +105,11 @@ async def serve(config: Config, *, stop: asyncio.Event, announce: Callable[[str]
     return gateway.finished
 
 
-# What it does besides.
+# Its background work.
 
 
 class _Caretaker(NamedTuple):
-    """What looks after leases and QPUs, by one configuration."""
+    """The reaper and availability, by one configuration."""
 
     reaper: Reaper
     availability: Availability
@@ -126,10 +126,10 @@ class _Caretaker(NamedTuple):
 
 
 async def _reap(gateway: Gateway) -> None:
-    """End the leases that nobody needs any more, every now and then."""
+    """Run the reaper at its interval."""
     config, caretaker = gateway.config, _Caretaker.of(gateway)
     while True:
-        if config is not gateway.config:  # it was read again
+        if config is not gateway.config:  # it was reloaded
             config, caretaker = gateway.config, _Caretaker.of(gateway)
         try:
             if gateway.damage:
@@ -152,21 +152,21 @@ async def _reap(gateway: Gateway) -> None:
 
 
 async def _keep_available(gateway: Gateway, reaper: Reaper, availability: Availability) -> None:
-    """Have jobs wait in Slurm's queue for QPUs that are not to be had."""
+    """Have jobs wait in Slurm's queue for QPUs that are not available."""
     try:
         await gateway.pools.background.run(availability.keep, reaper.jobs)
     except QpuSlurmError as error:
         _log.warning("Slurm could not be told which QPUs are available", why=str(error))
     except Exception:  # noqa: BLE001 - it has to try again, whatever it was
         _log.exception("looking after the QPUs failed")
-    # What was seen, users are told even if Slurm could not be.
+    # Users get the result even if Slurm could not be told.
     gateway.reports = availability.reports
     if gateway.reports is not None:
         gateway.looked.set()
 
 
 async def _live() -> None:
-    """Tell the supervisor that requests are still answered: that this loop goes round."""
+    """Notify the supervisor's watchdog as long as the event loop runs."""
     seconds = watchdog_seconds()
     while seconds is not None:
         notify("WATCHDOG=1")
@@ -180,7 +180,7 @@ async def _end(task: asyncio.Task[None]) -> None:
 
 
 def _allow_files(settings: GatewayConfig) -> None:
-    """Have the system allow a file for each connection, and for as many to the services."""
+    """Raise the limit of open files: one for each connection of a client, and as many to the services."""
     needed = 2 * (settings.max_connections + settings.reserved_connections) + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if resource.RLIM_INFINITY in {soft, hard} or soft >= needed:
