@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from qpu_slurm.errors import NotFoundError, RefusedError, UnavailableError
-from qpu_slurm.providers.base import SessionState, TaskStatus
+from qpu_slurm.providers.base import Provider, SessionState, TaskStatus
 from qpu_slurm.system.deadline import NEVER, Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from qpu_slurm.providers.base import Provider, Task
-    from qpu_slurm.providers.without_sessions import SessionlessProvider
+    from qpu_slurm.providers.base import Task, TaskUsage
 
 UNKNOWN = "no-such-thing"
 SECONDS = 60
@@ -69,20 +68,25 @@ class SessionNetworkService(NetworkService, Protocol):
         """Have the answer to the next creation of a session get lost after it took effect."""
 
 
-class SessionlessService(Service, Protocol):
+class GateProvider(Provider, Protocol):
+    """A provider that derives from `providers.gates.Gates`."""
+
+    def tagged(self, tag: str) -> list[Task]: ...
+
+    def tasks_of(self, tag: str) -> list[TaskUsage]: ...
+
+    def delete_task(self, task_id: str) -> None: ...
+
+
+class GateService(Service, Protocol):
     """A service that has no sessions."""
 
-    def connect(self, backend: str) -> SessionlessProvider:
+    def connect(self, backend: str) -> GateProvider:
         """Return the provider of one of the QPUs."""
 
 
-def place(provider: Provider) -> str | None:
-    """Return what a task is submitted into: a session, where there are any."""
-    return provider.open_session(600).id if provider.features.sessions else None
-
-
 def submit(
-    service: Service, provider: Provider, session_id: str | None, *tags: str, parameters: bytes | None = None
+    service: Service, provider: Provider, session_id: str, *tags: str, parameters: bytes | None = None
 ) -> str:
     return provider.submit(
         service.program_id,
@@ -148,8 +152,8 @@ class QpuConformance:
         assert calibrated_at is None or calibrated_at.utcoffset() == timedelta(0)
 
 
-class SessionConformance:
-    """Sessions: opened, found, closed, ended, accounted for."""
+class HoldConformance:
+    """What a lease holds at a service, a session or a gate: opened, found, ended, accounted for."""
 
     def test_a_session_takes_tasks(self, service: Service) -> None:
         provider = service.connect(service.backend)
@@ -166,34 +170,6 @@ class SessionConformance:
             assert abs(read.created_at - before) < timedelta(seconds=SECONDS)
         if read.created_at is not None and read.ends_at is not None:
             assert read.ends_at - read.created_at <= timedelta(seconds=600)
-
-    def test_a_session_that_is_closed_finishes_its_tasks_and_takes_no_more(self, service: Service) -> None:
-        provider = service.connect(service.backend)
-        session_id = provider.open_session(600).id
-        task_id = submit(service, provider, session_id, "task:1")
-
-        provider.close_session(session_id)
-        provider.close_session(session_id)
-
-        assert not provider.session(session_id).accepting_tasks
-        with pytest.raises(RefusedError):
-            submit(service, provider, session_id, "task:2")
-        assert ended(provider, task_id).status is TaskStatus.COMPLETED
-
-    def test_a_session_that_is_cancelled_takes_its_tasks_along(self, service: Service) -> None:
-        service.pause("They wait.")
-        provider = service.connect(service.backend)
-        session_id = provider.open_session(600).id
-        task_id = submit(service, provider, session_id, "task:1")
-
-        provider.cancel_session(session_id)
-        provider.cancel_session(session_id)
-
-        assert provider.session(session_id).state is SessionState.CLOSED
-        assert not provider.session(session_id).accepting_tasks
-        assert provider.task(task_id).status in {TaskStatus.CANCELLED, TaskStatus.FAILED}
-        with pytest.raises(RefusedError):
-            submit(service, provider, session_id, "task:2")
 
     @pytest.mark.parametrize("name", ["session", "cancel_session", "close_session"])
     def test_a_session_that_is_not_there_is_not_found(self, service: Service, name: str) -> None:
@@ -212,37 +188,6 @@ class SessionConformance:
         provider.cancel_task(task_id)
         ended(provider, task_id)
         assert not provider.is_busy(session_id)
-
-    def test_unclaimed_sessions_are_those_that_nobody_uses(self, service: Service) -> None:
-        provider, other = service.connect(service.backend), service.connect(service.other)
-        before = datetime.now(UTC)
-        known, cancelled, working, lost = (provider.open_session(600).id for _ in range(4))
-        other.open_session(600)
-        provider.cancel_session(cancelled)
-        submit(service, provider, working, "task:1")
-
-        found = provider.unclaimed_sessions(before, known={known})
-
-        assert [session.id for session in found] == [lost]
-        assert found[0].created_at is not None
-        assert provider.unclaimed_sessions(datetime.now(UTC) + timedelta(minutes=1)) == []
-
-    def test_live_sessions_and_closed_ones(self, service: Service) -> None:
-        provider, other = service.connect(service.backend), service.connect(service.other)
-        before = datetime.now(UTC)
-        idle, closed, working = (provider.open_session(600).id for _ in range(3))
-        other.open_session(600)
-        other.cancel_session(other.open_session(600).id)
-        provider.cancel_session(closed)
-        submit(service, provider, working, "slurm-job:7", "task:1")
-
-        live = {session.id: set(session.tags) for session in provider.live_sessions(before)}
-
-        assert live == {idle: set(), working: {"slurm-job:7", "task:1"}}
-        assert provider.closed_sessions(before) == {closed}
-        later = datetime.now(UTC) + timedelta(minutes=1)
-        assert provider.live_sessions(later) == []
-        assert provider.closed_sessions(later) == frozenset()
 
     def test_sessions_are_found_by_their_tasks_tags(self, service: Service) -> None:
         provider, other = service.connect(service.backend), service.connect(service.other)
@@ -279,12 +224,173 @@ class SessionConformance:
         assert all(task.seconds >= 0 for task in usage.tasks)
 
 
+class SessionConformance(HoldConformance):
+    """Sessions, besides: closed and cancelled by the service, and found there without their tasks."""
+
+    def test_a_session_that_is_closed_finishes_its_tasks_and_takes_no_more(self, service: Service) -> None:
+        provider = service.connect(service.backend)
+        session_id = provider.open_session(600).id
+        task_id = submit(service, provider, session_id, "task:1")
+
+        provider.close_session(session_id)
+        provider.close_session(session_id)
+
+        assert not provider.session(session_id).accepting_tasks
+        with pytest.raises(RefusedError):
+            submit(service, provider, session_id, "task:2")
+        assert ended(provider, task_id).status is TaskStatus.COMPLETED
+
+    def test_a_session_that_is_cancelled_takes_its_tasks_along(self, service: Service) -> None:
+        service.pause("They wait.")
+        provider = service.connect(service.backend)
+        session_id = provider.open_session(600).id
+        task_id = submit(service, provider, session_id, "task:1")
+
+        provider.cancel_session(session_id)
+        provider.cancel_session(session_id)
+
+        assert provider.session(session_id).state is SessionState.CLOSED
+        assert not provider.session(session_id).accepting_tasks
+        assert provider.task(task_id).status in {TaskStatus.CANCELLED, TaskStatus.FAILED}
+        with pytest.raises(RefusedError):
+            submit(service, provider, session_id, "task:2")
+
+    def test_unclaimed_sessions_are_those_that_nobody_uses(self, service: Service) -> None:
+        provider, other = service.connect(service.backend), service.connect(service.other)
+        before = datetime.now(UTC)
+        known, cancelled, working, lost = (provider.open_session(600).id for _ in range(4))
+        other.open_session(600)
+        provider.cancel_session(cancelled)
+        submit(service, provider, working, "task:1")
+
+        found = provider.unclaimed_sessions(before, known={known})
+
+        assert [session.id for session in found] == [lost]
+        assert found[0].created_at is not None
+        assert provider.unclaimed_sessions(datetime.now(UTC) + timedelta(minutes=1)) == []
+
+    def test_live_sessions_and_closed_ones(self, service: Service) -> None:
+        provider, other = service.connect(service.backend), service.connect(service.other)
+        before = datetime.now(UTC)
+        idle, closed, working = (provider.open_session(600).id for _ in range(3))
+        other.open_session(600)
+        other.cancel_session(other.open_session(600).id)
+        provider.cancel_session(closed)
+        submit(service, provider, working, "slurm-job:7", "task:1")
+
+        live = {session.id: set(session.tags) for session in provider.live_sessions(before)}
+
+        assert live == {idle: set(), working: {"slurm-job:7", "task:1"}}
+        assert provider.closed_sessions(before) == {closed}
+        later = datetime.now(UTC) + timedelta(minutes=1)
+        assert provider.live_sessions(later) == []
+        assert provider.closed_sessions(later) == frozenset()
+
+
+class GateConformance(HoldConformance):
+    """Gates, besides: the service knows of none, and a job's tasks are all that there is of a job."""
+
+    def test_the_service_has_no_sessions(self, service: GateService) -> None:
+        provider = service.connect(service.backend)
+
+        assert not provider.features.sessions
+        since = datetime.now(UTC)
+        gates = {provider.open_session(600).id for _ in range(2)}
+        assert len(gates) == 2
+        assert provider.unclaimed_sessions(since) == []
+        assert provider.live_sessions(since) == []
+        assert provider.closed_sessions(since) == frozenset()
+
+    def test_a_gate_that_ends_takes_its_tasks_along_and_no_others(self, service: GateService) -> None:
+        service.pause("They wait.")
+        provider = service.connect(service.backend)
+        ending, other = (provider.open_session(600).id for _ in range(2))
+        tasks = [submit(service, provider, ending, f"task:{number}") for number in range(2)]
+        kept = submit(service, provider, other, "task:3")
+
+        provider.cancel_session(ending)
+        provider.cancel_session(ending)
+
+        assert {ended(provider, task_id).status for task_id in tasks} == {TaskStatus.CANCELLED}
+        assert not provider.is_busy(ending)
+        assert not provider.task(kept).status.final
+        assert provider.is_busy(other)
+        usage = provider.usage(ending)
+        assert usage.state is SessionState.CLOSED
+        assert [task.id for task in usage.tasks] == tasks
+        assert provider.usage(other).state is not SessionState.CLOSED
+
+    def test_a_gate_that_is_closed_finishes_its_tasks(self, service: GateService) -> None:
+        provider = service.connect(service.backend)
+        gate = provider.open_session(600).id
+        task_id = submit(service, provider, gate, "task:1")
+
+        provider.close_session(gate)
+
+        assert ended(provider, task_id).status is TaskStatus.COMPLETED
+
+    def test_what_its_tasks_ran_is_what_it_is_charged(self, service: GateService) -> None:
+        provider = service.connect(service.backend)
+        gate = provider.open_session(600).id
+        assert provider.usage(gate).locked_seconds == 0
+        ended(provider, submit(service, provider, gate, "task:1"))
+
+        usage = provider.usage(gate)
+
+        assert usage.locked_seconds == usage.executed_seconds
+
+    def test_a_gate_that_is_forgotten_leaves_nothing_of_its_own(self, service: GateService) -> None:
+        provider = service.connect(service.backend)
+        gate, other = (provider.open_session(600).id for _ in range(2))
+        task_id, kept = (submit(service, provider, it, "slurm-job:7") for it in (gate, other))
+        for it in (task_id, kept):
+            ended(provider, it)
+
+        provider.forget_session(gate)
+        provider.forget_session(gate)
+
+        assert [usage.id for usage in provider.tasks_of("slurm-job:7")] == [kept]
+        with pytest.raises(NotFoundError):
+            provider.task(task_id)
+        with pytest.raises(NotFoundError):
+            list(provider.result(task_id))
+        assert b"".join(provider.result(kept))
+
+    def test_a_jobs_tasks_are_found_by_its_tag(self, service: GateService) -> None:
+        provider, other = service.connect(service.backend), service.connect(service.other)
+        gate, elsewhere = provider.open_session(600).id, other.open_session(600).id
+        submit(service, other, elsewhere, "slurm-job:7", "task:0")
+        first, _, third = (
+            submit(service, provider, gate, tag, own)
+            for tag, own in (("slurm-job:7", "task:1"), ("slurm-job:77", "task:2"), ("slurm-job:7", "task:3"))
+        )
+
+        assert [usage.id for usage in provider.tasks_of("slurm-job:7")] == [first, third]
+        assert [task.session_id for task in provider.tagged("slurm-job:7")] == [gate, gate]
+        assert provider.tasks_of("slurm-job:8") == []
+
+    def test_a_task_that_is_not_over_is_not_deleted(self, service: GateService) -> None:
+        service.pause("They wait.")
+        provider = service.connect(service.backend)
+        task_id = submit(service, provider, provider.open_session(600).id, "slurm-job:7", "task:1")
+
+        with pytest.raises(RefusedError):
+            provider.delete_task(task_id)
+
+        assert provider.pending_tasks("slurm-job:7") == [task_id]
+        provider.cancel_task(task_id)
+        ended(provider, task_id)
+        provider.delete_task(task_id)
+        provider.delete_task(task_id)
+        assert provider.tasks_of("slurm-job:7") == []
+
+
 class TaskConformance:
     """Tasks: submitted, followed, read, cancelled, found."""
 
     def test_a_task_from_its_submission_to_its_result(self, service: Service) -> None:
         provider = service.connect(service.backend)
-        session_id = place(provider)
+        session_id = provider.open_session(600).id
 
         task_id = submit(service, provider, session_id, "slurm-job:7", "task:1")
 
@@ -298,7 +404,7 @@ class TaskConformance:
 
     def test_an_input_in_pieces_is_sent_like_one_in_memory(self, service: Service) -> None:
         provider = service.connect(service.backend)
-        session_id = place(provider)
+        session_id = provider.open_session(600).id
 
         task_id = provider.submit(
             service.program_id,
@@ -311,7 +417,7 @@ class TaskConformance:
 
     def test_a_task_that_fails_says_why(self, service: Service) -> None:
         provider = service.connect(service.backend)
-        session_id = place(provider)
+        session_id = provider.open_session(600).id
 
         task_id = submit(service, provider, session_id, "task:1", parameters=service.bad_parameters)
 
@@ -322,7 +428,7 @@ class TaskConformance:
 
     def test_a_task_can_be_cancelled_at_any_time(self, service: Service) -> None:
         provider = service.connect(service.backend)
-        session_id = place(provider)
+        session_id = provider.open_session(600).id
         done = submit(service, provider, session_id, "task:1")
         ended(provider, done)
         service.pause("They wait.")
@@ -337,7 +443,7 @@ class TaskConformance:
     def test_tasks_that_are_not_over_are_found_by_a_tag(self, service: Service) -> None:
         service.pause("They wait.")
         provider, other = service.connect(service.backend), service.connect(service.other)
-        session_id, elsewhere = place(provider), place(other)
+        session_id, elsewhere = provider.open_session(600).id, other.open_session(600).id
         submit(service, other, elsewhere, "a", "task:0")
         first, _, third = (
             submit(service, provider, session_id, tag, own)
@@ -368,79 +474,12 @@ class TaskConformance:
             ask(service.connect(service.backend))
 
 
-class SessionlessConformance:
-    """What a provider does whose service has no sessions: a job's tasks are all that there is of a job."""
-
-    def test_there_are_no_sessions(self, service: SessionlessService) -> None:
-        provider = service.connect(service.backend)
-
-        assert not provider.features.sessions
-        with pytest.raises(RefusedError):
-            provider.open_session(600)
-        for ask in (provider.session, provider.usage, provider.is_busy):
-            with pytest.raises(NotFoundError):
-                ask(UNKNOWN)
-        for end in (provider.close_session, provider.cancel_session):
-            with pytest.raises(NotFoundError):
-                end(UNKNOWN)
-        since = datetime.now(UTC)
-        assert provider.unclaimed_sessions(since) == []
-        assert provider.live_sessions(since) == []
-        assert provider.closed_sessions(since) == frozenset()
-        assert list(provider.sessions_of_tasks("slurm-job:7")) == []
-
-    def test_a_jobs_tasks_are_found_by_its_tag_with_what_they_used(self, service: SessionlessService) -> None:
-        provider, other = service.connect(service.backend), service.connect(service.other)
-        submit(service, other, None, "slurm-job:7", "task:0")
-        first, _, third = (
-            submit(service, provider, None, tag, own)
-            for tag, own in (("slurm-job:7", "task:1"), ("slurm-job:77", "task:2"), ("slurm-job:7", "task:3"))
-        )
-        for task_id in (first, third):
-            ended(provider, task_id)
-
-        usages = provider.tasks_of("slurm-job:7")
-
-        assert [usage.id for usage in usages] == [first, third]
-        assert {usage.status for usage in usages} == {TaskStatus.COMPLETED}
-        assert all(usage.seconds >= 0 and usage.created_at for usage in usages)
-        assert provider.tasks_of("slurm-job:8") == []
-
-    def test_a_task_that_is_over_can_be_deleted(self, service: SessionlessService) -> None:
-        provider = service.connect(service.backend)
-        task_id = submit(service, provider, None, "slurm-job:7", "task:1")
-        ended(provider, task_id)
-
-        provider.delete_task(task_id)
-        provider.delete_task(task_id)
-
-        assert provider.tasks_of("slurm-job:7") == []
-        with pytest.raises(NotFoundError):
-            provider.task(task_id)
-        with pytest.raises(NotFoundError):
-            list(provider.result(task_id))
-
-    def test_a_task_that_is_not_over_is_not_deleted(self, service: SessionlessService) -> None:
-        service.pause("They wait.")
-        provider = service.connect(service.backend)
-        task_id = submit(service, provider, None, "slurm-job:7", "task:1")
-
-        with pytest.raises(RefusedError):
-            provider.delete_task(task_id)
-
-        assert provider.pending_tasks("slurm-job:7") == [task_id]
-        provider.cancel_task(task_id)
-        ended(provider, task_id)
-        provider.delete_task(task_id)
-        assert provider.tasks_of("slurm-job:7") == []
-
-
 class NetworkConformance:
     """What a provider does about a network: nothing is left behind, made twice, or waited for without end."""
 
     def test_a_task_whose_answer_was_lost_is_submitted_once(self, service: NetworkService) -> None:
         provider = service.connect(service.backend)
-        session_id = place(provider)
+        session_id = provider.open_session(600).id
         service.pause("They wait.")
         service.lose_answer_to_task()
 

@@ -19,9 +19,9 @@ from qpu_slurm.system.secret import Secret
 from qpu_slurm_devkit.emulator import Drop, Fault
 from tests.integration.test_emulator_system import SystemApi
 from tests.provider_conformance import (
+    GateConformance,
     NetworkConformance,
     QpuConformance,
-    SessionlessConformance,
     TaskConformance,
     ended,
 )
@@ -92,7 +92,7 @@ class TestTasks(TaskConformance):
     pass
 
 
-class TestSessionless(SessionlessConformance):
+class TestGates(GateConformance):
     pass
 
 

@@ -16,6 +16,7 @@ from qpu_slurm.journal import rows
 from qpu_slurm.journal.model import Lease
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterable
 
     from qpu_slurm.journal.database import Database
@@ -218,26 +219,21 @@ class History:
                 " WHERE session_id = ?",
                 (locked, executed, session_id),
             )
-            db.executemany(
-                "INSERT OR REPLACE INTO tasks (task_id, session_id, status, created_at, started_at, ended_at,"
-                " seconds) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (
-                        task.task_id,
-                        session_id,
-                        task.status,
-                        rows.text(task.created_at),
-                        rows.text(task.started_at),
-                        rows.text(task.ended_at),
-                        task.seconds,
-                    )
-                    for task in tasks
-                ],
-            )
+            _write_tasks(db, session_id, tasks)
             db.executemany(
                 "INSERT OR REPLACE INTO locks (session_id, began_at, ended_at) VALUES (?, ?, ?)",
                 [(session_id, rows.text(lock.began_at), rows.text(lock.ended_at)) for lock in locks],
             )
+
+    def note_tasks(self, session_id: str, tasks: Iterable[TaskUse]) -> None:
+        """Write down tasks of a session that the service is about to forget.
+
+        Args:
+            session_id: The session.
+            tasks: Some of its tasks; one that was noted before is replaced.
+        """
+        with self._database.transaction() as db:
+            _write_tasks(db, session_id, tasks)
 
     def give_up(self, session_id: str, why: str) -> None:
         """Write down that nobody will tell what a session was used for; nothing if somebody has."""
@@ -348,3 +344,22 @@ class History:
                     (rows.text(before),),
                 )
         return forgotten
+
+
+def _write_tasks(db: sqlite3.Connection, session_id: str, tasks: Iterable[TaskUse]) -> None:
+    db.executemany(
+        "INSERT OR REPLACE INTO tasks (task_id, session_id, status, created_at, started_at, ended_at,"
+        " seconds) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                task.task_id,
+                session_id,
+                task.status,
+                rows.text(task.created_at),
+                rows.text(task.started_at),
+                rows.text(task.ended_at),
+                task.seconds,
+            )
+            for task in tasks
+        ],
+    )

@@ -171,6 +171,12 @@ def account(journal: Journal, lease: Lease, session_id: str, provider: Provider)
         raise NotYetError("The service does not say how long the session was active.")
     locked, executed = usage.locked_seconds, usage.executed_seconds
     tasks, locks = _tasks(session_id, usage), _locks(session_id, usage)
+    if provider.features.keeps_tasks:
+        # First they are written down, then deleted: whoever dies in between finds all of them, here or there.
+        journal.history.note_tasks(session_id, tasks)
+        provider.forget_session(session_id)
+        tasks = journal.history.tasks(session_id)
+        locked = executed = sum(task.seconds for task in tasks)
     journal.history.account(session_id, locked=locked, executed=executed, tasks=tasks, locks=locks)
     _log.info("session used", qpu=lease.qpu, session_id=session_id, locked=locked, executed=executed)
     return Used(lease=lease, session_id=session_id, locked_seconds=locked, executed_seconds=executed)

@@ -257,16 +257,12 @@ class Features(msgspec.Struct, frozen=True, kw_only=True):
     """What a service has; where one has not, its provider's docstring says what that costs.
 
     Attributes:
-        sessions: Sessions: without them, nothing at the service says whose turn it is, and what a lease holds
-            is a place among those that the broker lets in. The methods for sessions are those of
-            `providers.without_sessions`.
-        tags: Tasks are tagged, and found by a tag.
-        deletes: A task that is over has to be deleted: it holds a place, or data, until it is.
+        sessions: It has sessions. Without them, what a lease holds is a gate (`providers.gates`).
+        keeps_tasks: It keeps a task that is over, and what that holds, until it is deleted.
     """
 
     sessions: bool
-    tags: bool
-    deletes: bool
+    keeps_tasks: bool
 
 
 class Pieces(Protocol):
@@ -333,6 +329,12 @@ class Provider(Protocol):
     def cancel_session(self, session_id: str) -> None:
         """End the session and whatever waits or runs in it. Ended already is fine."""
 
+    def forget_session(self, session_id: str) -> None:
+        """Delete what the service keeps of a session that is over and was accounted for, if that has to be.
+
+        Forgotten already is fine.
+        """
+
     def unclaimed_sessions(self, since: datetime, *, known: Collection[str] = ()) -> list[Session]:
         """List what a creation whose answer was lost may have left behind.
 
@@ -378,7 +380,7 @@ class Provider(Protocol):
         Args:
             program_id: `sampler`, `estimator` or `executor`.
             parameters: The input's `parameters`, as JSON text; passed through unread.
-            session_id: The session to run in; None where the service has no sessions.
+            session_id: The session to run in; None for none.
             tags: What to find it by, the job's id among them.
             cost: Seconds of QPU time that it may take (`<qpu>_QRMI_JOB_TIMEOUT_SECONDS`).
 

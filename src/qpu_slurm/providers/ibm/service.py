@@ -64,7 +64,7 @@ class QuantumComputeService:
         beside: Another one of the same account: they share its token and its connections.
     """
 
-    features = Features(sessions=True, tags=True, deletes=False)
+    features = Features(sessions=True, keeps_tasks=False)
 
     def __init__(
         self,
@@ -198,6 +198,9 @@ class QuantumComputeService:
         for task in self._tasks(session_id=session_id, pending=True, limit=_PAGE):
             with suppress(NotFoundError):
                 self.cancel_task(task.id)
+
+    def forget_session(self, session_id: str) -> None:
+        """Delete nothing: neither a session nor its tasks hold anything once they are over."""
 
     def unclaimed_sessions(self, since: datetime, *, known: Collection[str] = ()) -> list[Session]:
         """List what a creation whose answer was lost may have left behind; see the protocol."""

@@ -9,6 +9,7 @@ import msgspec
 
 from qpu_slurm.errors import ServiceError, sentences
 from qpu_slurm.providers.base import Task, TaskStatus, TaskTimes, TaskUsage
+from qpu_slurm.providers.gates import gate_among
 from qpu_slurm.providers.ibm.answers import quote, time_of
 from qpu_slurm.providers.ibm_system import keys
 
@@ -90,7 +91,7 @@ class Job(msgspec.Struct):
         return keys.key_in(place.presigned_url or "", bucket)
 
     def tags(self, bucket: str) -> tuple[str, ...]:
-        """Return what its submitter wrote on it."""
+        """Return what its submitter wrote on it, the gate that it went through among it."""
         return keys.tags_of(self.key(bucket) or "")
 
 
@@ -114,12 +115,15 @@ def task_of(job: Job, bucket: str) -> Task:
     status = status_of(job)
     if status is None:
         raise ServiceError(f"Task {quote(job.id)} is in a state that is not known: {quote(job.status)!r}.")
+    tags = job.tags(bucket)
+    gate = gate_among(tags)
     return Task(
         id=job.id,
         status=status,
         reason=sentences(quote(job.reason_message or ""), quote(job.reason_solution or "")),
+        session_id=gate,
         created_at=time_of(job.created_time),
-        tags=job.tags(bucket),
+        tags=tuple(tag for tag in tags if tag != gate),
     )
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from qpu_slurm.errors import NotFoundError, RefusedError, UnavailableError
 from qpu_slurm.providers.base import Features, QpuStatus, TaskStatus
+from qpu_slurm.providers.gates import Gates
 from qpu_slurm.providers.ibm import Patience
 from qpu_slurm.providers.ibm import answers as ibm_answers
 from qpu_slurm.providers.ibm.http import Http, part
@@ -18,7 +19,6 @@ from qpu_slurm.providers.ibm.iam import IamToken
 from qpu_slurm.providers.ibm.pieces import pieces
 from qpu_slurm.providers.ibm_system import answers, keys
 from qpu_slurm.providers.ibm_system.storage import Bucket
-from qpu_slurm.providers.without_sessions import WithoutSessions
 from qpu_slurm.system.deadline import NEVER, Deadline
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _LONGEST_TASK: Final = 10_800
 _LOG_BYTES: Final = 4 << 20
 
 
-class QuantumSystem(WithoutSessions):
+class QuantumSystem(Gates):
     """One QPU on a centre's own premises, with one API key; see `providers.base.Provider`.
 
     Args:
@@ -49,7 +49,7 @@ class QuantumSystem(WithoutSessions):
         beside: Another one of the same account: they share its token and its connections.
     """
 
-    features = Features(sessions=False, tags=True, deletes=True)
+    features = Features(sessions=False, keeps_tasks=True)
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class QuantumSystem(WithoutSessions):
         beside: QuantumSystem | None = None,
     ) -> None:
         self._access = access
+        self.backend = access.backend
         patience = patience or Patience()
         self._token: IamToken
         if beside is None:
@@ -122,15 +123,19 @@ class QuantumSystem(WithoutSessions):
         return [job.id for job in reversed(self._tagged(tag)) if answers.status_of(job) is TaskStatus.RUNNING]
 
     def tasks_of(self, tag: str) -> list[TaskUsage]:
-        """List the tasks that have a tag; see `SessionlessProvider`."""
+        """List the tasks that have a tag, or went through a gate; see `Gates`."""
         return [answers.usage_of(job) for job in self._tagged(tag)]
+
+    def tagged(self, tag: str) -> list[Task]:
+        """List the same tasks, with their tags; see `Gates`."""
+        return [answers.task_of(job, self._bucket.name) for job in self._tagged(tag)]
 
     def submit(
         self,
         program_id: str,
         parameters: bytes | Pieces,
         *,
-        session_id: str | None,  # noqa: ARG002 - the protocol's
+        session_id: str | None,
         tags: Sequence[str],
         cost: int | None = None,
     ) -> str:
@@ -146,11 +151,12 @@ class QuantumSystem(WithoutSessions):
                 f"An IBM Quantum System runs no {program_id!r}, only {' and '.join(_PROGRAMS)}."
             )
         task_id = str(uuid.uuid4())
-        names = {name: keys.key_of(name, task_id, tags) for name in keys.PARTS}
+        carried = tags if session_id is None else (session_id, *tags)
+        names = {name: keys.key_of(name, task_id, carried) for name in keys.PARTS}
         self._bucket.put(names["input"], parameters)
         body = {
             "id": task_id,
-            "backend": self._access.backend,
+            "backend": self.backend,
             "program_id": program_id,
             "timeout_secs": cost or _LONGEST_TASK,
             "log_level": "info",
@@ -204,7 +210,7 @@ class QuantumSystem(WithoutSessions):
                 raise
 
     def delete_task(self, task_id: str) -> None:
-        """Delete a task that is over, and its objects; see `SessionlessProvider`."""
+        """Delete a task that is over, and its objects; see `Gates`."""
         try:
             job = self._job(task_id)
         except NotFoundError:
@@ -220,7 +226,7 @@ class QuantumSystem(WithoutSessions):
     # What the above is made of.
 
     def _path(self, what: str = "") -> str:
-        return f"/v1/backends/{part(self._access.backend)}{what}"
+        return f"/v1/backends/{part(self.backend)}{what}"
 
     def _job(self, task_id: str) -> answers.Job:
         return self._http.call("GET", f"/v1/jobs/{part(task_id)}", ibm_answers.reading(answers.Job))
@@ -231,9 +237,7 @@ class QuantumSystem(WithoutSessions):
 
     def _tagged(self, tag: str) -> list[answers.Job]:
         return [
-            job
-            for job in self._jobs()
-            if job.backend == self._access.backend and tag in job.tags(self._bucket.name)
+            job for job in self._jobs() if job.backend == self.backend and tag in job.tags(self._bucket.name)
         ]
 
     def _pending(self) -> Mapping[str, int]:
