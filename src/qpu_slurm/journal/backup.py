@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Copies of the journal, and the way back, while other processes use it."""
+"""Copies the journal, and restores it from a copy, while other processes use it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _PATIENCE = 10.0
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
-    """What was done.
+    """The result of a restore.
 
     Attributes:
-        leases: How many leases the journal has now, those that are over among them.
-        aside: Where the journal is that was there before; None if there was none.
+        leases: How many leases the journal has now, ended ones included.
+        aside: The new path of the previous journal; None if there was none.
     """
 
     leases: int
@@ -36,19 +36,19 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def back_up(journal: Journal, target: Path) -> int:
-    """Copy a journal into a file of mode 0600, which has another copy's place at once or not at all.
+    """Copy a journal into a file of mode 0600. The file appears complete or not at all.
 
     Users' own keys are left out: a copy is kept for longer than a job lives.
 
     Args:
         journal: The journal.
-        target: The file; one that is there is replaced.
+        target: The file. An existing one is replaced.
 
     Returns:
         How many leases it has.
 
     Raises:
-        JournalDamagedError: The journal is damaged. A copy that was there stays.
+        JournalDamagedError: The journal is damaged. An existing copy stays.
         JournalError: It cannot be copied.
     """
     try:
@@ -61,7 +61,7 @@ def back_up(journal: Journal, target: Path) -> int:
             journal.copy_to(draft)
             with closing(sqlite3.connect(draft, isolation_level=None)) as copy:
                 copy.execute("DELETE FROM credentials")
-                copy.execute("VACUUM")  # or what was deleted would still stand in the file
+                copy.execute("VACUUM")  # or the deleted rows would still be in the file
                 leases = int(copy.execute("SELECT count(*) FROM leases").fetchone()[0])
             _sync(draft)
             draft.replace(target)
@@ -76,17 +76,17 @@ def back_up(journal: Journal, target: Path) -> int:
 
 
 def restore(path: Path, source: Path) -> Restored:
-    """Make a copy the journal. The one that is there, sound or damaged, is kept under another name.
+    """Restore the journal from a copy. The current file, sound or damaged, is kept under another name.
 
-    Processes that have it open go on with the restored one from their next change on. None of their changes
-    is lost between the two.
+    Processes that have the journal open continue with the restored one at their next change. None of their
+    changes is lost.
 
     Args:
-        path: The journal's file; it need not be there.
-        source: The copy; it stays as it is.
+        path: The journal's file; it need not exist.
+        source: The copy, which is not changed.
 
     Raises:
-        JournalDamagedError: The copy is none, or is damaged. The journal stays.
+        JournalDamagedError: The copy is not a journal, or is damaged. The journal stays.
         JournalError: It cannot be read or written.
     """
     leases = _inspect(source)
@@ -113,9 +113,9 @@ def restore(path: Path, source: Path) -> Restored:
 
 
 def _inspect(source: Path) -> int:
-    """Make sure that a file is a journal; return how many leases it has."""
+    """Check that a file is a sound journal; return how many leases it has."""
     try:
-        # SQLite names no reason why it cannot open a file.
+        # SQLite gives no reason when it cannot open a file.
         source.open("rb").close()
     except OSError as error:
         raise JournalError(f"{source}: cannot be read ({error.strerror}).") from None
@@ -136,7 +136,7 @@ def _read_only(path: Path) -> sqlite3.Connection:
 
 
 def _no_other_writes(path: Path) -> ExitStack:
-    """Keep others from writing into a journal, if it is one: they wait, and find that it is another then."""
+    """Lock a journal against other writers, if there is a sound one. They then write to the restored one."""
     with ExitStack() as stack:
         if path.is_file():
             db = stack.enter_context(closing(sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)))
@@ -144,8 +144,8 @@ def _no_other_writes(path: Path) -> ExitStack:
                 db.execute("BEGIN IMMEDIATE")
             except sqlite3.DatabaseError as error:
                 if isinstance(error, sqlite3.OperationalError):
-                    raise  # somebody writes all the time
-                # It is damaged: nobody else can write into it, either.
+                    raise  # other processes write without a pause
+                # It is damaged: other processes cannot write to it either.
         return stack.pop_all()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The users to whom an admin gives no QPU any more."""
+"""The users that an admin has blocked: they get no QPU."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class BlockedUser(msgspec.Struct, frozen=True, kw_only=True):
-    """That a user gets no lease.
+    """A blocked user.
 
     Attributes:
-        user_id: Who.
-        reason: Why, in the admin's words; the user sees them.
+        user_id: The user.
+        reason: The reason, in the admin's words, which the user sees.
         blocked_by: The admin's user id.
-        blocked_at: Since when.
+        blocked_at: When the admin blocked the user.
     """
 
     user_id: int
@@ -31,7 +31,7 @@ class BlockedUser(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BlockedUsers:
-    """The part of the journal that says which users get no lease. All of it may raise `JournalError`.
+    """The blocked users in the journal. Every method may raise `JournalError`.
 
     Args:
         database: The journal's file.
@@ -41,7 +41,7 @@ class BlockedUsers:
         self._database = database
 
     def add(self, user_id: int, reason: str, blocked_by: int) -> None:
-        """Block a user; one who is blocked already is so for another reason from now on."""
+        """Block a user; replace the reason if the user is blocked already."""
         with self._database.transaction(durable=True) as db:
             db.execute(
                 "INSERT OR REPLACE INTO blocked_users (user_id, reason, blocked_by, blocked_at)"
@@ -50,18 +50,18 @@ class BlockedUsers:
             )
 
     def remove(self, user_id: int) -> bool:
-        """Give a user leases again; return whether the user was blocked."""
+        """Unblock a user; return whether the user was blocked."""
         with self._database.transaction(durable=True) as db:
             return bool(db.execute("DELETE FROM blocked_users WHERE user_id = ?", (user_id,)).rowcount)
 
     def find(self, user_id: int) -> BlockedUser | None:
-        """Return why and since when a user is blocked; None if the user is not."""
+        """Return a user's entry; None if the user is not blocked."""
         with self._database.reading() as db:
             row = db.execute("SELECT * FROM blocked_users WHERE user_id = ?", (user_id,)).fetchone()
         return None if row is None else msgspec.convert(dict(row), BlockedUser)
 
     def all(self) -> list[BlockedUser]:
-        """List the users who are blocked."""
+        """List the blocked users."""
         with self._database.reading() as db:
             found = db.execute("SELECT * FROM blocked_users ORDER BY blocked_at").fetchall()
         return [msgspec.convert(dict(row), BlockedUser) for row in found]

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class Closing(msgspec.Struct, frozen=True, kw_only=True):
-    """That a QPU is closed to new leases.
+    """A QPU that is closed to new leases.
 
     Attributes:
         qpu: Its name.
-        reason: Why, in the admin's words.
-        user_id: Who closed it.
-        closed_at: When.
+        reason: The reason, in the admin's words.
+        user_id: The admin's user id.
+        closed_at: When the admin closed it.
     """
 
     qpu: str
@@ -31,7 +31,7 @@ class Closing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Closings:
-    """The part of the journal that says which QPUs are closed. All of it may raise `JournalError`.
+    """The closed QPUs in the journal. Every method may raise `JournalError`.
 
     Args:
         database: The journal's file.
@@ -41,7 +41,7 @@ class Closings:
         self._database = database
 
     def close(self, qpu: str, reason: str, user_id: int) -> None:
-        """Close a QPU; the reason and the name of who closed it last are kept."""
+        """Close a QPU; replace reason and admin if it is closed already."""
         with self._database.transaction(durable=True) as db:
             db.execute(
                 "INSERT INTO closed_qpus (qpu, reason, user_id, closed_at) VALUES (?, ?, ?, ?)"
@@ -55,7 +55,7 @@ class Closings:
             return bool(db.execute("DELETE FROM closed_qpus WHERE qpu = ?", (qpu,)).rowcount)
 
     def all(self) -> dict[str, Closing]:
-        """Read which QPUs are closed, by name."""
+        """Return the closed QPUs, by name."""
         with self._database.reading() as db:
             found = [msgspec.convert(dict(row), Closing) for row in db.execute("SELECT * FROM closed_qpus")]
         return {closing.qpu: closing for closing in found}

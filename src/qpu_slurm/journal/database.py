@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The journal's file: how it is opened, changed and read.
+"""The journal's file: opening it, changing it, reading from it.
 
-One SQLite file on a local disk of the controller (WAL does not work on a network's). Every change is one
-transaction, which survives a killed process; errors say what an admin can do about them.
+It is one SQLite file on a local disk of the controller, since WAL does not work on network file systems. Every
+change is one transaction, which survives a killed process. Errors name the admin's remedy.
 
-What survives a power loss, too, is said by each transaction, since to wait for the disk takes as long as two
-requests. One is `durable` if nobody could find out again what it says: that there may be a session, whose key
-it is, that a lease's number is taken (a job key is made of it), that an admin has closed a QPU. What follows
-from that may be lost. The service and Slurm tell it again, and it is done again: a session is found from its
-intent, an end is repeated by the reaper, a usage is asked for. Nothing is lost out of order: a durable
-transaction brings all those before it to disk.
+Waiting for the disk takes as long as two requests. So only `durable` transactions survive a power loss, too:
+those whose content cannot be found out again. They record that a session may exist, a user's key, that a
+lease's number is taken (job keys are made of it), that a QPU is closed. What follows from these may be lost,
+since the service and Slurm still know it, and it is redone: a session is found from its intent, the reaper
+repeats a release, a usage is queried again. The order is kept: a durable transaction also writes all earlier
+ones to disk.
 
-The file may be deleted, or another one put in its place (`qpu-slurm journal restore`), while it is open. A
-process goes on with the file that has the name. If there is none any more, its open one still holds all of
-it, and is brought back.
+The file may be deleted or replaced (`qpu-slurm journal restore`) while it is open. A process continues with
+the file that has the name now. If there is none, the open file still has all of the data, and is restored
+under its name.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 _DAMAGED = frozenset({"SQLITE_CORRUPT", "SQLITE_NOTADB"})
 _COMPANIONS = ("-wal", "-shm")
-"""What SQLite keeps beside the file, behind its name, while it is open."""
+"""The suffixes of the files that SQLite keeps beside an open database."""
 
 _log = structlog.get_logger(__name__)
 
@@ -68,14 +68,14 @@ class Database:
     Args:
         path: The file.
         patience: Seconds to wait for another process that is writing.
-        make: Make the file if it is not there: for those who write to it.
+        make: Create the file if it does not exist. Only writers should.
 
     Attributes:
-        losses: What was noticed of the file's being deleted or damaged since it was opened, the newest last.
-        damage: What SQLite said of it last, if it is damaged; see `begin_anew`.
+        losses: The times since it was opened that the file was found deleted or damaged, the newest last.
+        damage: SQLite's last words on a damaged file; see `begin_anew`.
 
     Raises:
-        JournalError: It cannot be opened; so does whatever reads or writes it.
+        JournalError: It cannot be opened. All methods raise it, too, if it cannot be read or written.
     """
 
     def __init__(self, path: Path, *, patience: float, make: bool) -> None:
@@ -93,22 +93,22 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Run one statement that changes nothing: it neither waits for those who write nor stops them."""
+        """Run one query. It neither waits for writers nor blocks them."""
         with self._mutex, self._explained():
             self._follow()
             yield self._db
 
     @contextmanager
     def transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
-        """Change something: all of it when the block is left; nothing, if by an exception.
+        """Run the block as one transaction: commit at its end, roll back on an exception.
 
         Args:
-            durable: It has to be on the disk by then.
+            durable: Wait until the transaction is on disk.
         """
         with self._mutex, self._explained():
             self._follow()
             self._begin(durable=durable)
-            # Whoever replaces the file does it in a transaction, for which this one may have waited.
+            # The file is replaced within a transaction, and this one may have waited for that.
             while self._is_elsewhere():
                 self._db.execute("ROLLBACK")
                 self._follow()
@@ -117,13 +117,13 @@ class Database:
                 yield self._db
                 self._db.execute("COMMIT")
             except BaseException:
-                # A COMMIT that failed for want of room may have rolled back already.
+                # A COMMIT that failed on a full disk may have rolled back already.
                 with suppress(sqlite3.Error):
                     self._db.execute("ROLLBACK")
                 raise
 
     def scrub(self) -> None:
-        """Empty the write-ahead log, where the forgotten credential still stands, if nobody reads now."""
+        """Empty the write-ahead log, which still has the deleted credential, unless there are readers."""
         with suppress(JournalError), self._mutex, self._explained():
             self._db.execute("PRAGMA busy_timeout = 100")
             with closing(self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")) as cursor:
@@ -131,10 +131,10 @@ class Database:
             self._db.execute(f"PRAGMA busy_timeout = {round(self._patience * 1000)}")
 
     def copy_to(self, path: Path) -> None:
-        """Copy all of it into a new file, as it is now; others may write meanwhile.
+        """Copy the whole file into a new one. Other processes may write meanwhile.
 
         Raises:
-            JournalDamagedError: The copy is not sound.
+            JournalDamagedError: The copy is damaged.
             JournalError: It cannot be written.
         """
         with self._mutex, self._explained(), closing(sqlite3.connect(path)) as copy:
@@ -143,7 +143,7 @@ class Database:
             check_soundness(copy, self.path)
 
     def check(self) -> None:
-        """Read all of the file.
+        """Check the whole file.
 
         Raises:
             JournalDamagedError: It is damaged.
@@ -152,7 +152,7 @@ class Database:
             check_soundness(db, self.path)
 
     def begin_anew(self) -> None:
-        """Give a damaged file another name, and go on with an empty one.
+        """Rename a damaged file, and continue with an empty one.
 
         Raises:
             JournalError: That is not possible.
@@ -171,13 +171,13 @@ class Database:
                 raise JournalError(f"The journal {self.path} cannot be made anew: {error}.") from None
             self._follow()
 
-    # How it is done.
+    # The implementation.
 
     def _open(self, *, make: bool) -> sqlite3.Connection:
         self._prepare_file(make=make)
         with self._explained():
             identity = _identity(self.path)
-            # Transactions are ours to begin and end (isolation_level=None). SQLite makes no file by itself.
+            # We begin and end transactions ourselves (isolation_level=None). SQLite creates no file (mode=rw).
             db = sqlite3.connect(
                 f"{self.path.absolute().as_uri()}?mode=rw",
                 uri=True,
@@ -198,11 +198,11 @@ class Database:
         self._db.execute("BEGIN IMMEDIATE")
 
     def _is_elsewhere(self) -> bool:
-        """Tell whether the open file is not the one that has the name now."""
+        """Return whether another file, or none, has the name now."""
         return _identity(self.path) != self._identity
 
     def _follow(self) -> None:
-        """Go on with the file that has the name now; bring the open one back if there is none."""
+        """Continue with the file that has the name now. If there is none, restore it from the open one."""
         if self._db.in_transaction or not self._is_elsewhere():
             return
         before = self._db
@@ -212,14 +212,14 @@ class Database:
                     self._bring_back()
         except OSError as error:  # TimeoutError among them
             raise JournalError(f"The journal {self.path} was deleted, and cannot be made: {error}.") from None
-        # SQLite leaves the name's companions alone as it closes a file that is elsewhere.
+        # When SQLite closes a file that was moved, it does not touch the companions of the name.
         self._db = self._open(make=True)
         self.damage = ""
         before.close()
         _log.warning("another file is the journal now", path=str(self.path))
 
     def _bring_back(self) -> None:
-        """Write what the open file holds into a new one of its name; if it is damaged, there will be none."""
+        """Copy the open file to a new one under its name, unless it is damaged."""
         for companion in _COMPANIONS:
             self.path.with_name(self.path.name + companion).unlink(missing_ok=True)
         try:
@@ -237,14 +237,14 @@ class Database:
             self.losses.append("It was deleted. It was brought back, with all that was in it.")
 
     def _prepare_file(self, *, make: bool) -> None:
-        """Make the file before SQLite would, which gives its own files the same mode and owner.
+        """Create the file before SQLite does, so that SQLite's files beside it get its mode and owner.
 
-        One that is there is only looked at: the first descriptor of it that a process closes would give up
-        the locks of all connections that the process has to it (POSIX), and others would take its log away.
+        An existing file is not opened. Closing any descriptor of it would release the locks of all of this
+        process's connections (POSIX), and another process might then remove the write-ahead log.
         """
         try:
             if make and _identity(self.path) is None:
-                # Whoever replaces the file has this lock while there is none.
+                # A process that replaces the file holds this lock while there is none.
                 with self._locked(), suppress(FileExistsError):
                     os.close(make_private(self.path))
             mode = self.path.lstat().st_mode
@@ -267,7 +267,7 @@ class Database:
         db.row_factory = sqlite3.Row
         db.execute("PRAGMA secure_delete = ON")
         if _version(db) != len(SCHEMA):
-            # As some steps need it; some SQLites have them on from the start.
+            # Some migrations need them off, and some builds of SQLite have them on by default.
             db.execute("PRAGMA foreign_keys = OFF")
             self._update(db)
         db.execute("PRAGMA foreign_keys = ON")
@@ -283,7 +283,7 @@ class Database:
         return locked(lock_path(self.path), deadline=Deadline.after(self._patience))
 
     def _migrate(self, db: sqlite3.Connection) -> None:
-        """Bring the file to the newest schema; SQLite changes to WAL only if nobody else is there."""
+        """Migrate the file to the newest schema. SQLite switches to WAL only without other connections."""
         if _version(db) > len(SCHEMA):
             raise JournalError(f"The journal {self.path} was written by a newer qpu_slurm. Update this one.")
         db.execute("PRAGMA journal_mode = WAL")
@@ -305,7 +305,7 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            # Such as SQLITE_IOERR_WRITE: the first two words are the kind.
+            # For example, SQLITE_IOERR_WRITE: the first two words are the kind.
             kind = "_".join(getattr(error, "sqlite_errorname", "").split("_")[:2])
             text = _ADVICE.get(kind, _UNTOLD)
             text = text.format(path=self.path, error=error, user=os.geteuid())
@@ -319,26 +319,26 @@ class Database:
 
 
 def lock_path(path: Path) -> Path:
-    """Name the lock under which a journal's file is made, changed to a newer schema, or replaced."""
+    """Return the path of the lock for creating, migrating and replacing a journal's file."""
     return path.with_name(f"{path.name}.lock")
 
 
 def draft_of(path: Path) -> Path:
-    """Make an empty, private file beside another one, which it is to become."""
+    """Create an empty, private file that is to replace the file beside it."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     os.close(make_private(draft))
     return draft
 
 
 def set_aside(path: Path, why: str) -> Path:
-    """Give a journal's file another name, so that it is kept but is not the journal any more.
+    """Rename a journal's file, so that it is kept but no longer used.
 
     Args:
-        path: The file; its companions go with it.
-        why: What it is called for, such as `damaged`.
+        path: The file. Its companions are renamed with it.
+        why: A word for the new name, such as `damaged`.
 
     Returns:
-        Its new name.
+        The new path.
 
     Raises:
         OSError: It cannot be renamed.
@@ -352,11 +352,11 @@ def set_aside(path: Path, why: str) -> Path:
 
 
 def check_soundness(db: sqlite3.Connection, path: Path) -> None:
-    """Have SQLite read all of a journal.
+    """Have SQLite check a whole journal.
 
     Raises:
         JournalDamagedError: It is damaged.
-        sqlite3.Error: It cannot even be read.
+        sqlite3.Error: It cannot be read at all.
     """
     found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
@@ -368,7 +368,7 @@ def _version(db: sqlite3.Connection) -> int:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from another one of its name; None if there is none."""
+    """Return the identity of the file that has a name; None if there is none."""
     try:
         found = path.lstat()
     except FileNotFoundError:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happened in leases: sessions and what they were used for, tasks, the job's steps.
+"""What happened in leases: sessions, their usage, their tasks, and the job's steps.
 
-What an admin accounts for and what `qpu-slurm timeline` draws. Sessions are written by `Journal`, as they are
-opened and ended; what they were used for is written here, once the service has told.
+`qpu-slurm report` and `qpu-slurm timeline` read it. `Journal` records when sessions open and end. This module
+records their usage once the service has reported it.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 
 class SessionUse(msgspec.Struct, frozen=True, kw_only=True):
-    """A session that a lease has, or had.
+    """A session that a lease has or had.
 
     Attributes:
         session_id: The service's id of it.
-        lease_id: Whose it is.
+        lease_id: The lease.
         opened_at: When it was recorded.
-        ended_at: Since when it takes no more tasks; None while it does.
-        locked_seconds: How long it was active, which is what is paid for; None until the service has told.
-        executed_seconds: How long its tasks ran on the QPU; likewise.
-        unknown: Why the service will never tell; empty while it may, and when it has.
+        ended_at: When it stopped taking tasks; None while it takes them.
+        locked_seconds: How long it was active, which is billed; None until the service has reported it.
+        executed_seconds: How long its tasks ran on the QPU; None until then, too.
+        unknown: Why the service will never report its usage; empty while it may, and after it has.
     """
 
     session_id: str
@@ -45,12 +45,12 @@ class SessionUse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lock(msgspec.Struct, frozen=True, kw_only=True):
-    """A time in which a session had the QPU for itself, by the service's clock.
+    """A period in which a session had the QPU to itself, by the service's clock.
 
     Attributes:
         session_id: The session.
-        began_at: Since when: its first task began, or the first one after a pause.
-        ended_at: Until when.
+        began_at: The start of its first task, or of the first one after a pause.
+        ended_at: The end.
     """
 
     session_id: str
@@ -59,15 +59,15 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TaskUse(msgspec.Struct, frozen=True, kw_only=True):
-    """A task that ran in a session, as the service tells once the session is over.
+    """A task of a session, as the service reports it once the session has ended.
 
     Attributes:
         task_id: The service's id of it.
         session_id: The session.
-        status: What became of it, in `TaskStatus`'s words.
-        created_at: When the service took it.
-        started_at: When it began to run; None if it never did, or the service does not say.
-        ended_at: When it was over; likewise.
+        status: Its final `TaskStatus`.
+        created_at: When the service accepted it.
+        started_at: When it began to run; None if it never did, or the service does not report it.
+        ended_at: When it ended; None likewise.
         seconds: How long it ran on the QPU.
     """
 
@@ -89,7 +89,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         step: Slurm's id of it: `batch`, `interactive` or a number.
         name: The program.
         started_at: When it began.
-        ended_at: When it ended; None while it runs, or if nobody has told.
+        ended_at: When it ended; None while it runs, or if its end was not reported.
     """
 
     job_id: int
@@ -101,7 +101,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionHistory(msgspec.Struct, frozen=True, kw_only=True):
-    """A session, when it had the QPU for itself, and its tasks."""
+    """A session, the periods in which it had the QPU to itself, and its tasks."""
 
     session: SessionUse
     locks: tuple[Lock, ...]
@@ -109,14 +109,14 @@ class SessionHistory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeaseHistory(msgspec.Struct, frozen=True, kw_only=True):
-    """A lease and all sessions that it has or had."""
+    """A lease and all of its sessions."""
 
     lease: Lease
     sessions: tuple[SessionHistory, ...]
 
 
 class Use(msgspec.Struct, frozen=True, kw_only=True):
-    """What one session was used for, by whom.
+    """The usage of one session, with its job and user.
 
     Attributes:
         job_id: The job; of a heterogeneous job, the leader.
@@ -126,9 +126,9 @@ class Use(msgspec.Struct, frozen=True, kw_only=True):
         qpu: The QPU, as users name it.
         opened_at: When the session was recorded.
         locked_seconds: As in `SessionUse`.
-        executed_seconds: Likewise.
-        given_up: Whether nobody will ever tell.
-        tasks: How many tasks ran in it, as far as the service has told.
+        executed_seconds: As in `SessionUse`.
+        given_up: Whether its usage will stay unknown.
+        tasks: How many tasks ran in it, as far as the service has reported.
     """
 
     job_id: int
@@ -144,7 +144,7 @@ class Use(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class History:
-    """The part of the journal that says what happened. All of it may raise `JournalError`.
+    """The history in the journal. Every method may raise `JournalError`.
 
     Args:
         database: The journal's file.
@@ -154,13 +154,13 @@ class History:
         self._database = database
 
     def sessions(self, lease_id: int) -> list[SessionUse]:
-        """Read the sessions that a lease has or had, the oldest first."""
+        """Return the sessions of a lease, the oldest first."""
         query = "SELECT * FROM sessions WHERE lease_id = ? ORDER BY opened_at"
         with self._database.reading() as db:
             return [msgspec.convert(dict(row), SessionUse) for row in db.execute(query, (lease_id,))]
 
     def leases(self, job_id: int) -> list[LeaseHistory]:
-        """Read what the newest run of a job holds or held, the oldest first."""
+        """Return the leases of a job's newest run, the oldest first."""
         query = (
             "SELECT * FROM leases WHERE job_id = ? AND run ="
             " (SELECT run FROM leases WHERE job_id = ? ORDER BY id DESC LIMIT 1) ORDER BY id"
@@ -183,10 +183,10 @@ class History:
         ]
 
     def unaccounted(self, lease_id: int | None = None) -> list[SessionUse]:
-        """Read the sessions that have ended and of which the service may yet tell what they were used for.
+        """Return the ended sessions whose usage the service may still report.
 
         Args:
-            lease_id: Only this lease's; None reads everybody's.
+            lease_id: Only those of this lease; None: of all leases.
         """
         query = (
             "SELECT * FROM sessions WHERE ended_at IS NOT NULL AND locked_seconds IS NULL AND unknown = ''"
@@ -204,14 +204,14 @@ class History:
         tasks: Iterable[TaskUse],
         locks: Iterable[Lock] = (),
     ) -> None:
-        """Write down what a session was used for.
+        """Record the usage of a session.
 
         Args:
             session_id: The session.
             locked: Seconds that it was active.
             executed: Seconds that its tasks ran.
-            tasks: Them.
-            locks: When it was active, as far as the service says.
+            tasks: Its tasks.
+            locks: When it was active, as far as the service reports it.
         """
         with self._database.transaction() as db:
             db.execute(
@@ -236,7 +236,7 @@ class History:
             _write_tasks(db, session_id, tasks)
 
     def give_up(self, session_id: str, why: str) -> None:
-        """Write down that nobody will tell what a session was used for; nothing if somebody has."""
+        """Record that the usage of a session stays unknown, unless it is known already."""
         with self._database.transaction() as db:
             db.execute(
                 "UPDATE sessions SET unknown = ? WHERE session_id = ? AND locked_seconds IS NULL",
@@ -244,17 +244,17 @@ class History:
             )
 
     def locks(self, session_id: str) -> list[Lock]:
-        """Read when a session had the QPU for itself, the oldest first."""
+        """Return the periods in which a session had the QPU to itself, the oldest first."""
         query = "SELECT * FROM locks WHERE session_id = ? ORDER BY began_at"
         with self._database.reading() as db:
             return [msgspec.convert(dict(row), Lock) for row in db.execute(query, (session_id,))]
 
     def uses(self, since: datetime, until: datetime) -> list[Use]:
-        """Read what every session that was opened in a period was used for, the oldest first.
+        """Return the usage of every session that was opened in a period, the oldest first.
 
         Args:
-            since: The period's begin.
-            until: Its end; what was opened then is not in it.
+            since: The start of the period.
+            until: Its end, which is not part of it.
         """
         query = (
             "SELECT job_id, run, user_id, account, qpu, opened_at, locked_seconds, executed_seconds,"
@@ -265,11 +265,11 @@ class History:
         )
         with self._database.reading() as db:
             found = db.execute(query, (rows.text(since), rows.text(until)))
-            # SQLite knows no booleans.
+            # SQLite has no booleans.
             return [msgspec.convert(dict(row), Use, strict=False) for row in found]
 
     def refusals(self, since: datetime, until: datetime) -> list[Lease]:
-        """Read the leases that jobs were refused in a period, the oldest first; see `Journal.refuse`."""
+        """Return the leases that were refused in a period, the oldest first; see `Journal.refuse`."""
         query = (
             "SELECT * FROM leases WHERE state = 'failed' AND ended_at >= ? AND ended_at < ?"
             " AND EXISTS (SELECT 1 FROM events WHERE lease_id = leases.id AND what = 'refused') ORDER BY id"
@@ -279,19 +279,19 @@ class History:
             return [rows.lease_of(row) for row in found]
 
     def tasks(self, session_id: str) -> list[TaskUse]:
-        """Read the tasks that ran in a session, the oldest first."""
+        """Return the tasks of a session, the oldest first."""
         query = "SELECT * FROM tasks WHERE session_id = ? ORDER BY created_at, task_id"
         with self._database.reading() as db:
             return [msgspec.convert(dict(row), TaskUse) for row in db.execute(query, (session_id,))]
 
     def step_started(self, job_id: int, step: str, name: str, started_at: datetime) -> None:
-        """Write down that a step of a job's newest run has begun; nothing for a job without a lease.
+        """Record that a step of a job's newest run has begun. A job without a lease is ignored.
 
         Args:
             job_id: The job; of a heterogeneous job, the leader.
             step: Slurm's id of the step.
             name: The program.
-            started_at: When it began. Told twice, the first time counts.
+            started_at: When it began. If it is reported twice, the first report counts.
         """
         with self._database.transaction() as db:
             db.execute(
@@ -301,12 +301,12 @@ class History:
             )
 
     def step_ended(self, job_id: int, step: str, ended_at: datetime) -> None:
-        """Write down that a step of a job's newest run has ended; nothing if nobody told that it began.
+        """Record that a step of a job's newest run has ended. A step without a recorded start is ignored.
 
         Args:
             job_id: The job; of a heterogeneous job, the leader.
             step: Slurm's id of the step.
-            ended_at: When it ended. Told for each component that it runs in, the last time counts.
+            ended_at: When it ended. Each component of the job reports it; the last report counts.
         """
         with self._database.transaction() as db:
             db.execute(
@@ -316,17 +316,17 @@ class History:
             )
 
     def steps(self, job_id: int, run: str) -> list[Step]:
-        """Read the steps of one run of a job, the oldest first."""
+        """Return the steps of one run of a job, the oldest first."""
         query = "SELECT * FROM steps WHERE job_id = ? AND run = ? ORDER BY started_at"
         with self._database.reading() as db:
             return [msgspec.convert(dict(row), Step) for row in db.execute(query, (job_id, run))]
 
     def forget(self, before: datetime, *, limit: int) -> int:
-        """Delete leases that were over by some time, with all that happened in them.
+        """Delete leases that ended before some time, with their history.
 
         Args:
             before: The time.
-            limit: How many at most: the journal is locked as long as that takes.
+            limit: How many at most, since the journal is locked meanwhile.
 
         Returns:
             How many were deleted.
