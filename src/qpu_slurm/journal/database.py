@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The journal's file: opening it, changing it, reading from it.
 
-It is one SQLite file on a local disk of the controller, since WAL does not work on network file systems. Every
-change is one transaction, which survives a killed process. Errors name the admin's remedy.
+It is one SQLite file on a local disk, since WAL does not work on network file systems. Every change is one
+transaction, which survives a killed process. Errors name the admin's remedy.
 
 Waiting for the disk takes as long as two requests. So only `durable` transactions survive a power loss, too:
 those whose content cannot be found out again. They record that a session may exist, a user's key, that a
@@ -177,7 +177,7 @@ class Database:
         self._prepare_file(make=make)
         with self._explained():
             identity = _identity(self.path)
-            # We begin and end transactions ourselves (isolation_level=None). SQLite creates no file (mode=rw).
+            # Transactions begin and end in `transaction` (isolation_level=None). SQLite creates no file.
             db = sqlite3.connect(
                 f"{self.path.absolute().as_uri()}?mode=rw",
                 uri=True,

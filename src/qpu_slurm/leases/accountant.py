@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The accountant: asks the service what a session was used for, once that is over, and writes it down.
+"""The accountant: records the usage of ended sessions, as the service reports it.
 
-What is not written down yet stands in the journal, so nothing is forgotten when a process ends: the next
-look takes it up. The service may not tell at once (a session that is closed ends when its last task does), or
-not at all; after a day that is written down instead: what the session was used for is unknown.
+The journal lists the sessions whose usage is missing, so a restart forgets none. The service may report the
+usage late, since a closed session ends with its last task, or never. After a day, the accountant records the
+usage as unknown.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
     from qpu_slurm.providers.base import Connect, Provider, SessionUsage
 
 _PAUSES = (0.0, 1.0, 2.0, 10.0, 30.0, 120.0, 600.0)
-"""Seconds after which a session is asked for again; the last one for as long as it may take."""
+"""Seconds between two queries for one session. The last value repeats."""
 
 _TIMEOUT = 30.0
-"""Seconds that one session's questions may take."""
+"""Seconds for all queries about one session."""
 
 _BUDGET = 30.0
-"""Seconds after which a look asks for no further session: the next one does."""
+"""Seconds after which a run starts with no further session and leaves the rest to the next run."""
 
 _UNKNOWN = "unknown"
-"""A task's status that we have no word for."""
+"""The status of a task if the service's word for it is unknown."""
 
 _FORGOTTEN = "Only the user's own key could tell, and it was forgotten as the lease ended."
 
@@ -53,12 +53,12 @@ _log = structlog.get_logger(__name__)
 
 
 class Used(msgspec.Struct, frozen=True, kw_only=True):
-    """A session whose usage was written down.
+    """A session whose usage was recorded.
 
     Attributes:
-        lease: Whose it is.
+        lease: Its lease.
         session_id: The session.
-        locked_seconds: How long it had the QPU for itself.
+        locked_seconds: How long it had the QPU to itself.
         executed_seconds: How long its tasks ran.
     """
 
@@ -69,13 +69,13 @@ class Used(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Accountant:
-    """Writes down what sessions were used for. One of them looks at a time.
+    """Records the usage of sessions. Only one accountant may run at a time.
 
     Args:
-        config: What the admin wrote.
-        journal: Knows the sessions.
-        connect: How a QPU's provider is had.
-        give_up: Seconds after a session's end in which the service has to tell what it was used for.
+        config: The configuration.
+        journal: The journal.
+        connect: Returns the provider of a QPU.
+        give_up: Seconds after the end of a session until its usage is recorded as unknown.
     """
 
     def __init__(
@@ -94,10 +94,10 @@ class Accountant:
         self._not_before: dict[str, Deadline] = {}
 
     def run(self) -> list[Used]:
-        """Look once: ask for every session that has ended, if it is time to ask for it again.
+        """Query the usage of every ended session that is due.
 
         Returns:
-            Those of which the service has told.
+            The sessions whose usage the service reported.
 
         Raises:
             JournalError: The journal cannot be read or written.
@@ -147,21 +147,21 @@ class Accountant:
 
 
 class NotYetError(QpuSlurmError):
-    """The service has not told yet what a session was used for."""
+    """The service has not reported the usage of a session yet."""
 
 
 def account(journal: Journal, lease: Lease, session_id: str, provider: Provider) -> Used:
-    """Ask what a session was used for, and write it down.
+    """Query the usage of a session, and record it.
 
     Args:
-        journal: Knows the session.
-        lease: Whose it is.
+        journal: The journal.
+        lease: The session's lease.
         session_id: The session.
         provider: Its service.
 
     Raises:
-        NotYetError: It is not over, or the service does not say.
-        ServiceError: The service could not be asked.
+        NotYetError: The session has not ended, or the service does not report its usage yet.
+        ServiceError: The service does not answer.
         JournalError: The journal cannot be written.
     """
     usage = provider.usage(session_id)
@@ -183,14 +183,14 @@ def account(journal: Journal, lease: Lease, session_id: str, provider: Provider)
 
 
 def account_at_release(journal: Journal, lease: Lease, provider: Provider) -> None:
-    """Account for the sessions of a lease that was just ended, if the service tells at once.
+    """Account for the sessions of a lease that just ended, if the service reports their usage at once.
 
-    Whoever ended it has the user's key, which nobody has later.
+    The code that ends a lease has the user's key. Later, no process has it.
 
     Args:
-        journal: Knows the sessions.
+        journal: The journal.
         lease: The lease.
-        provider: Its service, which gives up soon.
+        provider: Its service, with an early deadline.
     """
     try:
         for session in journal.history.unaccounted(lease.id):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the sessions that jobs hold are used: a QPU that is locked and idle is paid for, too."""
+"""Finds sessions that jobs hold but do not use: a locked QPU is billed even if it is idle."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _AT_ONCE = 16
 
 
 class Use(StrEnum):
-    """What a session is used for now.
+    """The use of a session.
 
-    BUSY: a task runs or waits in it. LOCKED: none does, and the QPU is kept from others all the same. IDLE:
-    none does, and others may use the QPU.
+    BUSY: a task runs or waits in it. LOCKED: it has no task, and still locks the QPU. IDLE: it has no task,
+    and the QPU is free for others.
     """
 
     BUSY = "busy"
@@ -35,14 +35,14 @@ class Use(StrEnum):
 
 
 def uses(broker: Broker, leases: Iterable[Lease]) -> dict[int, Use]:
-    """Ask the services whether leases' sessions are used; those that have no answer in time are left out.
+    """Query the services for the use of leases' sessions.
 
     Args:
-        broker: Knows the way to each service.
-        leases: Those that are not HELD are left out, too.
+        broker: Returns the provider of each lease.
+        leases: The leases. Only HELD ones are queried.
 
     Returns:
-        The use, by the lease's number.
+        The use by the lease's number, without leases whose service did not answer in time.
     """
     deadline = Deadline.after(_ANSWER_SECONDS)
     held = [lease for lease in leases if lease.state is LeaseState.HELD]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of a job that has run: the journal's part of it, and Slurm's as long as Slurm remembers."""
+"""The history of a job: from the journal, and from Slurm as long as Slurm remembers the job."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class JobHistory(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         job_id: The job; of a heterogeneous job, the leader.
-        slurm: Slurm's part; None if it has forgotten the job.
-        leases: What the job held, with what it was used for; nothing for a job that asked for no QPU.
+        slurm: Slurm's part; None if Slurm has forgotten the job.
+        leases: The job's leases with their usage; none for a job without a QPU.
         steps: Its steps.
-        waits: Why it waits in the queue; empty if it does not.
+        waits: Why it waits in the queue; empty if it does not wait.
     """
 
     job_id: int
@@ -40,21 +40,21 @@ class JobHistory(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def users(self) -> frozenset[int]:
-        """Whose it is; more than one if a number was used again, for another user's job."""
+        """The job's user; several if the number was used again for another user's job."""
         of_slurm = {self.slurm.user_id} if self.slurm else set()
         return frozenset(of_slurm | {past.lease.user_id for past in self.leases})
 
 
 def read(journal: Journal, slurm: SlurmConfig, job_id: int) -> JobHistory:
-    """Gather what is known of a job.
+    """Read the history of a job.
 
     Args:
         journal: The journal.
-        slurm: How Slurm is asked; one that does not answer is done without.
+        slurm: How Slurm is run. If Slurm does not answer, its part is missing.
         job_id: The job; of a heterogeneous job, the leader.
 
     Raises:
-        NotFoundError: Nothing is.
+        NotFoundError: Neither the journal nor Slurm knows the job.
         JournalError: The journal cannot be read.
     """
     try:

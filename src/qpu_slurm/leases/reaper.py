@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reaper: ends the leases whose jobs are over, where no epilog did.
+"""The reaper: ends the leases of ended jobs that no epilog has ended.
 
-An epilog may not have run (slurmctld was killed), may have found nobody (the gateway was down), or may have
-failed (the service was away). The journal has what is held, Slurm has what runs: what is in the one and not
-in the other is ended.
+An epilog may not have run (slurmctld was killed), may not have reached the gateway, or may have failed (the
+service was away). So the reaper compares the journal's open leases with Slurm's jobs, and ends the leases
+without a job.
 
-It may run beside live jobs, hooks and other reapers. The journal is read before Slurm is asked: a job that
-had a lease by then had been started. A lease that its job's next run takes over meanwhile is left alone,
-since that is written down (`Journal.renew`).
+It may run beside live jobs, hooks and other reapers. It reads the journal before it asks Slurm, so the job of
+each lease that it sees has been started. If the next run of a job takes its lease over meanwhile, the journal
+says so (`Journal.renew`), and the reaper leaves that lease alone.
 """
 
 from __future__ import annotations
@@ -39,41 +39,41 @@ _OVER = frozenset(
     {
         *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
         *("PREEMPTED", "REVOKED", "TIMEOUT"),
-        # To be run again; nothing is held meanwhile.
+        # The job will run again; it holds nothing meanwhile.
         *("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"),
     }
 )
-"""The states (squeue(1)) of a job whose run is over. One that we do not know is not."""
+"""The states (squeue(1)) of a job whose run has ended. Unknown states count as running."""
 
 _STARTING = "CONFIGURING"
-"""The state of a job whose prolog is at work, or was. One that runs was given its lease: where the journal
-does not say so, the record of it was lost (see `database`), and the session is found again."""
+"""The state of a job whose prolog runs or ran. A running job was granted its lease. If the journal does not
+show that, its record was lost (see `database`), and the session is looked up."""
 
 _COMPLETING = "COMPLETING"
-"""The state of a job whose epilog is at work, or was; one that hangs in it is over as well."""
+"""The state of a job whose epilog runs or ran. A job whose epilog hangs has ended, too."""
 
 _BUDGET = 60.0
-"""Seconds after which a look begins no further release: the next look does."""
+"""Seconds after which a run begins no further release and leaves the rest to the next run."""
 
 _AT_ONCE = 8
-"""How many leases are ended at once."""
+"""How many leases are ended in parallel."""
 
 _GIVE_BACK = 60.0
-"""Seconds that an acquire may need beyond its time-out, to give back what it had got."""
+"""Seconds beyond its timeout in which a failed acquire gives back what it got."""
 
 _FORGOTTEN = 500
-"""How many leases one look deletes at most."""
+"""How many leases one run deletes at most."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Reaped(msgspec.Struct, frozen=True, kw_only=True):
-    """A lease that something was done with.
+    """A lease that the reaper changed.
 
     Attributes:
-        lease: As it is now: RELEASED, or RELEASING if it could not be ended yet; of a job that goes on, BOUND
+        lease: Its new state: RELEASED, or RELEASING if it could not be ended yet. If its job goes on: BOUND
             if it lost its session, HELD if one was found.
-        why: Why.
+        why: The reason.
         trouble: Why it could not be ended.
     """
 
@@ -83,15 +83,15 @@ class Reaped(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What a look found, and what was done about it.
+    """The result of a run.
 
     Attributes:
-        leases: How many leases were not over.
-        reaped: Those of them that something was done with.
-        taken_over: Those that Slurm knew of and the journal did not: it was lost.
+        leases: How many leases were open.
+        reaped: The leases that the reaper changed.
+        taken_over: The leases that Slurm knew and the journal did not, since it was lost.
         left: How many there was no time for.
-        forgotten: How many leases that were over long ago were deleted from the journal.
-        trouble: What kept the look from being complete.
+        forgotten: How many old leases were deleted from the journal.
+        trouble: What kept the run from being complete.
     """
 
     leases: int
@@ -103,7 +103,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left to be done."""
+        """Whether nothing is left to do."""
         return not (self.left or self.trouble or any(reaped.trouble for reaped in self.reaped))
 
 
@@ -111,13 +111,13 @@ class Reaper:
     """Compares the journal with Slurm, and with the service.
 
     Args:
-        config: What the admin wrote.
+        config: The configuration.
         broker: Ends leases.
-        journal: The broker's.
-        query: How Slurm is asked.
+        journal: The broker's journal.
+        query: Queries Slurm.
 
     Attributes:
-        jobs: What Slurm told in the last look; None if it did not.
+        jobs: Slurm's jobs in the last run; None if Slurm did not answer.
     """
 
     def __init__(self, config: Config, broker: Broker, journal: Journal, query: Query) -> None:
@@ -129,11 +129,11 @@ class Reaper:
         self._keep = config.keep
         self._longest_acquire = config.outage.acquire_timeout + _GIVE_BACK
         self.jobs: tuple[JobRecord, ...] | None = None
-        # What the last look left to an epilog.
+        # What the last run left to epilogs.
         self._completing: set[int] = set()
 
     def run(self) -> Report:
-        """Look once, and end what is to be ended.
+        """Run once: end all leases that are to be ended.
 
         Raises:
             JournalError: The journal cannot be read or written.
@@ -146,7 +146,7 @@ class Reaper:
             completing = {job.job_id for job in jobs.values() if job.state == _COMPLETING}
             self._completing = {lease.id for lease in leases if lease.job_id in completing}
         ids = list(why)
-        # In another order each time, so that one whose service does not answer is in nobody's way for ever.
+        # In another order each time, so that a service that does not answer does not delay the same ones.
         random.shuffle(ids)
         deadline = Deadline.after(_BUDGET)
 
@@ -157,7 +157,7 @@ class Reaper:
 
         reaped = []
         left = 0
-        # Most of it is waiting for the service.
+        # Most of the time is spent waiting for the service.
         with ThreadPoolExecutor(_AT_ONCE, "reaper") as pool:
             for lease_id, lease in zip(ids, pool.map(end, ids), strict=True):
                 if lease is None:
@@ -171,7 +171,7 @@ class Reaper:
         elif not deadline.passed:
             reaped += self._compared([lease for lease in leases if lease.id not in why], deadline)
         reaped += self._late(deadline)
-        # Last: what is taken over of jobs that are over is ended by the next look.
+        # Last: the next run ends the leases of ended jobs that are taken over here.
         taken_over = () if jobs is None else tuple(self._takeover.run(jobs.values(), deadline))
         return Report(
             leases=len(leases),
@@ -183,7 +183,7 @@ class Reaper:
         )
 
     def _compared(self, leases: list[Lease], deadline: Deadline) -> Iterator[Reaped]:
-        """Compare leases of jobs that run with the service."""
+        """Compare the leases of running jobs with the service."""
         for lease in self._sessions.part(leases):
             yield Reaped(lease=lease, why=CLOSED)
             _log.info("session gone", job_id=lease.job_id, qpu=lease.qpu)
@@ -192,18 +192,18 @@ class Reaper:
             _log.info("opening settled", job_id=lease.job_id, qpu=lease.qpu, state=lease.state)
 
     def _late(self, deadline: Deadline) -> Iterator[Reaped]:
-        """End the sessions of leases that were over before these came; there is hardly ever one."""
+        """End the rare sessions that appeared after their lease had ended."""
         for lease in self._sessions.late(deadline):
             yield Reaped(lease=lease, why=LATE)
             _log.info("session ended", job_id=lease.job_id, qpu=lease.qpu, why=LATE)
 
     def _forget(self) -> int:
-        """Delete leases that were over long ago; a few at each look, so that nobody waits for the journal."""
+        """Delete old leases; a few in each run, so that no process waits for the journal."""
         before = datetime.now(UTC) - timedelta(seconds=self._keep)
         return self._journal.history.forget(before, limit=_FORGOTTEN)
 
     def _jobs(self) -> tuple[dict[int, JobRecord] | None, str]:
-        """Ask what Slurm runs; None if it does not say."""
+        """Query Slurm's jobs; None if it does not answer."""
         try:
             self.jobs = tuple(self._query.jobs())
         except SlurmError as error:
@@ -212,7 +212,7 @@ class Reaper:
         return {job.job_id: job for job in self.jobs}, ""
 
     def _why(self, lease: Lease, jobs: dict[int, JobRecord] | None) -> str:
-        """Say why a lease is to be ended; nothing if it is not."""
+        """Return why a lease is to be ended; empty if it is not."""
         if lease.state is LeaseState.RELEASING:
             return lease.reason or "It was being released."
         if jobs is None:
@@ -232,7 +232,7 @@ class Reaper:
             and not lease.granted
             and job.state == _STARTING
             and age > self._longest_acquire
-            # An age is worth nothing when the clock was set meanwhile.
+            # An age means nothing if the clock was set meanwhile.
             and not self._broker.is_opening(lease)
         ):
             why = "Whoever was opening the session died."

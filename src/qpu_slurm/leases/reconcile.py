@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the journal says of sessions, compared with what the service has.
+"""Compares the journal's sessions with those of the service.
 
-The service closes a session by itself: when its time to live is over (a job's limit may have been extended
-since), when no task came for long, when it fails. Its lease then has none, and a later task opens another.
-And who was opening a session may have died: the session is there, or it is not.
+The service closes sessions by itself: when their time to live is over (a job's limit may have been extended
+since), when no task came for long, when they fail. The lease then has no session, and a later task opens
+another. A process that was opening a session may also have died. Then the session may or may not exist.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Sessions:
     """Compares the leases of running jobs with the service.
 
     Args:
-        config: What the admin wrote.
-        broker: Knows the way to each service.
-        journal: The broker's.
+        config: The configuration.
+        broker: Returns the provider of each lease.
+        journal: The broker's journal.
     """
 
     def __init__(self, config: Config, broker: Broker, journal: Journal) -> None:
@@ -50,13 +50,13 @@ class Sessions:
         self._journal = journal
 
     def part(self, leases: Iterable[Lease]) -> Iterator[Lease]:
-        """Take from leases the sessions that the service has closed; one listing for each QPU.
+        """Part leases from the sessions that the service has closed, with one listing for each QPU.
 
-        Where a session is on its user's own account, which is another one for each lease, the service is
-        asked only when the session's time to live is over.
+        A session that a user's own key opened is on another account for each lease. For these, the service is
+        asked only after the session's time to live.
 
         Yields:
-            The leases that have no session any more, as they are now.
+            The leases that lost their session, in their new state.
         """
         held: dict[str, list[Lease]] = {}
         for lease in leases:
@@ -71,13 +71,13 @@ class Sessions:
             yield from self._part(group)
 
     def _part(self, leases: list[Lease]) -> Iterator[Lease]:
-        """Do it for leases on one QPU."""
+        """Do this for leases on one QPU."""
         first = leases[0]
         try:
             provider = self._broker.provider(first, deadline=Deadline.after(_ANSWER_SECONDS))
             closed = provider.closed_sessions(min(lease.created_at for lease in leases))
         except (ServiceError, ConfigError, RequestError) as error:
-            # Nothing is lost by it: who needs a session finds out by himself.
+            # Nothing is lost: a task that needs a session will notice.
             _log.info("the service does not say which sessions are closed", qpu=first.qpu, why=str(error))
             return
         for lease in leases:
@@ -87,17 +87,17 @@ class Sessions:
                     yield now
 
     def settle(self, leases: Iterable[Lease], *, longest: float, deadline: Deadline) -> Iterator[Lease]:
-        """Find what became of sessions of running jobs whose opening is not over by the journal.
+        """Settle the leases of running jobs whose session is still being opened, by the journal.
 
-        Their opener died; or he did open them, and the record was lost with the power.
+        The process that opened it died, or the record of the session was lost in a power failure.
 
         Args:
             leases: The leases.
             longest: Seconds that an opening may take.
-            deadline: When to leave the rest to the next look.
+            deadline: When to leave the rest to the next run.
 
         Yields:
-            The leases, as they are now: HELD, with the session that was found; or BOUND.
+            The settled leases: HELD with the session that was found, or BOUND.
         """
         for lease in leases:
             if lease.state is not LeaseState.ACQUIRING or lease.intended_at is None:
@@ -112,16 +112,16 @@ class Sessions:
                 _log.warning("an opening is not settled yet", job_id=lease.job_id, why=str(error))
 
     def late(self, deadline: Deadline) -> Iterator[Lease]:
-        """Find the sessions that came when their leases were over already, and end them.
+        """End the sessions that appeared after their lease had ended.
 
         Args:
-            deadline: When to leave the rest to the next look.
+            deadline: When to leave the rest to the next run.
 
         Yields:
-            Those leases.
+            Their leases.
         """
         leases = self._journal.unsettled()
-        # In another order each time, as the reaper has it.
+        # In another order each time, as in the reaper.
         random.shuffle(leases)
         for lease in leases:
             if deadline.passed:
@@ -132,4 +132,4 @@ class Sessions:
             except (ServiceError, ConfigError, RequestError) as error:
                 _log.warning("a session may have come late", job_id=lease.job_id, why=str(error))
                 if lease.expires_at is not None and lease.expires_at < datetime.now(UTC):
-                    self._journal.settle(lease.id)  # it would be over by itself
+                    self._journal.settle(lease.id)  # such a session has ended by itself

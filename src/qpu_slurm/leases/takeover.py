@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a journal that was lost has known, taken over from Slurm and from the service.
+"""Restores the leases of a lost journal from Slurm and from the service.
 
-A job's AdminComment says which leases it was granted and with which sessions it began; only Slurm's operators
-write it. So a lease that is there, and in no journal, is written down again, under its old number: the keys
-that the job's steps have stay good. The session of a job that is over is written down as well, and the next
-look of the reaper ends it.
+A job's AdminComment, which only Slurm's operators can write, names the leases that the job was granted, and
+the sessions that it began with. A granted lease that the journal lacks is recorded again under its old
+number, so the keys of the job's steps stay valid. The session of an ended job is recorded, too, and the next
+run of the reaper ends it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _ANSWER_SECONDS = 10.0
 
 _RUNS = frozenset({"RUNNING", "SUSPENDED", "STOPPED"})
-"""The states of a job whose prolog is done. While that is at work, the comment is the last run's."""
+"""The states of a job whose prolog has ended. While the prolog runs, the comment is that of the last run."""
 
 _STARTS = "CONFIGURING"
 
@@ -40,7 +40,7 @@ _log = structlog.get_logger(__name__)
 
 
 class _Claim(NamedTuple):
-    """What a job's AdminComment says of one QPU."""
+    """The entry of one QPU in a job's AdminComment."""
 
     job: JobRecord
     qpu: QpuConfig
@@ -54,12 +54,12 @@ class _Claim(NamedTuple):
 
 
 class Takeover:
-    """Writes leases into the journal that are granted, and that it does not know.
+    """Records granted leases that the journal lacks.
 
     Args:
-        config: What the admin wrote.
-        broker: Knows the way to each service.
-        journal: The broker's.
+        config: The configuration.
+        broker: Returns the provider of each QPU.
+        journal: The broker's journal.
     """
 
     def __init__(self, config: Config, broker: Broker, journal: Journal) -> None:
@@ -68,16 +68,16 @@ class Takeover:
         self._journal = journal
 
     def run(self, jobs: Collection[JobRecord], deadline: Deadline) -> Iterator[Lease]:
-        """Compare what Slurm knows with the journal.
+        """Compare Slurm's jobs with the journal.
 
-        Where nothing was lost, nothing but the journal is asked.
+        If nothing was lost, this queries only the journal.
 
         Args:
-            jobs: What Slurm has.
-            deadline: When to leave the rest to the next look.
+            jobs: Slurm's jobs.
+            deadline: When to leave the rest to the next run.
 
         Yields:
-            What was written down.
+            The leases that were recorded.
 
         Raises:
             JournalError: The journal cannot be read or written.
@@ -131,9 +131,9 @@ class Takeover:
                 yield _Claim(job, qpu, hold, session_id, handover.leases.get(name))
 
     def _open_session(self, claim: _Claim) -> str | None:
-        """Return the session that the job has, as far as the service tells; None if that is over.
+        """Return the job's open session, as the service reports it; None if it has ended.
 
-        Of several, the newest counts: the job's tasks tell of those that came after its start.
+        Of several sessions, the newest counts. Later ones are found by the job's tasks.
         """
         qpu, session_id = claim.qpu, claim.session_id
         if qpu.needs_user_key:

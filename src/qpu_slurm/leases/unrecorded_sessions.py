@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sessions that a job's steps have opened by themselves, where there is no gateway that does it for them.
+"""Sessions that a job's steps opened themselves, on clusters without a gateway.
 
-They are in no journal. The tag tells them that task_runner writes on each of a job's tasks, and that nobody
-else has: other clusters, and people without one, may use the same account.
+The journal does not have them. They are found by the tag that task_runner gives all tasks of a job. No other
+job has this tag, although other clusters, and users without a cluster, may share the account.
 
-A session that got no task is left alone. Nothing proves whose it is. It never locked the QPU, so nothing is
-paid for it, and the service closes it by itself. `qpu-slurm reap --sessions` lists it.
+A session without a task is left alone, since nothing proves that it is ours. It never locked the QPU, so it
+costs nothing, and the service closes it by itself. `qpu-slurm reap --sessions` lists it.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _log = structlog.get_logger(__name__)
 
 
 def opened_by_steps(lease: Lease, provider: Provider, journal: Journal) -> list[str]:
-    """List what a job's steps have opened and left, besides what the journal knows.
+    """List the sessions that a job's steps opened, without those in the journal.
 
     Args:
         lease: The job's lease.
         provider: The service, with the job's credential.
-        journal: Where sessions of others are known from.
+        journal: The journal.
 
     Raises:
-        ServiceError: It cannot be told.
+        ServiceError: The service does not answer.
     """
     if not lease.tag:
         return []
