@@ -466,3 +466,37 @@ def test_a_history_is_that_of_a_jobs_newest_run(journal: Journal) -> None:
     newest = journal.intend(job_id=7, user_id=1000, qpu="ibm_fez", expires_at=later(), run="2")
     assert [past.lease for past in journal.history.leases(7)] == [newest]
     assert journal.history.leases(8) == []
+
+
+# What grows with the years.
+
+
+def test_leases_are_counted_by_qpu_and_state(journal: Journal) -> None:
+    hold(journal, 7)
+    hold(journal, 8)
+    intend(journal, 9)
+    hold(journal, 10, "torino")
+    journal.finish(hold(journal, 11).id, LeaseState.RELEASED)
+    assert journal.count() == {
+        ("ibm_fez", LeaseState.HELD): 2,
+        ("ibm_fez", LeaseState.ACQUIRING): 1,
+        ("torino", LeaseState.HELD): 1,
+    }
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT * FROM open_leases ORDER BY +id",
+        "SELECT qpu, state, count(*) AS found FROM open_leases GROUP BY qpu, state",
+        "SELECT job_id FROM open_leases WHERE qpu = 'ibm_fez'",
+    ],
+)
+def test_leases_of_former_years_cost_no_look_at_those_of_now(
+    journal: Journal, path: Path, query: str
+) -> None:
+    hold(journal)
+    with sqlite3.connect(path) as db:
+        plan = " ".join(step[3] for step in db.execute(f"EXPLAIN QUERY PLAN {query}"))
+    db.close()
+    assert "leases_not_over" in plan, plan

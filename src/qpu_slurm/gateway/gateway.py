@@ -71,6 +71,8 @@ class Gateway:
         config: Likewise.
         connections: What is kept of the accounts that the broker has to do with.
         broker: Grants leases and ends them; it blocks: see `pools`.
+        reader: The journal, for the event loop, and for nothing else: reading takes no time there.
+        observer: The journal, for whoever reads much of it: metrics, histories, how the QPUs are.
         background: The journal, for what nobody waits for.
         callers: Finds the job that a request comes from.
         keys: Job keys.
@@ -126,7 +128,9 @@ class Gateway:
             self.reader = on_failure.enter_context(Journal(config.journal, patience=_READ_PATIENCE))
             # Who waits for SQLite keeps a connection's other users waiting: not an acquire, for the reaper.
             self.background = on_failure.enter_context(Journal(config.journal))
-            self.metrics = Metrics(self.reader, lambda: len(self.losses))
+            # What takes a while to read keeps its connection's other users waiting: no request, for metrics.
+            self.observer = on_failure.enter_context(Journal(config.journal, patience=_READ_PATIENCE))
+            self.metrics = Metrics(self.observer, lambda: len(self.losses))
             self.limiter = ConnectionLimiter(settings, self.metrics)
             self._client: aiohttp.ClientSession | None = None
             self.use(config)
@@ -156,7 +160,7 @@ class Gateway:
 
     @property
     def _journals(self) -> tuple[Journal, ...]:
-        return self.journal, self.reader, self.background
+        return self.journal, self.reader, self.background, self.observer
 
     def use(self, config: Config) -> None:
         """Do everything as a configuration says from now on, with keys and secrets as they are now.

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections import Counter as Count
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -99,14 +98,14 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """Count the open leases, for the registry."""
-        found = Count((lease.qpu, lease.state) for lease in self._journal.leases())
+        found = self._journal.count()
         family = GaugeMetricFamily(
             "qpu_slurm_leases", "Leases that are not over, by state.", labels=("qpu", "state")
         )
         for qpu in self._qpus:
             for state in LeaseState:
                 if not state.final:
-                    family.add_metric((qpu, state), found[qpu, state])
+                    family.add_metric((qpu, state), found.get((qpu, state), 0))
         yield family
         yield CounterMetricFamily(
             "qpu_slurm_journal_losses", "Times that the journal was found deleted or damaged.", self._losses()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from qpu_slurm.journal import rows
-from qpu_slurm.journal.model import Event, Lease
+from qpu_slurm.journal.model import Event, Lease, LeaseState
 from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
@@ -68,8 +68,15 @@ class Lookup:
         if job_id is not None:
             query += " WHERE job_id = ?"
         with self._database.reading() as db:
-            found = db.execute(query + " ORDER BY id", () if job_id is None else (job_id,))
+            # `+id`: found by their state, then sorted; not found by going through all leases of a year.
+            found = db.execute(query + " ORDER BY +id", () if job_id is None else (job_id,))
             return [rows.lease_of(row) for row in found]
+
+    def count(self) -> dict[tuple[str, LeaseState], int]:
+        """Count the leases that are not over, by QPU and state."""
+        query = "SELECT qpu, state, count(*) AS found FROM open_leases GROUP BY qpu, state"
+        with self._database.reading() as db:
+            return {(row["qpu"], LeaseState(row["state"])): row["found"] for row in db.execute(query)}
 
     def jobs_on(self, qpu: str) -> frozenset[int]:
         """Read which jobs have a QPU, or may have a session on it yet; not those that never get one."""

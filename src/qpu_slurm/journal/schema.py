@@ -243,5 +243,11 @@ SCHEMA: tuple[tuple[str, ...], ...] = (
                 SELECT RAISE(ABORT, 'this lease state does not follow that one');
             END
         """,
+    ),  # Those that are not over are few among those of a year.
+    (
+        """
+        CREATE INDEX leases_not_over ON leases (qpu, state)
+            WHERE state IN ('acquiring', 'held', 'bound', 'releasing')
+        """,
     ),
 )

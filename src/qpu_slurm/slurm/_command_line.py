@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from datetime import UTC, datetime
+from struct import Struct
 from typing import TYPE_CHECKING
 
 from qpu_slurm.errors import SlurmError
@@ -42,6 +43,10 @@ FIELDS = {
 
 ALL = ("--noheader", "--all", "--states=all", "--sort=i")
 """Jobs in every state and partition, in the order of their numbers."""
+
+_MAY_BE_NULL = ("Account", "Licenses", "admin_comment")
+
+_NO_TABLE = "squeue printed something that is not the table that it was asked for."
 
 _ELEMENTS = {"JobID": 12, "ArrayTaskID": 24}
 """What we ask for once more where a line stands for several elements."""
@@ -141,24 +146,23 @@ def records(output: bytes, fields: Mapping[str, int]) -> Iterator[dict[str, str]
     Raises:
         SlurmError: It is not that.
     """
-    size = sum(fields.values())
-    for start in range(0, len(output), size + 1):
-        record = output[start : start + size + 1]
-        if len(record) != size + 1 or not record.endswith(b"\n"):
-            raise SlurmError("squeue printed something that is not the table that it was asked for.")
-        values = {}
-        for name, width in fields.items():
-            value, record = record[:width], record[width:]
-            values[name] = value.decode(errors="replace").rstrip()
-        yield values
+    line = Struct("".join(f"{width}s" for width in fields.values()) + "c")
+    if len(output) % line.size:
+        raise SlurmError(_NO_TABLE)
+    for *values, end in line.iter_unpack(output):
+        if end != b"\n":
+            raise SlurmError(_NO_TABLE)
+        # Without its padding first: most of what squeue prints is padding.
+        texts = (value.rstrip().decode(errors="replace").rstrip() for value in values)
+        yield dict(zip(fields, texts, strict=True))
 
 
 def _job(values: dict[str, str]) -> JobRecord:
-    for name in values.keys() & {"tres-per-node", "Licenses"}:
-        if len(values[name].encode()) >= FIELDS[name]:
+    for name in ("tres-per-node", "Licenses"):
+        if len(values.get(name, "").encode()) >= FIELDS[name]:
             # It was cut: what is left of its last part may mean something else than the whole did.
             values[name] = values[name].rpartition(",")[0]
-    given = {name: "" if value == "(null)" else value for name, value in values.items()}
+    given = {name: "" if values[name] == "(null)" else values[name] for name in _MAY_BE_NULL}
     return JobRecord(
         job_id=_number(values["JobID"]),
         # N/A for a job that is no component.

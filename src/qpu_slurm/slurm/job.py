@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import re
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -60,6 +61,7 @@ def parse_gres(value: str) -> tuple[Gres, ...]:
     return tuple(found)
 
 
+@lru_cache(1000)  # thousands of jobs ask for the same few
 def parse_licenses(value: str) -> tuple[str, ...]:
     """Read the names in a job's licenses, such as `ibm_fez,matlab@server:2`."""
     names = (re.split(r"[:*@\s]", part.strip(), maxsplit=1)[0] for part in re.split("[,;|]", value))

@@ -24,7 +24,9 @@ async def history(request: web.Request, gateway: Gateway, _: bytes, uid: int) ->
     job_id = int(request.match_info["job"])
 
     async def read() -> job_history.JobHistory:
-        return await gateway.pools.queries.run(job_history.read, gateway.reader, gateway.config.slurm, job_id)
+        return await gateway.pools.queries.run(
+            job_history.read, gateway.observer, gateway.config.slurm, job_id
+        )
 
     if uid in gateway.trusted:
         return await read()

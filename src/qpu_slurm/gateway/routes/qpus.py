@@ -35,4 +35,4 @@ async def qpus(_: web.Request, gateway: Gateway, _body: bytes, uid: int) -> obje
             async with asyncio.timeout(_FIRST_LOOK_SECONDS):
                 await gateway.looked.wait()
     reports = gateway.reports or not_checked(gateway.config)
-    return await gateway.pools.queries.run(as_now, reports, gateway.reader)
+    return await gateway.pools.queries.run(as_now, reports, gateway.observer)

@@ -22,7 +22,7 @@ async def health(request: web.Request) -> web.Response:
     """
     gateway = request.app[GATEWAY]
     try:
-        await gateway.pools.watch.run(gateway.reader.find, 0)
+        await gateway.pools.watch.run(gateway.observer.find, 0)
     except JournalError:
         return json_answer({"status": "the journal cannot be read"}, 503)
     if gateway.damage:
