@@ -35,6 +35,8 @@ from rich.table import Table
 from qpu_slurm import config
 from qpu_slurm.gateway.command import READY
 from qpu_slurm.gateway.keys import JobKeys
+from qpu_slurm.job import variables
+from qpu_slurm.job.variables import JobQpu
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import Lease, LeaseRequest
 from qpu_slurm.leases.broker import Broker
@@ -58,6 +60,7 @@ log = "{directory}/gateway.log"
 [gateway]
 url = "http://127.0.0.1:8470"
 listen = "127.0.0.1:0"
+reap_every = "1h"
 [[qpu]]
 name = "ibm_fez"
 endpoint = "{url}/api/v1"
@@ -181,6 +184,20 @@ class Site:
         with self._process:
             self._process.terminate()
         self._journal.close()
+
+    def environ(self, lease: Lease) -> dict[str, str]:
+        """Return the variables of a job's steps that are about its QPU."""
+        behind = msgspec.structs.replace(
+            self.config.qpu(lease.qpu),
+            endpoint=f"{self.url}/experimental/api/v1",
+            iam_endpoint=self.url,
+            search_endpoint=self.url,
+            catalog_endpoint=f"{self.url}/catalog",
+        )
+        key = self.keys.key(lease)
+        return variables.to_environ(
+            [JobQpu.bind(behind, api_key=key, session_id=lease.session_id, hold="job")]
+        )
 
     def lease(self, job_id: int) -> Lease:
         """Have a job hold a session."""
