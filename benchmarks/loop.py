@@ -42,7 +42,7 @@ from qpu_slurm.system import logs
 from qpu_slurm_devkit.emulator import Emulator, EventKind, Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from qpu_slurm_devkit.emulator import Event, RequestRecord
 
@@ -164,7 +164,7 @@ class Loop(NamedTuple):
         """List what was asked between the ends of the last two tasks, for people."""
         ends = self._at(EventKind.TASK_DONE)[-2:]
         return [
-            f"{request.time - ends[0]:+.3f} {request.method} {request.path.rpartition('?')[2]} {request.status}"
+            f"{request.time - ends[0]:+.3f} {request.method} {request.path} {request.status}"
             for request in self.requests
             if ends[0] - 1 < request.time < ends[-1]
         ]
@@ -226,7 +226,7 @@ class Stand:
             self._end(session or "")
         return loop
 
-    def _direct(self, session_id: str | None) -> Mapping[str, str]:
+    def _direct(self, session_id: str | None) -> dict[str, str]:
         qpu = qpu_of(self._emulator, self._emulator.accounts[0])
         return variables.to_environ([msgspec.structs.replace(qpu, session_id=session_id, hold="job")])
 
@@ -314,13 +314,13 @@ def measure() -> Iterator[Figure]:
 _WAY = {"direct": "no gateway", "gateway": "through the gateway"}
 
 
-def _median(values: Iterator[float]) -> float:
+def _median(values: Iterable[float]) -> float:
     return statistics.median(values)
 
 
-def _ratio(loops: Mapping[str, list[Loop]], value: object) -> float:
+def _ratio(loops: Mapping[str, list[Loop]], value: Callable[[Loop], float]) -> float:
     pairs = zip(loops["gateway"], loops["direct"], strict=True)
-    return statistics.median(value(one) / value(other) for one, other in pairs)  # type: ignore[operator]
+    return statistics.median(value(one) / value(other) for one, other in pairs)
 
 
 def _requests(loops: list[Loop]) -> float:
@@ -340,8 +340,12 @@ def _kinds(loop: Loop) -> Counter[str]:
     return Counter(f"{request.method} {_kind(request.path)}" for request in loop.requests)
 
 
+_SHORT = 15
+"""Characters of a path's part that is no id."""
+
+
 def _kind(path: str) -> str:
-    return "/".join("ID" if len(part) > 15 else part for part in path.split("/"))  # noqa: PLR2004 - ids are longer
+    return "/".join("ID" if len(part) > _SHORT else part for part in path.split("/"))
 
 
 def _memory_mib() -> float:
@@ -400,9 +404,7 @@ def main() -> None:
     for distance, seconds in itertools.product(DISTANCES, DURATIONS):
         tasks = TASKS if seconds <= 1 else TASKS // 2
         with Stand(seconds, distance) as stand:
-            cells = [
-                f"{stand.run(program, way, tasks).ratio:.2f}" for program in _LOOPS for way in WAYS
-            ]
+            cells = [f"{stand.run(program, way, tasks).ratio:.2f}" for program in _LOOPS for way in WAYS]
         table.add_row(f"{distance:g} s", f"{seconds:g} s", *cells)
     Console(width=110).print(table)
 

@@ -57,7 +57,7 @@ def test_ibms_own_client_runs_in_the_jobs_session(job: Job, emulator: Emulator) 
     done = program(
         job,
         """
-        import os
+        import os, time
         from qiskit import QuantumCircuit, generate_preset_pass_manager
         from qiskit_ibm_runtime import QiskitRuntimeService, SamplerV2, Session
 
@@ -70,6 +70,9 @@ def test_ibms_own_client_runs_in_the_jobs_session(job: Job, emulator: Emulator) 
         isa = generate_preset_pass_manager(optimization_level=1, backend=backend).run(circuit)
         job = SamplerV2(session).run([isa], shots=100)
         print(job.result()[0].data.meas.get_counts(), backend.name, session.status())
+        begin = time.monotonic()
+        while not service.usage()["usage_consumed_seconds"] and time.monotonic() < begin + 60:
+            time.sleep(0.5)  # what the instance has used may be some seconds old
         print(job.usage() > 0, service.usage()["usage_consumed_seconds"] > 0)
         again = Session(backend)
         print(again.session_id == session.session_id)

@@ -46,14 +46,13 @@ def closed(connection: socket.socket) -> bool:
 @contextmanager
 def under_way(site: Site, emulator: Emulator, *jobs: Job) -> Iterator[list[int]]:
     """Have jobs ask for something that takes a while; yields the statuses that they have got so far."""
-    # The gateway's own look asks for the same, and may take one or two of them.
-    emulator.inject(Fault(method="GET", path="/backends", delay=SLOW, times=len(jobs) + 2))
+    emulator.inject(Fault(method="GET", path="/jobs", delay=SLOW, times=len(jobs)))
     statuses: list[int] = []
     before = len(site.events("request begins"))
 
     def get(job: Job) -> None:
         headers = {"Authorization": job.token}
-        answer = requests.get(f"{site.url}/api/v1/backends", headers=headers, timeout=SECONDS)
+        answer = requests.get(f"{site.url}/api/v1/jobs", headers=headers, timeout=SECONDS)
         statuses.append(answer.status_code)
 
     threads = [threading.Thread(target=get, args=(job,)) for job in jobs]
@@ -165,7 +164,7 @@ def test_a_request_is_logged_when_it_begins(site: Site, emulator: Emulator) -> N
     with site.job(site.acquire()) as job, under_way(site, emulator, job):
         begun = site.events("request begins")[-1]
         assert (begun["path"], begun["job_id"], begun["user_id"]) == (
-            "/api/v1/backends",
+            "/api/v1/jobs",
             job.lease.job_id,
             job.lease.user_id,
         )

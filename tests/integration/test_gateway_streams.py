@@ -212,9 +212,9 @@ def test_a_submission_whose_answer_was_lost_is_lost_for_the_client_too(job: Job,
 
 
 def test_a_service_that_is_away_is_told_of(job: Job, emulator: Emulator) -> None:
-    job.get("/backends")
-    emulator.inject(Fault(method="GET", path="/backends", drop=Drop.AFTER, times=10))
-    assert job.send("GET", "/backends").status_code == 502
+    job.get("/jobs")
+    emulator.inject(Fault(method="GET", path="/jobs", drop=Drop.AFTER, times=10))
+    assert job.send("GET", "/jobs").status_code == 502
     emulator.clear_faults()
     emulator.refuse(1)
     time.sleep(0.2)  # until it is noticed that connections have gone
@@ -225,7 +225,7 @@ def test_a_service_that_is_away_is_told_of(job: Job, emulator: Emulator) -> None
     assert len(emulator.tasks()) == 1
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", "/backends"), ("POST", "/jobs")])
+@pytest.mark.parametrize(("method", "path"), [("GET", "/jobs"), ("POST", "/jobs")])
 def test_a_token_that_the_service_refuses_is_renewed_once(
     job: Job, emulator: Emulator, method: str, path: str
 ) -> None:

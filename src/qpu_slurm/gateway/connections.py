@@ -16,6 +16,7 @@ import asyncio
 import socket
 import time
 from collections import Counter
+from contextlib import contextmanager
 from fcntl import ioctl
 from termios import FIONREAD
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ import structlog
 from qpu_slurm.gateway.limits import busy
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from aiohttp import web
 
     from qpu_slurm.config import GatewayConfig
@@ -45,6 +48,9 @@ it for the end of the connection. One that does gets an answer, and it is true: 
 
 _WARN, _CALM = 0.8, 0.7
 """Shares of a limit. The log has a warning from the first on, and the next one only after the second."""
+
+_ROOMY = 0.5
+"""Below this share of a limit, a request that waits keeps nobody out."""
 
 _log = structlog.get_logger(__name__)
 
@@ -189,6 +195,32 @@ class ConnectionLimiter:
                 self.ended += 1
                 self.forget(connection)
         return len(self._open)
+
+    def may_wait(self, handler: object) -> bool:
+        """Return whether there is room for connections whose requests wait for something to happen."""
+        connection, settings = self._open.get(handler), self._settings
+        return (
+            connection is not None
+            and not self.draining
+            and len(self._open) < _ROOMY * settings.max_connections
+            and self._of_address[connection.address] < _ROOMY * settings.max_connections_per_address
+        )
+
+    @contextmanager
+    def waiting(self, handler: object) -> Iterator[None]:
+        """Do not count a connection among those that its user has in use, as long as its request waits."""
+        connection = self._open.get(handler)
+        user_id = None if connection is None else connection.user_id
+        if connection is None or user_id is None:
+            yield
+            return
+        self._give_back(connection)
+        try:
+            yield
+        finally:
+            if handler in self._open:
+                connection.user_id = user_id
+                self._of_user[user_id] += 1
 
     def kept_for_slurm(self, handler: object) -> bool:
         """Tell whether a connection has one of the places that are kept for hooks and steps."""

@@ -7,7 +7,7 @@ import asyncio
 import pwd
 from collections import OrderedDict
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import aiohttp
 import structlog
@@ -18,7 +18,7 @@ from qpu_slurm.errors import ConfigError, JournalDamagedError, JournalError
 from qpu_slurm.gateway.callers import Callers
 from qpu_slurm.gateway.connections import ConnectionLimiter
 from qpu_slurm.gateway.keys import JobKeys
-from qpu_slurm.gateway.limits import AtOnce, PerMinute
+from qpu_slurm.gateway.limits import AtOnce, Credit, PerMinute
 from qpu_slurm.gateway.metrics import Metrics
 from qpu_slurm.gateway.pools import Pools
 from qpu_slurm.journal.database import set_aside
@@ -51,7 +51,15 @@ _TASKS_KNOWN = 100_000
 _FINISH_SECONDS = 5.0
 """How long what has begun in a thread may take yet as the gateway ends."""
 
+_UNASKED = 64
+"""Requests that the gateway may send for one lease without being asked, in a burst."""
+
+_ADVANCE = 4
+"""Requests that it may send before it has answered any by itself; a loop's first tasks pay them back."""
+
 _log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 class Dialect(Protocol):
@@ -81,6 +89,7 @@ class Gateway:
         pools: The threads in which the gateway does what blocks.
         limiter: Bounds the connections.
         requests: Bounds the requests of a lease at once.
+        credit: Bounds what is asked for a lease unasked.
         sessions: Bounds how often a lease gets another session.
         histories: Bounds the histories that a user is told at once.
         histories_per_minute: Likewise, in a minute.
@@ -105,6 +114,7 @@ class Gateway:
         self.tasks = KnownTasks()
         self.pools = Pools()
         self.requests = AtOnce(_REQUESTS, f"The job has {_REQUESTS} requests")
+        self.credit = Credit(_UNASKED, _ADVANCE)
         self.sessions = PerMinute(settings.sessions_per_minute, "The job has opened {limit} sessions")
         self.histories = AtOnce(_HISTORIES, "Several of your requests for a history are")
         self.histories_per_minute = PerMinute(_HISTORIES_PER_MINUTE, "You have asked for {limit} histories")
@@ -136,6 +146,7 @@ class Gateway:
             self.use(config)
             self._exit = on_failure.pop_all()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._given_up: set[asyncio.Task[Any]] = set()
 
     @property
     def losses(self) -> list[str]:
@@ -214,6 +225,8 @@ class Gateway:
         A service that does not answer is not waited for: the journal says what was begun, and the next
         gateway carries on from there, as after a crash.
         """
+        for task in self._given_up:
+            task.cancel()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=_FINISH_SECONDS)
             for task in late:
@@ -231,6 +244,13 @@ class Gateway:
         task = asyncio.get_running_loop().create_task(what)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def meanwhile(self, what: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Do something that is given up when the gateway ends."""
+        task = asyncio.get_running_loop().create_task(what)
+        self._given_up.add(task)
+        task.add_done_callback(self._given_up.discard)
+        return task
 
 
 def _made_sound(path: Path) -> list[str]:

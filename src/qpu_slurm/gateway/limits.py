@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -49,6 +49,15 @@ class AtOnce:
             if not self._busy[key]:
                 del self._busy[key]
 
+    @contextmanager
+    def waiting(self, key: int) -> Iterator[None]:
+        """Do not count one that is under way, as long as it only waits."""
+        self._busy[key] -= 1
+        try:
+            yield
+        finally:
+            self._busy[key] += 1
+
     def __getitem__(self, key: int) -> int:
         """Return how many are under way."""
         return self._busy[key]
@@ -87,6 +96,40 @@ class PerMinute:
             what = self._what.format(limit=self.limit)
             raise busy(f"{what} within a minute already.", f"Try again in {wait} seconds.", wait)
         done.append(now)
+
+
+class Credit:
+    """Bounds what the gateway asks a service unasked by what it has answered without asking, for each key.
+
+    So a service never gets more requests than the clients would have sent themselves.
+
+    Args:
+        limit: How much a key can save up: what may be spent in a burst.
+        advance: What a key has before it has saved anything.
+    """
+
+    def __init__(self, limit: int, advance: int = 0) -> None:
+        self._limit = limit
+        self._advance = advance
+        self._saved: OrderedDict[int, int] = OrderedDict()
+
+    def earn(self, key: int, requests: int = 1) -> None:
+        """Note that so many requests of clients did not reach the service."""
+        self._saved[key] = min(self[key] + requests, self._limit)
+        self._saved.move_to_end(key)
+        if len(self._saved) > _FORGET:
+            self._saved.popitem(last=False)
+
+    def spend(self, key: int, requests: int = 1) -> bool:
+        """Take so much for requests to the service; return whether there was enough."""
+        if self[key] < requests:
+            return False
+        self.earn(key, -requests)
+        return True
+
+    def __getitem__(self, key: int) -> int:
+        """Return what there is."""
+        return self._saved.get(key, self._advance)
 
 
 def busy(why: str, solution: str, seconds: int) -> ApiError:

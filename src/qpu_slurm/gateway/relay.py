@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import NamedTuple
 
 import aiohttp
 import structlog
@@ -16,8 +17,37 @@ from qpu_slurm.gateway.requests import SMALL, Pace
 _TO_CLIENT = ("Content-Type", "Content-Encoding", "Retry-After", "Date", "ETag")
 
 _NO_BODY = frozenset({204, 304})
+_OK = 200
 
 _log = structlog.get_logger(__name__)
+
+
+class Copy(NamedTuple):
+    """An answer of the service that was read as a whole, to be handed to a client."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def ok(self) -> bool:
+        """Whether it has what was asked for."""
+        return self.status == _OK
+
+    def response(self) -> web.Response:
+        """Return it for a client."""
+        return web.Response(status=self.status, headers=self.headers, body=self.body)
+
+
+async def copy(answer: aiohttp.ClientResponse, limit: int) -> Copy:
+    """Read an answer of the service as a whole.
+
+    Raises:
+        CutOffError: It broke off.
+        ApiError: It is larger than it may be.
+    """
+    headers = {name: answer.headers[name] for name in _TO_CLIENT if name in answer.headers}
+    return Copy(answer.status, headers, await read(answer, limit))
 
 
 async def relay(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:

@@ -21,7 +21,7 @@ TAIL: Final = 0.04
 _SELDOM: Final = (1.0, 0.35)
 """Before an end is likely: seconds between two looks, or this part of the time that has passed."""
 
-_CLOSE: Final = 0.8
+_CLOSE: Final = 0.75
 """From this part of the expected time on, there is no look before the expected one."""
 
 _EXACT: Final = (0.01, 0.015)
@@ -33,8 +33,11 @@ _LATE: Final = 1.5
 _TRUSTED: Final = 8
 """For how many tasks it counts that one was found running after so long."""
 
+_BEFORE: Final = 0.97
+"""After that, the next one is looked at a bit sooner: after this part of that time."""
+
 _SHORTER: Final = 0.8
-"""Where that is not known any more: the part of the time after which to look whether tasks got shorter."""
+"""Where none was found running: the part of the time after which to look whether tasks are shorter."""
 
 
 def pause(seconds: float, longest: float = LONGEST_PAUSE) -> float:
@@ -70,8 +73,10 @@ class Expectation:
         """After how long to look first; None as long as nothing is known."""
         if self._over is None:
             return None
-        if self._tasks_since >= _TRUSTED or not self._running:
+        if not self._running:
             return self._over * _SHORTER
+        if self._tasks_since >= _TRUSTED:
+            return self._running * _BEFORE
         return self._between(self._running, self._over)
 
     def next_look(self, seconds: float) -> float:
@@ -88,7 +93,8 @@ class Expectation:
             early = seconds + max(least, part * seconds)
             return early if early < _CLOSE * first else first
         if seconds < self._over:
-            return max(self._between(seconds, self._over), seconds + SHORTEST_PAUSE)
+            known = max(seconds, self._running)
+            return max(self._between(known, self._over), seconds + SHORTEST_PAUSE)
         return seconds + max(SHORTEST_PAUSE, TAIL / 2 * seconds)
 
     def is_near(self, seconds: float) -> bool:
@@ -110,8 +116,8 @@ class Expectation:
             return
         if running >= self._running:
             self._running, self._tasks_since = running, 0
-        elif self._tasks_since >= _TRUSTED:
-            self._running, self._tasks_since = running, 0
+        elif self._tasks_since >= _TRUSTED and running >= _BEFORE * self._running - SHORTEST_PAUSE:
+            self._tasks_since = 0  # they did not get shorter: what was known is still true
         self._over = min(over, self._over)
 
     def _between(self, running: float, over: float) -> float:

@@ -11,7 +11,8 @@ import msgspec
 from qpu_slurm.gateway.answers import ApiError, json_answer
 
 if TYPE_CHECKING:
-    import aiohttp
+    from collections.abc import Mapping
+
     from aiohttp import web
 
 _MORE_INFO: Final = "https://quantum.cloud.ibm.com/docs/errors"
@@ -52,16 +53,16 @@ def session_closed() -> ApiError:
     return ApiError(400, "Session has been closed.", "Start a new session.", code=1217)
 
 
-def passed_on(answer: aiohttp.ClientResponse, body: bytes) -> ApiError:
+def passed_on(status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
     """Return an error of the service's as one of ours, for a request that was not the client's own."""
     try:
         error: dict[str, Any] = msgspec.json.decode(body)["errors"][0]
         code, text = int(error["code"]), str(error["message"])
     except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError, ValueError):
         code, text = _FAILED, "The quantum service answers with an error."
-    retry_after = answer.headers.get("Retry-After", "")
+    retry_after = headers.get("Retry-After", "")
     return ApiError(
-        answer.status if answer.status >= _BAD_REQUEST else _BAD_GATEWAY,
+        status if status >= _BAD_REQUEST else _BAD_GATEWAY,
         text,
         code=code,
         kind="upstream",

@@ -10,8 +10,7 @@ from aiohttp import web
 
 from qpu_slurm.gateway.answers import ApiError, json_answer
 from qpu_slurm.gateway.ibm.dialect import IBM
-from qpu_slurm.gateway.ibm.requests import client_headers, held, own, query_of, read_as
-from qpu_slurm.gateway.relay import relay
+from qpu_slurm.gateway.ibm.requests import decoded, held, own
 
 if TYPE_CHECKING:
     from qpu_slurm.gateway.callers import Caller
@@ -35,10 +34,8 @@ _DEVICE = msgspec.json.Decoder(_Device | str)
 @held
 async def list_backends(request: web.Request, caller: Caller) -> web.StreamResponse:
     """List the QPU, as the service describes it."""
-    upstream = request.app[IBM].upstream(caller.qpu.name)
-    headers = client_headers(request) | {"Accept-Encoding": "identity"}
-    async with upstream.send("GET", "backends", query=query_of(request), headers=headers) as answer:
-        devices = (await read_as(answer, _Devices)).devices
+    found = await request.app[IBM].copies(caller.qpu.name).answer(request, caller, "backends")
+    devices = decoded(found.status, found.headers, found.body, _Devices).devices
     own = [device for device in devices if _name(device) == caller.qpu.backend]
     return json_answer({"devices": own})
 
@@ -49,19 +46,16 @@ async def describe(request: web.Request, caller: Caller) -> web.StreamResponse:
     """Describe the QPU."""
     name, what = request.match_info["name"], request.match_info["what"]
     own("backend", name, caller.qpu.backend)
-    upstream = request.app[IBM].upstream(caller.qpu.name)
-    query, headers = query_of(request), client_headers(request)
-    async with upstream.send("GET", "backends", name, what, query=query, headers=headers) as answer:
-        return await relay(request, answer)
+    copies = request.app[IBM].copies(caller.qpu.name)
+    return (await copies.answer(request, caller, "backends", name, what)).response()
 
 
 @ROUTES.get("/instances/usage")
 @held
 async def usage(request: web.Request, caller: Caller) -> web.StreamResponse:
     """Tell what the instance has used; the runtime client asks at every submission."""
-    upstream = request.app[IBM].upstream(caller.qpu.name)
-    async with upstream.send("GET", "instances", "usage", headers=client_headers(request)) as answer:
-        return await relay(request, answer)
+    copies = request.app[IBM].copies(caller.qpu.name)
+    return (await copies.answer(request, caller, "instances", "usage")).response()
 
 
 def _name(device: msgspec.Raw) -> str:

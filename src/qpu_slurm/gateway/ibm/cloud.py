@@ -49,13 +49,15 @@ async def give_token(request: web.Request) -> web.Response:
         return _refuse("BXNIM0415E", error.message)
     request["caller"] = caller
     begin(request, caller.lease.user_id)
+    gateway.credit.earn(caller.lease.id)
     return json_answer(request.app[IBM].tokens.answer(caller.lease))
 
 
 @ROUTES.post("/v3/resources/search")
 @held
-async def search(_: web.Request, caller: Caller) -> web.Response:
+async def search(request: web.Request, caller: Caller) -> web.Response:
     """List the caller's instances: the one that its lease is on."""
+    request.app[GATEWAY].credit.earn(caller.lease.id)
     item = {
         "crn": caller.qpu.instance,
         "name": caller.qpu.name,

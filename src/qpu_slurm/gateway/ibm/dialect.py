@@ -3,17 +3,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from aiohttp import web
 
 from qpu_slurm.gateway.answers import forbidden, unauthorized
+from qpu_slurm.gateway.ibm.copies import Copies
 from qpu_slurm.gateway.ibm.tokens import BadTokenError, Tokens
 from qpu_slurm.gateway.ibm.upstream import Upstream
+from qpu_slurm.gateway.ibm.watch import Watch
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from qpu_slurm.gateway.callers import Caller
     from qpu_slurm.gateway.gateway import Gateway
+
+T = TypeVar("T")
 
 
 class IbmDialect:
@@ -30,6 +36,8 @@ class IbmDialect:
         self.tokens = Tokens(gateway.keys)
         self._gateway = gateway
         self._upstreams: dict[str, Upstream] = {}
+        self._copies: dict[str, Copies] = {}
+        self._watches: dict[str, Watch] = {}
 
     def renew(self) -> None:
         """Serve with the gateway's keys, QPUs and connections as they are from now on."""
@@ -39,6 +47,10 @@ class IbmDialect:
             name: Upstream(qpu, gateway.client, gateway.pools.short.executor)
             for name, qpu in gateway.config.qpus.items()
             if qpu.through_gateway
+        }
+        self._copies = {name: Copies(gateway, upstream) for name, upstream in self._upstreams.items()}
+        self._watches = {
+            name: Watch(gateway, upstream, self._copies[name]) for name, upstream in self._upstreams.items()
         }
 
     def caller(self, token: str) -> Caller:
@@ -59,12 +71,24 @@ class IbmDialect:
         Raises:
             ApiError: It was taken out of the configuration just now.
         """
-        try:
-            return self._upstreams[qpu]
-        except KeyError:
-            raise forbidden(
-                f"The QPU {qpu} is no longer in the configuration.", "Ask the admin of the cluster for it."
-            ) from None
+        return _of(self._upstreams, qpu)
+
+    def copies(self, qpu: str) -> Copies:
+        """Return the copies of a service's answers; see `upstream`."""
+        return _of(self._copies, qpu)
+
+    def watch(self, qpu: str) -> Watch:
+        """Return what watches the tasks on a QPU; see `upstream`."""
+        return _of(self._watches, qpu)
+
+
+def _of(parts: Mapping[str, T], qpu: str) -> T:
+    try:
+        return parts[qpu]
+    except KeyError:
+        raise forbidden(
+            f"The QPU {qpu} is no longer in the configuration.", "Ask the admin of the cluster for it."
+        ) from None
 
 
 IBM = web.AppKey("ibm", IbmDialect)

@@ -15,13 +15,12 @@ from qpu_slurm.gateway.relay import read
 from qpu_slurm.gateway.requests import begin, small_body
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     import aiohttp
     from aiohttp import web
 
     from qpu_slurm.gateway.callers import Caller
-    from qpu_slurm.gateway.ibm.upstream import Query
 
     Handler = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
 
@@ -29,8 +28,6 @@ T = TypeVar("T")
 
 LISTING = 32 << 20
 """Bytes of an answer that has to be read to be filtered."""
-
-_TO_SERVICE = ("Accept", "Accept-Encoding", "IBM-API-Version", "X-Qx-Client-Application")
 
 
 def held(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -48,16 +45,6 @@ def held(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamRespon
             return await handler(request, caller)
 
     return serve
-
-
-def client_headers(request: web.Request) -> dict[str, str]:
-    """Return what a client says of itself and of what it takes; nothing that authorizes."""
-    return {name: request.headers[name] for name in _TO_SERVICE if name in request.headers}
-
-
-def query_of(request: web.Request) -> Query:
-    """Return the URL's query as the client wrote it."""
-    return list(request.query.items())
 
 
 async def message(request: web.Request, type_: type[T]) -> T:
@@ -79,9 +66,17 @@ async def read_as(answer: aiohttp.ClientResponse, type_: type[T], limit: int = L
         ApiError: It says something else; the error says what the service's does.
         CutOffError: It broke off.
     """
-    body = await read(answer, limit)
-    if answer.status not in range(200, 300):
-        raise passed_on(answer, body)
+    return decoded(answer.status, answer.headers, await read(answer, limit), type_)
+
+
+def decoded(status: int, headers: Mapping[str, str], body: bytes, type_: type[T]) -> T:
+    """Read an answer of the service that is in memory; see `read_as`.
+
+    Raises:
+        ApiError: Likewise.
+    """
+    if status not in range(200, 300):
+        raise passed_on(status, headers, body)
     try:
         return msgspec.json.decode(body, type=type_)
     except (msgspec.MsgspecError, UnicodeDecodeError):

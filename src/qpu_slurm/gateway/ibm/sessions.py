@@ -11,8 +11,9 @@ from aiohttp import web
 from qpu_slurm.gateway.answers import json_answer
 from qpu_slurm.gateway.gateway import GATEWAY
 from qpu_slurm.gateway.ibm.answers import session_closed
+from qpu_slurm.gateway.ibm.clients import client_headers
 from qpu_slurm.gateway.ibm.dialect import IBM
-from qpu_slurm.gateway.ibm.requests import client_headers, held, message, own, read_as
+from qpu_slurm.gateway.ibm.requests import held, message, own, read_as
 from qpu_slurm.gateway.relay import read, relay
 from qpu_slurm.gateway.requests import SMALL
 

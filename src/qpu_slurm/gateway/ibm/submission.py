@@ -80,6 +80,11 @@ class Submission:
         """Whether the object has ended: nothing but blanks may follow."""
         return self._scanner.ended
 
+    @property
+    def private(self) -> bool | None:
+        """Whether the task's result is read once; None leaves it to the service to say."""
+        return None if "private" in self._scanner.keys else False
+
     def feed(self, piece: bytes) -> None:
         """Look at the next piece.
 

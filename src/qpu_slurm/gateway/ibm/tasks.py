@@ -12,10 +12,12 @@ from qpu_slurm.errors import QpuSlurmError
 from qpu_slurm.gateway.answers import ApiError, CutOffError, forbidden, json_answer, of_error, too_large
 from qpu_slurm.gateway.gateway import GATEWAY
 from qpu_slurm.gateway.ibm.answers import invalid
+from qpu_slurm.gateway.ibm.clients import client_headers, query_of
 from qpu_slurm.gateway.ibm.dialect import IBM
-from qpu_slurm.gateway.ibm.requests import client_headers, held, message, query_of, read_as
+from qpu_slurm.gateway.ibm.requests import held, message, read_as
 from qpu_slurm.gateway.ibm.sessions import session_for_tasks
 from qpu_slurm.gateway.ibm.submission import ROOM, Submission
+from qpu_slurm.gateway.ibm.watch import QUERIES
 from qpu_slurm.gateway.relay import read, relay
 from qpu_slurm.gateway.requests import SMALL, pieces, small_body
 from qpu_slurm.system.users import user_name
@@ -106,7 +108,9 @@ async def submit(request: web.Request, caller: Caller) -> web.StreamResponse:
             raise submission.refusal from None
         raise
     if answer.status in range(200, 300):
-        request["task"] = _learn(gateway, caller, submission.session_id or "", document)
+        task_id = request["task"] = _learn(gateway, caller, submission.session_id or "", document)
+        watch = request.app[IBM].watch(caller.qpu.name)
+        watch.submitted(caller, submission.session_id or "", task_id, private=submission.private)
         gateway.metrics.tasks.labels(caller.qpu.name).inc()
         gateway.metrics.input_bytes.labels(caller.qpu.name).inc(submission.size)
     passed = {
@@ -139,11 +143,22 @@ async def list_tasks(request: web.Request, caller: Caller) -> web.StreamResponse
 async def task(request: web.Request, caller: Caller) -> web.StreamResponse:
     """Do with a task what is asked for, if it is the job's."""
     task_id, what = request.match_info["id"], request.match_info.get("what")
-    await _owned(request, caller, task_id)
+    session_id = await _owned(request, caller, task_id)
+    watch = request.app[IBM].watch(caller.qpu.name)
+    if request.method == "GET" and what is None and query_of(request) in QUERIES:
+        found = await watch.state(request, caller, session_id, task_id)
+    elif what == "results":
+        found = await watch.result(request, caller, session_id, task_id)
+    else:
+        found = None
+    if found is not None:
+        return found.response()
     parts = ("jobs", task_id) if what is None else ("jobs", task_id, what)
     query, headers = query_of(request), client_headers(request)
     upstream = request.app[IBM].upstream(caller.qpu.name)
     async with upstream.send(request.method, *parts, query=query, headers=headers) as answer:
+        if request.method != "GET":
+            watch.touched(caller, task_id)
         return await relay(request, answer)
 
 
@@ -157,6 +172,7 @@ async def set_tags(request: web.Request, caller: Caller) -> web.StreamResponse:
     headers = client_headers(request)
     upstream = request.app[IBM].upstream(caller.qpu.name)
     async with upstream.send("PUT", "jobs", task_id, "tags", headers=headers, body=body) as answer:
+        request.app[IBM].watch(caller.qpu.name).touched(caller, task_id)
         return await relay(request, answer)
 
 
@@ -239,8 +255,8 @@ def _number(query: Query, name: str, default: int) -> int:
     return int(text)
 
 
-async def _owned(request: web.Request, caller: Caller, task_id: str) -> None:
-    """Make sure that a task is the job's: that it is in one of the lease's sessions.
+async def _owned(request: web.Request, caller: Caller, task_id: str) -> str:
+    """Make sure that a task is the job's: that it is in one of the lease's sessions; return which.
 
     Raises:
         ApiError: It is not, or there is none.
@@ -258,6 +274,7 @@ async def _owned(request: web.Request, caller: Caller, task_id: str) -> None:
             f"The task {task_id!r} is not this job's.",
             "A job reaches the tasks that were submitted in its own session. Use the id of one of them.",
         )
+    return session_id
 
 
 def _learn(gateway: Gateway, caller: Caller, session_id: str, document: bytes) -> str:
