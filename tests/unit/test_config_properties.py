@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from qpu_slurm.config import load
 from qpu_slurm.errors import ConfigError
 from qpu_slurm.names import QPU_NAME
-from qpu_slurm.system.durations import format_duration, parse_duration
+from qpu_slurm.system.durations import parse_duration
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,9 +38,18 @@ def problems(path: Path) -> tuple[str, ...]:
     return found
 
 
+def written(seconds: int) -> str:
+    """Write a duration, such as 1h30m."""
+    text = ""
+    for letter, unit in {"d": 86_400, "h": 3_600, "m": 60, "s": 1}.items():
+        number, seconds = divmod(seconds, unit)
+        text += f"{number}{letter}" if number else ""
+    return text or "0s"
+
+
 @given(st.integers(0, 10**9))
 def test_a_duration_is_read_as_it_is_written(seconds: int) -> None:
-    assert parse_duration(format_duration(seconds)) == seconds
+    assert parse_duration(written(seconds)) == seconds
 
 
 @given(st.text(st.sampled_from("0123456789dhms .-\u0663"), max_size=12))
@@ -54,7 +63,7 @@ def test_a_duration_is_a_number_of_seconds_or_an_error(text: str) -> None:
         seconds = parse_duration(text)
     except ValueError:
         return
-    assert parse_duration(format_duration(seconds)) == seconds
+    assert parse_duration(written(seconds)) == seconds
     assert text.isascii()
 
 

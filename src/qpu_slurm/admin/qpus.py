@@ -9,10 +9,9 @@ from qpu_slurm import reach
 from qpu_slurm.admin import tables
 from qpu_slurm.errors import ConfigError, SlurmError
 from qpu_slurm.leases.availability import Availability
-from qpu_slurm.reach.local import open_journal
+from qpu_slurm.reach.local import jobs_of, open_journal
 from qpu_slurm.slurm.control import Control
 from qpu_slurm.slurm.licenses import Licenses
-from qpu_slurm.slurm.query import connect
 from qpu_slurm.system import logs
 from qpu_slurm.system.users import operator, user_name
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
     from qpu_slurm.config import Config
     from qpu_slurm.journal.journal import Journal
-    from qpu_slurm.slurm.job import JobRecord
 
 _REASON_LENGTH = 200
 
@@ -99,15 +97,11 @@ def drain(config: Config, name: str, reason: str) -> int:
     with open_journal(config, make=True) as journal:
         journal.closings.close(name, reason, operator())
         logs.audit("QPU closed", by=user_name(operator()), qpu=name, why=reason)
-        try:
-            reports = _availability(config, journal).keep(_jobs(config))
-        except SlurmError as error:
-            raise SlurmError(
-                f"{name} is closed to new jobs. But Slurm does not hold them back in its queue, so each is "
-                f"put back as it starts: {error}"
-            ) from None
-    print(tables.qpus_as_table([report for report in reports if report.qpu == name]))  # noqa: T201 - a command
-    return 0
+        why = (
+            "is closed to new jobs. But Slurm does not hold them back in its queue, so each is put back as "
+            "it starts"
+        )
+        return _keep(config, journal, name, why)
 
 
 def resume(config: Config, name: str) -> int:
@@ -128,23 +122,17 @@ def resume(config: Config, name: str) -> int:
             logs.audit("QPU opened", by=user_name(operator()), qpu=name)
         else:
             print(f"{name} was not closed.")  # noqa: T201 - a command
-        try:
-            reports = _availability(config, journal).keep(_jobs(config), opened=name)
-        except SlurmError as error:
-            raise SlurmError(
-                f"{name} is open. But Slurm was not told, so jobs that wait for it start after their delay: "
-                f"{error}"
-            ) from None
+        why = "is open. But Slurm was not told, so jobs that wait for it start after their delay"
+        return _keep(config, journal, name, why, opened=name)
+
+
+def _keep(config: Config, journal: Journal, name: str, why: str, *, opened: str = "") -> int:
+    """Have Slurm hold jobs back, or start them; print how the QPU is then; return the exit code."""
+    slurm = config.slurm
+    availability = Availability(config, journal, Control(slurm), Licenses(slurm))
+    try:
+        reports = availability.keep(jobs_of(slurm), opened=opened)
+    except SlurmError as error:
+        raise SlurmError(f"{name} {why}: {error}") from None
     print(tables.qpus_as_table([report for report in reports if report.qpu == name]))  # noqa: T201 - a command
     return 0
-
-
-def _availability(config: Config, journal: Journal) -> Availability:
-    return Availability(config, journal, Control(config.slurm), Licenses(config.slurm))
-
-
-def _jobs(config: Config) -> list[JobRecord] | None:
-    try:
-        return connect(config.slurm).jobs()
-    except SlurmError:
-        return None

@@ -12,7 +12,7 @@ import asyncio
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, Unpack, overload
 
 import msgspec
 
@@ -128,34 +128,25 @@ class Task(Generic[R]):
             raise
 
 
+class _Settings(TypedDict, total=False):
+    """The keyword arguments of `submit` but `output`."""
+
+    program: Program
+    qpu: str | Qpu | None
+    timeout: float | None
+    shots: int | None
+    tags: Sequence[str]
+    close_session: bool
+    any_backend: bool
+    on_progress: Callable[[Progress], object] | None
+
+
 @overload
 def submit(
-    input: Input,
-    *,
-    output: None = None,
-    program: Program = ...,
-    qpu: str | Qpu | None = ...,
-    timeout: float | None = ...,
-    shots: int | None = ...,
-    tags: Sequence[str] = ...,
-    close_session: bool = ...,
-    any_backend: bool = ...,
-    on_progress: Callable[[Progress], object] | None = ...,
+    input: Input, *, output: None = None, **settings: Unpack[_Settings]
 ) -> Task[PrimitiveResult[Any]]: ...
 @overload
-def submit(
-    input: Input,
-    *,
-    output: str | os.PathLike[str],
-    program: Program = ...,
-    qpu: str | Qpu | None = ...,
-    timeout: float | None = ...,
-    shots: int | None = ...,
-    tags: Sequence[str] = ...,
-    close_session: bool = ...,
-    any_backend: bool = ...,
-    on_progress: Callable[[Progress], object] | None = ...,
-) -> Task[Path]: ...
+def submit(input: Input, *, output: str | os.PathLike[str], **settings: Unpack[_Settings]) -> Task[Path]: ...
 def submit(
     input: Input,  # noqa: A002 - the word for it
     *,
@@ -221,33 +212,9 @@ def submit(
 
 
 @overload
-def execute(
-    input: Input,
-    *,
-    output: None = None,
-    program: Program = ...,
-    qpu: str | Qpu | None = ...,
-    timeout: float | None = ...,
-    shots: int | None = ...,
-    tags: Sequence[str] = ...,
-    close_session: bool = ...,
-    any_backend: bool = ...,
-    on_progress: Callable[[Progress], object] | None = ...,
-) -> PrimitiveResult[Any]: ...
+def execute(input: Input, *, output: None = None, **settings: Unpack[_Settings]) -> PrimitiveResult[Any]: ...
 @overload
-def execute(
-    input: Input,
-    *,
-    output: str | os.PathLike[str],
-    program: Program = ...,
-    qpu: str | Qpu | None = ...,
-    timeout: float | None = ...,
-    shots: int | None = ...,
-    tags: Sequence[str] = ...,
-    close_session: bool = ...,
-    any_backend: bool = ...,
-    on_progress: Callable[[Progress], object] | None = ...,
-) -> Path: ...
+def execute(input: Input, *, output: str | os.PathLike[str], **settings: Unpack[_Settings]) -> Path: ...
 def execute(input: Input, **settings: Any) -> PrimitiveResult[Any] | Path:  # noqa: A002 - as `submit`
     """Execute an input in the job's session, and wait for its result: `submit(…).result()`.
 

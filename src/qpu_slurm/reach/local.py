@@ -13,9 +13,10 @@ from qpu_slurm.journal.journal import Journal
 from qpu_slurm.leases.broker import Broker
 
 if TYPE_CHECKING:
-    from qpu_slurm.config import Config
+    from qpu_slurm.config import Config, SlurmConfig
     from qpu_slurm.leases.availability import QpuReport
     from qpu_slurm.leases.job_history import JobHistory
+    from qpu_slurm.slurm.job import JobRecord
 
 
 class LocalBroker(Broker):
@@ -27,20 +28,26 @@ class LocalBroker(Broker):
         from qpu_slurm.leases.availability import Availability  # noqa: PLC0415
         from qpu_slurm.slurm.control import Control  # noqa: PLC0415
         from qpu_slurm.slurm.licenses import Licenses  # noqa: PLC0415
-        from qpu_slurm.slurm.query import connect  # noqa: PLC0415
 
         slurm = self._config.slurm
-        try:
-            jobs = connect(slurm).jobs()
-        except SlurmError:
-            jobs = None
-        return Availability(self._config, self._journal, Control(slurm), Licenses(slurm)).look(jobs)
+        availability = Availability(self._config, self._journal, Control(slurm), Licenses(slurm))
+        return availability.look(jobs_of(slurm))
 
     def history(self, job_id: int) -> JobHistory:
         """Return what is known of a job; see `job_history.read`."""
         from qpu_slurm.leases import job_history  # noqa: PLC0415 - likewise
 
         return job_history.read(self._journal, self._config.slurm, job_id)
+
+
+def jobs_of(slurm: SlurmConfig) -> list[JobRecord] | None:
+    """Return Slurm's jobs; None if Slurm does not answer."""
+    from qpu_slurm.slurm.query import connect  # noqa: PLC0415 - likewise
+
+    try:
+        return connect(slurm).jobs()
+    except SlurmError:
+        return None
 
 
 def is_here(config: Config) -> bool:

@@ -22,12 +22,3 @@ def parse_duration(text: str) -> int:
     if not match or not text:
         raise ValueError("not a duration")
     return sum(int(number) * unit for number, unit in zip(match.groups("0"), _SECONDS, strict=True))
-
-
-def format_duration(seconds: int) -> str:
-    """Write a duration as `parse_duration` reads it: 5400 is "1h30m"."""
-    text = ""
-    for unit, letter in zip(_SECONDS, "dhms", strict=True):
-        number, seconds = divmod(seconds, unit)
-        text += f"{number}{letter}" if number else ""
-    return text or "0s"
