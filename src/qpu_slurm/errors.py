@@ -14,6 +14,7 @@
     │   ├── NoJournalError          this host has no journal
     │   └── JournalDamagedError     the file is not a journal, or is damaged
     ├── SlurmError                  Slurm did not answer, or its answer is not understood
+    │   └── SlurmAwayError          it did not answer: asking again later may help
     └── ServiceError                the quantum service refused a request, or did not answer
         ├── RefusedError            it refused: trying again does not help
         │   └── NotFoundError       the requested object does not exist
@@ -105,6 +106,10 @@ class JournalDamagedError(JournalError):
 
 class SlurmError(QpuSlurmError):
     """Slurm did not answer, or its answer is not understood."""
+
+
+class SlurmAwayError(SlurmError):
+    """Slurm did not answer: slurmctld or munged is away, or busy. Asking again later may help."""
 
 
 class ServiceError(QpuSlurmError):

@@ -6,7 +6,8 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
-from qpu_slurm.errors import SlurmError
+from qpu_slurm.errors import SlurmAwayError, SlurmError
+from qpu_slurm.slurm.no_answer import NO_ANSWER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +47,8 @@ class Commands:
 
         Raises:
             UnknownJobError: It says that there is no such job.
-            SlurmError: It is not there, it failed (the message is what it said), or it took too long.
+            SlurmAwayError: It says that Slurm does not answer, or took too long.
+            SlurmError: It is not there, or it failed: the message is what it said.
         """
         environ, looked = self._environ, ""
         if _is_there(self._config.conf):
@@ -69,14 +71,22 @@ class Commands:
         except OSError as error:
             raise SlurmError(f"{error.filename}: {error.strerror}; see `bin` in [slurm].") from error
         except subprocess.TimeoutExpired as error:
-            raise SlurmError(f"{program} had no answer within {self._config.timeout} s.{looked}") from error
+            raise SlurmAwayError(
+                f"{program} had no answer within {self._config.timeout} s.{looked}"
+            ) from error
         if answer.returncode:
             said = " ".join(answer.stderr.decode(errors="replace").split())
-            kind = UnknownJobError if "Invalid job id" in said else SlurmError
-            raise kind(
+            raise _kind(said)(
                 f"{program} failed: {said or f'exit code {answer.returncode}'}{looked and '.'}{looked}"
             )
         return answer.stdout
+
+
+def _kind(said: str) -> type[SlurmError]:
+    """Tell what kind of failure it is by what a command said."""
+    if "Invalid job id" in said:
+        return UnknownJobError
+    return SlurmAwayError if NO_ANSWER.search(said) else SlurmError
 
 
 def _is_there(conf: Path) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from qpu_slurm.errors import SlurmError
+from qpu_slurm.slurm.no_answer import NO_ANSWER
 from qpu_slurm.system.deadline import Deadline
 from qpu_slurm_devkit.cluster import _configuration, _keeper, _programs
 from qpu_slurm_devkit.cluster._accounting import DATABASE, Accounting
@@ -31,13 +32,6 @@ _OVER = re.compile(
     "BOOT_FAIL|CANCELLED|COMPLETED|DEADLINE|FAILED|NODE_FAIL|OUT_OF_MEMORY|PREEMPTED|REVOKED|TIMEOUT"
 )
 """The states in which a job is over (squeue(1))."""
-
-_NO_ANSWER = re.compile(
-    "Unable to contact slurm controller|Socket timed out|Zero Bytes were transmitted|Connection refused"
-    "|Connection reset|Unexpected message received|Transport endpoint is not connected"
-    "|Resource temporarily unavailable"
-)
-"""What Slurm's commands say where slurmctld did not answer: it was just started, or the machine is busy."""
 
 _PATIENCE = 45.0
 """Seconds in which a question that had no answer is asked again."""
@@ -346,7 +340,7 @@ class Cluster:
             else:
                 if answer.returncode == 0:
                     return answer.stdout
-                trouble, again = answer.stderr.strip(), bool(_NO_ANSWER.search(answer.stderr))
+                trouble, again = answer.stderr.strip(), bool(NO_ANSWER.search(answer.stderr))
             lost = self.lost()
             if lost or not again or deadline.passed:
                 raise SlurmError(f"{argv[0]}: {trouble}\n{lost}".strip())
