@@ -2,19 +2,36 @@
 #include "arguments.h"
 
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "text.h"
 
 #define DEFAULT_HELPER "/opt/qpu_slurm/bin/qpu-slurm"
 #define DEFAULT_CONFIG "/etc/qpu_slurm/config.toml"
+
+enum { LONGEST_PATIENCE = 24 * 60 * 60 };
 
 /* One argument: where it goes depends on what it is. */
 struct parameter {
 	const char *name;
 	struct names *names; /* A list of names of this shape, or */
 	name_shape *shape;
-	const char **path; /* an absolute path. */
+	const char **path;     /* an absolute path, or */
+	unsigned long *seconds; /* a number of seconds. */
 	bool given;
 };
+
+static bool parse_seconds(unsigned long *seconds, const char *name, const char *value, struct problem *why)
+{
+	/* What has more digits is too much, whatever they are. */
+	if (text_is_made_of(value, DIGITS) && strlen(value) <= sizeof("86400") - 1)
+		*seconds = strtoul(value, NULL, 10);
+	else
+		*seconds = LONGEST_PATIENCE + 1;
+	return *seconds <= LONGEST_PATIENCE ||
+	       problem_set(why, "%s: '%s' is not a number of seconds from 0 to %d", name, value, LONGEST_PATIENCE);
+}
 
 static bool parse_one(struct parameter *parameter, const char *value, struct problem *why)
 {
@@ -23,6 +40,8 @@ static bool parse_one(struct parameter *parameter, const char *value, struct pro
 	parameter->given = true;
 	if (parameter->names != NULL)
 		return names_parse(parameter->names, parameter->name, value, parameter->shape, SIZE_MAX, why);
+	if (parameter->seconds != NULL)
+		return parse_seconds(parameter->seconds, parameter->name, value, why);
 	if (value[0] != '/')
 		return problem_set(why, "%s: '%s' is not an absolute path", parameter->name, value);
 	*parameter->path = value;
@@ -32,11 +51,12 @@ static bool parse_one(struct parameter *parameter, const char *value, struct pro
 bool arguments_parse(struct arguments *arguments, int argc, char *const argv[], struct problem *why)
 {
 	struct parameter parameters[] = {
-		{"qpus", &arguments->qpus, name_is_qpu, NULL, false},
-		{"user_credentials", &arguments->user_credentials, name_is_qpu, NULL, false},
-		{"gres_partitions", &arguments->gres_partitions, name_is_partition, NULL, false},
-		{"helper", NULL, NULL, &arguments->helper, false},
-		{"config", NULL, NULL, &arguments->config, false},
+		{.name = "qpus", .names = &arguments->qpus, .shape = name_is_qpu},
+		{.name = "user_credentials", .names = &arguments->user_credentials, .shape = name_is_qpu},
+		{.name = "gres_partitions", .names = &arguments->gres_partitions, .shape = name_is_partition},
+		{.name = "step_patience", .seconds = &arguments->step_patience},
+		{.name = "helper", .path = &arguments->helper},
+		{.name = "config", .path = &arguments->config},
 	};
 	const size_t count = sizeof(parameters) / sizeof(parameters[0]);
 

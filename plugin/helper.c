@@ -8,21 +8,15 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "clock.h"
 
 /* What a shell answers for a program that cannot be started. */
 enum { NOT_STARTED = 127 };
-
-static int64_t now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
-}
 
 /* Close whatever slurmstepd has open: sockets, logs, the user's files. */
 static void close_all_from(int first)
@@ -61,7 +55,6 @@ static _Noreturn void become(const char *const argv[], const char *const envp[],
 		(void)signal(number, SIG_DFL);
 	sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	(void)setpgid(0, 0);
 	if (null >= 0 && dup2(null, STDIN_FILENO) >= 0 && dup2(output, STDOUT_FILENO) >= 0 &&
 	    dup2(null, STDERR_FILENO) >= 0 && chdir("/") == 0) {
 		close_all_from(STDERR_FILENO + 1);
@@ -72,103 +65,139 @@ static _Noreturn void become(const char *const argv[], const char *const envp[],
 }
 
 /* Read until the other end is closed. */
-static bool read_all(struct helper_answer *answer, int fd, int64_t deadline, size_t limit,
-		     struct problem *why)
+static enum helper_end read_all(struct helper_answer *answer, int fd, int64_t deadline, size_t limit,
+				struct problem *why)
 {
 	for (;;) {
-		int64_t left = deadline - now();
+		int64_t left = deadline - clock_now();
 		struct pollfd wait = {.fd = fd, .events = POLLIN};
 		int ready = left > 0 ? poll(&wait, 1, (int)left) : 0;
 		ssize_t got;
 
 		if (ready < 0 && errno == EINTR)
 			continue;
-		if (ready == 0)
-			return problem_set(why, "it did not end in time");
+		if (ready == 0) {
+			problem_set(why, "it did not end in time");
+			return HELPER_STOPPED;
+		}
 		got = read(fd, answer->text + answer->length, limit + 1 - answer->length);
 		if (got < 0 && errno == EINTR)
 			continue;
-		if (ready < 0 || got < 0)
-			return problem_set(why, "reading from it failed: %s", strerror(errno));
+		if (ready < 0 || got < 0) {
+			problem_set(why, "reading from it failed: %s", strerror(errno));
+			return HELPER_FAILED;
+		}
 		if (got == 0)
-			return true;
+			return HELPER_ENDED;
 		answer->length += (size_t)got;
-		if (answer->length > limit)
-			return problem_set(why, "its output is too long");
+		if (answer->length > limit) {
+			problem_set(why, "its output is too long");
+			return HELPER_FAILED;
+		}
 	}
 }
 
 /* Wait until it ended, and leave it a zombie: its process group's id stays ours as long as it is one. */
-static bool wait_for_end(pid_t pid, int64_t deadline, struct problem *why)
+static enum helper_end wait_for_end(pid_t pid, int64_t deadline, struct problem *why)
 {
-	static const struct timespec pause = {.tv_nsec = 2000000};
-
 	for (;;) {
 		siginfo_t info = {0};
 
-		if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) != 0 && errno != EINTR)
-			return problem_set(why, "waiting for it failed: %s", strerror(errno));
+		if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) != 0 && errno != EINTR) {
+			problem_set(why, "waiting for it failed: %s", strerror(errno));
+			return HELPER_FAILED;
+		}
 		if (info.si_pid == pid)
-			return true;
-		if (now() >= deadline)
-			return problem_set(why, "it did not end in time");
-		nanosleep(&pause, NULL);
+			return HELPER_ENDED;
+		if (clock_now() >= deadline) {
+			problem_set(why, "it did not end in time");
+			return HELPER_STOPPED;
+		}
+		clock_sleep(2);
 	}
 }
 
-/* Kill what is left of it and of its children, and read how it ended. */
-static bool reap(struct helper_answer *answer, pid_t pid, struct problem *why)
+/* Kill what is left of it, and read how it ended. */
+static enum helper_end reap(struct helper_answer *answer, pid_t pid, enum helper_place place,
+			    struct problem *why)
 {
 	int status;
 
-	(void)kill(-pid, SIGKILL);
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return problem_set(why, "waiting for it failed: %s", strerror(errno));
-	if (WIFSIGNALED(status))
-		return problem_set(why, "it was killed by signal %d", WTERMSIG(status));
+	(void)kill(place == HELPER_APART ? -pid : pid, SIGKILL);
+	while (waitpid(pid, &status, 0) < 0) {
+		if (errno != EINTR) {
+			problem_set(why, "waiting for it failed: %s", strerror(errno));
+			return HELPER_FAILED;
+		}
+	}
+	if (WIFSIGNALED(status)) {
+		problem_set(why, "it was killed by signal %d", WTERMSIG(status));
+		return HELPER_STOPPED;
+	}
 	answer->exit_code = WEXITSTATUS(status);
-	if (answer->exit_code == NOT_STARTED)
-		return problem_set(why, "it could not be started");
-	return true;
+	if (answer->exit_code == NOT_STARTED) {
+		problem_set(why, "it could not be started");
+		return HELPER_FAILED;
+	}
+	return HELPER_ENDED;
 }
 
-bool helper_run(struct helper_answer *answer, const char *const argv[], const char *const envp[],
-		int milliseconds, size_t limit, struct problem *why)
+/* Begin as the child that becomes the program. */
+static void settle(enum helper_place place, pid_t parent)
 {
-	int64_t deadline = now() + milliseconds;
+	if (place == HELPER_APART) {
+		(void)setpgid(0, 0);
+		return;
+	}
+	/* A parent that has died already sends no signal any more. */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent)
+		_exit(NOT_STARTED);
+}
+
+enum helper_end helper_run(struct helper_answer *answer, const char *const argv[], const char *const envp[],
+			   enum helper_place place, int milliseconds, size_t limit, struct problem *why)
+{
+	int64_t deadline = clock_now() + milliseconds;
+	enum helper_end end = HELPER_FAILED, reaped;
 	struct problem ignored;
+	pid_t pid, self = getpid();
 	int ends[2];
-	pid_t pid;
-	bool said, ended;
 
 	*answer = (struct helper_answer){0};
 	answer->text = calloc(1, limit + 2); /* One byte to notice too much, and one for the NUL. */
-	if (answer->text == NULL)
-		return problem_set(why, "out of memory");
+	if (answer->text == NULL) {
+		problem_set(why, "out of memory");
+		return HELPER_FAILED;
+	}
 	if (pipe2(ends, O_CLOEXEC) != 0) {
 		problem_set(why, "it could not be started: %s", strerror(errno));
-		goto fail;
+		goto done;
 	}
 	pid = fork();
-	if (pid == 0)
+	if (pid == 0) {
+		settle(place, self);
 		become(argv, envp, ends[1]);
+	}
 	close(ends[1]);
 	if (pid < 0) {
 		problem_set(why, "it could not be started: %s", strerror(errno));
 		close(ends[0]);
-		goto fail;
+		goto done;
 	}
-	(void)setpgid(pid, pid); /* Both sides do it: whoever comes first. */
-	said = read_all(answer, ends[0], deadline, limit, why);
+	if (place == HELPER_APART)
+		(void)setpgid(pid, pid); /* Both sides do it: whoever comes first. */
+	end = read_all(answer, ends[0], deadline, limit, why);
 	close(ends[0]);
-	ended = said && wait_for_end(pid, deadline, why);
+	if (end == HELPER_ENDED)
+		end = wait_for_end(pid, deadline, why);
 	/* The first reason is the one to tell. */
-	if (reap(answer, pid, ended ? why : &ignored) && ended)
-		return true;
-fail:
-	helper_free(answer);
-	return false;
+	reaped = reap(answer, pid, place, end == HELPER_ENDED ? why : &ignored);
+	if (end == HELPER_ENDED)
+		end = reaped;
+done:
+	if (end != HELPER_ENDED)
+		helper_free(answer);
+	return end;
 }
 
 bool helper_leave(const char *const argv[], const char *const envp[], unsigned int seconds,
@@ -183,6 +212,7 @@ bool helper_leave(const char *const argv[], const char *const envp[], unsigned i
 		pid = fork();
 		if (pid != 0)
 			_exit(pid < 0);
+		settle(HELPER_APART, 0);
 		(void)alarm(seconds);
 		become(argv, envp, -1);
 	}

@@ -14,20 +14,32 @@ struct helper_answer {
 	int exit_code;
 };
 
+/* Where a program runs. */
+enum helper_place {
+	HELPER_APART,	/* In a process group of its own, of which no process is left when helper_run returns. */
+	HELPER_IN_TASK, /* In the caller's: whatever ends the task ends the program as well. */
+};
+
+/* How it ended. */
+enum helper_end {
+	HELPER_ENDED,	/* By itself: there is an answer. */
+	HELPER_STOPPED, /* It took too long, or a signal killed it: another run may have an answer. */
+	HELPER_FAILED,	/* It could not be run, or said too much. */
+};
+
 /*
  * Run a program to its end and read its stdout. It gets nothing of ours but `envp`: stdin and stderr are
- * /dev/null, the directory is /, signals are as after a boot. When it returns, no process of its process
- * group is left.
+ * /dev/null, the directory is /, signals are as after a boot.
  *
  * argv: the absolute path of the program and its arguments.
  * envp: its whole environment.
  * milliseconds: how long it may take.
  * limit: how many bytes it may say.
  *
- * Returns false, with the reason, if it could not be run, took too long, said too much or was killed.
+ * Unless it ended by itself, `answer` is empty and `why` has the reason.
  */
-bool helper_run(struct helper_answer *answer, const char *const argv[], const char *const envp[],
-		int milliseconds, size_t limit, struct problem *why);
+enum helper_end helper_run(struct helper_answer *answer, const char *const argv[], const char *const envp[],
+			   enum helper_place place, int milliseconds, size_t limit, struct problem *why);
 
 /*
  * Start a program for which nobody waits: what comes after this process's end does not wait for it, either.

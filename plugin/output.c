@@ -3,11 +3,13 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sysexits.h>
 
 #include "text.h"
 #include "variables.h"
 
 #define ERROR_PREFIX "error: "
+#define WAIT_PREFIX "wait: "
 
 /* `ibm_fez_QRMI_IBM_QRS_ENDPOINT`: QRMI's variables of one QPU begin with its name. */
 static bool is_of_one_qpu(const char *name)
@@ -63,6 +65,16 @@ static bool parse_line(struct output *output, char *line, struct problem *why)
 		output->first_dropped = line;
 		text_make_printable(line);
 	}
+	return true;
+}
+
+bool output_is_wait(const char *text, int exit_code, struct problem *sentence)
+{
+	const char *said = text + strlen(WAIT_PREFIX);
+
+	if (exit_code != EX_TEMPFAIL || strncmp(text, WAIT_PREFIX, strlen(WAIT_PREFIX)) != 0 || strcspn(said, "\n") == 0)
+		return false;
+	problem_set(sentence, "%.*s", (int)strcspn(said, "\n"), said);
 	return true;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the helper (`qpu-slurm job-env JOBID`) says of a job: lines NAME=value, one variable each, or one
- * line `error: sentence` if the job must not run.
+ * What the helper (`qpu-slurm job-env JOBID`) says of a job: lines NAME=value, one variable each; or one line
+ * `error: sentence` if the job must not run; or one line `wait: sentence`, and the exit code 75 (EX_TEMPFAIL of
+ * sysexits.h), if whoever knows does not answer for now.
  */
 #ifndef QPU_SLURM_OUTPUT_H
 #define QPU_SLURM_OUTPUT_H
@@ -35,6 +36,13 @@ bool output_is_ours(const char *name);
  * comes first: it is as little ours as PATH.
  */
 bool output_is_trust(const char *name);
+
+/*
+ * Tell whether the helper had no answer for now.
+ *
+ * sentence: then, what it waits for.
+ */
+bool output_is_wait(const char *text, int exit_code, struct problem *sentence);
 
 /*
  * Read what the helper wrote.

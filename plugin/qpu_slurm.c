@@ -3,7 +3,7 @@
  * The SPANK plugin qpu_slurm: what Slurm calls, and where it goes from here.
  *
  *     sbatch, salloc, srun    allocator.c    check --qpu and --qpu-session, publish them
- *     slurmstepd              remote.c       set the job's QPU variables, tell when the step has ended
+ *     slurmstepd, its tasks   remote.c       set the job's QPU variables, tell when the step has ended
  *     slurmd, its hooks       nothing        (PrologSlurmctld and EpilogSlurmctld do the work: hooks/)
  */
 #include <slurm/slurm.h>
@@ -138,7 +138,7 @@ int slurm_spank_task_init(spank_t spank, int argc, char *argv[])
 	(void)argc;
 	(void)argv;
 	if (spank_context() == S_CTX_REMOTE)
-		remote_check_task(spank);
+		remote_start_task(spank, &arguments, given[QPU]);
 	return 0;
 }
 

@@ -41,7 +41,8 @@
 #define TRUST_OF_PYTHON "REQUESTS_CA_BUNDLE"
 #define TRUST_OF_OPENSSL "SSL_CERT_FILE"
 
-/* In which the helper is given the user's key. */
+/* What the helper's environment consists of: this, and the user's key where there is one. */
+#define HELPER_PATH "PATH=/usr/bin:/bin"
 #define HELPER_API_KEY "QPU_SLURM_API_KEY"
 
 /* More than any key is long, and little enough for an environment. */

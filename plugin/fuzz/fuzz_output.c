@@ -56,6 +56,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct problem why = {""};
 	struct output output;
 
+	if (output_is_wait(text, 75, &why)) {
+		MUST(strncmp(said, "wait: ", strlen("wait: ")) == 0);
+		fuzz_must_be_a_sentence(why.text);
+	}
 	if (output_parse(&output, text, size, &why)) {
 		MUST(!cut);
 		MUST(output.count + output.dropped <= count_lines(said));

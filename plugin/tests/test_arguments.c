@@ -29,6 +29,15 @@ static const struct {
 	{{"qpus=a", "config="}, "config: '' is not an absolute path"},
 	{{"qpus=a", "user_credentials=b"}, "user_credentials: 'b' is not one of qpus"},
 	{{"qpus=a", "gres_partitions=a b"}, "gres_partitions: 'a b' is not a name"},
+	{{"qpus=a", "step_patience=0"}, NULL},
+	{{"qpus=a", "step_patience=86400"}, NULL},
+	{{"qpus=a", "step_patience=86401"}, "step_patience: '86401' is not a number of seconds from 0 to 86400"},
+	{{"qpus=a", "step_patience=99999999999999999999"}, "is not a number of seconds"},
+	{{"qpus=a", "step_patience=000001"}, "is not a number of seconds"},
+	{{"qpus=a", "step_patience="}, "step_patience: '' is not a number of seconds"},
+	{{"qpus=a", "step_patience=-1"}, "step_patience: '-1' is not a number of seconds"},
+	{{"qpus=a", "step_patience=10m"}, "step_patience: '10m' is not a number of seconds"},
+	{{"qpus=a", "step_patience=1", "step_patience=2"}, "the argument step_patience is given twice"},
 };
 
 static void read_what_admins_write(void)
@@ -53,7 +62,7 @@ static void read_what_admins_write(void)
 
 static void keep_what_was_read(void)
 {
-	char *argv[] = {"qpus=a,b", "user_credentials=b", "gres_partitions=q", "config=/c"};
+	char *argv[] = {"qpus=a,b", "user_credentials=b", "gres_partitions=q", "config=/c", "step_patience=90"};
 	struct problem why;
 	struct arguments arguments;
 
@@ -62,6 +71,7 @@ static void keep_what_was_read(void)
 	CHECK(arguments.user_credentials.count == 1, "user_credentials");
 	CHECK(names_contain(&arguments.gres_partitions, "q"), "gres_partitions");
 	CHECK(strcmp(arguments.config, "/c") == 0, "config");
+	CHECK(arguments.step_patience == 90, "step_patience");
 	CHECK(strcmp(arguments.helper, "/opt/qpu_slurm/bin/qpu-slurm") == 0, "the default of helper");
 	arguments_free(&arguments);
 }

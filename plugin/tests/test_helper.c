@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <signal.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -12,51 +13,58 @@ static const struct {
 	const char *script;
 	const char *text; /* What it says; NULL: it fails, */
 	int exit_code;
-	const char *reason; /* with these words. */
+	const char *reason; /* with these words; */
+	bool stopped;	    /* and it may help to run it again. */
 } cases[] = {
-	{"echo IAM_URL=$KEY", "IAM_URL=secret\n", 0, NULL},
-	{"exit 3", "", 3, NULL},
-	{"echo said; exit 1", "said\n", 1, NULL},
-	{"pwd", "/\n", 0, NULL},
-	{"cat; echo unseen >&2", "", 0, NULL},
-	{"echo $(env | cut -d= -f1 | sort | grep -v -e PWD -e _)", "KEY PATH\n", 0, NULL},
+	{"echo IAM_URL=$KEY", "IAM_URL=secret\n", 0, NULL, false},
+	{"exit 3", "", 3, NULL, false},
+	{"echo said; exit 1", "said\n", 1, NULL, false},
+	{"pwd", "/\n", 0, NULL, false},
+	{"cat; echo unseen >&2", "", 0, NULL, false},
+	{"echo $(env | cut -d= -f1 | sort | grep -v -e PWD -e _)", "KEY PATH\n", 0, NULL, false},
 	/* ls has one more, for the directory that it lists. */
-	{"set -- $(ls /proc/self/fd); echo $#", "4\n", 0, NULL},
+	{"set -- $(ls /proc/self/fd); echo $#", "4\n", 0, NULL, false},
 	/* The lower 28 signals: some of the upper ones belong to the C library, which does not give them away. */
-	{"sed -n 's/^Sig\\(Blk\\|Ign\\):.*\\(.......\\)$/\\2/p' /proc/self/status", "0000000\n0000000\n", 0, NULL},
-	{"printf %1000d 1 | wc -c", "1000\n", 0, NULL},
-	{"printf %1001d 1", NULL, 0, "output is too long"},
-	{"yes", NULL, 0, "output is too long"},
-	{"sleep 100", NULL, 0, "did not end in time"},
-	{"exec >&-; sleep 100", NULL, 0, "did not end in time"},
-	{"sleep 100 & echo left behind", NULL, 0, "did not end in time"},
-	{"kill -9 $$", NULL, 0, "killed by signal 9"},
-	{"exec /nowhere", NULL, 0, "could not be started"},
+	{"sed -n 's/^Sig\\(Blk\\|Ign\\):.*\\(.......\\)$/\\2/p' /proc/self/status", "0000000\n0000000\n", 0, NULL, false},
+	{"printf %1000d 1 | wc -c", "1000\n", 0, NULL, false},
+	{"printf %1001d 1", NULL, 0, "output is too long", false},
+	{"yes", NULL, 0, "output is too long", false},
+	{"sleep 100", NULL, 0, "did not end in time", true},
+	{"exec >&-; sleep 100", NULL, 0, "did not end in time", true},
+	{"sleep 100 & echo left behind", NULL, 0, "did not end in time", true},
+	{"kill -9 $$", NULL, 0, "killed by signal 9", true},
+	{"exec /nowhere", NULL, 0, "could not be started", false},
 };
 
-static void run_scripts(void)
+static void run_script(const char *script, const char *text, int exit_code, const char *reason, bool stopped,
+		       enum helper_place place)
 {
 	static const char *const envp[] = {"PATH=/usr/bin:/bin", "KEY=secret", NULL};
+	const char *const argv[] = {"/bin/sh", "-c", script, NULL};
+	/* Most are bounded generously, since a busy machine is slow; those that hang are not. */
+	bool hangs = strstr(script, "sleep") != NULL;
+	struct helper_answer answer;
+	struct problem why = {""};
+	enum helper_end end = helper_run(&answer, argv, envp, place, hangs ? TIMEOUT : 20000, LIMIT, &why);
 
-	for (size_t i = 0; i < COUNT(cases); i++) {
-		const char *const argv[] = {"/bin/sh", "-c", cases[i].script, NULL};
-		/* Most are bounded generously, since a busy machine is slow; those that hang are not. */
-		bool hangs = strstr(cases[i].script, "sleep") != NULL;
-		struct helper_answer answer;
-		struct problem why = {""};
-		bool fine = helper_run(&answer, argv, envp, hangs ? TIMEOUT : 20000, LIMIT, &why);
-
-		CHECK(fine == (cases[i].text != NULL), cases[i].script);
-		if (fine) {
-			CHECK(strcmp(answer.text, cases[i].text) == 0, answer.text);
-			CHECK(answer.length == strlen(cases[i].text), cases[i].script);
-			CHECK(answer.exit_code == cases[i].exit_code, cases[i].script);
-		} else {
-			CHECK(strstr(why.text, cases[i].reason) != NULL, why.text);
-			CHECK(answer.text == NULL, cases[i].script);
-		}
-		helper_free(&answer);
+	if (text != NULL) {
+		CHECK(end == HELPER_ENDED, why.text);
+		CHECK(strcmp(answer.text, text) == 0, answer.text);
+		CHECK(answer.length == strlen(text), script);
+		CHECK(answer.exit_code == exit_code, script);
+	} else {
+		CHECK(end == (stopped ? HELPER_STOPPED : HELPER_FAILED), script);
+		CHECK(strstr(why.text, reason) != NULL, why.text);
+		CHECK(answer.text == NULL, script);
 	}
+	helper_free(&answer);
+}
+
+static void run_scripts(enum helper_place place)
+{
+	for (size_t i = 0; i < COUNT(cases); i++)
+		run_script(cases[i].script, cases[i].text, cases[i].exit_code, cases[i].reason, cases[i].stopped,
+			   place);
 }
 
 static void wait_a_moment(void)
@@ -101,7 +109,7 @@ static void leave_nothing_behind(void)
 	struct problem why;
 	pid_t child;
 
-	CHECK(helper_run(&answer, argv, envp, 20000, LIMIT, &why), why.text);
+	CHECK(helper_run(&answer, argv, envp, HELPER_APART, 20000, LIMIT, &why) == HELPER_ENDED, why.text);
 	child = (pid_t)atoi(answer.text);
 	helper_free(&answer);
 	wait_until_gone(child);
@@ -125,6 +133,37 @@ static void read_lines(const char *path, char *text, size_t size, int lines)
 		wait_a_moment();
 	}
 	CHECK(false, text);
+}
+
+/* In a task, it is one of the task's process group, and it ends when the task is killed. */
+static void end_with_the_task(void)
+{
+	static const char script[] = "read -r pid name state parent group rest </proc/self/stat\n"
+				     "echo $$ $group >$FILE; exec sleep 100";
+	static const char *const argv[] = {"/bin/sh", "-c", script, NULL};
+	char name[] = "/tmp/qpu_slurm-XXXXXX", file[64], text[64];
+	const char *envp[] = {"PATH=/usr/bin:/bin", file, NULL};
+	int fd = mkstemp(name), pid, group;
+	struct helper_answer answer;
+	struct problem why;
+	pid_t task;
+
+	CHECK(fd >= 0, name);
+	snprintf(file, sizeof(file), "FILE=%s", name);
+	task = fork();
+	if (task == 0) {
+		(void)setpgid(0, 0);
+		(void)helper_run(&answer, argv, envp, HELPER_IN_TASK, 20000, LIMIT, &why);
+		_exit(1);
+	}
+	read_lines(name, text, sizeof(text), 1);
+	CHECK(sscanf(text, "%d %d\n", &pid, &group) == 2, text);
+	CHECK(group == (int)task, text);
+	CHECK(kill(task, SIGKILL) == 0, "it waits");
+	CHECK(waitpid(task, NULL, 0) == task, "it was killed");
+	wait_until_gone(pid);
+	close(fd);
+	unlink(name);
 }
 
 static void leave_to_itself(void)
@@ -164,14 +203,14 @@ static void run_without_stdio(void)
 	struct helper_answer answer;
 	struct problem why;
 	int saved = dup(STDOUT_FILENO);
-	bool fine;
+	enum helper_end end;
 
 	close(STDIN_FILENO);
 	close(STDOUT_FILENO);
-	fine = helper_run(&answer, argv, envp, 20000, LIMIT, &why);
+	end = helper_run(&answer, argv, envp, HELPER_APART, 20000, LIMIT, &why);
 	dup2(saved, STDOUT_FILENO);
 	close(saved);
-	CHECK(fine, why.text);
+	CHECK(end == HELPER_ENDED, why.text);
 	CHECK(strcmp(answer.text, "said\n") == 0, answer.text);
 	helper_free(&answer);
 }
@@ -183,7 +222,7 @@ static void say_what_is_missing(void)
 	struct helper_answer answer;
 	struct problem why;
 
-	CHECK(!helper_run(&answer, argv, envp, 20000, LIMIT, &why), "a missing program");
+	CHECK(helper_run(&answer, argv, envp, HELPER_APART, 20000, LIMIT, &why) == HELPER_FAILED, "it is missing");
 	CHECK(strcmp(why.text, "it could not be started") == 0, why.text);
 }
 
@@ -195,8 +234,10 @@ int main(void)
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	run_scripts();
+	run_scripts(HELPER_APART);
+	run_scripts(HELPER_IN_TASK);
 	leave_nothing_behind();
+	end_with_the_task();
 	leave_to_itself();
 	run_without_stdio();
 	say_what_is_missing();

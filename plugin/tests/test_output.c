@@ -93,6 +93,35 @@ static void read_what_the_helper_says(void)
 	}
 }
 
+static const struct {
+	const char *text;
+	int exit_code;
+	const char *sentence; /* NULL: it is an answer. */
+} waits[] = {
+	{"wait: The gateway does not answer.\n", 75, "The gateway does not answer."},
+	{"wait: no line end", 75, "no line end"},
+	{"wait: one\nwait: two\n", 75, "one"},
+	{"wait: \x1b[2J gone\n", 75, "?[2J gone"},
+	{"wait: \n", 75, NULL},
+	{"wait: The gateway does not answer.\n", 0, NULL},
+	{"wait: The gateway does not answer.\n", 1, NULL},
+	{"IAM_URL=a\nwait: x\n", 75, NULL},
+	{" wait: x\n", 75, NULL},
+	{"wait", 75, NULL},
+	{"", 75, NULL},
+};
+
+static void know_when_there_is_no_answer_yet(void)
+{
+	for (size_t i = 0; i < COUNT(waits); i++) {
+		struct problem sentence = {"untouched"};
+		bool waiting = output_is_wait(waits[i].text, waits[i].exit_code, &sentence);
+
+		CHECK(waiting == (waits[i].sentence != NULL), waits[i].text);
+		CHECK(strcmp(sentence.text, waiting ? waits[i].sentence : "untouched") == 0, sentence.text);
+	}
+}
+
 static void keep_values_as_they_are(void)
 {
 	char text[] = "QISKIT_IBM_TOKEN=a=b c\nIAM_URL=";
@@ -122,6 +151,7 @@ int main(void)
 {
 	know_our_variables();
 	read_what_the_helper_says();
+	know_when_there_is_no_answer_yet();
 	keep_values_as_they_are();
 	refuse_a_nul();
 	return 0;

@@ -26,6 +26,9 @@ collect_ignore = [] if shutil.which("scrontab") else ["test_scrontab.py"]
 CHECKOUT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).parent / "programs"
 
+HOLD = {"Prolog": str(Path(__file__).with_name("hold.sh"))}
+"""A setting of Slurm's: a test can hold a job that has its QPUs and has not started."""
+
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
@@ -34,7 +37,11 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-OUTAGE = "[outage]\ntries = 2\ndelay = 4\nmax_delay = 4\nacquire_timeout = 5\n"
+STEP_PATIENCE = 30
+
+OUTAGE = (
+    f"[outage]\ntries = 2\ndelay = 4\nmax_delay = 4\nacquire_timeout = 5\nstep_patience = {STEP_PATIENCE}\n"
+)
 """An outage is over soon here, so that a requeued job need not be waited for long; but not before the job's
 first run has been cleaned up: Slurm makes two minutes of such a delay."""
 
@@ -57,7 +64,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def shared_lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """One cluster with qpu_slurm as an admin installs it, for each kind of credentials."""
-    with Lab(CHECKOUT, credentials=request.param, tables=OUTAGE) as lab:
+    with Lab(CHECKOUT, credentials=request.param, tables=OUTAGE, settings=HOLD) as lab:
         lab.put(CHECKOUT / "contrib" / "seed")
         for user in lab.cluster.users:
             lab.put(PROGRAMS, user)
@@ -87,6 +94,7 @@ def stage(shared_stage: Stage) -> Iterator[Stage]:
     """Return the stage; whatever a test does, no node is lost."""
     yield shared_stage
     shared_stage.answer(None)
+    shared_stage.come_back()
     shared_stage.unhang()
     shared_stage.cluster.wait_until_idle()
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,6 +32,8 @@ HELPER = """\
 echo "$@" >>{directory}/asked
 case $3 in
 job-env)
+    id -u >>{directory}/askers
+    [ ! -e {directory}/away ] || {{ echo "wait: The gateway is away."; exit 75; }}
     [ ! -e {directory}/answer ] || exec cat {directory}/answer
     echo SLURM_JOB_QPU_RESOURCES=ibm_fez
     ;;
@@ -39,6 +42,13 @@ step-end)
     ;;
 esac
 """
+
+
+PATIENCE = 90
+"""Seconds that a step waits for a helper that has no answer."""
+
+WAITS = "qpu-slurm-wait"
+"""What a task that waits is called (plugin/waiting.c)."""
 
 
 class Report(NamedTuple):
@@ -63,12 +73,20 @@ class Stage:
         self.cluster = cluster
         self._directory = cluster.directory / "stage"
 
-    def set(self) -> None:
-        """Put everything in its place, before the cluster starts."""
+    def set(self, patience: int = PATIENCE) -> None:
+        """Put everything in its place, before the cluster starts.
+
+        Args:
+            patience: Seconds that a step waits for an answer.
+        """
         hooks = self._directory / "hooks"
         hooks.mkdir(parents=True)
         if os.geteuid() == 0:
             shutil.chown(hooks, self.cluster.slurm_user)
+        for name in ("asked", "askers"):
+            # The helper is also run by the jobs' users.
+            (self._directory / name).touch()
+            (self._directory / name).chmod(0o666)
         plugin = self._directory / "qpu_slurm.so"
         subprocess.run(
             ["/usr/bin/make", "--silent", f"BUILD={self._directory}", str(plugin)],
@@ -79,7 +97,8 @@ class Stage:
         hook, helper = self._program("hook", HOOK), self._program("helper", HELPER)
         self.cluster.settings["PrologSlurmctld"] = str(hook)
         self.cluster.plugstack.append(
-            f"required {plugin} qpus=ibm_fez,ibm_torino gres_partitions=quantum helper={helper} config=/none"
+            f"required {plugin} qpus=ibm_fez,ibm_torino gres_partitions=quantum "
+            f"step_patience={patience} helper={helper} config=/none"
         )
 
     def _program(self, name: str, text: str) -> Path:
@@ -99,6 +118,17 @@ class Stage:
         path.unlink(missing_ok=True)
         if said is not None:
             path.write_bytes(said)
+
+    def leave(self) -> None:
+        """Have the helper say that there is no answer for now, until `come_back`."""
+        (self._directory / "away").touch()
+
+    def come_back(self) -> None:
+        (self._directory / "away").unlink(missing_ok=True)
+
+    def askers(self) -> list[int]:
+        """Return who has run the helper for a step's variables: user numbers, in order."""
+        return [int(line) for line in (self._directory / "askers").read_text().split()]
 
     def hang(self) -> None:
         """Have telling that a step has ended take for ever, until `unhang`."""
@@ -145,3 +175,15 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def waiting_tasks(cluster: Cluster) -> list[psutil.Process]:
+    """Return the tasks that wait for an answer."""
+    found = []
+    for process in psutil.process_iter(["name"]):
+        with suppress(psutil.Error):
+            # Their slurmstepd is a child of the cluster's keeper, which knows the directory.
+            parents = [" ".join(parent.cmdline()) for parent in process.parents()]
+            if process.info["name"] == WAITS and any(str(cluster.directory) in words for words in parents):
+                found.append(process)
+    return found

@@ -19,7 +19,7 @@ import pytest
 
 from qpu_slurm_devkit.emulator import Fault
 from qpu_slurm_devkit.lab import Lab
-from tests.cluster.conftest import CHECKOUT, check_nothing_left
+from tests.cluster.conftest import CHECKOUT, STEP_PATIENCE, check_nothing_left
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -268,20 +268,27 @@ def test_a_job_goes_on_when_the_gateway_was_started_again(lab: Lab, number: int)
     assert [task.session_id for task in lab.emulator.tasks()] == [session, session]
 
 
-def test_a_step_waits_for_a_gateway_that_is_just_started_again(lab: Lab, gone: Path) -> None:
+def does_not_answer(lab: Lab) -> str:
+    """Return what a step says about a gateway that is down."""
+    assert lab.gateway is not None
+    node = socket.gethostname().partition(".")[0]
+    return f"qpu_slurm: {node}: The gateway {lab.gateway.url} does not answer: Connection refused."
+
+
+def test_a_step_waits_for_a_gateway_that_is_down(lab: Lab, gone: Path) -> None:
     assert lab.gateway is not None
     job = lab.submit(f"{SLEEPER}srun sh -c 'echo step $ibm_fez_QRMI_JOB_ACQUISITION_TOKEN'\n")
     wait_until_ready(lab, job)
     lab.gateway.stop()
     gone.touch()
-    time.sleep(1.5)
+    lab.emulator.wait_for(lambda _: does_not_answer(lab) in lab.cluster.output(job))
     lab.gateway.start()
 
     assert lab.wait(job) == "COMPLETED", lab.cluster.output(job)
     assert f"step {only_session(lab)}" in lab.cluster.output(job)
 
 
-def test_a_step_without_a_gateway_ends_with_a_sentence(lab: Lab, gone: Path) -> None:
+def test_a_step_whose_gateway_does_not_come_back_ends_with_a_sentence(lab: Lab, gone: Path) -> None:
     assert lab.gateway is not None
     job = lab.submit(f"{SLEEPER}srun echo ran\n")
     wait_until_ready(lab, job)
@@ -290,8 +297,8 @@ def test_a_step_without_a_gateway_ends_with_a_sentence(lab: Lab, gone: Path) -> 
 
     assert lab.wait(job) == "FAILED"
     said = lab.cluster.output(job).splitlines()
-    why = f"The gateway {lab.gateway.url} does not answer: Connection refused."
-    assert f"qpu_slurm: {socket.gethostname().partition('.')[0]}: {why}" in said
+    late = f"There was no answer for {STEP_PATIENCE} s. Submit the job again later."
+    assert f"{does_not_answer(lab)} {late}" in said
     assert "ran" not in said
 
 

@@ -152,7 +152,7 @@ class Controller:
 
     def qpus(self, job_id: int) -> dict[str, JobQpu]:
         environ = {"QPU_SLURM_API_KEY": self.account.api_key}
-        lines = job_env(self.config, job_id, environ, query=self.slurm).splitlines()
+        lines = job_env(self.config, job_id, environ, query=self.slurm).text.splitlines()
         return variables.from_environ(dict(line.split("=", 1) for line in lines))
 
     def open_sessions(self) -> dict[str, str]:
@@ -210,7 +210,7 @@ def test_a_job_without_a_qpu_costs_one_question(controller: Controller) -> None:
     assert controller.slurm.records[7].admin_comment == ""
     assert controller.emulator.requests() == []
     assert not controller.config.journal.exists()
-    assert job_env(controller.config, 7, {}, query=controller.slurm) == ""
+    assert job_env(controller.config, 7, {}, query=controller.slurm).text == ""
     assert controller.epilog(7) == 0
 
 
@@ -328,7 +328,7 @@ def test_a_mistake_ends_a_batch_job_with_a_sentence(
     # The batch script runs in the leader: it must not get as far as the component that has the mistake.
     assert says in controller.handed_over(8).error
     for job_id in (7, 8):
-        line = job_env(controller.config, job_id, {}, query=controller.slurm)
+        line = job_env(controller.config, job_id, {}, query=controller.slurm).text
         assert line.startswith("error: ")
         assert says in line
         assert line.count("\n") == 1

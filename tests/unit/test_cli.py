@@ -189,9 +189,30 @@ def test_plugstack_prints_the_line_that_fits(config: Path, capsys: pytest.Captur
         "qpus=ibm_fez,ibm_torino",
         "user_credentials=ibm_fez",
         "gres_partitions=q,r",
+        "step_patience=0",
         f"helper={Path(sys.argv[0]).absolute()}",
         f"config={config}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("outage", "credentials", "patience"),
+    [
+        ("", "gateway", 600),
+        ('[outage]\nstep_patience = "90s"\n', "gateway", 90),
+        ("[outage]\nstep_patience = 0\n", "gateway", 0),
+        # Only root reads such a key, and a step waits as its user.
+        ("", "shared", 0),
+    ],
+)
+def test_plugstack_says_how_long_a_step_waits(
+    config: Path, outage: str, credentials: str, patience: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = config.read_text().replace("shared", credentials).replace("[defaults]", f"{outage}[defaults]")
+    gateway = '[gateway]\nurl = "https://controller:8470"\n' if credentials == "gateway" else ""
+    config.write_text(f"{text}{gateway}")
+    assert run("--config", config, "plugstack") == 0
+    assert f" step_patience={patience} " in capsys.readouterr().out
 
 
 def test_plugstack_prints_another_line_for_submit_hosts(

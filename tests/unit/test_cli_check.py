@@ -73,7 +73,7 @@ class Installation:
         self.plugstack("quantum.conf").parent.mkdir()
         self.plugstack("quantum.conf").write_text(
             f"required qpu_slurm.so qpus=ibm_torino,ibm_fez user_credentials=ibm_fez,ibm_torino "
-            f"gres_partitions=quantum config={self.config}\n"
+            f"gres_partitions=quantum step_patience=600 config={self.config}\n"
         )
 
     def program(self, name: str, output: str) -> None:
@@ -262,6 +262,7 @@ def shared_key(mode: int) -> Callable[[Installation], None]:
         it.replace(
             it.config, 'name = "ibm_fez"', f'name = "ibm_fez"\ncredentials = "shared"\nkey_file = "{key}"'
         )
+        it.replace(it.plugstack("quantum.conf"), "step_patience=600", "step_patience=0")
 
     return damage
 
@@ -647,6 +648,12 @@ WRONG = {
         plugstack_says("gres_partitions=quantum", "gres_partitions=q"),
         ["plugin's partitions"],
         "differs from the hooks' (quantum)",
+        "plugstack",
+    ),
+    "other patience": Wrong(
+        plugstack_says(" step_patience=600", ""),
+        ["plugin's patience"],
+        "step_patience is not 600, as in [outage]",
         "plugstack",
     ),
     "other configuration": Wrong(

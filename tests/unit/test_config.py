@@ -69,6 +69,7 @@ def test_everything_written(tmp_path: Path) -> None:
             delay = "2m"
             max_delay = 600
             acquire_timeout = "1m30s"
+            step_patience = "5m"
             [defaults]
             instance = "{CRN}"
             max_ttl = "2h"
@@ -91,6 +92,7 @@ def test_everything_written(tmp_path: Path) -> None:
         )
     )
     assert (config.slurm.timeout, config.outage.delay, config.outage.acquire_timeout) == (30, 120, 90)
+    assert config.outage.step_patience == 300
     fez, torino = config.qpus.values()
     assert (fez.mode, fez.max_ttl, fez.task_timeout, fez.backend) == ("batch", 7200, 300, "ibm_fez")
     assert (torino.mode, torino.max_ttl, torino.backend) == ("dedicated", 7200, "torino")

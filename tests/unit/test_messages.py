@@ -12,13 +12,17 @@ from hypothesis import strategies as st
 
 from qpu_slurm.errors import (
     ConfigError,
+    JournalError,
     MustWaitError,
+    QpuSlurmError,
     RefusedError,
     RequestError,
+    SlurmAwayError,
+    SlurmError,
     UnavailableError,
     sentences,
 )
-from qpu_slurm.hooks.step import error_line
+from qpu_slurm.hooks.step import NO_ANSWER_YET, Printed
 from qpu_slurm.providers.base import Task, TaskStatus
 from qpu_slurm.tasks.execution import Execution
 
@@ -82,10 +86,22 @@ def test_a_log_does_not_repeat_the_reason(log: str, left: list[str]) -> None:
     assert execution.log_tail() == left
 
 
-@pytest.mark.parametrize("error", [ConfigError("config.toml: no."), UnavailableError("The gateway is away.")])
-def test_what_lies_with_the_node_names_it(error: ConfigError | UnavailableError) -> None:
-    assert error_line(error) == f"error: {os.uname().nodename}: {error}\n"
+@pytest.mark.parametrize("error", [ConfigError("config.toml: no."), SlurmError("squeue: no such file.")])
+def test_what_lies_with_the_node_names_it(error: QpuSlurmError) -> None:
+    assert Printed.of(error) == (f"error: {os.uname().nodename}: {error}\n", 0)
 
 
 def test_what_lies_with_the_job_names_no_node() -> None:
-    assert error_line(RequestError("There is no QPU.")) == "error: There is no QPU.\n"
+    assert Printed.of(RequestError("There is no QPU.")) == ("error: There is no QPU.\n", 0)
+
+
+@pytest.mark.parametrize("error", [UnavailableError("The gateway is away."), SlurmAwayError("No answer.")])
+def test_a_step_waits_for_who_may_come_back(error: QpuSlurmError) -> None:
+    assert Printed.of(error) == (f"wait: {os.uname().nodename}: {error}\n", NO_ANSWER_YET)
+
+
+def test_a_step_waits_for_the_journal() -> None:
+    assert Printed.of(JournalError("The journal is locked.")) == (
+        "wait: The journal is locked.\n",
+        NO_ANSWER_YET,
+    )

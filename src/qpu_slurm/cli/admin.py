@@ -233,6 +233,7 @@ def plugstack_line(config: Config, kind: str, plugin: str, gres_partitions: str)
         "qpus": ",".join(config.qpus),
         "user_credentials": ",".join(own),
         "gres_partitions": gres_partitions,
+        "step_patience": str(config.step_patience),
         # Not resolved: what is linked to may lie elsewhere on other nodes.
         "helper": str(Path(sys.argv[0]).absolute()),
         "config": str(config.path),

@@ -38,7 +38,8 @@ def run_hook(arguments: argparse.Namespace) -> int:
 
 def configure_job_env(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Print a job's QPU variables, one NAME=value a line, or one line `error: sentence`. The output may "
+        "Print a job's QPU variables, one NAME=value a line, or one line `error: sentence`. If the gateway "
+        "or slurmctld does not answer now, print one line `wait: sentence` and exit with 75. The output may "
         "hold credentials. The SPANK plugin runs it when a step starts. With --step, --name and --at, it "
         "also reports the start of the step to the gateway."
     )
@@ -57,7 +58,7 @@ def configure_job_env(parser: argparse.ArgumentParser) -> None:
 
 
 def run_job_env(arguments: argparse.Namespace) -> int:
-    from qpu_slurm.hooks.step import Step, error_line, job_env
+    from qpu_slurm.hooks.step import Printed, Step, job_env
 
     # Nothing is logged: stdout is the plugin's, and nobody reads stderr.
     started = None
@@ -66,12 +67,12 @@ def run_job_env(arguments: argparse.Namespace) -> int:
     try:
         config = config_of(arguments)
     except ConfigError as error:
-        text = "" if arguments.unasked else error_line(error)
+        printed = Printed("") if arguments.unasked else Printed.of(error)
     else:
-        text = job_env(config, arguments.job_id, os.environ, step=started, unasked=arguments.unasked)
-    sys.stdout.write(text)
+        printed = job_env(config, arguments.job_id, os.environ, step=started, unasked=arguments.unasked)
+    sys.stdout.write(printed.text)
     sys.stdout.flush()
-    return 0
+    return printed.exit_code
 
 
 def configure_step_end(parser: argparse.ArgumentParser) -> None:

@@ -41,6 +41,17 @@ Duration = Annotated[
 ]
 """Whole seconds. A file may have "1h30m"."""
 
+Patience = Annotated[
+    int,
+    msgspec.Meta(
+        ge=0,
+        le=_DAY,
+        description='a duration such as "10m", or seconds as an integer, from 0 to 1d',
+        extra={"duration": True},
+    ),
+]
+"""Whole seconds of a wait. 0 is no wait."""
+
 Period = Annotated[
     int,
     msgspec.Meta(
@@ -148,19 +159,21 @@ class SlurmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class OutageConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What happens to a job that starts while the quantum service is away.
+    """What happens to a job, or to a step, that starts during an outage.
 
     Attributes:
         tries: How often it is requeued before it fails.
         delay: Seconds until its first new start. Later delays are longer.
         max_delay: The longest delay, in seconds.
         acquire_timeout: Seconds for one acquire in all.
+        step_patience: Seconds for which a step waits for an answer; see `Config.step_patience`.
     """
 
     tries: Count = 10
     delay: Duration = 60
     max_delay: Duration = 1800
     acquire_timeout: Duration = 60
+    step_patience: Patience = 600
 
 
 class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -346,6 +359,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     gateway: GatewayConfig | None = None
     qpus: dict[str, QpuConfig]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def step_patience(self) -> int:
+        """Seconds for which a step waits. It waits as its user, and only root can read a shared key."""
+        shared = any(qpu.credentials == "shared" for qpu in self.qpus.values())
+        return 0 if shared else self.outage.step_patience
 
     def qpu(self, name: str) -> QpuConfig:
         """Return a QPU by its name.

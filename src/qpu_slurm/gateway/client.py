@@ -105,21 +105,31 @@ class GatewayBroker:
         body = messages.encode(refusal)
         self._ask("POST", messages.REFUSALS_PATH, type(None), _RELEASE_SECONDS, body=body)
 
-    def keys(self, job_id: int, *, seconds: float = _KEYS_SECONDS) -> messages.Keys:
+    def keys(
+        self, job_id: int, *, seconds: float = _KEYS_SECONDS, patience: float = _PATIENCE
+    ) -> messages.Keys:
         """Ask for the keys of a job of this process's user.
 
         Args:
             job_id: The job; of a heterogeneous job, the leader.
             seconds: How long that may take.
+            patience: For how many of them a gateway that does not answer is asked again.
 
         Returns:
             A key for each QPU that the job holds or is bound to, and the session that it has there now.
         """
         path = messages.job_keys_path(job_id)
-        return self._ask("GET", path, messages.Keys, seconds, patience=seconds)
+        return self._ask("GET", path, messages.Keys, seconds, patience=patience)
 
     def step_started(
-        self, job_id: int, step: str, name: str, ago: float, *, seconds: float = _KEYS_SECONDS
+        self,
+        job_id: int,
+        step: str,
+        name: str,
+        ago: float,
+        *,
+        seconds: float = _KEYS_SECONDS,
+        patience: float = _PATIENCE,
     ) -> messages.Keys:
         """Tell that a step starts, of a job of this process's user; return what `keys` does.
 
@@ -129,11 +139,12 @@ class GatewayBroker:
             name: Its program.
             ago: How many seconds ago it started.
             seconds: How long asking may take.
+            patience: For how many of them a gateway that does not answer is asked again.
         """
         path = messages.job_steps_path(job_id)
         start = messages.StepStart(step=step, name=name, seconds_ago=min(ago, messages.MAX_AGO))
         body = messages.encode(start)
-        return self._ask("POST", path, messages.Keys, seconds, body=body, patience=seconds)
+        return self._ask("POST", path, messages.Keys, seconds, body=body, patience=patience)
 
     def step_ended(self, job_id: int, step: str, ago: float) -> None:
         """Tell that a step has ended, of a job of this process's user.

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the SPANK plugin runs for steps: `qpu-slurm job-env` when one starts, `step-end` when it is over.
 
-Both run as root on the compute node. job-env prints the step's variables. Which QPUs the job has, and with
-which sessions it began, stands in its AdminComment, how the QPUs are reached in the node's own configuration;
-nothing that a user can write is trusted. The keys of QPUs behind the gateway are asked for there, by the
-job's user: for that, the process becomes him, for good. With them come the sessions that the job has by now.
-The plugin reads lines `NAME=value`, or one line `error: sentence`, which ends the job.
+Both run as root on the compute node; job-env also runs as the job's user. job-env prints the step's
+variables. Which QPUs the job has, and with which sessions it began, stands in its AdminComment, how the QPUs
+are reached in the node's own configuration; nothing that a user can write is trusted. The keys of QPUs behind
+the gateway are asked for there, by the job's user: for that, the process becomes him, for good. With them
+come the sessions that the job has by now.
+
+The plugin reads lines `NAME=value`; or one line `error: sentence`, which ends the job; or, with the exit code
+`NO_ANSWER_YET`, one line `wait: sentence`. Then the plugin runs it again and again, as the job's user, for as
+long as the admin's `step_patience` says. So job-env itself asks everyone once.
 
 The same request tells the gateway that the step starts. step-end tells that it is over, and cancels the tasks
 that a step which failed has left on the QPU; no step and no job waits for it.
@@ -18,15 +22,17 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import msgspec
 
 from qpu_slurm.errors import (
     ConfigError,
+    JournalError,
     NoLeaseError,
     QpuSlurmError,
     RequestError,
+    SlurmAwayError,
     SlurmError,
     UnavailableError,
 )
@@ -53,13 +59,16 @@ if TYPE_CHECKING:
 USER_KEY = "QPU_SLURM_API_KEY"
 """The variable in which the plugin hands the user's own credential over."""
 
-_SECONDS = 7.0
-"""What all of it may take: the plugin (plugin/remote.c) ends this process after 8 s."""
+_SECONDS = 13.0
+"""What all of it may take: the plugin (plugin/question.c) ends a process that tasks wait for after 15 s."""
 
-_SLURM_SECONDS = 3
-"""What one question to Slurm may take; a heterogeneous job may need two."""
+_SLURM_SECONDS = 5
+"""What one question to Slurm may take; a heterogeneous job may need two. A busy slurmctld takes seconds."""
 
 _NOBODYS_GROUP = 65_534
+
+NO_ANSWER_YET = os.EX_TEMPFAIL
+"""The exit code (75, of sysexits.h) of a job-env that has no answer for now."""
 
 
 class Step(NamedTuple):
@@ -76,6 +85,27 @@ class Step(NamedTuple):
     at: float
 
 
+class Printed(NamedTuple):
+    """What job-env prints for the plugin.
+
+    Attributes:
+        text: The lines.
+        exit_code: 0, or `NO_ANSWER_YET`.
+    """
+
+    text: str
+    exit_code: int = 0
+
+    @classmethod
+    def of(cls, error: QpuSlurmError) -> Self:
+        """Return the sentence of an error, with the node if its cause lies there."""
+        of_node = isinstance(error, ConfigError | SlurmError | UnavailableError)
+        where = f"{os.uname().nodename}: " if of_node else ""
+        waits = _passes(error)
+        line = f"{'wait' if waits else 'error'}: {where}{' '.join(str(error).split())}\n"
+        return cls(line, NO_ANSWER_YET if waits else 0)
+
+
 def job_env(
     config: Config,
     job_id: int,
@@ -84,8 +114,8 @@ def job_env(
     step: Step | None = None,
     unasked: bool = False,
     query: Query | None = None,
-) -> str:
-    """Return the lines to print.
+) -> Printed:
+    """Return what to print, and the exit code.
 
     Args:
         config: What the admin wrote, on this node.
@@ -93,7 +123,7 @@ def job_env(
         environ: Holds the user's own credential, where the plugin published one.
         step: What starts; None where somebody else tells.
         unasked: The job was submitted without the plugin, so nothing on the node says whether it has a QPU;
-            if that cannot be found out, it starts without one.
+            if that cannot be found out, now or later, it starts without one.
         query: How Slurm is asked; by default what `config` says.
 
     Returns:
@@ -104,16 +134,16 @@ def job_env(
         records = _records(config, job_id, query)
         handover = _handover(records)
     except QpuSlurmError as error:
-        return "" if unasked else error_line(error)
+        return Printed("") if unasked and not _passes(error) else Printed.of(error)
     try:
         if unasked and handover == AdminComment():
             _refuse_lost_option(config, job_id)
-            return ""
+            return Printed("")
         qpus = _qpus(config, records, environ, step, deadline)
         variables = to_environ(qpus, _authorities(config, qpus))
     except QpuSlurmError as error:
-        return error_line(error)
-    return "".join(f"{name}={value}\n" for name, value in variables.items())
+        return Printed.of(error)
+    return Printed("".join(f"{name}={value}\n" for name, value in variables.items()))
 
 
 def step_end(
@@ -173,11 +203,9 @@ def _providers(
     return [service_of(qpu.access(), deadline=deadline) for qpu in bound]
 
 
-def error_line(error: QpuSlurmError) -> str:
-    """Return the line that ends a job with a sentence, which names the node if its cause lies there."""
-    of_node = isinstance(error, ConfigError | SlurmError | UnavailableError)
-    where = f"{os.uname().nodename}: " if of_node else ""
-    return f"error: {where}{' '.join(str(error).split())}\n"
+def _passes(error: QpuSlurmError) -> bool:
+    """Tell whether who was asked may answer later: the prolog would wait for it, too."""
+    return isinstance(error, UnavailableError | JournalError | SlurmAwayError)
 
 
 def _records(config: Config, job_id: int, query: Query | None) -> list[JobRecord]:
@@ -259,9 +287,11 @@ def _configured(config: Config, name: str) -> QpuConfig:
 def _keys_from_gateway(config: Config, record: JobRecord, step: Step | None, deadline: Deadline) -> Keys:
     gateway = _gateway_as_user(config, record)
     seconds = min(5.0, max(0.5, deadline.left))
+    # No patience here: the plugin asks again.
     if step is None:
-        return gateway.keys(record.leader, seconds=seconds)
-    return gateway.step_started(record.leader, step.step, step.name, _seconds_since(step.at), seconds=seconds)
+        return gateway.keys(record.leader, seconds=seconds, patience=0)
+    ago = _seconds_since(step.at)
+    return gateway.step_started(record.leader, step.step, step.name, ago, seconds=seconds, patience=0)
 
 
 def _seconds_since(at: float) -> float:

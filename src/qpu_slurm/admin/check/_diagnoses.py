@@ -176,6 +176,7 @@ DIAGNOSES = {
     "plugin lacks": problem("{path}: {argument} lacks {names}.", _PLUGSTACK),
     "plugin has": problem("{path}: {argument} has {names}, which the configuration has not.", _PLUGSTACK),
     "plugin's partitions": problem("{path}: gres_partitions differs from the hooks' ({names}).", _PLUGSTACK),
+    "plugin's patience": problem("{path}: step_patience is not {seconds}, as in [outage].", _PLUGSTACK),
     "plugin's helper": problem(
         "{path}: helper names {helper}, {why}.", f"Mend the installation of {{helper}}. Or: {_PLUGSTACK}"
     ),

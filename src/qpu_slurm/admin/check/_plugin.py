@@ -161,6 +161,8 @@ def _of_arguments(
             told |= differ
     if partitions is not None and plugin.names("gres_partitions") != partitions:
         yield found("plugin's partitions", about, path=stack, names=",".join(sorted(partitions)))
+    if plugin.arguments.get("step_patience", "0") != str(config.step_patience):
+        yield found("plugin's patience", about, path=stack, seconds=config.step_patience)
     # What is not given is what plugin/arguments.c says; those are our own defaults.
     helper, path = plugin.arguments.get("helper"), plugin.arguments.get("config")
     if helper is not None and (why := why_not_run(Path(helper))):
