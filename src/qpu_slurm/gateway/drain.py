@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from qpu_slurm.system.deadline import Deadline
+
 if TYPE_CHECKING:
     from qpu_slurm.gateway.connections import ConnectionLimiter
 
@@ -38,17 +40,17 @@ async def drain(limiter: ConnectionLimiter) -> None:
         limiter: The connections. The gateway accepts no new ones any more.
     """
     limiter.draining = True
-    begin = now = time.monotonic()
-    while now < begin + SECONDS:
+    silence, handshakes, end = (Deadline.after(seconds) for seconds in (_SILENCE, 2 * _SILENCE, SECONDS))
+    while not end.passed:
         # First, so that a connection that was accepted just now is one of the limiter's.
         await asyncio.sleep(_TURN)
-        now = time.monotonic()
         # Silence before the drain does not count: a request may be on its way.
-        left = limiter.end_silent(now - _SILENCE) if now >= begin + _SILENCE else limiter.open
+        left = limiter.end_silent(time.monotonic() - _SILENCE) if silence.passed else limiter.open
         # A connection may be in its TLS handshake. If that fails, the limiter is not notified.
-        if not left and (now > begin + 2 * _SILENCE or not limiter.arriving):
+        if not left and (handshakes.passed or not limiter.arriving):
             break
     else:
-        _log.warning("requests are cut off: they took too long", connections=limiter.end_silent(now))
+        cut_off = limiter.end_silent(time.monotonic())
+        _log.warning("requests are cut off: they took too long", connections=cut_off)
     if limiter.ended:
         await asyncio.sleep(_ON_ITS_WAY)

@@ -29,6 +29,7 @@ from qpu_slurm.gateway.ibm.clients import LONGEST_WAIT, query_of, shaping_header
 from qpu_slurm.gateway.ibm.results import LARGEST, Results
 from qpu_slurm.gateway.relay import Copy, copy
 from qpu_slurm.providers.expectation import Expectation, pause
+from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -219,10 +220,10 @@ class Watched:
                 await changed.wait()
         return changed.is_set()
 
-    async def until(self, moment: float) -> bool:
+    async def until(self, moment: Deadline) -> bool:
         """Wait for the next look; return whether it is one that cannot wait."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, moment - time.monotonic())):
+            async with asyncio.timeout(moment.left):
                 await self._hurry.wait()
         hurried = self._hurry.is_set()
         self._hurry.clear()
@@ -257,7 +258,7 @@ class Watch:
         self._told: WeakKeyDictionary[object, _Told] = WeakKeyDictionary()
         self._way = 0.0
         self._of_lease: dict[int, int] = {}
-        self._quiet_until = 0.0
+        self._quiet_until = Deadline.after(0)
         self._refusals = 0
         self._early_results = True
 
@@ -387,10 +388,10 @@ class Watch:
             return
         self._of_lease[lease_id] = self._of_lease.get(lease_id, 0) + 1
         watched.waiting += 1
-        until = time.monotonic() + seconds
+        until = Deadline.after(seconds)
         try:
             with gateway.requests.waiting(lease_id), gateway.limiter.waiting(request.protocol):
-                while (left := until - time.monotonic()) > 0:
+                while left := until.left:
                     if await watched.change(min(left, watched.line.interval)):
                         if watched.is_over or not over:
                             break
@@ -451,15 +452,15 @@ class Watch:
         """Whether the gateway ends: clients ask the next one."""
         return self._gateway.limiter.draining
 
-    def _next_look(self, task_id: str, watched: Watched) -> float:
-        """Return when to look at a task next, on the monotonic clock."""
+    def _next_look(self, task_id: str, watched: Watched) -> Deadline:
+        """Return when to look at a task next."""
         now = time.monotonic()
         if watched.status == _QUEUED or next(iter(watched.line.pending), task_id) != task_id:
-            return now + max(_UNKNOWN, pause(now - watched.submitted_at, longest=1.0))
+            return Deadline.after(max(_UNKNOWN, pause(now - watched.submitted_at, longest=1.0)))
         start, expectation = watched.started_at, watched.line.expectation
         if expectation.seconds is None:
-            return now + max(_UNKNOWN, pause(now - start))
-        return start + expectation.next_look(now - start)
+            return Deadline.after(max(_UNKNOWN, pause(now - start)))
+        return Deadline.after(expectation.next_look(now - start), since=start)
 
     async def _look(
         self, lease_id: int, task_id: str, watched: Watched, *, with_result: bool, with_state: bool
@@ -563,7 +564,7 @@ class Watch:
         """Ask nothing unasked for a while."""
         self._refusals += 1
         asked = float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else 0.0
-        self._quiet_until = time.monotonic() + max(asked, min(0.5 * 2**self._refusals, 30.0))
+        self._quiet_until = Deadline.after(max(asked, min(0.5 * 2**self._refusals, 30.0)))
 
     # What is remembered.
 
