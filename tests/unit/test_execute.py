@@ -6,16 +6,16 @@ from __future__ import annotations
 import pytest
 
 from qpu_slurm.job.variables import JobQpu
-from qpu_slurm.providers.base import TaskStatus
+from qpu_slurm.providers.expectation import pause
 from qpu_slurm.system.secret import Secret
-from qpu_slurm.tasks.execution import new_tags, pause
+from qpu_slurm.tasks.execution import LONGEST_QUEUED, new_tags
 
 
 def polls(seconds: float, answer: float = 0.005) -> tuple[int, float]:
     """Play a task that runs for so long: how often it is asked for, and how late its end is seen."""
     now, count = 0.0, 0
     while now < seconds:
-        now += pause(TaskStatus.RUNNING, now) + answer
+        now += pause(now) + answer
         count += 1
     return count, now - seconds
 
@@ -29,8 +29,8 @@ def test_a_tasks_end_is_seen_soon_and_with_few_questions(seconds: float) -> None
 
 
 def test_a_queued_task_is_asked_for_at_least_every_second() -> None:
-    assert pause(TaskStatus.QUEUED, 0) == pytest.approx(0.02)
-    assert pause(TaskStatus.QUEUED, 36_000) == 1
+    assert pause(0, LONGEST_QUEUED) == pytest.approx(0.02)
+    assert pause(36_000, LONGEST_QUEUED) == 1
 
 
 def test_tags_name_the_slurm_job_and_the_task() -> None:

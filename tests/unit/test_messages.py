@@ -23,7 +23,7 @@ from qpu_slurm.errors import (
     sentences,
 )
 from qpu_slurm.hooks.step import NO_ANSWER_YET, Printed
-from qpu_slurm.providers.base import Task, TaskStatus
+from qpu_slurm.providers.base import Features, Task, TaskStatus
 from qpu_slurm.tasks.execution import Execution
 
 if TYPE_CHECKING:
@@ -72,6 +72,9 @@ def test_a_reason_that_is_a_sentence_stays_one() -> None:
 )
 def test_a_log_does_not_repeat_the_reason(log: str, left: list[str]) -> None:
     class Service:
+        features = Features(sessions=True, keeps_tasks=False)
+        waits = False
+
         def task(self, task_id: str) -> Task:
             return Task(id=task_id, status=TaskStatus.FAILED, reason=REASON)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from qpu_slurm.errors import PayloadError, UnavailableError
-from qpu_slurm.providers.base import Task, TaskStatus
+from qpu_slurm.providers.base import Features, Task, TaskStatus
 from qpu_slurm.tasks.execution import Execution
 from qpu_slurm.tasks.payload import Payload
 from qpu_slurm.tasks.queue import Item, TaskQueue
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 class Service:
     """A service with tasks that were submitted before."""
+
+    features = Features(sessions=True, keeps_tasks=False)
+    waits = False
 
     def __init__(self) -> None:
         self.status = dict.fromkeys("abc", TaskStatus.RUNNING)

@@ -184,31 +184,19 @@ def submit(
         OutputError: The result cannot be written there.
         RequestError: A tag is not a line of text, or is reserved for qpu_slurm.
     """
-    found = qpu if isinstance(qpu, Qpu) else Qpu.of_job(qpu)
-    worker = found.worker
-    for tag in tags:
-        if why := why_no_tag(tag):
-            raise RequestError(f"{tag!r} cannot be a task's tag: it {why}.")
-    if output is not None and (why := why_not_replace(Path(output))):
-        raise PayloadError(f"{why}.")
-    source, task_input = _load(input, program, shots)
-    if task_input.program_id == "executor" and output is None:
-        raise PayloadError(
-            f"{source}: an executor's result is no PrimitiveResult. Give an output, and read it with "
-            "qpu_slurm.read_executor_result."
-        )
-    task_input.warn(source)
-    item = FutureItem(
-        source=source,
-        task_input=task_input,
-        output=None if output is None else Path(output),
-        tags=new_tags(found.binding, os.environ, tags),
+    return _begin(
+        input,
+        output=output,
+        program=program,
+        qpu=qpu,
+        timeout=timeout,
+        shots=shots,
+        tags=tags,
         close_session=close_session,
         any_backend=any_backend,
-        execution=Execution(worker.provider, _Teller(on_progress), timeout=timeout),
+        on_progress=on_progress,
+        wants_states=True,
     )
-    worker.add(item)
-    return Task(item, lambda: worker.cancel(item))
 
 
 @overload
@@ -228,14 +216,64 @@ def execute(input: Input, **settings: Any) -> PrimitiveResult[Any] | Path:  # no
     Raises:
         The errors of `submit` and `Task.result`.
     """
-    task: Task[PrimitiveResult[Any] | Path] = submit(input, **settings)
+    task: Task[PrimitiveResult[Any] | Path] = _begin(
+        input, wants_states=settings.get("on_progress") is not None, **settings
+    )
     return task.result()
+
+
+def _begin(
+    given: Input,
+    *,
+    wants_states: bool,
+    output: str | os.PathLike[str] | None = None,
+    program: Program = "sampler",
+    qpu: str | Qpu | None = None,
+    timeout: float | None = None,
+    shots: int | None = None,
+    tags: Sequence[str] = (),
+    close_session: bool = False,
+    any_backend: bool = False,
+    on_progress: Callable[[Progress], object] | None = None,
+) -> Task[Any]:
+    """Submit an input; see `submit`. `wants_states` is whether anything reads the state meanwhile."""
+    found = qpu if isinstance(qpu, Qpu) else Qpu.of_job(qpu)
+    worker = found.worker
+    for tag in tags:
+        if why := why_no_tag(tag):
+            raise RequestError(f"{tag!r} cannot be a task's tag: it {why}.")
+    if output is not None and (why := why_not_replace(Path(output))):
+        raise PayloadError(f"{why}.")
+    source, task_input = _load(given, program, shots)
+    if task_input.program_id == "executor" and output is None:
+        raise PayloadError(
+            f"{source}: an executor's result is no PrimitiveResult. Give an output, and read it with "
+            "qpu_slurm.read_executor_result."
+        )
+    task_input.warn(source)
+    item = FutureItem(
+        source=source,
+        task_input=task_input,
+        output=None if output is None else Path(output),
+        tags=new_tags(found.binding, os.environ, tags),
+        close_session=close_session,
+        any_backend=any_backend,
+        execution=Execution(
+            worker.provider,
+            _Teller(on_progress, wants_states=wants_states),
+            timeout=timeout,
+            pace=worker.pace,
+        ),
+    )
+    worker.add(item)
+    return Task(item, lambda: worker.cancel(item))
 
 
 class _Teller(Observer):
     """Reports a task's progress to the program."""
 
-    def __init__(self, tell: Callable[[Progress], object] | None) -> None:
+    def __init__(self, tell: Callable[[Progress], object] | None, *, wants_states: bool) -> None:
+        self.wants_states = wants_states
         self.wants_position = tell is not None
         self._tell = tell or (lambda _: None)
         self._task_id = ""

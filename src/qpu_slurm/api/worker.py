@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from qpu_slurm.job.variables import JobQpu
     from qpu_slurm.providers import base
     from qpu_slurm.providers.base import Provider
-    from qpu_slurm.tasks.execution import Execution
+    from qpu_slurm.tasks.execution import Execution, Pace
     from qpu_slurm.tasks.payload import Payload
 
 GRACE: Final = 10.0
@@ -173,6 +173,11 @@ class Worker:
     def provider(self) -> Provider:
         """The QPU's service."""
         return self._queue.provider
+
+    @property
+    def pace(self) -> Pace:
+        """What the program's tasks have shown so far."""
+        return self._queue.pace
 
     def add(self, item: FutureItem) -> None:
         """Submit a task, and see to it; whoever cancels its future has it cancelled."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import aiohttp
 import structlog
@@ -13,6 +13,9 @@ from aiohttp import web
 from qpu_slurm.gateway.answers import ApiError, CutOffError
 from qpu_slurm.gateway.gateway import GATEWAY
 from qpu_slurm.gateway.requests import SMALL, Pace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _TO_CLIENT = ("Content-Type", "Content-Encoding", "Retry-After", "Date", "ETag")
 
@@ -34,9 +37,9 @@ class Copy(NamedTuple):
         """Whether it has what was asked for."""
         return self.status == _OK
 
-    def response(self) -> web.Response:
-        """Return it for a client."""
-        return web.Response(status=self.status, headers=self.headers, body=self.body)
+    def response(self, more: Mapping[str, str] | None = None) -> web.Response:
+        """Return it for a client, with further headers."""
+        return web.Response(status=self.status, headers=self.headers | dict(more or {}), body=self.body)
 
 
 async def copy(answer: aiohttp.ClientResponse, limit: int) -> Copy:
@@ -50,13 +53,20 @@ async def copy(answer: aiohttp.ClientResponse, limit: int) -> Copy:
     return Copy(answer.status, headers, await read(answer, limit))
 
 
-async def relay(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+async def relay(
+    request: web.Request, answer: aiohttp.ClientResponse, more: Mapping[str, str] | None = None
+) -> web.StreamResponse:
     """Hand the service's answer on, bit by bit if it is large.
+
+    Args:
+        request: The client's.
+        answer: The service's.
+        more: Further headers.
 
     Raises:
         CutOffError: It broke off before its beginning was handed on.
     """
-    headers = {name: answer.headers[name] for name in _TO_CLIENT if name in answer.headers}
+    headers = {name: answer.headers[name] for name in _TO_CLIENT if name in answer.headers} | dict(more or {})
     length = answer.content_length
     if answer.status in _NO_BODY:
         return web.Response(status=answer.status, headers=headers)

@@ -259,10 +259,12 @@ class Features(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         sessions: It has sessions. Without them, what a lease holds is a gate (`providers.gates`).
         keeps_tasks: It keeps a task that is over, and what that holds, until it is deleted.
+        early_results: It can be asked for a result that is not there yet; see `Provider.early_result`.
     """
 
     sessions: bool
     keeps_tasks: bool
+    early_results: bool = False
 
 
 class Pieces(Protocol):
@@ -393,6 +395,21 @@ class Provider(Protocol):
 
     def result(self, task_id: str) -> Iterator[bytes]:
         """Read a completed task's result text, in pieces, so that its size costs no memory."""
+
+    def early_result(self, task_id: str, *, wait: int = 0) -> Iterator[bytes] | None:
+        """Ask for a task's result, whether the task is over or not: as `result`, and for less than both asks.
+
+        Args:
+            task_id: The task.
+            wait: Seconds that the service may wait for the result, if it is one that does.
+
+        Returns:
+            The pieces; None if there is no result: not yet, or never, which the task's state tells.
+        """
+
+    @property
+    def waits(self) -> bool:
+        """Whether the service waits for results that are not there yet, as far as its answers have told."""
 
     def logs(self, task_id: str) -> str:
         """Read what the service logged of a task."""

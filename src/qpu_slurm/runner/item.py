@@ -75,7 +75,7 @@ class FileItem(Item):
             self._record = Record(input_sha256=digest, task_id="", session_id="")
         # Whether the result can be written is found out before anything is submitted.
         self._output = self._stack.enter_context(Output(self._place))
-        self.execution = Execution(queue.provider, self.console, timeout=options.timeout)
+        self.execution = Execution(queue.provider, self.console, timeout=options.timeout, pace=queue.pace)
         if known and self._goes_on(known):
             self._record = known
             self.outcome.task_id, self.outcome.session_id = known.task_id, known.session_id

@@ -7,9 +7,10 @@ import os
 import time
 from typing import TYPE_CHECKING, Final, Self
 
-from qpu_slurm.errors import ServiceError, TaskTimeoutError, UnavailableError
+from qpu_slurm.errors import RefusedError, ServiceError, TaskTimeoutError, UnavailableError
 from qpu_slurm.names import JOB_TAG, STEP_TAG, TASK_TAG
 from qpu_slurm.providers.base import Task, TaskStatus
+from qpu_slurm.providers.expectation import SHORTEST_PAUSE, Expectation, pause
 from qpu_slurm.system.deadline import NEVER, Deadline
 
 if TYPE_CHECKING:
@@ -20,10 +21,14 @@ if TYPE_CHECKING:
     from qpu_slurm.providers.base import Provider
     from qpu_slurm.tasks.payload import Payload
 
-SHORTEST_PAUSE: Final = 0.02
-LONGEST_PAUSE: Final[dict[TaskStatus, float]] = {TaskStatus.QUEUED: 1.0, TaskStatus.RUNNING: 30.0}
-TAIL: Final = 0.04
-"""The pause as a part of the time that a task has been in its state: what is added to it at most."""
+LONGEST_QUEUED: Final = 1.0
+"""The longest pause between two looks at a task that waits for the QPU."""
+
+WAIT: Final = 1
+"""Seconds that a service that waits for results is asked to wait: other tasks are not looked at meanwhile."""
+
+STATE_EVERY: Final = 3
+"""How many looks for a result there are to one for the state: the state alone shows that a task failed."""
 
 PATIENCE: Final = 300.0
 """Seconds that a service may be away before a task that was submitted is given up."""
@@ -35,22 +40,6 @@ FIRST_POSITION: Final = 2.0
 
 NEXT_POSITION: Final = (5.0, 0.1)
 """It is asked for again after so many seconds, or after this part of the time of waiting, if that is more."""
-
-
-def pause(status: TaskStatus, seconds: float) -> float:
-    """Say how long to wait before asking for a task's state again.
-
-    It grows with the time that has passed: a short task is not kept waiting, and a long one is not asked for
-    more than some hundred times (10 minutes of running: about 200).
-
-    Args:
-        status: The state that the task is in.
-        seconds: How long it has been seen in that state.
-
-    Returns:
-        Seconds.
-    """
-    return min(max(SHORTEST_PAUSE, TAIL * seconds), LONGEST_PAUSE.get(status, SHORTEST_PAUSE))
 
 
 def job_tag(qpu: JobQpu, environ: Mapping[str, str]) -> str:
@@ -82,13 +71,26 @@ def new_tags(
     return tuple(filter(None, (job_tag(qpu, environ), own, of_step, *more)))
 
 
+class Pace:
+    """What a program has learned of its tasks on one QPU, so that it knows when to look at the next one.
+
+    Attributes:
+        expectation: How long the next one will run.
+    """
+
+    def __init__(self) -> None:
+        self.expectation = Expectation()
+
+
 class Observer:
     """Is told what becomes of a task; overwrite what is of interest.
 
     Attributes:
+        wants_states: Whether it is worth a request that a task runs now.
         wants_position: Whether a waiting task's place in the queue is worth a request now and then.
     """
 
+    wants_states = True
     wants_position = False
 
     def session_opened(self, session_id: str, instead_of: str | None) -> None:
@@ -136,6 +138,7 @@ class Execution:
         provider: The QPU's service.
         observer: Who wants to know.
         timeout: Seconds from the submission (or `restart_clock`) within which the task has to be over.
+        pace: What was learned of the tasks before it.
 
     Attributes:
         observer: Who wants to know.
@@ -147,9 +150,15 @@ class Execution:
     """
 
     def __init__(
-        self, provider: Provider, observer: Observer | None = None, *, timeout: float | None = None
+        self,
+        provider: Provider,
+        observer: Observer | None = None,
+        *,
+        timeout: float | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._provider = provider
+        self._expectation = (pace or Pace()).expectation
         self.observer = observer or Observer()
         self._timeout = timeout
         self.task_id: str | None = None
@@ -157,7 +166,11 @@ class Execution:
         self.polls = 0
         self.due = Deadline.after(0)
         self.leave = False
-        self._since = self._answered = 0.0
+        self._since = self._answered = self._started = self._running = 0.0
+        self._is_timed = True
+        self._takes_early = provider.features.early_results
+        self._misses = 0
+        self._result: Iterator[bytes] | None = None
         self._deadline = NEVER
         self._position: int | None = None
         self._ask_position = NEVER
@@ -206,8 +219,11 @@ class Execution:
             self.observer.sleep(self.due.left)
         return task
 
-    def poll(self) -> Task | None:
-        """Ask for the task's state.
+    def poll(self, *, is_next: bool = True) -> Task | None:
+        """Look at the task: at its result where that is likely to be there, else at its state.
+
+        Args:
+            is_next: Whether it is the next of its program's tasks to be over.
 
         Returns:
             Its final state; None if it is not over.
@@ -217,22 +233,32 @@ class Execution:
             TaskTimeoutError: It should be over by now.
             UnavailableError: The service has been away for `PATIENCE` seconds.
         """
+        sent = time.monotonic()
+        self._is_timed = self._is_timed and is_next
         try:
-            task = self._provider.task(self._id())
+            task = self._early_result() if is_next and self._expects_result(sent) else self._state()
         except UnavailableError as error:
             if time.monotonic() - self._answered > PATIENCE:
                 raise
             self.observer.unreachable(error)
+            self._is_timed = False
         else:
-            self._see(task)
-            if task.status.final:
+            if task is not None and task.status.final:
+                self._learn(sent)
                 return task
+            self._running = sent
         self.polls += 1
         if self._deadline.passed:
             raise TaskTimeoutError(f"Task {self.task_id} was not over after {self._timeout:g} s.")
-        status = self.task.status if self.task else TaskStatus.QUEUED
-        self.due = self._deadline.sooner(pause(status, time.monotonic() - self._since))
+        self.due = self._deadline.sooner(self._pause(is_next=is_next))
         return None
+
+    def starts(self) -> None:
+        """Take note that the task before it is over: the QPU has this one now."""
+        self._started = time.monotonic()
+        self._is_timed = True
+        self._running = 0.0
+        self.due = min(self.due, Deadline.after(self._pause(is_next=True)))
 
     def restart_clock(self) -> None:
         """Count the time of a task that waits from now on: it waited behind one of its user's own."""
@@ -246,7 +272,7 @@ class Execution:
             ServiceError: It cannot be read, or there is nothing in it.
         """
         empty = True
-        for piece in self._provider.result(self._id()):
+        for piece in self._result or self._provider.result(self._id()):
             empty = empty and not piece
             yield piece
         if empty:
@@ -300,12 +326,64 @@ class Execution:
     def _take(self, task_id: str) -> None:
         """Begin to wait for a task."""
         self.task_id = task_id
-        self._since = self._answered = time.monotonic()
+        self._since = self._answered = self._started = time.monotonic()
         self.due = Deadline.after(0)
+        if not self.observer.wants_states and not self._provider.waits:
+            self.due = Deadline.after(self._pause(is_next=True))
         if self._timeout is not None:
             self._deadline = Deadline.after(self._timeout)
         if self.observer.wants_position:
             self._ask_position = Deadline.after(FIRST_POSITION)
+
+    def _expects_result(self, now: float) -> bool:
+        """Tell whether to ask for the result, and not for the state."""
+        if not self._takes_early:
+            return False
+        if self.observer.wants_states and (self.task is None or self.task.status is TaskStatus.QUEUED):
+            return False
+        if self._misses and self._misses % STATE_EVERY == 0:
+            self._misses += 1
+            return False
+        return self._provider.waits or self._expectation.is_near(now - self._started)
+
+    def _early_result(self) -> Task | None:
+        """Ask for the result, which is there if the task is completed."""
+        wait = WAIT if self._provider.waits and self._deadline.allows(WAIT) else 0
+        try:
+            self._result = self._provider.early_result(self._id(), wait=wait)
+        except RefusedError:  # if it lets us look at nothing, it says so when it is asked for the state
+            self._takes_early = False
+            return None
+        self._answered = time.monotonic()
+        if self._result is None:
+            self._misses += 1
+            return None
+        task = Task(id=self._id(), status=TaskStatus.COMPLETED)
+        self._see(task)
+        return task
+
+    def _state(self) -> Task:
+        task = self._provider.task(self._id())
+        self._see(task)
+        return task
+
+    def _learn(self, sent: float) -> None:
+        """Have the next task looked at by what was seen of this one."""
+        if self._is_timed:
+            running = max(self._running - self._started, 0.0)
+            self._expectation.learn(running, max(sent - self._started, SHORTEST_PAUSE))
+
+    def _pause(self, *, is_next: bool) -> float:
+        """Return the seconds until the next look."""
+        now = time.monotonic()
+        if is_next and self._provider.waits and (self.task is None or self.task.status is TaskStatus.RUNNING):
+            return 0.0
+        if self.task is not None and self.task.status is TaskStatus.QUEUED:
+            return pause(now - self._since, LONGEST_QUEUED)
+        if not is_next:
+            return pause(now - self._since)
+        running = now - self._started
+        return max(self._expectation.next_look(running) - running, 0.0)
 
     def _see(self, task: Task) -> None:
         """Take note of the task's state, and ask for its place in the queue when that is due."""

@@ -17,6 +17,7 @@ from qpu_slurm import providers
 from qpu_slurm.errors import NotFoundError
 from qpu_slurm.system.deadline import Deadline
 from qpu_slurm.tasks.calibration import Calibration
+from qpu_slurm.tasks.execution import Pace
 from qpu_slurm.tasks.session import JobSession
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class TaskQueue(Generic[AnyItem]):
 
     Attributes:
         items: Those with the service, in the order of their submission.
+        pace: What their tasks have shown so far.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class TaskQueue(Generic[AnyItem]):
         failures: type[BaseException] = Exception,
     ) -> None:
         self.items: list[AnyItem] = []
+        self.pace = Pace()
         self._qpu = qpu
         self._environ = environ
         self._guard = guard
@@ -177,7 +180,7 @@ class TaskQueue(Generic[AnyItem]):
             Whether the item has ended.
         """
         try:
-            task = _execution(item).poll()
+            task = _execution(item).poll(is_next=item is self.items[0])
             if task is None:
                 return False
             item.take(task)
@@ -240,8 +243,11 @@ class TaskQueue(Generic[AnyItem]):
         except self._failures as another:  # a fault of ours: it is to be reported
             error = another
         finally:
+            was_next = item is self.items[0]
             self.items.remove(item)
             item.end(error)
+        if was_next and self.items:
+            _execution(self.items[0]).starts()
         for other in self.items:
             _execution(other).restart_clock()
 

@@ -12,7 +12,7 @@ from qpu_slurm.errors import QpuSlurmError
 from qpu_slurm.gateway.answers import ApiError, CutOffError, forbidden, json_answer, of_error, too_large
 from qpu_slurm.gateway.gateway import GATEWAY
 from qpu_slurm.gateway.ibm.answers import invalid
-from qpu_slurm.gateway.ibm.clients import client_headers, query_of
+from qpu_slurm.gateway.ibm.clients import client_headers, query_of, wait_of
 from qpu_slurm.gateway.ibm.dialect import IBM
 from qpu_slurm.gateway.ibm.requests import held, message, read_as
 from qpu_slurm.gateway.ibm.sessions import session_for_tasks
@@ -151,15 +151,16 @@ async def task(request: web.Request, caller: Caller) -> web.StreamResponse:
         found = await watch.result(request, caller, session_id, task_id)
     else:
         found = None
+    more = {"Preference-Applied": "wait"} if what == "results" and wait_of(request) else {}
     if found is not None:
-        return found.response()
+        return found.response(more)
     parts = ("jobs", task_id) if what is None else ("jobs", task_id, what)
     query, headers = query_of(request), client_headers(request)
     upstream = request.app[IBM].upstream(caller.qpu.name)
     async with upstream.send(request.method, *parts, query=query, headers=headers) as answer:
         if request.method != "GET":
             watch.touched(caller, task_id)
-        return await relay(request, answer)
+        return await relay(request, answer, more)
 
 
 @ROUTES.put(f"{_TASK}/tags")

@@ -370,7 +370,7 @@ class Watch:
             await self._wait(request, caller, watched, seconds, over=True)
         found = self._results.take(lease_id, task_id)
         if found is None and seconds and watched is not None and not (watched.is_over or watched.private):
-            found = Copy(_NONE_YET, {"Preference-Applied": "wait"}, b"")
+            found = Copy(_NONE_YET, {}, b"")
         if found is not None:
             self._gateway.credit.earn(lease_id)
         return found

@@ -115,6 +115,7 @@ class _Request(NamedTuple):
     params: Mapping[str, str | list[str]] | None
     body: Body | None
     read: float | None
+    headers: Mapping[str, str] | None
 
 
 class Http:
@@ -166,6 +167,7 @@ class Http:
         once: bool = False,
         deadline: Deadline = NEVER,
         read: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> T:
         """Send a request until there is an answer, and return what `take` makes of it.
 
@@ -179,6 +181,7 @@ class Http:
             once: Whether it must take effect no more than once.
             deadline: When to give up, if that is earlier than otherwise.
             read: Seconds to wait for the answer, if that is not what `Patience` says.
+            headers: What this request carries besides.
 
         Raises:
             RefusedError: The service says no.
@@ -186,7 +189,7 @@ class Http:
             LostError: The request may have taken effect (with `once` only).
         """
         what = f"{method} {path}"
-        request = _Request(method, path, params, body, read)
+        request = _Request(method, path, params, body, read, headers)
         deadline = self.deadline(deadline, read)
         renewed = False
         error: ServiceError = UnavailableError(f"There was no time left for {what}.")
@@ -238,7 +241,7 @@ class Http:
 
     def _send(self, request: _Request, token: Secret | None, deadline: Deadline) -> BaseHTTPResponse:
         left = max(deadline.left, 0.01)
-        headers = dict(self._headers)
+        headers = {**self._headers, **(request.headers or {})}
         if token:
             headers["Authorization"] = f"Bearer {token.reveal()}"
         if request.body is not None:

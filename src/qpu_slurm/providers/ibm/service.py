@@ -64,7 +64,7 @@ class QuantumComputeService:
         beside: Another one of the same account: they share its token and its connections.
     """
 
-    features = Features(sessions=True, keeps_tasks=False)
+    features = Features(sessions=True, keeps_tasks=False, early_results=True)
 
     def __init__(
         self,
@@ -76,6 +76,7 @@ class QuantumComputeService:
     ) -> None:
         self._access = access
         self._patience = patience or Patience()
+        self._waits = False
         self._token: IamToken
         if beside is None:
             neighbour = iam = Http(
@@ -317,8 +318,39 @@ class QuantumComputeService:
 
     def result(self, task_id: str) -> Iterator[bytes]:
         """Read a completed task's result text, in pieces; one that breaks off is taken up where it did."""
-        path = f"/jobs/{part(task_id)}/results"
-        return pieces(lambda: self._http.call("GET", path, _keep), f"The result of task {task_id}")
+        path, headers = _result_path(task_id), _waiting(1)
+        return pieces(lambda: self._http.call("GET", path, self._keep, headers=headers), _result_of(task_id))
+
+    def early_result(self, task_id: str, *, wait: int = 0) -> Iterator[bytes] | None:
+        """Ask for a task's result, which is 204 as long as there is none; see the protocol."""
+        path = _result_path(task_id)
+        headers = _waiting(wait) if wait else None
+        first = self._http.call("GET", path, self._keep_if_any, headers=headers)
+        if first is None:
+            return None
+        answers_left = [first]
+
+        def ask() -> BaseHTTPResponse:
+            return answers_left.pop() if answers_left else self._http.call("GET", path, self._keep)
+
+        return pieces(ask, _result_of(task_id))
+
+    @property
+    def waits(self) -> bool:
+        """Whether the service waits for results; the gateway does."""
+        return self._waits
+
+    def _keep(self, response: BaseHTTPResponse) -> BaseHTTPResponse:
+        """Leave an answer to be read bit by bit; one without content counts as lost, and is repeated."""
+        found = self._keep_if_any(response)
+        if found is None:
+            raise msgspec.DecodeError("it has no content")
+        return found
+
+    def _keep_if_any(self, response: BaseHTTPResponse) -> BaseHTTPResponse | None:
+        """Likewise, where no content is an answer."""
+        self._waits = "wait" in response.headers.get("Preference-Applied", "")
+        return None if response.status == _NO_CONTENT else response
 
     def logs(self, task_id: str) -> str:
         """Read what the service logged of a task."""
@@ -444,11 +476,17 @@ def _is_closed(workload: answers.Workload) -> bool:
     return workload.accepting_jobs is False or workload.status.lower() in _OVER
 
 
-def _keep(response: BaseHTTPResponse) -> BaseHTTPResponse:
-    """Leave an answer to be read bit by bit; one without content counts as lost, and is asked for again."""
-    if response.status == _NO_CONTENT:
-        raise msgspec.DecodeError("it has no content")
-    return response
+def _result_path(task_id: str) -> str:
+    return f"/jobs/{part(task_id)}/results"
+
+
+def _result_of(task_id: str) -> str:
+    return f"The result of task {task_id}"
+
+
+def _waiting(seconds: int) -> dict[str, str]:
+    """Return the header that offers to wait (RFC 7240)."""
+    return {"Prefer": f"wait={seconds}"}
 
 
 def _task(job: answers.Job) -> Task:
