@@ -163,7 +163,7 @@ class Watched:
         self.status = ""
         self.is_over = False
         self.seen_at = 0.0
-        self.wanted_at = self.state_wanted_at = time.monotonic()
+        self.wanted_at, self.state_wanted_at = time.monotonic(), 0.0
         self.asked_at_once = False
         self.waiting = 0
         self.running_at = 0.0
