@@ -63,6 +63,14 @@ def ready(number: int) -> When:
     )
 
 
+HELD = When(
+    "when it has its session, and has not started",
+    lambda play: (play.stage.home / f"{play.qpu}.start.held").exists(),
+)
+"""For those that are submitted with `jobs.STARTS_LATER`."""
+
+WAITS = When("while it waits", lambda play: play.stage.waits(play.jobs))
+
 RUNS_AGAIN = When("when it runs again", lambda play: play.output.count("ready") > 1)
 FAULTY = When("while that request waits", lambda play: bool(play.jobs) and play.faults_left() == 0)
 CLOSED = When("when its session was closed", lambda play: bool(play.sessions) and not play.open_sessions)
@@ -168,6 +176,14 @@ def let_go(*elements: str) -> What:
 
     return What("", do)
 
+
+def _interrupt(play: Play) -> None:
+    for _ in range(2):
+        play.signal(signal.SIGINT)
+        time.sleep(0.2)
+
+
+CTRL_C = What("Ctrl-C, twice", _interrupt)
 
 SCANCEL = command("scancel", "{job}", text="scancel")
 GO = What("", _go)

@@ -20,6 +20,9 @@ SAY = f'echo "holds {SESSION}"\n'
 WAIT = f"{SAY}echo ready\nwhile [ ! -e {{qpu}}.go ]; do sleep 0.3; done\n"
 """It waits until it is let go (`events.GO`)."""
 
+STARTS_LATER = "--comment=held:{qpu}.start"
+"""It has its session, and waits until it is let go (`events.HELD`)."""
+
 TASK = "task_runner {qpu} input.json {qpu}.json\n"
 FINAL = TASK.replace("task_runner", "task_runner --final")
 SAY_AND_TASK = f"{SAY}exec {TASK}"

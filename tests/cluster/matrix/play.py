@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import time
@@ -117,6 +118,11 @@ class Play:
         words = [word.replace("{qpu}", self.qpu) for word in command]
         done = self.stage.lab.run(words, env=self.stage.user_environ(self.qpu))
         self.said = (self.said[0] + done.stdout, self.said[1] + done.stderr)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the command that submitted it, as its terminal does."""
+        if self._client is not None:
+            os.killpg(self._client.pid, number)
 
     @property
     def at_its_moment(self) -> bool:

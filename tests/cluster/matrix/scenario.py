@@ -23,6 +23,9 @@ ACQUIRE_TIMEOUT = 16
 TOO_LONG = ACQUIRE_TIMEOUT + 4
 """Seconds for which no acquire waits; Slurm's time-out for hooks is above it."""
 
+STEP_PATIENCE = 120
+"""Seconds for which a step waits on the stage: longer than a time limit of one minute takes to be noticed."""
+
 Keys = Literal["gateway", "user"]
 """Who opens the sessions: the gateway, or the hooks themselves, with the users' keys."""
 

@@ -8,10 +8,12 @@ from tests.cluster.matrix.ways_of_arrays import WAYS_OF_ARRAYS
 from tests.cluster.matrix.ways_the_service_fails import WAYS_THE_SERVICE_FAILS
 from tests.cluster.matrix.ways_to_end import WAYS_TO_END
 from tests.cluster.matrix.ways_to_live import WAYS_TO_LIVE
+from tests.cluster.matrix.ways_to_wait import WAYS_TO_WAIT
 
 GROUPS = {
     "Every way a job can live": WAYS_TO_LIVE,
     "Every way an element of an array can wait": WAYS_OF_ARRAYS,
+    "Every way its steps can wait": WAYS_TO_WAIT,
     "Every way it can end": (
         *WAYS_TO_END,
         *cluster.GATEWAY,

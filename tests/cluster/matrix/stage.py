@@ -26,11 +26,12 @@ from qpu_slurm.errors import SlurmError
 from qpu_slurm_devkit.cluster import Node
 from qpu_slurm_devkit.emulator import Account, Emulator, Fault, SessionRecord
 from qpu_slurm_devkit.lab import Lab
-from tests.cluster.conftest import CHECKOUT
+from tests.cluster.conftest import CHECKOUT, HOLD
 from tests.cluster.matrix.disk import small_disk
 from tests.cluster.matrix.jobs import DOWN, FRAIL
 from tests.cluster.matrix.play import Job, Lease
-from tests.cluster.matrix.scenario import ACQUIRE_TIMEOUT
+from tests.cluster.matrix.scenario import ACQUIRE_TIMEOUT, STEP_PATIENCE
+from tests.cluster.stage import waiting_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,14 +65,17 @@ BACKENDS = (
 SHARED = 6
 """So many of them, the first, are for everybody; the others are for those who put them into maintenance."""
 
-OUTAGE = f"[outage]\ntries = 2\ndelay = 8\nmax_delay = 8\nacquire_timeout = {ACQUIRE_TIMEOUT}\n"
+OUTAGE = (
+    f"[outage]\ntries = 2\ndelay = 8\nmax_delay = 8\nacquire_timeout = {ACQUIRE_TIMEOUT}\n"
+    f"step_patience = {STEP_PATIENCE}\n"
+)
 """Short, and yet long enough for a requeued job's first run to be cleaned up while this machine is busy."""
 
 REAP_EVERY = "6s"
 """Each look asks about every scenario's account: hundreds of requests."""
 
-HOOK_TIMEOUT = 25
-"""Slurm's PrologEpilogTimeout, in seconds."""
+HOOK_TIMEOUT = 60
+"""Slurm's PrologEpilogTimeout, in seconds: above what hold.sh takes."""
 
 INPUT = {
     "program_id": "sampler",
@@ -158,6 +162,7 @@ class Stage:
                 private=self.private,
                 reap_every=REAP_EVERY,
                 settings={
+                    **HOLD,
                     "SlurmdTimeout": "15",
                     "PrologEpilogTimeout": str(HOOK_TIMEOUT),
                     # All are judged when all are over: on a busy machine, Slurm's five minutes may be.
@@ -268,6 +273,13 @@ class Stage:
             except psutil.Error:
                 continue
         return None
+
+    def waits(self, jobs: Sequence[Job]) -> bool:
+        """Tell whether a step of one of some jobs waits for an answer."""
+        marks = tuple(f"[{job.id}." for job in jobs)
+        return any(
+            mark in " ".join(task.cmdline()) for task in waiting_tasks(self.lab.cluster) for mark in marks
+        )
 
     def kill_job_processes(self, job: int) -> None:
         """Kill a job's slurmstepd and all that it started, as a node that loses power does."""

@@ -108,6 +108,74 @@ GATEWAY_KILLED = Storm(
     name="the gateway is killed, and started again", does=(_to_stage("", restart_gateway),)
 )
 
+
+def _let_go(play: Play) -> None:
+    """Let all jobs of a storm start, or go on."""
+    stage = play.stage
+    for qpu in _qpus_of(play):
+        for ending in ("start", "go"):
+            (stage.home / f"{qpu}.{ending}").touch(mode=0o644)
+
+
+def _qpus_of(play: Play) -> list[str]:
+    return [qpu for one, qpu in play.stage.qpus.items() if one.storm is play.scenario.storm]
+
+
+def _wait_until_told(play: Play) -> None:
+    """Wait until a step of each job of a storm waits, and its user can read that."""
+    stage = play.stage
+    deadline = time.monotonic() + 120
+    while True:
+        files = [path for qpu in _qpus_of(play) for path in stage.home.glob(f"{qpu}-*.out")]
+        told = all(_TOLD in path.read_text(errors="replace") for path in files)
+        if told and all(stage.waits(stage.view.jobs.get(qpu, ())) for qpu in _qpus_of(play)):
+            break
+        if time.monotonic() > deadline:
+            raise SlurmError("a step did not wait")
+        time.sleep(0.2)
+    # Of those that write into no file, it is not seen when they are told.
+    time.sleep(_LONGER)
+
+
+_TOLD = "This step waits for an answer until"
+
+_LONGER = 8.0
+"""Seconds that whoever is away stays away when all wait."""
+
+
+def _kill_gateway(stage: Stage) -> None:
+    assert stage.lab.gateway is not None
+    stage.lab.gateway.kill()
+
+
+def _start_gateway(stage: Stage) -> None:
+    assert stage.lab.gateway is not None
+    if not stage.lab.gateway.healthy():
+        stage.lab.gateway.start()
+
+
+_LET_GO = What("", _let_go)
+_UNTIL_TOLD = What("", _wait_until_told)
+
+GATEWAY_AWAY = Storm(
+    name="the gateway goes away, and is back after some seconds",
+    does=(_to_stage("", _kill_gateway), _LET_GO, _UNTIL_TOLD, _to_stage("", _start_gateway)),
+)
+GATEWAY_GONE = Storm(name="the gateway goes away", does=(_to_stage("", _kill_gateway), _LET_GO))
+GATEWAY_BACK = _to_stage("", _start_gateway)
+
+
+def _slurmctld_away(keys: Keys) -> Storm:
+    return Storm(
+        name="slurmctld goes away, and is back after some seconds",
+        does=(_to_stage("", wait_until_saved), _KILL, _LET_GO, _UNTIL_TOLD, _START),
+        keys=keys,
+    )
+
+
+SLURMCTLD_AWAY = _slurmctld_away("gateway")
+SLURMCTLD_AWAY_TOO = _slurmctld_away("user")
+
 # The journal
 
 
