@@ -273,8 +273,8 @@ void remote_report_end(const struct arguments *arguments)
 		return;
 	subject_write_now(at);
 	const char *const argv[] = {
-		arguments->helper, "--config", arguments->config, "step-end", subject.job, subject.step, "--at", at,
-		look ? "--cancel" : NULL, subject.mark, NULL,
+		arguments->helper, "--config", arguments->config, "step-end", subject.job, subject.step,
+		"--user", subject.user, "--at", at, look ? "--cancel" : NULL, subject.mark, NULL,
 	};
 	if (!helper_leave(argv, envp, REPORT_SECONDS, &why))
 		slurm_info("qpu_slurm: %s: %s", arguments->helper, why.text);

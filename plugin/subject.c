@@ -103,24 +103,29 @@ static void find_step(struct subject *subject, spank_t spank, char name[STEP_NAM
 
 bool subject_find(struct subject *subject, spank_t spank, const struct arguments *arguments)
 {
-	static const char *argv[12], *envp[] = {HELPER_PATH, NULL, NULL};
+	static const char *argv[14], *envp[] = {HELPER_PATH, NULL, NULL};
 	static char name[sizeof("--name=") + STEP_NAME_LENGTH] = "--name="; /* Of one piece: see step_name. */
 	static char at[SUBJECT_TIME_LENGTH + 1];
 	char key[sizeof(HELPER_API_KEY "=") + API_KEY_LENGTH] = HELPER_API_KEY "=";
 	char *value = key + strlen(key);
 	const int room = API_KEY_LENGTH + 1;
 	uint32_t job;
+	uid_t user;
 	size_t count = 0;
 
-	if (spank_get_item(spank, S_JOB_ID, &job) != ESPANK_SUCCESS)
+	if (spank_get_item(spank, S_JOB_ID, &job) != ESPANK_SUCCESS ||
+	    spank_get_item(spank, S_JOB_UID, &user) != ESPANK_SUCCESS)
 		return false;
 	snprintf(subject->job, sizeof(subject->job), "%" PRIu32, job);
+	snprintf(subject->user, sizeof(subject->user), "%" PRIu32, (uint32_t)user);
 	find_step(subject, spank, name + strlen(name));
 	argv[count++] = arguments->helper;
 	argv[count++] = "--config";
 	argv[count++] = arguments->config;
 	argv[count++] = "job-env";
 	argv[count++] = subject->job;
+	argv[count++] = "--user";
+	argv[count++] = subject->user;
 	if (subject->unasked)
 		argv[count++] = "--unasked";
 	if (subject->step[0] != '\0') {

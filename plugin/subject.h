@@ -19,6 +19,7 @@ struct subject {
 	 */
 	bool unasked;
 	char job[SUBJECT_NUMBER_LENGTH + 1];
+	char user[SUBJECT_NUMBER_LENGTH + 1]; /* Whose job it is: the helper becomes this user, to ask the gateway. */
 	char step[sizeof("interactive")]; /* As Slurm writes it; empty if this node does not report it. */
 	/* What no other step has; empty for the batch script and the interactive step, which end with their job. */
 	char mark[SUBJECT_NUMBER_LENGTH + sizeof("interactive") + sizeof("0123456789abcdef") + 2];
@@ -36,7 +37,7 @@ struct subject {
 bool subject_may_have_qpu(struct subject *subject, spank_t spank, const struct arguments *arguments,
 			  const char *option);
 
-/* Fill in the rest. Returns false if Slurm does not report the job's number. */
+/* Fill in the rest. Returns false if Slurm does not report the job's number and user. */
 bool subject_find(struct subject *subject, spank_t spank, const struct arguments *arguments);
 
 /* Write the time as the helper reads it: seconds, with a fraction. */

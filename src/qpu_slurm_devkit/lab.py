@@ -244,6 +244,7 @@ class Lab:
             self.cluster.files["job_submit.lua"] = lua.read_text()
         plugin = str(libexec / "qpu_slurm.so")
         line = [str(self.bin / "qpu-slurm"), "--config", str(self.config), "plugstack", "--plugin", plugin]
+        line += ["--helper", str(libexec / "helper")]
         self.cluster.plugstack += _output_of(line).splitlines()
 
     def _write_configs(self) -> None:

@@ -148,6 +148,9 @@ class Stage:
         """Return the arguments of all calls of the helper for a job, without what is always the same."""
         path = self._directory / "asked"
         calls = [line.split()[2:] for line in path.read_text().splitlines()] if path.exists() else []
+        for call in calls:
+            user = call.index("--user")
+            del call[user : user + 2]
         return [call for call in calls if call[1] == str(job_id)]
 
     def reports(self, job_id: int) -> list[Report]:

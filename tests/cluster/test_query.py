@@ -18,7 +18,7 @@ from qpu_slurm.config import SlurmConfig
 from qpu_slurm.errors import SlurmError
 from qpu_slurm.slurm.control import Control
 from qpu_slurm.slurm.job import MAX_ADMIN_COMMENT, Gres, JobRecord
-from qpu_slurm.slurm.query import Query, connect
+from qpu_slurm.slurm.query import BatchQuery, Query, connect
 from tests.cluster.ways import WAYS
 
 if TYPE_CHECKING:
@@ -168,6 +168,27 @@ def test_a_batch_job(cluster: Cluster, query: Query) -> None:
         admin_comment="",
     )
     assert job.leader == job_id
+
+
+def test_many_jobs_are_found_at_once(cluster: Cluster, query: BatchQuery) -> None:
+    leader = cluster.submit(HET)
+    plain = cluster.submit(TEN)
+    array = cluster.submit(("--array=1-2", *TEN))
+    for job_id in (leader + 1, plain, array):
+        _job(query, job_id, "RUNNING")
+    asked = (plain, 4_000_000, leader + 1, array, leader)
+    found = query.many(asked)
+    assert {job_id: [job.job_id for job in jobs] for job_id, jobs in found.items()} == {
+        plain: [plain],
+        4_000_000: [],
+        leader + 1: [leader, leader + 1],
+        array: [array],
+        leader: [leader, leader + 1],
+    }
+    for job_id in asked:
+        alone = [msgspec.structs.replace(job, time_left=None) for job in query.components(job_id)]
+        assert [msgspec.structs.replace(job, time_left=None) for job in found[job_id]] == alone
+    assert query.many([4_000_000]) == {4_000_000: []}
 
 
 def test_the_components_of_a_heterogeneous_job(cluster: Cluster, query: Query) -> None:

@@ -100,9 +100,11 @@ class Installation:
         self.replace(self.plugstack("quantum.conf"), "required ", "optional ")
 
     def install_hook(self, hook: str, partitions: str = "quantum") -> None:
-        text = (SOURCES / "plugin" / "hooks" / "hook.sh.in").read_text()
+        text = (SOURCES / "plugin" / "hooks" / "launch.in").read_text()
         values = {
-            "HOOK": hook,
+            "CLIENT": "/bin/sh",
+            "RUN": hook,
+            "ABOUT": "",
             "QPU_SLURM": "/bin/true",
             "CONFIG": self.config,
             "GRES_PARTITIONS": partitions,
@@ -313,7 +315,7 @@ def dangling(name: str) -> Callable[[Installation], None]:
         program.write_text(f"#!{it.root}/python\n")
         program.chmod(0o755)
         if name == "hook":
-            it.replace(it.root / "prolog.sh", "'/bin/true'", f"'{program}'")
+            it.replace(it.root / "prolog.sh", "/bin/true", str(program))
         else:
             plugstack_says("config=", f"helper={program} config=")(it)
 
@@ -526,7 +528,7 @@ WRONG = {
         "QPU_SLURM=",
     ),
     "hook whose program nobody may execute": Wrong(
-        lambda it: it.replace(it.root / "prolog.sh", "'/bin/true'", "'/etc/passwd'"),
+        lambda it: it.replace(it.root / "prolog.sh", "/bin/true", "/etc/passwd"),
         ["hook's program"],
         "cannot execute: all users need to",
         "Mend the installation of /etc/passwd",

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from qpu_slurm.config import Config
 
 PLUGIN = "qpu_slurm.so"
+
+HELPER = Path("/usr/libexec/qpu_slurm/helper")
+"""What `make -C plugin install` installs for the plugin to run."""
+
 """What plugstack.conf names; Slurm looks in its PluginDir."""
 
 GRES_PARTITIONS = "quantum"
@@ -205,6 +209,12 @@ def configure_plugstack(parser: argparse.ArgumentParser) -> None:
         "--plugin", default=PLUGIN, metavar="PATH", help="the path of the plugin (default: %(default)s)"
     )
     parser.add_argument(
+        "--helper",
+        metavar="PATH",
+        help=f"what the plugin runs as steps start and end (default: {HELPER} where a gateway is configured "
+        "and that file exists, otherwise this command)",
+    )
+    parser.add_argument(
         "--gres-partitions",
         default=GRES_PARTITIONS,
         metavar="NAME[,NAME]",
@@ -215,11 +225,18 @@ def configure_plugstack(parser: argparse.ArgumentParser) -> None:
 
 def run_plugstack(arguments: argparse.Namespace) -> int:
     kind = "required" if arguments.submit else "optional"
-    print(plugstack_line(config_of(arguments), kind, arguments.plugin, arguments.gres_partitions))
+    config = config_of(arguments)
+    # Not resolved: what is linked to may lie elsewhere on other nodes.
+    helper = arguments.helper or str(HELPER if _has_client(config) else Path(sys.argv[0]).absolute())
+    print(plugstack_line(config, kind, arguments.plugin, arguments.gres_partitions, helper))
     return 0
 
 
-def plugstack_line(config: Config, kind: str, plugin: str, gres_partitions: str) -> str:
+def _has_client(config: Config) -> bool:
+    return config.gateway is not None and HELPER.exists()
+
+
+def plugstack_line(config: Config, kind: str, plugin: str, gres_partitions: str, helper: str) -> str:
     """Return the line of plugstack.conf that fits a configuration.
 
     Args:
@@ -227,6 +244,7 @@ def plugstack_line(config: Config, kind: str, plugin: str, gres_partitions: str)
         kind: What Slurm makes of a plugin that it cannot load: `optional` passes over it, `required` fails.
         plugin: The plugin's file.
         gres_partitions: Where a gres alone asks for a QPU.
+        helper: What the plugin runs.
     """
     own = [name for name, qpu in config.qpus.items() if qpu.needs_user_key]
     parts = {
@@ -234,8 +252,7 @@ def plugstack_line(config: Config, kind: str, plugin: str, gres_partitions: str)
         "user_credentials": ",".join(own),
         "gres_partitions": gres_partitions,
         "step_patience": str(config.step_patience),
-        # Not resolved: what is linked to may lie elsewhere on other nodes.
-        "helper": str(Path(sys.argv[0]).absolute()),
+        "helper": helper,
         "config": str(config.path),
     }
     return " ".join([kind, plugin, *(f"{name}={value}" for name, value in parts.items() if value)])

@@ -73,6 +73,13 @@ def job_id(text: str) -> int:
     return int(text)
 
 
+def user_id(text: str) -> int:
+    """Read a user's number."""
+    if not (text.isascii() and text.isdigit() and int(text[:20]) < (1 << 32) - 1):
+        raise argparse.ArgumentTypeError(f"{text[:64]!r} is not a user id")
+    return int(text)
+
+
 def step(text: str) -> str:
     """Read Slurm's id of a step."""
     from qpu_slurm.names import STEP

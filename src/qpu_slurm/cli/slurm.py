@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from qpu_slurm.cli.common import config_of, job_id, log_as_told, step, step_mark, time
+from qpu_slurm.cli.common import config_of, job_id, log_as_told, step, step_mark, time, user_id
 from qpu_slurm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def configure_job_env(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "job_id", type=job_id, metavar="JOBID", help="the job, or a component of a heterogeneous job"
     )
+    parser.add_argument("--user", type=user_id, metavar="UID", help="the job's user, by number")
     parser.add_argument("--step", type=step, metavar="STEP", help="the step: batch, interactive or a number")
     parser.add_argument("--name", help="the step's program")
     parser.add_argument("--at", type=time, metavar="SECONDS", help="when the step started, since the epoch")
@@ -69,7 +70,14 @@ def run_job_env(arguments: argparse.Namespace) -> int:
     except ConfigError as error:
         printed = Printed("") if arguments.unasked else Printed.of(error)
     else:
-        printed = job_env(config, arguments.job_id, os.environ, step=started, unasked=arguments.unasked)
+        printed = job_env(
+            config,
+            arguments.job_id,
+            os.environ,
+            step=started,
+            unasked=arguments.unasked,
+            user_id=arguments.user,
+        )
     sys.stdout.write(printed.text)
     sys.stdout.flush()
     return printed.exit_code
@@ -84,6 +92,7 @@ def configure_step_end(parser: argparse.ArgumentParser) -> None:
         "job_id", type=job_id, metavar="JOBID", help="the job, or a component of a heterogeneous job"
     )
     parser.add_argument("step", type=step, metavar="STEP", help="the step: batch, interactive or a number")
+    parser.add_argument("--user", type=user_id, metavar="UID", help="the job's user, by number")
     parser.add_argument(
         "--at", type=time, required=True, metavar="SECONDS", help="when the step ended, since the epoch"
     )
@@ -102,6 +111,12 @@ def run_step_end(arguments: argparse.Namespace) -> int:
     logs.configure("error")
     config = config_of(arguments)
     step_end(
-        config, arguments.job_id, arguments.step, arguments.at, environ=os.environ, cancel=arguments.cancel
+        config,
+        arguments.job_id,
+        arguments.step,
+        arguments.at,
+        environ=os.environ,
+        cancel=arguments.cancel,
+        user_id=arguments.user,
     )
     return 0

@@ -18,8 +18,9 @@ from qpu_slurm.gateway.gateway import GATEWAY, Gateway
 from qpu_slurm.gateway.ibm import answers as ibm_answers
 from qpu_slurm.gateway.ibm.dialect import IBM, IbmDialect
 from qpu_slurm.gateway.ibm.routes import ROUTES as IBM_ROUTES
+from qpu_slurm.gateway.jobs import JOBS, Jobs
 from qpu_slurm.gateway.requests import described
-from qpu_slurm.gateway.routes import control, history, qpus, watch
+from qpu_slurm.gateway.routes import control, history, jobs, qpus, watch
 from qpu_slurm.system import logs
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 _ROUTES = (
     ("", watch.ROUTES),
-    *((messages.PREFIX, routes) for routes in (control.ROUTES, history.ROUTES, qpus.ROUTES)),
+    *((messages.PREFIX, routes) for routes in (control.ROUTES, jobs.ROUTES, history.ROUTES, qpus.ROUTES)),
     *IBM_ROUTES,
 )
 """Prefixes, and what is below them."""
@@ -51,6 +52,7 @@ def build(gateway: Gateway) -> web.Application:
     """Build the application."""
     app = web.Application(middlewares=[_accompany, _answer_errors])
     app[GATEWAY] = gateway
+    app[JOBS] = Jobs(gateway)
     app[IBM] = dialect = IbmDialect(gateway)
     gateway.dialects.append(dialect)
     for prefix, routes in _ROUTES:
@@ -71,6 +73,7 @@ def _below(prefix: str, routes: web.RouteTableDef) -> list[web.RouteDef]:
 async def _life(app: web.Application) -> AsyncIterator[None]:
     await app[GATEWAY].start()
     yield
+    await app[JOBS].stop()
     await app[GATEWAY].stop()
 
 

@@ -12,7 +12,7 @@ import logging
 import ssl
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -146,15 +146,40 @@ class GatewayBroker:
         body = messages.encode(start)
         return self._ask("POST", path, messages.Keys, seconds, body=body, patience=patience)
 
-    def step_ended(self, job_id: int, step: str, ago: float) -> None:
+    def variables(
+        self,
+        job_id: int,
+        step: tuple[str, str, float] | None = None,
+        *,
+        seconds: float = _KEYS_SECONDS,
+        patience: float = _PATIENCE,
+    ) -> str:
+        """Ask for the variables of a job of this process's user, as lines NAME=value; none without a QPU.
+
+        Args:
+            job_id: The job; of a heterogeneous job, the component.
+            step: What starts: Slurm's id of the step, its program, how many seconds ago; None: nothing.
+            seconds: How long asking may take.
+            patience: For how many of them a gateway that does not answer is asked again.
+        """
+        fields = {}
+        if step is not None:
+            name, program, ago = step
+            fields = {"step": name, "name": program, "ago": f"{min(ago, messages.MAX_AGO):.3f}"}
+        body = messages.write_fields(fields)
+        path = messages.job_variables_path(job_id)
+        return self._ask("POST", path, str, seconds, body=body, patience=patience)
+
+    def step_ended(self, job_id: int, step: str, ago: float, cancel: str = "") -> None:
         """Tell that a step has ended, of a job of this process's user.
 
         Args:
-            job_id: The job; of a heterogeneous job, the leader.
+            job_id: The job; of a heterogeneous job, any component.
             step: Slurm's id of it.
             ago: How many seconds ago.
+            cancel: The step's mark, if it failed: the tasks that it has left are cancelled.
         """
-        path = messages.step_end_path(job_id, step, min(ago, messages.MAX_AGO))
+        path = messages.step_end_path(job_id, step, min(ago, messages.MAX_AGO), cancel)
         self._ask("DELETE", path, type(None), _STEP_END_SECONDS, patience=_PATIENCE)
 
     def history(self, job_id: int) -> JobHistory:
@@ -225,6 +250,8 @@ class GatewayBroker:
         if answer.status != _OK:
             messages.raise_error(answer.status, answer.body)
         try:
+            if type_ is str:
+                return cast("T", answer.body.decode("ascii"))
             return messages.decode(answer.body, type_)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise UnavailableError(f"The server at {url} is not a gateway of this release.") from None

@@ -1,26 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the gateway and those who ask it say to each other, beside the quantum service's own API.
 
-Eight requests, JSON both ways, each signed with MUNGE:
+Each request is signed with MUNGE. Three are for the client in C (plugin/client), which reads no JSON: they
+take fields, and are answered with text (see `read_fields` and `text_error`):
+
+    POST   /qpu-slurm/v1/jobs/{job}/start               a hook's environment -> nothing; 409: not to start
+    POST   /qpu-slurm/v1/jobs/{job}/end                 a hook's environment -> nothing
+    POST   /qpu-slurm/v1/jobs/{job}/variables           a step, or nothing -> lines NAME=value
+
+The others are JSON both ways:
 
     POST   /qpu-slurm/v1/leases                         LeaseRequest -> [Lease]
     DELETE /qpu-slurm/v1/jobs/{job}/leases?reason=&run=&others=  -> [Lease]
     POST   /qpu-slurm/v1/refusals                       Refusal -> null
     POST   /qpu-slurm/v1/jobs/{job}/steps               StepStart -> {QPU: JobKey}
     GET    /qpu-slurm/v1/jobs/{job}/keys                -> {QPU: JobKey}
-    DELETE /qpu-slurm/v1/jobs/{job}/steps/{step}?ago=   StepEnd -> null
+    DELETE /qpu-slurm/v1/jobs/{job}/steps/{step}?ago=&cancel=  StepEnd -> null
     GET    /qpu-slurm/v1/jobs/{job}/history             -> JobHistory
     GET    /qpu-slurm/v1/qpus                           -> [QpuReport]
 
-The first three are for SlurmUser and root, the last one is for every user; the others are for the job's user
-as well. A step's first node asks for the keys as it tells that the step starts; the step's other nodes have
-nothing to tell. What went wrong is an `ErrorAnswer`.
+`start`, `end`, `leases` and `refusals` are for SlurmUser and root, `qpus` is for every user; the others are
+for the job's user as well. A step's first node asks for the variables, or the keys, as it tells that the step
+starts; the step's other nodes have nothing to tell. What went wrong is an `ErrorAnswer`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, NoReturn, TypeVar
+import os
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -35,12 +43,16 @@ from qpu_slurm.errors import (
     RefusedError,
     RequestError,
     ServiceError,
+    SlurmAwayError,
     SlurmError,
     UnavailableError,
 )
 from qpu_slurm.journal.model import Lease
-from qpu_slurm.names import STEP, STEP_NAME
+from qpu_slurm.names import STEP, STEP_MARK, STEP_NAME
 from qpu_slurm.system.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PREFIX = "/qpu-slurm/v1"
 """Where the gateway's own requests are; everything else is the quantum service's API."""
@@ -103,9 +115,11 @@ class StepEnd(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         ago: When, in seconds before now.
+        cancel: The step's mark, if it failed and may have left tasks.
     """
 
     ago: Ago
+    cancel: Annotated[str, msgspec.Meta(pattern=rf"\A(?:{STEP_MARK.pattern})?\Z")] = ""
 
 
 class ErrorAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +141,11 @@ def job_leases_path(job_id: int, reason: str, run: str = "", *, others: bool = F
     return f"{PREFIX}/jobs/{job_id}/leases?{urlencode(query, quote_via=quote)}"
 
 
+def job_variables_path(job_id: int) -> str:
+    """Return the path of what a job's steps are told of its QPUs."""
+    return f"{PREFIX}/jobs/{job_id}/variables"
+
+
 def job_keys_path(job_id: int) -> str:
     """Return the path of a job's keys."""
     return f"{PREFIX}/jobs/{job_id}/keys"
@@ -137,14 +156,43 @@ def job_steps_path(job_id: int) -> str:
     return f"{PREFIX}/jobs/{job_id}/steps"
 
 
-def step_end_path(job_id: int, step: str, ago: float) -> str:
-    """Return the path, with its query, that says that a step ended `ago` seconds ago."""
-    return f"{job_steps_path(job_id)}/{step}?{urlencode({'ago': f'{ago:.3f}'})}"
+def step_end_path(job_id: int, step: str, ago: float, cancel: str = "") -> str:
+    """Return the path, with its query, that says that a step ended so many seconds ago."""
+    query = {"ago": f"{ago:.3f}"} | ({"cancel": cancel} if cancel else {})
+    return f"{job_steps_path(job_id)}/{step}?{urlencode(query)}"
 
 
 def job_history_path(job_id: int) -> str:
     """Return the path of what is known of a job."""
     return f"{PREFIX}/jobs/{job_id}/history"
+
+
+def write_fields(fields: Mapping[str, str]) -> bytes:
+    """Write the body of a request of the client in C: `NAME=value`, each with a NUL behind it."""
+    return b"".join(f"{name}={value}\0".encode() for name, value in fields.items())
+
+
+def read_fields(body: bytes) -> dict[str, str]:
+    """Read it; what is no UTF-8 is kept, as Python keeps it in `os.environ`.
+
+    Raises:
+        RequestError: It is not that.
+    """
+    found = {}
+    for field in body.split(b"\0")[:-1]:
+        name, equals, value = os.fsdecode(field).partition("=")
+        if not (name and equals) or name in found:
+            raise RequestError("The gateway cannot read this request: its body has no fields NAME=value.")
+        found[name] = value
+    if body and not body.endswith(b"\0"):
+        raise RequestError("The gateway cannot read this request: its body is cut.")
+    return found
+
+
+def text_error(error: QpuSlurmError) -> str:
+    """Return the line for an error that the plugin reads (plugin/output.h): `wait:` for one that passes."""
+    passes = isinstance(error, UnavailableError | SlurmAwayError | JournalError)
+    return f"{'wait' if passes else 'error'}: {' '.join(str(error).split())}\n"
 
 
 def binding(method: str, path: str, body: bytes = b"") -> bytes:
@@ -180,6 +228,9 @@ def error_answer(error: QpuSlurmError) -> tuple[int, bytes]:
 
 def raise_error(status: int, body: bytes) -> NoReturn:
     """Raise what an answer with an error status stands for; one that we do not know is `UnavailableError`."""
+    for prefix, kind in _TEXT_ERRORS.items():
+        if body.startswith(prefix):
+            raise kind(body.removeprefix(prefix).decode(errors="replace").strip())
     try:
         answer = decode(body, ErrorAnswer)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -191,6 +242,9 @@ def raise_error(status: int, body: bytes) -> NoReturn:
         raise class_(*answer.error.splitlines())
     raise class_(answer.error)
 
+
+_TEXT_ERRORS: dict[bytes, type[QpuSlurmError]] = {b"error: ": RequestError, b"wait: ": UnavailableError}
+"""What `text_error` writes."""
 
 _ERRORS = {
     name: value

@@ -56,6 +56,9 @@ class Pools:
         sessions: Jobs open and close sessions of their own.
         background: The reaper, the accounts, what is written for steps: no request waits for these.
         queries: Users ask what a job did, for which Slurm is asked, and how the QPUs are.
+        slurm: Slurm is asked and told for hooks and steps.
+        comments: What Slurm's record of a job is to say, for which nobody waits.
+        steps: Starts and ends of steps are written down, each after the one before.
         short: MUNGE and the service's tokens: what takes a moment, and each request needs.
         watch: Health and metrics, for who watches the gateway.
     """
@@ -66,6 +69,9 @@ class Pools:
         self.sessions = Pool("sessions", 16)
         self.background = Pool("background", 8)
         self.queries = Pool("queries", 4)
+        self.slurm = Pool("slurm", 8)
+        self.comments = Pool("comments", 2)
+        self.steps = Pool("steps", 1)
         self.short = Pool("short", 8)
         self.watch = Pool("watch", 2)
 

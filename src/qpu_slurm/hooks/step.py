@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the SPANK plugin runs for steps: `qpu-slurm job-env` when one starts, `step-end` when it is over.
 
-Both run as root on the compute node; job-env also runs as the job's user. job-env prints the step's
-variables. Which QPUs the job has, and with which sessions it began, stands in its AdminComment, how the QPUs
-are reached in the node's own configuration; nothing that a user can write is trusted. The keys of QPUs behind
-the gateway are asked for there, by the job's user: for that, the process becomes him, for good. With them
-come the sessions that the job has by now.
+Both run as root on the compute node; job-env also runs as the job's user. Where every QPU is behind the
+gateway, it is asked for all of it, by the job's user: for that, the process becomes that user, for good. The
+client in C (plugin/client) does the same in less time.
+
+Elsewhere, the job's AdminComment says which QPUs the job has, and with which sessions it began. How the QPUs
+are reached stands in the node's own configuration, and nothing that a user can write is trusted. The keys of
+QPUs behind the gateway are asked for there, and with them come the sessions that the job has by now.
 
 The plugin reads lines `NAME=value`; or one line `error: sentence`, which ends the job; or, with the exit code
 `NO_ANSWER_YET`, one line `wait: sentence`. Then the plugin runs it again and again, as the job's user, for as
@@ -29,16 +31,15 @@ import msgspec
 from qpu_slurm.errors import (
     ConfigError,
     JournalError,
-    NoLeaseError,
     QpuSlurmError,
     RequestError,
     SlurmAwayError,
     SlurmError,
     UnavailableError,
 )
-from qpu_slurm.job.variables import JobQpu, to_environ
+from qpu_slurm.job.variables import to_environ, trust_of
+from qpu_slurm.lifecycle.variables import Opened, handover, of_step
 from qpu_slurm.names import STEP_TAG
-from qpu_slurm.providers.lifetime import session_ttl
 from qpu_slurm.slurm.admin_comment import AdminComment
 from qpu_slurm.slurm.query import connect
 from qpu_slurm.slurm.script import asked_of_sbatch, batch_script
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from qpu_slurm.config import Config, QpuConfig
     from qpu_slurm.gateway.client import GatewayBroker
     from qpu_slurm.gateway.messages import Keys
+    from qpu_slurm.job.variables import JobQpu
     from qpu_slurm.providers.base import Provider
     from qpu_slurm.slurm.job import JobRecord
     from qpu_slurm.slurm.query import Query
@@ -66,6 +68,12 @@ _SLURM_SECONDS = 5
 """What one question to Slurm may take; a heterogeneous job may need two. A busy slurmctld takes seconds."""
 
 _NOBODYS_GROUP = 65_534
+_NOT_FOUND = 404
+
+
+class _OldGatewayError(Exception):
+    """The gateway is of a release that knows keys only."""
+
 
 NO_ANSWER_YET = os.EX_TEMPFAIL
 """The exit code (75, of sysexits.h) of a job-env that has no answer for now."""
@@ -113,6 +121,7 @@ def job_env(
     *,
     step: Step | None = None,
     unasked: bool = False,
+    user_id: int | None = None,
     query: Query | None = None,
 ) -> Printed:
     """Return what to print, and the exit code.
@@ -124,6 +133,7 @@ def job_env(
         step: What starts; None where somebody else tells.
         unasked: The job was submitted without the plugin, so nothing on the node says whether it has a QPU;
             if that cannot be found out, now or later, it starts without one.
+        user_id: The job's user; None: as Slurm says.
         query: How Slurm is asked; by default what `config` says.
 
     Returns:
@@ -131,19 +141,46 @@ def job_env(
     """
     deadline = Deadline.after(_SECONDS)
     try:
+        if _all_through_gateway(config):
+            with suppress(_OldGatewayError):
+                user_id = _user_of(config, job_id, query) if user_id is None else user_id
+                lines = _ask_gateway(_gateway_as_user(config, user_id), job_id, step, deadline)
+                if unasked and not lines:
+                    _refuse_lost_option(config, job_id)
+                return Printed(lines and lines + _lines(trust_of(_authorities(config))))
         records = _records(config, job_id, query)
-        handover = _handover(records)
+        left = handover(records)
     except QpuSlurmError as error:
         return Printed("") if unasked and not _passes(error) else Printed.of(error)
     try:
-        if unasked and handover == AdminComment():
+        if unasked and left == AdminComment():
             _refuse_lost_option(config, job_id)
             return Printed("")
         qpus = _qpus(config, records, environ, step, deadline)
-        variables = to_environ(qpus, _authorities(config, qpus))
     except QpuSlurmError as error:
         return Printed.of(error)
-    return Printed("".join(f"{name}={value}\n" for name, value in variables.items()))
+    behind = any(config.qpu(qpu.name).through_gateway for qpu in qpus)
+    return Printed(_lines(to_environ(qpus, _authorities(config) if behind else None)))
+
+
+def _all_through_gateway(config: Config) -> bool:
+    return config.gateway is not None and all(qpu.through_gateway for qpu in config.qpus.values())
+
+
+def _ask_gateway(gateway: GatewayBroker, job_id: int, step: Step | None, deadline: Deadline) -> str:
+    """Have the gateway say all of it."""
+    started = None if step is None else (step.step, step.name, _seconds_since(step.at))
+    try:
+        # No patience here: the plugin asks again.
+        return gateway.variables(job_id, started, seconds=min(5.0, max(0.5, deadline.left)), patience=0)
+    except UnavailableError as error:
+        if error.status == _NOT_FOUND:
+            raise _OldGatewayError from error
+        raise
+
+
+def _lines(variables: Mapping[str, str]) -> str:
+    return "".join(f"{name}={value}\n" for name, value in variables.items())
 
 
 def step_end(
@@ -154,6 +191,7 @@ def step_end(
     *,
     environ: Mapping[str, str],
     cancel: str | None = None,
+    user_id: int | None = None,
     query: Query | None = None,
 ) -> None:
     """Tell the gateway that a step has ended, if it is one that knows of it, and cancel what the step left.
@@ -168,6 +206,7 @@ def step_end(
         at: When it ended, in seconds since the epoch.
         environ: Holds the user's own credential, where the plugin knows one.
         cancel: The step's mark, if it failed and may have left tasks.
+        user_id: The job's user; None: as Slurm says.
         query: How Slurm is asked; by default what `config` says.
 
     Raises:
@@ -175,16 +214,20 @@ def step_end(
         UnavailableError: The gateway does not answer, or the service.
     """
     deadline = Deadline.after(_SECONDS)
+    if _all_through_gateway(config):
+        user_id = _user_of(config, job_id, query) if user_id is None else user_id
+        _gateway_as_user(config, user_id).step_ended(job_id, step, _seconds_since(at), cancel or "")
+        return
     records = _records(config, job_id, query)
-    handover = _handover(records)
+    left_by_start = handover(records)
     left: list[Provider] = []
-    if cancel is not None and handover.sessions:
+    if cancel is not None and left_by_start.sessions:
         # A job that is over has lost its keys, and with its sessions, its tasks are cancelled.
         with suppress(QpuSlurmError):
             left = _providers(config, records, environ, deadline)
-    qpus = [config.qpus.get(name) for name in handover.sessions]
+    qpus = [config.qpus.get(name) for name in left_by_start.sessions]
     if any(qpu is not None and qpu.through_gateway for qpu in qpus):
-        gateway = _gateway_as_user(config, records[0])
+        gateway = _gateway_as_user(config, records[0].user_id)
         gateway.step_ended(records[0].leader, step, _seconds_since(at))
     if left:
         _become(records[0].user_id)
@@ -208,6 +251,11 @@ def _passes(error: QpuSlurmError) -> bool:
     return isinstance(error, UnavailableError | JournalError | SlurmAwayError)
 
 
+def _user_of(config: Config, job_id: int, query: Query | None) -> int:
+    """Return a job's user; a process that is not root can only ask for its own."""
+    return _records(config, job_id, query)[0].user_id if os.geteuid() == 0 else os.geteuid()
+
+
 def _records(config: Config, job_id: int, query: Query | None) -> list[JobRecord]:
     """Ask Slurm for all components of a job; what the asking one named comes first."""
     slurm = msgspec.structs.replace(config.slurm, timeout=min(config.slurm.timeout, _SLURM_SECONDS))
@@ -215,10 +263,6 @@ def _records(config: Config, job_id: int, query: Query | None) -> list[JobRecord
     if not records:
         raise SlurmError(f"Slurm does not know job {job_id}.")
     return sorted(records, key=lambda record: record.job_id != job_id)
-
-
-def _handover(records: Sequence[JobRecord]) -> AdminComment:
-    return AdminComment.merged(AdminComment.from_comment(record.admin_comment) for record in records)
 
 
 def _refuse_lost_option(config: Config, job_id: int) -> None:
@@ -242,35 +286,21 @@ def _qpus(
     step: Step | None,
     deadline: Deadline,
 ) -> list[JobQpu]:
-    handover = _handover(records)
-    if handover.error:
-        raise RequestError(handover.error)
-    qpus = {name: _configured(config, name) for name in handover.sessions}
+    left = handover(records)
+    if left.error:
+        raise RequestError(left.error)
+    qpus = {name: _configured(config, name) for name in left.sessions}
     user_key = Secret(environ[USER_KEY]) if environ.get(USER_KEY) else None
     # First, since the job's user cannot read the admin's shared keys.
-    keys = {name: qpu.key(user_key) for name, qpu in qpus.items() if not qpu.through_gateway}
-    sessions = dict(handover.sessions)
-    if len(keys) < len(qpus):
+    opened = {
+        name: Opened(qpu.key(user_key), left.sessions[name])
+        for name, qpu in qpus.items()
+        if not qpu.through_gateway
+    }
+    if len(opened) < len(qpus):
         for name, job_key in _keys_from_gateway(config, records[0], step, deadline).items():
-            keys[name], sessions[name] = job_key.key, job_key.session_id
-    bound = []
-    for name in handover.sessions:
-        if name not in keys:
-            raise NoLeaseError(f"The gateway has no key for {name}: this job no longer holds it.")
-        job_qpu = JobQpu.bind(
-            _through_gateway(config, qpus[name]),
-            api_key=keys[name],
-            session_id=sessions[name],
-            hold=handover.holds(name),
-            tag=granted.tag if (granted := handover.leases.get(name)) else None,
-        )
-        job_qpu = msgspec.structs.replace(job_qpu, job_id=records[0].leader, user_id=records[0].user_id)
-        # A session that the job's own programs may create lives no longer than the job, either.
-        if records[0].time_left is not None:
-            max_ttl = session_ttl(qpus[name].max_ttl, records[0].time_left)
-            job_qpu = msgspec.structs.replace(job_qpu, max_ttl=max_ttl)
-        bound.append(job_qpu)
-    return bound
+            opened[name] = Opened(job_key.key, job_key.session_id)
+    return of_step(config, records, opened, qpus)
 
 
 def _configured(config: Config, name: str) -> QpuConfig:
@@ -285,7 +315,7 @@ def _configured(config: Config, name: str) -> QpuConfig:
 
 
 def _keys_from_gateway(config: Config, record: JobRecord, step: Step | None, deadline: Deadline) -> Keys:
-    gateway = _gateway_as_user(config, record)
+    gateway = _gateway_as_user(config, record.user_id)
     seconds = min(5.0, max(0.5, deadline.left))
     # No patience here: the plugin asks again.
     if step is None:
@@ -299,13 +329,13 @@ def _seconds_since(at: float) -> float:
     return max(0.0, time.time() - at)
 
 
-def _gateway_as_user(config: Config, record: JobRecord) -> GatewayBroker:
+def _gateway_as_user(config: Config, user_id: int) -> GatewayBroker:
     """Become a job's user, who asks the gateway for himself."""
     # Imported before this process becomes somebody who may not read what is installed; and only if needed.
     from qpu_slurm.gateway.client import GatewayBroker  # noqa: PLC0415
 
     gateway = GatewayBroker(config)
-    _become(record.user_id)
+    _become(user_id)
     return gateway
 
 
@@ -319,23 +349,7 @@ def _become(user_id: int) -> None:
         raise SlurmError(f"User {os.geteuid()} cannot ask for the keys of user {user_id}.")
 
 
-def _authorities(config: Config, qpus: Sequence[JobQpu]) -> Path | None:
+def _authorities(config: Config) -> Path | None:
     """Return whom the job's programs have to trust to reach the gateway, where the admin names them."""
     gateway = config.gateway
-    behind = any(config.qpu(qpu.name).through_gateway for qpu in qpus)
-    return gateway.ca if gateway is not None and behind and gateway.url.startswith("https:") else None
-
-
-def _through_gateway(config: Config, qpu: QpuConfig) -> QpuConfig:
-    """Return a QPU as the gateway shows it to jobs, if it is behind it."""
-    if not qpu.through_gateway or config.gateway is None:
-        return qpu
-    url = config.gateway.url
-    return msgspec.structs.replace(
-        qpu,
-        # qiskit-ibm-runtime takes a URL as it is only if it contains `experimental`.
-        endpoint=f"{url}/experimental/api/v1",
-        iam_endpoint=url,
-        search_endpoint=url,
-        catalog_endpoint=f"{url}/catalog",
-    )
+    return gateway.ca if gateway is not None and gateway.url.startswith("https:") else None

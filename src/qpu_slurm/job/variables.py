@@ -183,14 +183,18 @@ def to_environ(qpus: Sequence[JobQpu], authorities: Path | None = None) -> dict[
         environ |= dict.fromkeys(_RESOURCES, ",".join(qpu.name for qpu in qpus))
         environ |= dict.fromkeys(_TYPES, ",".join(qpu.type for qpu in qpus))
         environ |= _qiskit_variables(qpus[0])
-    if authorities is not None:
-        environ |= dict.fromkeys(_TRUST, str(authorities))
+    environ |= trust_of(authorities)
     for name, value in environ.items():
         if not _PRINTABLE.fullmatch(value):
             raise RequestError(
                 f"{name} would hold more than printable ASCII: check the API key for stray characters."
             )
     return environ
+
+
+def trust_of(authorities: Path | None) -> dict[str, str]:
+    """Return the variables that name the file of those whom a job's programs have to trust, if any."""
+    return {} if authorities is None else dict.fromkeys(_TRUST, str(authorities))
 
 
 def from_environ(environ: Mapping[str, str]) -> dict[str, JobQpu]:

@@ -14,7 +14,7 @@ from qpu_slurm.slurm._commands import Commands, UnknownJobError
 from qpu_slurm.slurm.job import MAX_ADMIN_COMMENT, ArrayElement, JobRecord, parse_gres, parse_licenses
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from qpu_slurm.config import SlurmConfig
 
@@ -76,11 +76,29 @@ class CommandLine:
 
     def components(self, job_id: int) -> list[JobRecord]:
         """Look up a heterogeneous job; see `Query`."""
-        found = self._related(job_id)
-        leader = next((job.leader for job in found if job.job_id == job_id), None)
-        if leader not in {None, job_id}:
-            found = self._related(leader)
-        return sorted((job for job in found if job.leader == leader), key=lambda job: job.job_id)
+        return self.many([job_id])[job_id]
+
+    def many(self, job_ids: Iterable[int]) -> dict[int, list[JobRecord]]:
+        """Look up several jobs; see `Query`."""
+        wanted = list(dict.fromkeys(job_ids))
+        found = self._components(wanted)
+        leaders = {job_id: found[job_id].leader for job_id in wanted if job_id in found}
+        # A component is found by its own number, and all of them by the leader's.
+        missing = set(leaders.values()) - set(wanted)
+        found |= self._components(sorted(missing)) if missing else {}
+        of_leader: dict[int, list[JobRecord]] = {}
+        for job in sorted(found.values(), key=lambda job: job.job_id):
+            of_leader.setdefault(job.leader, []).append(job)
+        return {job_id: of_leader[leaders[job_id]] if job_id in leaders else [] for job_id in wanted}
+
+    def _components(self, job_ids: Sequence[int]) -> dict[int, JobRecord]:
+        """Look up jobs, with all components of those that are leaders."""
+        rows = (
+            row
+            for start in range(0, len(job_ids), _AT_ONCE)
+            for row in self._named(map(str, job_ids[start : start + _AT_ONCE]))
+        )
+        return {job.job_id: job for job in map(_job, rows)}
 
     def jobs(self) -> list[JobRecord]:
         """List all jobs; see `Query`."""

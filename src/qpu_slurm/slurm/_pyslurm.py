@@ -14,6 +14,7 @@ from qpu_slurm.slurm._command_line import FIELDS
 from qpu_slurm.slurm.job import ArrayElement, JobRecord, parse_licenses
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
     from types import ModuleType
 
@@ -47,6 +48,10 @@ class Pyslurm:
     def components(self, job_id: int) -> list[JobRecord]:
         """Look up a heterogeneous job; see `Query`."""
         return self._command_line.components(job_id)
+
+    def many(self, job_ids: Iterable[int]) -> dict[int, list[JobRecord]]:
+        """Look up several jobs; see `Query`."""
+        return self._command_line.many(job_ids)
 
     def jobs(self) -> list[JobRecord]:
         """List all jobs; see `Query`."""

@@ -10,6 +10,8 @@ from qpu_slurm.slurm._command_line import CommandLine
 from qpu_slurm.slurm._pyslurm import Pyslurm
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from qpu_slurm.config import SlurmConfig
     from qpu_slurm.slurm.job import JobRecord
 
@@ -36,7 +38,18 @@ class Query(Protocol):
         """
 
 
-def connect(config: SlurmConfig) -> Query:
+class BatchQuery(Query, Protocol):
+    """The same, for many jobs at once."""
+
+    def many(self, job_ids: Iterable[int]) -> dict[int, list[JobRecord]]:
+        """Look up the components of several jobs; see `components`.
+
+        Returns:
+            The components, by the ids that were asked for; none for a job that Slurm does not know.
+        """
+
+
+def connect(config: SlurmConfig) -> BatchQuery:
     """Choose the way to ask: with pyslurm's help where it is installed, Slurm's commands alone elsewhere.
 
     pyslurm is built against one Slurm release and linked to its library, so where it can be imported it

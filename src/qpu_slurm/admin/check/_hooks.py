@@ -27,15 +27,20 @@ NOTHING = ("", "(null)")
 _HOOKS = {"PrologSlurmctld": "prolog", "EpilogSlurmctld": "epilog"}
 
 
+_SETTING = re.compile(r"^(\w+) = ?(.*)$", re.MULTILINE)
+
+
 class Hook(NamedTuple):
-    """What is written into one of our hook scripts (plugin/hooks) as it is installed.
+    """What is written into one of our hooks (plugin/hooks) as it is installed.
 
     Attributes:
+        client: The program that reads it (plugin/client).
         program: The path of qpu-slurm.
         partitions: Where a gres alone asks for a QPU.
         config: The configuration that it names.
     """
 
+    client: str
     program: str
     partitions: frozenset[str]
     config: str
@@ -80,6 +85,8 @@ def _check(config: Config, path: str, setting: str, kind: str) -> Iterator[Findi
 def _wrong(config: Config, path: str, setting: str, hook: Hook) -> Iterator[Finding]:
     if not os.access(path, os.X_OK):
         yield found("hook not executable", setting, path=path)
+    if why := why_not_run(Path(hook.client)):
+        yield found("hook's program", setting, path=path, program=hook.client, why=why)
     if why := why_not_run(Path(hook.program)):
         yield found("hook's program", setting, path=path, program=hook.program, why=why)
     if diagnosis := other_file(hook.config, config):
@@ -92,12 +99,15 @@ def _hook(path: str, kind: str) -> Hook | None:
         text = Path(path).read_text(errors="replace")
     except OSError:
         return None
-    program = re.search(r"^qpu_slurm='([^']*)'", text, re.MULTILINE)
-    partitions = re.search(r"^partitions='([^']*)'", text, re.MULTILINE)
-    command = re.search(rf"--config '([^']*)' hook {kind}\b", text)
-    if not (program and partitions and command):
+    settings = dict(_SETTING.findall(text))
+    if settings.get("run") != kind or not settings.keys() >= {"qpu_slurm", "config", "gres_partitions"}:
         return None
-    return Hook(program[1], frozenset(filter(None, partitions[1].split(","))), command[1])
+    return Hook(
+        client=text.partition("\n")[0].removeprefix("#!"),
+        program=settings["qpu_slurm"],
+        partitions=frozenset(filter(None, settings["gres_partitions"].split(","))),
+        config=settings["config"],
+    )
 
 
 def other_file(written: str, config: Config) -> str:

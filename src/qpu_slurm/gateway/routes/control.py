@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import msgspec
 import structlog
@@ -15,6 +15,7 @@ from qpu_slurm.errors import JournalError, QpuSlurmError, RefusedError, RequestE
 from qpu_slurm.gateway import messages
 from qpu_slurm.gateway.answers import ApiError
 from qpu_slurm.gateway.gateway import GATEWAY
+from qpu_slurm.gateway.jobs import JOBS, NotHereError
 from qpu_slurm.gateway.messages import JobKey, StepEnd, StepStart
 from qpu_slurm.gateway.requests import begin, small_body
 from qpu_slurm.journal.model import LeaseRequest, Refusal
@@ -25,16 +26,18 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from qpu_slurm.gateway.gateway import Gateway
+    from qpu_slurm.gateway.pools import Pool
     from qpu_slurm.journal.model import Lease
 
     Answer = Callable[[web.Request, Gateway, bytes, int], Awaitable[object]]
+    TextAnswer = Callable[[web.Request, Gateway, bytes, int], Awaitable[web.Response]]
 
 T = TypeVar("T")
 
 ROUTES = web.RouteTableDef()
 
-_JOB = "/jobs/{job:[0-9]{1,10}}"
-_UNAUTHORIZED = 401
+JOB = "/jobs/{job:[0-9]{1,10}}"
+_UNAUTHORIZED, _NOT_IMPLEMENTED = 401, 501
 _TOO_LONG = 256
 
 _MAX_STEPS = 40_000
@@ -45,8 +48,34 @@ _log = structlog.get_logger(__name__)
 
 
 def signed(handler: Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Tell the handler who asks, and answer with what it returns, or with what it raises."""
+    """Tell the handler who asks, and answer with JSON: with what it returns, or with what it raises."""
 
+    async def answer(request: web.Request, gateway: Gateway, body: bytes, uid: int) -> web.Response:
+        found = messages.encode(await handler(request, gateway, body, uid))
+        return web.Response(body=found, content_type="application/json")
+
+    def refuse(status: int, error: QpuSlurmError) -> web.Response:
+        _, body = messages.error_answer(error)
+        return web.Response(status=status, body=body, content_type="application/json")
+
+    return _signed(answer, refuse)
+
+
+def signed_text(handler: TextAnswer) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Tell the handler who asks, and answer with text: with its answer, or with a line for what it raises."""
+
+    def refuse(status: int, error: QpuSlurmError) -> web.Response:
+        if isinstance(error, NotHereError):
+            # No text: the client goes on with the Python command.
+            return web.Response(status=_NOT_IMPLEMENTED, content_type="application/json")
+        return web.Response(status=status, text=messages.text_error(error))
+
+    return _signed(handler, refuse)
+
+
+def _signed(
+    handler: TextAnswer, refuse: Callable[[int, QpuSlurmError], web.Response]
+) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def serve(request: web.Request) -> web.Response:
         gateway = request.app[GATEWAY]
         try:
@@ -54,35 +83,39 @@ def signed(handler: Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
             uid = await _signer(request, gateway, body)
             request["user_id"] = uid
             begin(request, uid)
-            answer = messages.encode(await handler(request, gateway, body, uid))
+            return await handler(request, gateway, body, uid)
         except munge.UnprovenError as error:
-            return _refuse(request, gateway, _UNAUTHORIZED, error)
+            status, failure = _UNAUTHORIZED, cast("QpuSlurmError", error)
         except ApiError as error:
             kind = UnavailableError if error.temporary else RequestError
-            return _refuse(request, gateway, error.status, kind(error.message))
+            status, failure = error.status, kind(error.message)
         except QpuSlurmError as error:
-            return _refuse(request, gateway, messages.error_answer(error)[0], error)
-        return web.Response(body=answer, content_type="application/json")
+            status, failure = messages.error_answer(error)[0], error
+        gateway.metrics.errors.labels(type(failure).__name__).inc()
+        request["why"] = str(failure)
+        return refuse(status, failure)
 
     return serve
 
 
 @ROUTES.post("/leases")
 @signed
-async def acquire(_: web.Request, gateway: Gateway, body: bytes, uid: int) -> object:
+async def acquire(request: web.Request, gateway: Gateway, body: bytes, uid: int) -> object:
     """Open the sessions of a job that is about to start."""
-    _need_slurm(gateway, uid)
-    return await gateway.pools.acquire.run(gateway.broker.acquire, _read(body, LeaseRequest))
+    need_slurm(gateway, uid)
+    wanted = _read(body, LeaseRequest)
+    request.app[JOBS].forget(wanted.job_id)
+    return await gateway.pools.acquire.run(gateway.broker.acquire, wanted)
 
 
-@ROUTES.delete(f"{_JOB}/leases")
+@ROUTES.delete(f"{JOB}/leases")
 @signed
 async def release(request: web.Request, gateway: Gateway, _: bytes, uid: int) -> object:
     """End what a job holds."""
-    _need_slurm(gateway, uid)
+    need_slurm(gateway, uid)
     reason = request.query.get("reason", "")[:_TOO_LONG]
     run, others = request.query.get("run", "")[:_TOO_LONG], bool(request.query.get("others"))
-    end = partial(gateway.broker.release, _job(request), reason, run=run, others=others)
+    end = partial(gateway.broker.release, job_of(request), reason, run=run, others=others)
     leases = await gateway.pools.release.run(end)
     gateway.ended.set()
     return leases
@@ -90,33 +123,34 @@ async def release(request: web.Request, gateway: Gateway, _: bytes, uid: int) ->
 
 @ROUTES.post("/refusals")
 @signed
-async def refuse(_: web.Request, gateway: Gateway, body: bytes, uid: int) -> object:
+async def refuse(request: web.Request, gateway: Gateway, body: bytes, uid: int) -> object:
     """Write down that a job was refused."""
-    _need_slurm(gateway, uid)
-    return await gateway.pools.acquire.run(gateway.broker.refuse, _read(body, Refusal))
+    need_slurm(gateway, uid)
+    refusal = _read(body, Refusal)
+    request.app[JOBS].forget(refusal.job_id)
+    return await gateway.pools.acquire.run(gateway.broker.refuse, refusal)
 
 
-@ROUTES.get(f"{_JOB}/keys")
+@ROUTES.get(f"{JOB}/keys")
 @signed
 async def keys(request: web.Request, gateway: Gateway, _: bytes, uid: int) -> object:
     """Give a job's keys to its user, or to Slurm."""
-    return _keys(gateway, _job(request), uid)
+    return _keys(gateway, job_of(request), uid)
 
 
-@ROUTES.post(f"{_JOB}/steps")
+@ROUTES.post(f"{JOB}/steps")
 @signed
 async def step_started(request: web.Request, gateway: Gateway, body: bytes, uid: int) -> object:
     """Write down that a step starts, and give it its job's keys."""
     start = _read(body, StepStart)
-    job_id = _job(request)
+    job_id = job_of(request)
     keys = _keys(gateway, job_id, uid)
-    if keys and (not start.step.isdigit() or int(start.step) < _MAX_STEPS):
-        write = gateway.background.history.step_started
-        _later(gateway, partial(write, job_id, start.step, start.name, _time(start.seconds_ago)))
+    if keys:
+        note_start(gateway, job_id, start)
     return keys
 
 
-@ROUTES.delete(f"{_JOB}/steps/{{step:{STEP.pattern}}}")
+@ROUTES.delete(f"{JOB}/steps/{{step:{STEP.pattern}}}")
 @signed
 async def step_ended(request: web.Request, gateway: Gateway, _: bytes, uid: int) -> object:
     """Write down that a step has ended."""
@@ -124,13 +158,30 @@ async def step_ended(request: web.Request, gateway: Gateway, _: bytes, uid: int)
         end = msgspec.convert(dict(request.query), StepEnd, strict=False)
     except msgspec.ValidationError as error:
         raise RequestError(f"The gateway cannot read when the step ended: {error}.") from None
-    job_id = _job(request)
-    lease = gateway.callers.of_late(job_id)
+    job_id, step = job_of(request), request.match_info["step"]
+    if end.cancel and not end.cancel.startswith(f"{job_id}.{step}."):
+        raise RequestError("The mark is another step's.")
+    leader = await request.app[JOBS].leader(job_id)
+    lease = gateway.callers.of_late(leader)
     if lease is not None:
-        _need_user(gateway, job_id, uid, lease)
+        _need_user(gateway, leader, uid, lease)
         write = gateway.background.history.step_ended
-        _later(gateway, partial(write, job_id, request.match_info["step"], _time(end.ago)))
+        _later(gateway, gateway.pools.steps, partial(write, leader, step, _time(end.ago)))
+        if end.cancel:
+            cancel = partial(request.app[JOBS].cancel, leader, end.cancel)
+            _later(gateway, gateway.pools.background, cancel)
     return None
+
+
+def note_start(gateway: Gateway, job_id: int, start: StepStart) -> None:
+    """Have it written down that a step of a job starts."""
+    if not start.step.isdigit() or int(start.step) < _MAX_STEPS:
+        write = gateway.background.history.step_started
+        _later(
+            gateway,
+            gateway.pools.steps,
+            partial(write, job_id, start.step, start.name, _time(start.seconds_ago)),
+        )
 
 
 def _keys(gateway: Gateway, job_id: int, uid: int) -> messages.Keys:
@@ -146,16 +197,18 @@ def _time(seconds_ago: float) -> datetime:
     return datetime.now(UTC) - timedelta(seconds=seconds_ago)
 
 
-def _later(gateway: Gateway, write: Callable[[], None]) -> None:
-    """Write something down for which no step waits: a journal that is busy or broken fails none."""
+def _later(gateway: Gateway, pool: Pool, what: Callable[[], None]) -> None:
+    """Do something for which no step waits: a journal or a service that is away fails none."""
 
-    async def written() -> None:
+    async def done() -> None:
         try:
-            await gateway.pools.background.run(write)
+            await pool.run(what)
         except JournalError as error:
             _log.warning("a step is not in the journal", why=str(error))
+        except QpuSlurmError as error:
+            _log.warning("the tasks that a step has left are not cancelled", why=str(error))
 
-    gateway.later(written())
+    gateway.later(done())
 
 
 async def _signer(request: web.Request, gateway: Gateway, body: bytes) -> int:
@@ -183,7 +236,8 @@ def _read(body: bytes, type_: type[T]) -> T:
         raise RequestError(f"The gateway cannot read this request: {error}.") from None
 
 
-def _need_slurm(gateway: Gateway, uid: int) -> None:
+def need_slurm(gateway: Gateway, uid: int) -> None:
+    """Refuse who is neither Slurm's own user nor root."""
     if uid not in gateway.trusted:
         raise RefusedError(f"Only Slurm's own user and root may do this; user {uid} may not.")
 
@@ -193,13 +247,6 @@ def _need_user(gateway: Gateway, job_id: int, uid: int, *leases: Lease) -> None:
         raise RefusedError(f"Job {job_id} belongs to another user.")
 
 
-def _job(request: web.Request) -> int:
+def job_of(request: web.Request) -> int:
+    """Return the job that a path names."""
     return int(request.match_info["job"])
-
-
-def _refuse(request: web.Request, gateway: Gateway, status: int, error: QpuSlurmError) -> web.Response:
-    kind = type(error).__name__
-    gateway.metrics.errors.labels(kind).inc()
-    request["why"] = str(error)
-    _, body = messages.error_answer(error)
-    return web.Response(status=status, body=body, content_type="application/json")

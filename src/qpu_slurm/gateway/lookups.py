@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What hooks and steps need to know of their jobs from Slurm: asked for many jobs at once.
+
+A process for each question would be what a busy slurmctld can do without. So the first who asks is answered
+at once, and those who ask meanwhile share the next question.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from qpu_slurm.errors import SlurmError
+from qpu_slurm.system.deadline import Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qpu_slurm.gateway.pools import Pool
+    from qpu_slurm.slurm.job import JobRecord
+    from qpu_slurm.slurm.query import BatchQuery
+
+_PAUSE = 0.5
+"""Seconds between two questions to a Slurm that does not answer."""
+
+
+class Lookups:
+    """Asks Slurm for jobs.
+
+    Args:
+        query: How Slurm is asked, now.
+        pool: The threads that wait for it.
+    """
+
+    def __init__(self, query: Callable[[], BatchQuery], pool: Pool) -> None:
+        self._query = query
+        self._pool = pool
+        self._waiting: dict[int, asyncio.Future[list[JobRecord]]] = {}
+        self._asking: asyncio.Task[None] | None = None
+
+    async def components(self, job_id: int, *, seconds: float) -> list[JobRecord]:
+        """Look up all components of a job; see `Query.components`.
+
+        Args:
+            job_id: The job, or a component.
+            seconds: How long a Slurm that does not answer is asked again.
+
+        Raises:
+            SlurmError: It does not.
+        """
+        deadline = Deadline.after(seconds)
+        while True:
+            if job_id not in self._waiting:
+                self._waiting[job_id] = asyncio.get_running_loop().create_future()
+                # Those who wait may have gone by then.
+                self._waiting[job_id].add_done_callback(_seen)
+            answer = self._waiting[job_id]
+            if self._asking is None or self._asking.done():
+                self._asking = asyncio.create_task(self._ask())
+            try:
+                return await asyncio.shield(answer)
+            except SlurmError:
+                if deadline.left <= _PAUSE:
+                    raise
+            await asyncio.sleep(_PAUSE)
+
+    async def _ask(self) -> None:
+        """Ask until nobody waits."""
+        while self._waiting:
+            asked, self._waiting = self._waiting, {}
+            try:
+                found = await self._pool.run(self._query().many, tuple(asked))
+            except BaseException as error:
+                for answer in asked.values():
+                    answer.set_exception(error if isinstance(error, SlurmError) else SlurmError(repr(error)))
+                if not isinstance(error, SlurmError):
+                    raise
+            else:
+                for job_id, answer in asked.items():
+                    answer.set_result(found[job_id])
+
+
+def _seen(answer: asyncio.Future[list[JobRecord]]) -> None:
+    answer.exception()
