@@ -14,6 +14,7 @@
 # make soak SEED=1 JOBS=300  random jobs and random faults, for as long as that takes
 # make bench       measure, side by side with upstream (ARGS=--docs: write docs/performance.md, too)
 # make bench-gateway bench-hostile  measure what the gateway adds to a request
+# make bench-thin  measure what Slurm waits for behind the gateway, against an earlier revision
 # make bench-hostile  measure what a hostile client costs the gateway
 # make figures     draw docs/tutorial.md's figures anew, from real runs
 # make other-tools  write the inputs of pytket, Cirq and others again, that tests read; installs each from PyPI
@@ -24,7 +25,7 @@ VENV := $(shell tools/setup --venv)
 # Several tests at a time; PYTEST_ARGS='-n 0' runs them one after the other.
 PYTEST = $(VENV)/bin/python -m pytest -n $(1) $(PYTEST_ARGS)
 
-.PHONY: demo lab figures reliability soak bench bench-gateway bench-hostile test lint test-unit test-integration \
+.PHONY: demo lab figures reliability soak bench bench-gateway bench-hostile bench-thin test lint test-unit test-integration \
 	test-clients test-clients-ends test-cluster test-matrix test-packages test-plugin fuzz man dist setup other-tools lock clean help
 .NOTPARALLEL:
 
@@ -48,6 +49,9 @@ bench: setup
 
 bench-gateway: setup
 	$(VENV)/bin/python -m benchmarks.gateway $(ARGS)
+
+bench-thin: setup
+	$(VENV)/bin/python -m benchmarks.thin $(ARGS)
 
 bench-hostile: setup
 	$(VENV)/bin/python -m benchmarks.hostile $(ARGS)

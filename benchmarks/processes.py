@@ -74,7 +74,7 @@ class Pairs(NamedTuple):
         return statistics.median(self.one), statistics.median(self.other)
 
 
-def run(argv: Sequence[object], *, env: Mapping[str, str], cwd: Path) -> Cost:
+def run(argv: Sequence[object], *, env: Mapping[str, str], cwd: Path, user: str | None = None) -> Cost:
     """Run a command to its end.
 
     Raises:
@@ -84,6 +84,7 @@ def run(argv: Sequence[object], *, env: Mapping[str, str], cwd: Path) -> Cost:
         [sys.executable, "-I", "-S", "-c", _LAUNCHER, *map(str, argv)],
         env=env,
         cwd=cwd,
+        user=user,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
