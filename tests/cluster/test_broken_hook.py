@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from qpu_slurm_devkit.lab import Lab
 
@@ -20,13 +21,35 @@ WHY = "The prolog of qpu_slurm failed on the controller: qpu-slurm ended with co
 
 @pytest.fixture
 def broken(lab: Lab) -> Iterator[Lab]:
-    """Return the lab with a prolog whose qpu-slurm is a link to nowhere, as after an upgrade of Python."""
+    """Return the lab with a prolog whose qpu-slurm is a link to nowhere, as after an upgrade of Python.
+
+    With a gateway, its client goes on without: it takes a configuration that cannot be read, too.
+    """
+    with broken_prolog(
+        lab, {str(lab.bin / "qpu-slurm"): "/no/such/qpu-slurm", str(lab.config): "/no/such.toml"}
+    ):
+        yield lab
+
+
+@contextmanager
+def broken_prolog(lab: Lab, values: Mapping[str, str]) -> Iterator[None]:
+    """Write other values into the prolog."""
     prolog = Path(lab.cluster.settings["PrologSlurmctld"])
-    text = prolog.read_text()
-    assert str(lab.bin / "qpu-slurm") in text
-    prolog.write_text(text.replace(str(lab.bin / "qpu-slurm"), "/no/such/qpu-slurm"))
-    yield lab
+    text = changed = prolog.read_text()
+    for old, new in values.items():
+        assert f" = {old}\n" in changed
+        changed = changed.replace(f" = {old}\n", f" = {new}\n")
+    prolog.write_text(changed)
+    yield
     prolog.write_text(text)
+
+
+def test_a_job_behind_the_gateway_needs_no_python(lab: Lab) -> None:
+    if lab.gateway is None:
+        pytest.skip("without a gateway, Python does the hooks' work")
+    with broken_prolog(lab, {str(lab.bin / "qpu-slurm"): "/no/such/qpu-slurm"}):
+        done = lab.run(["srun", "--qpu=ibm_fez", "printenv", "QRMI_JOB_QPU_RESOURCES"])
+    assert (done.returncode, done.stdout) == (0, "ibm_fez\n"), done.stderr
 
 
 @pytest.mark.parametrize("partition", ["normal", "quantum"])
@@ -45,7 +68,8 @@ def test_a_job_with_a_qpu_waits_with_the_reason_until_it_is_mended(broken: Lab) 
         time.sleep(0.2)
 
     prolog = Path(broken.cluster.settings["PrologSlurmctld"])
-    prolog.write_text(prolog.read_text().replace("/no/such/qpu-slurm", str(broken.bin / "qpu-slurm")))
+    text = prolog.read_text().replace("/no/such/qpu-slurm", str(broken.bin / "qpu-slurm"))
+    prolog.write_text(text.replace("/no/such.toml", str(broken.config)))
     broken.cluster.wait_until_idle()
     time.sleep(4)  # a node takes a run that starts earlier for the last one
     for waits in (job, array):

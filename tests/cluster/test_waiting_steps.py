@@ -343,8 +343,15 @@ def outage_of_the_gateway(lab: Lab) -> tuple[Callable[[], object], Callable[[], 
 
 
 def outage_of_slurmctld(lab: Lab) -> tuple[Callable[[], object], Callable[[], object]]:
-    # It has to know of the job when it is back.
-    return lambda: lab.cluster.kill("slurmctld", signal.SIGTERM), lambda: lab.cluster.restart("slurmctld")
+    def go_away() -> None:
+        if lab.gateway is not None:
+            # One that knows the job from its start asks nobody.
+            lab.gateway.stop()
+            lab.gateway.start()
+        # It has to know of the job when it is back.
+        lab.cluster.kill("slurmctld", signal.SIGTERM)
+
+    return go_away, lambda: lab.cluster.restart("slurmctld")
 
 
 OUTAGES = {"gateway": outage_of_the_gateway, "slurmctld": outage_of_slurmctld}
