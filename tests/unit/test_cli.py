@@ -173,6 +173,42 @@ def test_a_step_is_told_of_a_slurm_that_is_not_there(
     assert "squeue" in out
 
 
+SILENCE = {
+    "slurmctld": "slurm_load_jobs error: Unable to contact slurm controller (connect failure)",
+    "munged": "squeue: error: Munge encode failed: Failed to connect to /run/munge/munge.socket.2",
+    "a busy slurmctld": "slurm_load_jobs error: Socket timed out on send/recv operation",
+}
+
+
+@pytest.mark.parametrize("said", SILENCE.values(), ids=SILENCE)
+@pytest.mark.parametrize("options", [(), ("--unasked",)], ids=["asked", "unasked"])
+def test_a_step_waits_for_a_slurm_that_does_not_answer(
+    config: Path, said: str, options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    squeue = config.with_name("squeue")
+    squeue.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
+    squeue.chmod(0o755)
+    assert run("--config", config, "job-env", "7", *options) == os.EX_TEMPFAIL
+    out = capsys.readouterr().out
+    assert out.startswith(f"wait: {os.uname().nodename}: squeue failed: {said}")
+    assert out.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "printed"), [((), "error: "), (("--unasked",), "")], ids=["asked", "unasked"]
+)
+def test_a_step_does_not_wait_for_a_slurm_that_refuses(
+    config: Path, options: tuple[str, ...], printed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    squeue = config.with_name("squeue")
+    squeue.write_text("#!/bin/sh\necho 'squeue: error: Invalid user' >&2\nexit 1\n")
+    squeue.chmod(0o755)
+    assert run("--config", config, "job-env", "7", *options) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(printed)
+    assert bool(out) == bool(printed)
+
+
 def test_an_end_that_cannot_be_told_is_an_error(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--config", config, "step-end", "7", "0", "--at", "1700000000.123") == 1
     assert "squeue" in capsys.readouterr().err
