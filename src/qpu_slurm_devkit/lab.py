@@ -58,6 +58,7 @@ class Lab:
             may be full, say. By default below the cluster's.
         gateway_user: Who runs the gateway, and has the journal and the key; by default SlurmUser.
         accounting: Give the cluster a slurmdbd, too.
+        second_controller: Give it a second slurmctld, too; see `Cluster`.
         reap_every: How often the gateway looks for leases to end, as config.toml has it.
         keep_directory: Leave the directory there, to look at logs.
 
@@ -89,6 +90,7 @@ class Lab:
         reap_every: str = "2s",
         gateway_user: str | None = None,
         accounting: bool = False,
+        second_controller: bool = False,
         keep_directory: bool = False,
     ) -> None:
         self.checkout = checkout
@@ -98,7 +100,13 @@ class Lab:
         self._exit = ExitStack()
         self._own_emulator = emulator is None
         self.emulator = emulator or Emulator(accounts=(self.account,), backends=tuple(qpus))
-        self.cluster = Cluster(nodes, settings=settings, accounting=accounting, keep_directory=keep_directory)
+        self.cluster = Cluster(
+            nodes,
+            settings=settings,
+            accounting=accounting,
+            second_controller=second_controller,
+            keep_directory=keep_directory,
+        )
         self._qpus = tuple(qpus)
         self._top = top
         self._reap_every = reap_every

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -568,6 +569,16 @@ WRONG = {
         ["keys in accounting"],
         "the API key of the user, for ibm_fez, ibm_torino",
         "Remove job_env",
+    ),
+    "two controllers without a gateway": Wrong(
+        settings_say(
+            "GresTypes ",
+            f"SlurmctldHost[0] = {socket.gethostname()}(10.0.0.1)\n"
+            "SlurmctldHost[1] = ctl2(10.0.0.2)\nGresTypes ",
+        ),
+        ["journal of one controller"],
+        "and ctl2, and without a gateway",
+        "Use a gateway",
     ),
     "no gres": Wrong(settings_without("GresTypes"), ["no gres"], "GresTypes has no qpu", "GresTypes=qpu"),
     "no node has the gres": Wrong(

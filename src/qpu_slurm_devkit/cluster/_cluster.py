@@ -21,6 +21,7 @@ from qpu_slurm.slurm.no_answer import NO_ANSWER
 from qpu_slurm.system.deadline import Deadline
 from qpu_slurm_devkit.cluster import _configuration, _keeper, _programs
 from qpu_slurm_devkit.cluster._accounting import DATABASE, Accounting
+from qpu_slurm_devkit.cluster._controllers import CONTROLLERS, two_controllers
 from qpu_slurm_devkit.cluster._daemons import Daemons
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class Cluster:
         settings: Further settings of slurm.conf, such as `{"PrologSlurmctld": "/path"}`.
         plugstack: The lines of plugstack.conf.
         accounting: Run slurmdbd and a MariaDB for it, too.
+        second_controller: Run a second slurmctld, `slurmctld2`, which takes over when the first one is gone.
+            That takes root: each has a host name of its own.
         keep_directory: Leave the directory there at the end, to look at logs.
 
     Attributes:
@@ -75,6 +78,7 @@ class Cluster:
         settings: Mapping[str, str] | None = None,
         plugstack: Sequence[str] = (),
         accounting: bool = False,
+        second_controller: bool = False,
         keep_directory: bool = False,
     ) -> None:
         self.nodes = tuple(nodes)
@@ -93,6 +97,7 @@ class Cluster:
         self._accounting = (
             Accounting(self.directory, self.slurm_user, self.munge_socket) if accounting else None
         )
+        self._second_controller = second_controller
         self._daemons: Daemons | None = None
         self._clients: list[subprocess.Popen[str]] = []
 
@@ -148,7 +153,8 @@ class Cluster:
                 [node.name for node in self.nodes],
                 configless=[node.name for node in self.nodes if node.configless],
                 server=f"127.0.0.1:{port}",
-                more=self._accounting.argv if self._accounting else {},
+                more=(self._accounting.argv if self._accounting else {})
+                | (two_controllers(self.directory, self._programs) if self._second_controller else {}),
                 keep_directory=self.keep_directory,
             )
             _configuration.make_directories(
@@ -164,6 +170,7 @@ class Cluster:
                 nodes=self.nodes,
                 settings=(self._accounting.settings if self._accounting else {}) | self.settings,
                 plugstack=self.plugstack,
+                second_controller=self._second_controller,
             )
             for name, text in self.files.items():
                 (self.conf.parent / name).write_text(text)
@@ -172,9 +179,11 @@ class Cluster:
             self._wait_until("munged listens", lambda: self._started.listens("munged"), deadline)
             if self._accounting:
                 self._start_accounting(self._accounting, deadline)
-            for daemon in ("slurmctld", *(node.name for node in self.nodes)):
+            controllers = CONTROLLERS if self._second_controller else CONTROLLERS[:1]
+            for daemon in (*controllers, *(node.name for node in self.nodes)):
                 self._daemons.start(daemon)
-            self._wait_until("slurmctld listens", lambda: self._started.listens("slurmctld"), deadline)
+            for daemon in controllers:
+                self._wait_until(f"{daemon} listens", partial(self._started.listens, daemon), deadline)
             self._wait_until("all nodes are idle", self._all_idle, deadline)
         except BaseException:
             self.stop()
@@ -233,11 +242,20 @@ class Cluster:
         self._started.start(daemon)
 
         def answers() -> bool:
-            if daemon in {"munged", "slurmctld"}:
+            if daemon in {"munged", *CONTROLLERS}:
                 return self._started.listens(daemon)
             return self.node_states()[daemon] in {"idle", "mixed", "allocated"}
 
         self._wait_until(f"{daemon} answers", answers, Deadline.after(timeout))
+
+    def take_over(self, timeout: float = 60) -> None:
+        """Have the second controller take over in order; the first one ends, until `restart`."""
+        self.ask("scontrol", "takeover")
+        self._started.ended(CONTROLLERS[0], timeout)
+        self._wait_until("the second controller answers", self._answers, Deadline.after(timeout))
+
+    def _answers(self) -> bool:
+        return self.run(["sinfo", "--noheader"], user=self.slurm_user).returncode == 0
 
     def start_what_is_down(self) -> None:
         """Start the daemons that were killed and not started again; wait until they answer."""

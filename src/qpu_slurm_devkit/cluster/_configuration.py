@@ -11,6 +11,7 @@ import socket
 from typing import TYPE_CHECKING, NamedTuple
 
 from qpu_slurm.errors import SlurmError
+from qpu_slurm_devkit.cluster import _controllers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -73,6 +74,7 @@ def write(
     nodes: Sequence[Node],
     settings: Mapping[str, str],
     plugstack: Sequence[str],
+    second_controller: bool = False,
 ) -> None:
     """Write a cluster's configuration below `directory`/etc.
 
@@ -84,6 +86,7 @@ def write(
         nodes: At least one.
         settings: Further lines `KEY=VALUE` of slurm.conf; they win over ours.
         plugstack: The lines of plugstack.conf.
+        second_controller: Have two controllers.
     """
     host = socket.gethostname().partition(".")[0]
     controller_port, default_port, *ports = _free_ports(2 + len(nodes))
@@ -125,7 +128,9 @@ def write(
     gres_names = sorted({gres.partition(":")[0] for node in nodes for gres in _gres_of(node)})
     if gres_names:
         lines.setdefault("GresTypes", ",".join(gres_names))
-    text = [f"{key}={value}" for key, value in lines.items()]
+    etc = directory / "etc"
+    second = [_controllers.configure(etc, lines, host)] if second_controller else []
+    text = [*(f"{key}={value}" for key, value in lines.items()), *second]
     for node, port in zip(nodes, ports, strict=True):
         gres = f" Gres={node.gres}" if node.gres else ""
         text.append(
@@ -137,7 +142,6 @@ def write(
         default = " Default=YES" if partition == nodes[0].partition else ""
         text.append(f"PartitionName={partition} Nodes={members}{default}")
 
-    etc = directory / "etc"
     (etc / "slurm.conf").write_text("\n".join([*text, ""]))
     (etc / "gres.conf").write_text("".join(_gres_conf(nodes)))
     (etc / "plugstack.conf").write_text("".join(f"{line}\n" for line in plugstack))

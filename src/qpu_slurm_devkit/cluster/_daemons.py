@@ -113,6 +113,12 @@ class Daemons:
             process.send_signal(number)
             process.wait(timeout)
 
+    def ended(self, name: str, timeout: float) -> None:
+        """Wait until a daemon that was told to end is gone."""
+        process = self._running.pop(name)
+        if process is not None:
+            process.wait(timeout)
+
     def stop(self, name: str, timeout: float) -> None:
         """Stop a daemon in order, if it is alive."""
         if self.alive(name):

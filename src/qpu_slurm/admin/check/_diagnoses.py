@@ -120,6 +120,11 @@ DIAGNOSES = {
         "key of the user, for {qpus}.",
         "Remove job_env, or use a gateway.",
     ),
+    "journal of one controller": problem(
+        "SlurmctldHost names {hosts}, and without a gateway the journal is on a local disk of one of them. "
+        "After a takeover, the hooks do not find what jobs hold.",
+        "Use a gateway (docs/gateway.md).",
+    ),
     "no gres": warning(
         "GresTypes has no qpu: users can write --qpu, but not --gres=qpu:1.",
         "Write `GresTypes=qpu` into slurm.conf if they should (docs/install.md).",

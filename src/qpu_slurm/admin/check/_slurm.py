@@ -96,6 +96,9 @@ def check(
     else:
         yield from _partitions(config, partitions)
     yield _licenses(config, settings)
+    hosts = settings.get("SlurmctldHost", "").split(",")
+    if len(hosts) > 1 and config.gateway is None:
+        yield found("journal of one controller", "controllers", hosts=" and ".join(hosts))
     own = [name for name, qpu in config.qpus.items() if qpu.needs_user_key]
     if own and "job_env" in settings.get("AccountingStoreFlags", "").split(","):
         yield found("keys in accounting", "accounting", qpus=", ".join(own))
