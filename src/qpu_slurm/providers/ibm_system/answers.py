@@ -64,6 +64,7 @@ class Places(msgspec.Struct):
 
     input: Place | None = None
     results: Place | None = None
+    logs: Place | None = None
 
 
 class Usage(msgspec.Struct):
@@ -77,6 +78,8 @@ class Job(msgspec.Struct):
 
     id: str
     status: str
+    program_id: str = ""
+    timeout_secs: int | None = None
     backend: str = ""
     created_time: str | None = None
     end_time: str | None = None
@@ -85,14 +88,14 @@ class Job(msgspec.Struct):
     storage: Places = msgspec.field(default_factory=Places)
     usage: Usage | None = None
 
-    def key(self, bucket: str) -> str | None:
-        """Return the name of the input's object; None if it is in another bucket, or not told."""
-        place = self.storage.input or Place()
-        return keys.key_in(place.presigned_url or "", bucket)
+    def key(self, part: keys.Part, bucket: str) -> str | None:
+        """Return the name of one of its objects; None if that is in another bucket, or not told."""
+        place: Place | None = getattr(self.storage, part)
+        return None if place is None else keys.key_in(place.presigned_url or "", bucket)
 
     def tags(self, bucket: str) -> tuple[str, ...]:
         """Return what its submitter wrote on it, the gate that it went through among it."""
-        return keys.tags_of(self.key(bucket) or "")
+        return keys.tags_of(self.key("input", bucket) or "")
 
 
 class Jobs(msgspec.Struct):

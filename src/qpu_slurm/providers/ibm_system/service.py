@@ -107,11 +107,11 @@ class QuantumSystem(Gates):
         """Ask what circuits have to fit; see the protocol."""
         from qpu_slurm.providers.ibm import device  # noqa: PLC0415 - seldom
 
-        return device.read(self._http.call("GET", self._path("/configuration"), ibm_answers.read))
+        return device.read(self.configuration())
 
     def calibrated_at(self) -> datetime | None:
         """Ask when the QPU was last calibrated; see the protocol."""
-        return ibm_answers.calibrated_at(self._http.call("GET", self._path("/properties"), ibm_answers.read))
+        return ibm_answers.calibrated_at(self.properties())
 
     def slots(self) -> int:
         """Ask how many lanes the centre has on the QPU; a task holds one until it is deleted."""
@@ -151,8 +151,7 @@ class QuantumSystem(Gates):
                 f"An IBM Quantum System runs no {program_id!r}, only {' and '.join(_PROGRAMS)}."
             )
         task_id = str(uuid.uuid4())
-        carried = tags if session_id is None else (session_id, *tags)
-        names = {name: keys.key_of(name, task_id, carried) for name in keys.PARTS}
+        names = {name: keys.key_of(name, task_id, session_id, tags) for name in keys.PARTS}
         self._bucket.put(names["input"], parameters)
         body = {
             "id": task_id,
@@ -189,8 +188,7 @@ class QuantumSystem(Gates):
         if task.status is not TaskStatus.COMPLETED:
             kind = RefusedError if task.status.final else UnavailableError
             raise kind(f"Task {task_id} has no result: it is {task.status}.")
-        key = self._key(job, "results")
-        return pieces(lambda: self._bucket.open(key), f"The result of task {task_id}")
+        return self._pieces(self._key(job, "results"), task_id)
 
     def early_result(self, task_id: str, *, wait: int = 0) -> Iterator[bytes] | None:  # noqa: ARG002 - the protocol's
         """Ask for a result that may not be there: the storage cannot tell that from one that never comes."""
@@ -203,8 +201,7 @@ class QuantumSystem(Gates):
 
     def logs(self, task_id: str) -> str:
         """Read what the service logged of a task."""
-        key = self._key(self._job(task_id), "logs")
-        return self._bucket.head(key, _LOG_BYTES).decode(errors="replace")
+        return self._text(self._key(self._job(task_id), "logs"))
 
     def times(self, task_id: str) -> TaskTimes:
         """Read what a task has used; see the protocol."""
@@ -224,13 +221,53 @@ class QuantumSystem(Gates):
             job = self._job(task_id)
         except NotFoundError:
             return
-        if (key := job.key(self._bucket.name)) is not None:
-            for name in keys.PARTS:
-                if (other := keys.beside(key, name)) is not None:
-                    self._bucket.delete(other)
+        for name in keys.PARTS:
+            if (key := job.key(name, self._bucket.name)) is not None:
+                self._bucket.delete(key)
         # The task goes last: it alone says where its objects are.
+        self.retire_task(task_id)
+
+    def retire_task(self, task_id: str) -> None:
+        """Free the lane of a task that is over; its result and its log stay. Retired already is fine.
+
+        Raises:
+            RefusedError: It is not over.
+        """
         with suppress(NotFoundError):
             self._http.call("DELETE", f"/v1/jobs/{part(task_id)}", ibm_answers.read)
+
+    def forget_session(self, session_id: str) -> None:
+        """Delete a gate's tasks, and all that went through the gate, whether the service knows it or not."""
+        super().forget_session(session_id)
+        self._bucket.delete_all(keys.folder_of(session_id))
+
+    def retired_result(self, gate: str, task_id: str) -> Iterator[bytes]:
+        """Read the result text of a task that was retired; see `result`.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        return self._pieces(keys.key_of("results", task_id, gate), task_id)
+
+    def retired_logs(self, gate: str, task_id: str) -> str:
+        """Read what the service logged of a task that was retired."""
+        return self._text(keys.key_of("logs", task_id, gate))
+
+    def configuration(self) -> bytes:
+        """Read the QPU's configuration: JSON text, as in the cloud."""
+        return self._http.call("GET", self._path("/configuration"), ibm_answers.read)
+
+    def properties(self) -> bytes:
+        """Read the QPU's last calibration: JSON text, as in the cloud."""
+        return self._http.call("GET", self._path("/properties"), ibm_answers.read)
+
+    def jobs(self, gate: str) -> list[answers.Job]:
+        """List a gate's tasks as the service describes them, the oldest first."""
+        return self._tagged(gate)
+
+    def job(self, task_id: str) -> answers.Job:
+        """Read a task as the service describes it."""
+        return self._job(task_id)
 
     # What the above is made of.
 
@@ -263,11 +300,16 @@ class QuantumSystem(Gates):
         Raises:
             NotFoundError: It is not in our bucket.
         """
-        key = job.key(self._bucket.name)
-        found = keys.beside(key, name) if key is not None else None
+        found = job.key(name, self._bucket.name)
         if found is None:
             raise NotFoundError(f"The data of task {ibm_answers.quote(job.id)} are in another storage.")
         return found
+
+    def _pieces(self, key: str, task_id: str) -> Iterator[bytes]:
+        return pieces(lambda: self._bucket.open(key), f"The result of task {task_id}")
+
+    def _text(self, key: str) -> str:
+        return self._bucket.head(key, _LOG_BYTES).decode(errors="replace")
 
 
 def _status(backend: answers.Backend, pending: Mapping[str, int]) -> QpuStatus:

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from botocore.auth import S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
@@ -16,7 +17,7 @@ from qpu_slurm.providers.ibm.http import Http
 from qpu_slurm.system.deadline import NEVER, Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from urllib3 import BaseHTTPResponse
 
@@ -33,6 +34,9 @@ _SERVICE_SECONDS = 7 * 86_400
 """How long one is good that the service gets: its turn may come late, and S3 allows no more."""
 
 _NOT_FOUND = 404
+
+_KEY = re.compile(rb"<Key>([\x21-\x7e]{1,1024}?)</Key>")
+"""An object's name in a listing."""
 
 
 class Bucket:
@@ -100,15 +104,28 @@ class Bucket:
         """Delete an object. Deleted already is fine."""
         self._call("DELETE", key, answers.read)
 
+    def delete_all(self, prefix: str) -> None:
+        """Delete every object whose name begins so; it has only signs that stand for themselves in XML."""
+        while keys := self._listed(prefix):
+            for key in keys:
+                self.delete(key)
+
+    def _listed(self, prefix: str) -> list[str]:
+        """List the first objects, a thousand at most, whose names begin so."""
+        listing = self._call("GET", "", answers.read, query={"list-type": "2", "prefix": prefix})
+        found = (key.decode() for key in _KEY.findall(listing))
+        return [key for key in found if key.startswith(prefix)]
+
     def _call(
         self,
         method: str,
         key: str,
         take: Callable[[BaseHTTPResponse], T],
         *,
+        query: Mapping[str, str] | None = None,
         body: bytes | Pieces | None = None,
     ) -> T:
-        url = urlsplit(self._signed(method, self._endpoint, key, _OWN_SECONDS))
+        url = urlsplit(self._signed(method, self._endpoint, key, _OWN_SECONDS, query))
         path = url.path.removeprefix(urlsplit(self._endpoint).path)
         try:
             return self._http.call(method, path, take, params=dict(parse_qsl(url.query)), body=body)
@@ -122,8 +139,12 @@ class Bucket:
                 admin_advice="Check the storage's endpoint, bucket and key, and that the clocks agree.",
             ) from None
 
-    def _signed(self, method: str, endpoint: str, key: str, seconds: int) -> str:
-        request = AWSRequest(method, f"{endpoint}/{quote(self.name)}/{quote(key, safe='/~')}")
+    def _signed(
+        self, method: str, endpoint: str, key: str, seconds: int, query: Mapping[str, str] | None = None
+    ) -> str:
+        path = f"/{quote(self.name)}/{quote(key, safe='/~')}" if key else f"/{quote(self.name)}"
+        asked = f"?{urlencode(query)}" if query else ""
+        request = AWSRequest(method, f"{endpoint}{path}{asked}")
         S3SigV4QueryAuth(self._credentials, "s3", self._storage.region, expires=seconds).add_auth(request)
         url: str = request.url
         return url
