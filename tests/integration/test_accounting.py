@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import requests
 
-from qpu_slurm.config import Config, QpuConfig
+from qpu_slurm.config import ComputeServiceQpu, Config
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import LeaseRequest, LeaseState
 from qpu_slurm.leases.accountant import Accountant
@@ -136,7 +136,7 @@ def config(quick: Emulator, tmp_path: Path) -> Config:
     key = tmp_path / "key"
     key.touch(mode=0o600)
     key.write_text(account.api_key)
-    own = QpuConfig(
+    own = ComputeServiceQpu(
         name="ibm_fez",
         instance=account.crn,
         endpoint=f"{quick.url}/api/v1",

@@ -14,7 +14,7 @@ from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import Hold, LeaseRequest, LeaseState
 from qpu_slurm.leases.accountant import Accountant
 from qpu_slurm.leases.broker import Broker
-from qpu_slurm.providers.ibm_system import QuantumSystem
+from qpu_slurm.providers.ibm_system.service import QuantumSystem
 from qpu_slurm.system.deadline import NEVER, Deadline
 from qpu_slurm_devkit.emulator import Fault
 from tests.integration.test_provider_ibm_system import PATIENCE, IbmSystem

@@ -13,7 +13,8 @@ import pytest
 from qpu_slurm.errors import NotFoundError, RefusedError, UnavailableError
 from qpu_slurm.providers.base import TaskStatus
 from qpu_slurm.providers.ibm import Patience
-from qpu_slurm.providers.ibm_system import QuantumSystem, Storage, SystemAccess
+from qpu_slurm.providers.ibm_system.access import Storage, SystemAccess
+from qpu_slurm.providers.ibm_system.service import QuantumSystem
 from qpu_slurm.system.deadline import NEVER, Deadline
 from qpu_slurm.system.secret import Secret
 from qpu_slurm_devkit.emulator import Drop, Fault

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
-from qpu_slurm.config import Config, OutageConfig, QpuConfig
+from qpu_slurm.config import ComputeServiceQpu, Config, OutageConfig
 from qpu_slurm.errors import NotFoundError, RefusedError
 from qpu_slurm.journal.model import LeaseRequest
 from qpu_slurm.providers.base import (
@@ -378,9 +378,11 @@ def configure(directory: Path) -> Config:
     key_file.write_text("the-admins-key")
     key_file.chmod(0o600)
     qpus = [
-        QpuConfig(name="ibm_fez", instance=CRN, credentials="shared", key_file=key_file),
-        QpuConfig(name="ibm_torino", instance=CRN, max_ttl=600),
-        QpuConfig(name="ibm_paris", instance=CRN, credentials="shared", key_file=directory / "missing"),
+        ComputeServiceQpu(name="ibm_fez", instance=CRN, credentials="shared", key_file=key_file),
+        ComputeServiceQpu(name="ibm_torino", instance=CRN, max_ttl=600),
+        ComputeServiceQpu(
+            name="ibm_paris", instance=CRN, credentials="shared", key_file=directory / "missing"
+        ),
     ]
     return Config(
         path=directory / "config.toml",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qpu_slurm.config import Config, GatewayConfig, load
+from qpu_slurm.config import ComputeServiceQpu, Config, GatewayConfig, load
 from qpu_slurm.errors import ConfigError, RequestError
 from qpu_slurm.system.secret import Secret
 
@@ -94,6 +94,8 @@ def test_everything_written(tmp_path: Path) -> None:
     assert (config.slurm.timeout, config.outage.delay, config.outage.acquire_timeout) == (30, 120, 90)
     assert config.outage.step_patience == 300
     fez, torino = config.qpus.values()
+    assert isinstance(fez, ComputeServiceQpu)
+    assert isinstance(torino, ComputeServiceQpu)
     assert (fez.mode, fez.max_ttl, fez.task_timeout, fez.backend) == ("batch", 7200, 300, "ibm_fez")
     assert (torino.mode, torino.max_ttl, torino.backend) == ("dedicated", 7200, "torino")
     assert fez.access().api_key.reveal() == KEY

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qpu_slurm.config import Config, load
+from qpu_slurm.config import ComputeServiceQpu, Config, load
 from qpu_slurm.errors import ConfigError, RequestError
 from qpu_slurm.system.secret import Secret
 
@@ -74,12 +74,14 @@ def test_a_file_as_it_is_used_upstream(tmp_path: Path) -> None:
     assert list(config.qpus) == ["alt_marrakesh", "ibm_fez"]
     marrakesh, fez = config.qpus.values()
     assert (marrakesh.type, marrakesh.credentials) == ("qiskit-runtime-service", "shared")
+    assert isinstance(marrakesh, ComputeServiceQpu)
+    assert isinstance(fez, ComputeServiceQpu)
     assert (marrakesh.mode, marrakesh.max_ttl, marrakesh.backend) == ("dedicated", 28800, "alt_marrakesh")
     assert (fez.mode, fez.max_ttl, fez.task_timeout) == ("batch", 3600, 300)
     assert fez.access(Secret("the user's")).api_key.reveal() == KEY
     skipped = [warning for warning in config.warnings if "skipped" in warning]
     assert len(skipped) == 2
-    assert "'test_heron': skipped: type 'ibm-quantum-system' is not supported" in skipped[0]
+    assert "'test_heron': skipped: type 'ibm-quantum-system' needs the gateway" in skipped[0]
     assert "'FRESNEL'" in skipped[1]
     assert sum("insecure" in warning for warning in config.warnings) == 2
     assert KEY not in repr(config)

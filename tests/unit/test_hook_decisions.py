@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qpu_slurm.config import Config, OutageConfig, QpuConfig
+from qpu_slurm.config import ComputeServiceQpu, Config, OutageConfig, QpuConfig
 from qpu_slurm.errors import RequestError, SlurmError
 from qpu_slurm.lifecycle.start import Wanted, requeue_delay, wanted
 from qpu_slurm.slurm.admin_comment import AdminComment
@@ -22,7 +22,7 @@ CRN = "crn:v1:bluemix:public:quantum-computing:us-east:a/1:2::"
 
 
 def config(*names: str, acquire_on: str = "qpu") -> Config:
-    qpus = {name: QpuConfig(name=name, instance=CRN) for name in names}
+    qpus: dict[str, QpuConfig] = {name: ComputeServiceQpu(name=name, instance=CRN) for name in names}
     config = Config(path=Path("/etc/qpu_slurm/config.toml"), qpus=qpus)
     return msgspec.structs.replace(config, acquire_on=acquire_on)
 

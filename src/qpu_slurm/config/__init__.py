@@ -7,15 +7,18 @@ of the file at once.
 
 from __future__ import annotations
 
+from qpu_slurm.config.kinds import ComputeServiceQpu, QuantumSystemQpu
 from qpu_slurm.config.load import DEFAULT_PATH, load, path_of
 from qpu_slurm.config.model import Config, GatewayConfig, OutageConfig, QpuConfig, SlurmConfig
 
 __all__ = [
     "DEFAULT_PATH",
+    "ComputeServiceQpu",
     "Config",
     "GatewayConfig",
     "OutageConfig",
     "QpuConfig",
+    "QuantumSystemQpu",
     "SlurmConfig",
     "load",
     "path_of",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _LENGTH = 16
 
-_OF_THE_KEEPER = frozenset(("key_file", "api_key", "max_leases", "exclusive"))
+_OF_THE_KEEPER = frozenset(("key_file", "s3_key_file", "api_key", "max_leases", "exclusive"))
 """The fields of a QPU that only the host of keys and journal uses."""
 
 

@@ -8,9 +8,12 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from qpu_slurm.config.kinds import CLOUD, KINDS, NOT_YET
 from qpu_slurm.config.model import Config, GatewayConfig, OutageConfig, QpuConfig, SlurmConfig
 from qpu_slurm.config.qrmi_file import read_upstream
-from qpu_slurm.config.tables import Problems, keys_of
+from qpu_slurm.config.tables import Problems, keys_of, quote
 from qpu_slurm.errors import ConfigError
 from qpu_slurm.names import QPU_NAME
 
@@ -21,8 +24,9 @@ _MAX_BYTES = 1 << 20
 
 _SECTIONS = ("slurm", "outage", "gateway", "defaults", "qpu")
 _KEYS = keys_of(Config, leave=("path", "slurm", "outage", "gateway", "qpus", "warnings"))
-_QPU_KEYS = keys_of(QpuConfig, leave=("api_key",))
-_DEFAULTS_KEYS = keys_of(QpuConfig, leave=("api_key", "name"))
+_QPU_KEYS = {kind: keys_of(kind, leave=("api_key",)) for kind in KINDS.values()}
+_DEFAULTS_KEYS = {key: key for keys in _QPU_KEYS.values() for key in keys if key != "name"}
+"""What `[defaults]` may have: each QPU takes what its kind has of it."""
 
 
 def path_of(path: Path | None = None) -> Path:
@@ -85,12 +89,12 @@ def _read(path: Path, document: dict[str, Any], problems: Problems) -> Config | 
     gateway = _read_gateway(document, problems)
     tables = _read_qpus(document.get("defaults", {}), document.get("qpu", []), problems)
     if gateway is None:
-        for qpu in tables:
-            if qpu.get("credentials") == "gateway":
+        for kind, qpu in tables:
+            if qpu.get("credentials", _default(kind, "credentials")) == "gateway":
                 problems.add(f'[[qpu]] {qpu.get("name")!r}: credentials = "gateway" needs a [gateway] table.')
     if problems.found:
         return None
-    qpus = {table["name"]: QpuConfig(**table) for table in tables}
+    qpus = {table["name"]: kind(**table) for kind, table in tables}
     server = None if gateway is None else GatewayConfig(**gateway)
     return Config(
         **values,
@@ -119,11 +123,13 @@ def _read_gateway(document: dict[str, Any], problems: Problems) -> dict[str, Any
     return gateway
 
 
-def _read_qpus(defaults: Any, tables: Any, problems: Problems) -> list[dict[str, Any]]:  # noqa: ANN401 - from TOML
-    """Return the fields of each QPU, without those that have problems."""
-    common = problems.table(
-        QpuConfig, _keyless(defaults, "[defaults] ", problems), "[defaults] ", _DEFAULTS_KEYS
-    )
+def _read_qpus(
+    defaults: Any,  # noqa: ANN401 - from TOML
+    tables: Any,  # noqa: ANN401 - likewise
+    problems: Problems,
+) -> list[tuple[type[QpuConfig], dict[str, Any]]]:
+    """Return the kind and the fields of each QPU, without those that have problems."""
+    common = _read_defaults(_keyless(defaults, "[defaults] ", problems), problems)
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         problems.add("[[qpu]]: expected a table for each QPU, with [[qpu]] (two brackets) above it.")
         return []
@@ -139,19 +145,72 @@ def _read_qpus(defaults: Any, tables: Any, problems: Problems) -> list[dict[str,
             if name in names:
                 problems.add(f"{where}another QPU has this name already.")
             names.add(name)
-        own = problems.table(QpuConfig, _keyless(table, where, problems), where, _QPU_KEYS)
-        given = {*table, *(defaults if isinstance(defaults, dict) else ())}
-        problems.missing(QpuConfig, given, where, _QPU_KEYS)
-        qpu = common | own
-        credentials = qpu.get("credentials", "user")
-        if credentials != "user" and "key_file" not in given:
-            problems.add(
-                f'{where}key_file is missing: with credentials = "{credentials}" it names the key\'s file.'
-            )
-        if "key_file" in own and credentials == "user":
-            problems.add(f'{where}key_file: expected only with credentials = "gateway" or "shared".')
-        qpus.append(qpu)
+        kind = _kind(table.get("type", common.get("type", CLOUD)), where, problems)
+        if kind is not None:
+            qpus.append((kind, _read_qpu(kind, common, _keyless(table, where, problems), where, problems)))
     return qpus
+
+
+def _read_defaults(table: Any, problems: Problems) -> dict[str, Any]:  # noqa: ANN401 - from TOML
+    """Return what `[defaults]` has that is right for some kind of QPU, as it is written."""
+    if not isinstance(table, dict):
+        problems.add("[defaults]: expected a table.")
+        return {}
+    problems.unknown_keys(table, "[defaults] ", _DEFAULTS_KEYS)
+    right = {}
+    for key in filter(_DEFAULTS_KEYS.__contains__, table):
+        if key == "type":  # noted at the QPUs that have it from here
+            right[key] = table[key]
+            continue
+        wrong = []
+        for kind, keys in _QPU_KEYS.items():
+            if key in keys:
+                found = problems.apart()
+                found.fields(kind, table, "[defaults] ", {key: key})
+                wrong.append(found.found)
+        if all(wrong):
+            problems.found += wrong[0]
+        else:
+            right[key] = table[key]
+    return right
+
+
+def _kind(type_: object, where: str, problems: Problems) -> type[QpuConfig] | None:
+    """Return the kind of QPU that has a type; note one that there is none of."""
+    if isinstance(type_, str) and type_ in KINDS:
+        return KINDS[type_]
+    known = " or ".join(f'"{name}"' for name in KINDS)
+    if type_ in NOT_YET:
+        problems.add(f'{where}type: "{type_}" is not supported yet. Supported are {known}.')
+    else:
+        problems.add(f"{where}type: expected {known}, not {quote(type_)}.")
+    return None
+
+
+def _read_qpu(
+    kind: type[QpuConfig], common: dict[str, Any], table: dict[str, Any], where: str, problems: Problems
+) -> dict[str, Any]:
+    """Return the fields of one QPU that are right."""
+    keys = _QPU_KEYS[kind]
+    given = {key: value for key, value in common.items() if key in keys} | table
+    for key in table:
+        if key not in keys and key in _DEFAULTS_KEYS:
+            problems.add(f'{where}{key}: a QPU of type "{given.get("type", CLOUD)}" has no such key.')
+    problems.unknown_keys({key: None for key in table if key not in {*keys, *_DEFAULTS_KEYS}}, where, keys)
+    qpu = problems.fields(kind, given, where, keys)
+    problems.missing(kind, given, where, keys)
+    credentials = qpu.get("credentials", _default(kind, "credentials"))
+    if credentials != "user" and "key_file" not in given:
+        problems.add(
+            f'{where}key_file is missing: with credentials = "{credentials}" it names the key\'s file.'
+        )
+    if "key_file" in table and credentials == "user":
+        problems.add(f'{where}key_file: expected only with credentials = "gateway" or "shared".')
+    return qpu
+
+
+def _default(kind: type[QpuConfig], name: str) -> object:
+    return next(field.default for field in msgspec.structs.fields(kind) if field.name == name)
 
 
 def _keyless(table: Any, where: str, problems: Problems) -> Any:  # noqa: ANN401 - from TOML

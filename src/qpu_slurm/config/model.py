@@ -216,27 +216,23 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     def warnings(self) -> list[str]:
         """Return its insecure settings, a sentence each."""
-        return _in_the_clear("gateway", self.url)
+        return in_the_clear("gateway", self.url)
 
 
 class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One QPU.
+    """One QPU; `config.kinds` has what each kind of service needs besides.
 
     Attributes:
         name: Its name in `--qpu`.
-        type: The resource type, in QRMI's words; the second is an older name of the first.
+        type: The resource type, in QRMI's words: it says which kind this is.
         backend: The service's name of the QPU; by default the same.
-        endpoint: The service's base URL, its version included.
+        endpoint: The service's base URL.
         iam_endpoint: The base URL that turns an API key into a token.
-        search_endpoint: Global Search, where it is not IBM's public one.
-        catalog_endpoint: The Global Catalog, where it is not IBM's public one.
         instance: The service instance (a CRN) that pays.
         credentials: The key that opens sessions. `user`: the user's own. `gateway`: the admin's, which only
             the gateway has. `shared`: the admin's, which every job that names the QPU can read. That is
             insecure, and what an upstream configuration means.
         key_file: The file with the admin's key; with `gateway`, on the gateway's host only.
-        mode: The session's mode; an account of the Open plan can open only `batch`.
-        max_ttl: The longest life of a session in seconds, whatever the job's time limit.
         task_timeout: Seconds of QPU time that one task may take; None leaves it to the service.
         session: When a job's session begins without `--qpu-session`: at the job's start (`job`), or with its
             first task (`task`).
@@ -246,17 +242,13 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """
 
     name: Name
-    type: Literal["ibm-quantum-compute-service", "qiskit-runtime-service"] = "ibm-quantum-compute-service"
+    type: str
     backend: Name = ""
-    endpoint: Url = IBM_ENDPOINT
+    endpoint: Url
     iam_endpoint: Url = IBM_IAM_ENDPOINT
-    search_endpoint: Url | None = None
-    catalog_endpoint: Url | None = None
     instance: Crn
     credentials: Literal["user", "gateway", "shared"] = "user"
     key_file: AbsolutePath | None = None
-    mode: Literal["dedicated", "batch"] = "dedicated"
-    max_ttl: SessionTtl = MAX_TTL
     task_timeout: Duration | None = None
     session: Literal["job", "task"] = "job"
     exclusive: bool = False
@@ -267,6 +259,11 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """Use the QPU's name for the backend by default."""
         if not self.backend:
             msgspec.structs.force_setattr(self, "backend", self.name)
+
+    @property
+    def max_ttl(self) -> int:
+        """The longest life of a session in seconds, whatever the job's time limit."""
+        return MAX_TTL
 
     @property
     def limit(self) -> int | None:
@@ -315,12 +312,19 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             iam_endpoint=self.iam_endpoint,
             instance=self.instance,
             api_key=self.key(user_key),
-            mode=self.mode,
         )
+
+    def seen_by_jobs(self, gateway: str) -> QpuConfig:
+        """Return the QPU as jobs see it that reach it through the gateway.
+
+        Args:
+            gateway: The gateway's base URL.
+        """
+        raise NotImplementedError
 
     def warnings(self) -> list[str]:
         """Return the insecure settings of this QPU, a sentence each."""
-        found = _in_the_clear(self.name, self.endpoint, self.iam_endpoint)
+        found = in_the_clear(self.name, self.endpoint, self.iam_endpoint)
         if self.credentials == "shared":
             found.append(
                 f'{self.name}: credentials = "shared" is insecure: every job that names the QPU gets the key.'
@@ -380,7 +384,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             ) from None
 
 
-def _in_the_clear(name: str, *urls: str) -> list[str]:
+def in_the_clear(name: str, *urls: str) -> list[str]:
+    """Return what is insecure about URLs that carry credentials, a sentence each."""
     return [
         f"{name}: {url} is insecure: http sends credentials unencrypted. Use https."
         for url in urls

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from qpu_slurm.config.kinds import ComputeServiceQpu
 from qpu_slurm.config.model import MAX_TTL, Config, QpuConfig
 from qpu_slurm.config.private import read_private
 from qpu_slurm.config.tables import Problems, quote
@@ -33,6 +34,9 @@ _PREFIXES = {
     "qiskit-runtime-service": "QRMI_IBM_QRS_",
 }
 """The resource types that are supported, and the prefixes of their variables."""
+
+_BY_GATEWAY = ("ibm-quantum-system",)
+"""Types whose jobs would reach each other's tasks, if they had the key that upstream hands to them."""
 
 _FIELDS = {
     "ENDPOINT": "endpoint",
@@ -90,7 +94,7 @@ class _Reader:
             return []
         return resources
 
-    def qpu(self, resource: Any, number: int) -> QpuConfig | None:  # noqa: ANN401 - from JSON
+    def qpu(self, resource: Any, number: int) -> ComputeServiceQpu | None:  # noqa: ANN401 - from JSON
         """Read a resource, unless it has to be skipped or has errors."""
         where = f"resource number {number}: "
         if not isinstance(resource, dict):
@@ -100,7 +104,12 @@ class _Reader:
         environment = resource.get("environment", {})
         prefix = _PREFIXES.get(str(resource.get("type")))
         skipped = ""
-        if prefix is None:
+        if resource.get("type") in _BY_GATEWAY:
+            skipped = (
+                f"type {quote(resource.get('type'))} needs the gateway. Write a [[qpu]] table of that type "
+                "into a config.toml"
+            )
+        elif prefix is None:
             skipped = f"type {quote(resource.get('type'))} is not supported"
         elif resource.get("is_dynamic"):
             skipped = "it is a template (is_dynamic), not a QPU"
@@ -119,7 +128,7 @@ class _Reader:
         values = self._values(
             resource, {key: item for key, item in environment.items() if item}, prefix, where
         )
-        return QpuConfig(**values) if len(self.problems.found) == before else None
+        return ComputeServiceQpu(**values) if len(self.problems.found) == before else None
 
     def _values(
         self, resource: dict[str, Any], environment: dict[str, str], prefix: str, where: str
@@ -141,9 +150,9 @@ class _Reader:
                 f"{self._path}: {where}{max_ttl} is cut to the service's limit of {MAX_TTL}."
             )
         names = {"name": "name", "type": "type"}
-        values = self.problems.fields(QpuConfig, resource, where, names)
-        values |= self.problems.fields(QpuConfig, table, where, keys)
-        self.problems.missing(QpuConfig, {*resource, *environment}, where, names | keys)
+        values = self.problems.fields(ComputeServiceQpu, resource, where, names)
+        values |= self.problems.fields(ComputeServiceQpu, table, where, keys)
+        self.problems.missing(ComputeServiceQpu, {*resource, *environment}, where, names | keys)
         if api_key in environment:
             if not _KEY.fullmatch(environment[api_key]):
                 self.problems.add(f"{where}{api_key}: expected an API key.")

@@ -32,6 +32,10 @@ class Problems:
         self._path = path
         self.found: list[str] = []
 
+    def apart(self) -> Problems:
+        """Return another list for the same file."""
+        return Problems(self._path)
+
     def add(self, sentence: str) -> None:
         """Add a problem: its place, and what was expected there."""
         self.found.append(f"{self._path}: {sentence}")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from qpu_slurm.providers.base import Access, Account, Provider
 
 _IBM_TYPES = ("ibm-quantum-compute-service", "qiskit-runtime-service")
+_IBM_SYSTEM = "ibm-quantum-system"
 
 _KEPT_SECONDS = 900.0
 _KEPT = 100
@@ -37,7 +38,24 @@ def connect(access: Access, *, deadline: Deadline = NEVER, beside: Provider | No
 
         other = beside if isinstance(beside, QuantumComputeService) else None
         return QuantumComputeService(access, deadline=deadline, beside=other)
+    if access.type == _IBM_SYSTEM:
+        return _quantum_system(access, deadline, beside)
     raise ConfigError(f"{access.backend}: there is no provider for the resource type {access.type!r}.")
+
+
+def _quantum_system(access: Access, deadline: Deadline, beside: Provider | None) -> Provider:
+    try:
+        from qpu_slurm.providers.ibm_system.access import SystemAccess  # noqa: PLC0415 - likewise
+        from qpu_slurm.providers.ibm_system.service import QuantumSystem  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f'{access.backend}: the type "{access.type}" needs {error.name}. '
+            "Run `pip install 'qpu_slurm[ibm-system]'` on the gateway's host."
+        ) from None
+    if not isinstance(access, SystemAccess):
+        raise ConfigError(f"{access.backend}: its storage is not known.")
+    other = beside if isinstance(beside, QuantumSystem) else None
+    return QuantumSystem(access, deadline=deadline, beside=other)
 
 
 class Connections:

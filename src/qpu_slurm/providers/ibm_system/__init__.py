@@ -14,10 +14,3 @@ choice, so one that is submitted twice is there once. A task holds one of the QP
 IAM's tokens and what circuits have to fit are as in the cloud: `providers.ibm` reads both. Requests to the
 storage are signed with botocore, which the extra `ibm-system` installs.
 """
-
-from __future__ import annotations
-
-from qpu_slurm.providers.ibm_system.access import Storage, SystemAccess
-from qpu_slurm.providers.ibm_system.service import QuantumSystem
-
-__all__ = ["QuantumSystem", "Storage", "SystemAccess"]
