@@ -87,6 +87,19 @@ credentials = "user"
 """
 
 
+ON_PREMISES = """
+[[qpu]]
+name = "ibm_torino"
+type = "ibm-quantum-system"
+endpoint = "{url}/system"
+s3_endpoint = "{url}/s3"
+s3_bucket = "{storage.bucket}"
+s3_access_key_id = "{storage.access_key_id}"
+s3_key_file = "{directory}/s3.key"
+"""
+"""A QPU behind the IBM Quantum System API."""
+
+
 class Munge:
     """A munged with a key of its own."""
 
@@ -128,10 +141,16 @@ class Site:
         gateway: Further lines of [gateway].
         endpoint: The service's API, where it is not the emulator's.
         acquire_timeout: As in [outage]; by default so short that faults are not waited for.
+        qpus: Further tables of QPUs.
     """
 
     def __init__(
-        self, emulator: Emulator, gateway: str = "", endpoint: str = "", acquire_timeout: int = 3
+        self,
+        emulator: Emulator,
+        gateway: str = "",
+        endpoint: str = "",
+        acquire_timeout: int = 3,
+        qpus: str = "",
     ) -> None:
         # Other users have to get at MUNGE's socket.
         self.directory = Path(tempfile.mkdtemp(prefix="qpu-gateway-"))
@@ -139,12 +158,14 @@ class Site:
         self.emulator = emulator
         self.account = emulator.accounts[0]
         self.munge = Munge(self.directory / "munge")
-        key = self.directory / "ibm.key"
-        key.touch(mode=0o600)
-        key.write_text(self.account.api_key)
+        for name, content in (("ibm", self.account.api_key), ("s3", self.account.storage.secret)):
+            key = self.directory / f"{name}.key"
+            key.touch(mode=0o600)
+            key.write_text(content)
         self.path = self.directory / "config.toml"
         self.path.write_text(
-            CONFIG.format(
+            (CONFIG + qpus).format(
+                storage=self.account.storage,
                 directory=self.directory,
                 munge=self.munge,
                 port=free_port(),
@@ -315,13 +336,7 @@ class Job:
     def environ(self) -> dict[str, str]:
         """The variables of the job's steps."""
         qpu = self.site.config.qpu(self.lease.qpu)
-        behind = msgspec.structs.replace(
-            qpu,
-            endpoint=f"{self.site.url}/experimental/api/v1",
-            iam_endpoint=self.site.url,
-            search_endpoint=self.site.url,
-            catalog_endpoint=f"{self.site.url}/catalog",
-        )
+        behind = qpu.seen_by_jobs(self.site.url)
         key = JobKeys.beside(self.site.config.journal).key(self.lease)
         hold = HOLDS[self.lease.hold]
         held = variables.to_environ(

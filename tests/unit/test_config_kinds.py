@@ -126,10 +126,11 @@ def test_a_key_that_no_kind_knows_is_unknown(tmp_path: Path) -> None:
 )
 def test_a_kind_that_is_not_built_is_refused_with_its_name(tmp_path: Path, type_: str) -> None:
     found = problems(tmp_path, f'[[qpu]]\nname = "garnet"\ntype = "{type_}"')
-    assert found == [
+    expected = (
         f"[[qpu]] 'garnet': type: \"{type_}\" is not supported yet. "
         'Supported are "ibm-quantum-compute-service" or "qiskit-runtime-service" or "ibm-quantum-system".'
-    ]
+    )
+    assert found == [expected]
 
 
 @pytest.mark.parametrize("type_", ['"ibm"', "7", "[]"])

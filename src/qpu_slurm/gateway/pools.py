@@ -55,6 +55,7 @@ class Pools:
         release: Hooks release, and have five seconds for it.
         sessions: Jobs open and close sessions of their own.
         background: The reaper, the accounts, what is written for steps: no request waits for these.
+        systems: Jobs ask QPUs on the premises, through a provider.
         queries: Users ask what a job did, for which Slurm is asked, and how the QPUs are.
         slurm: Slurm is asked and told for hooks and steps.
         comments: What Slurm's record of a job is to say, for which nobody waits.
@@ -69,6 +70,7 @@ class Pools:
         self.sessions = Pool("sessions", 16)
         self.background = Pool("background", 8)
         self.queries = Pool("queries", 4)
+        self.systems = Pool("systems", 32)
         self.slurm = Pool("slurm", 8)
         self.comments = Pool("comments", 2)
         self.steps = Pool("steps", 1)

@@ -159,6 +159,18 @@ class History:
         with self._database.reading() as db:
             return [msgspec.convert(dict(row), SessionUse) for row in db.execute(query, (lease_id,))]
 
+    def session(self, session_id: str) -> SessionUse | None:
+        """Read a session by its id; None if no lease has or had it."""
+        with self._database.reading() as db:
+            row = db.execute("SELECT * FROM sessions WHERE session_id = ?", (session_id,)).fetchone()
+        return None if row is None else msgspec.convert(dict(row), SessionUse)
+
+    def task(self, task_id: str) -> TaskUse | None:
+        """Read a task by its id; None if it was not noted (yet)."""
+        with self._database.reading() as db:
+            row = db.execute("SELECT * FROM tasks WHERE task_id = ?", (task_id,)).fetchone()
+        return None if row is None else msgspec.convert(dict(row), TaskUse)
+
     def leases(self, job_id: int) -> list[LeaseHistory]:
         """Return the leases of a job's newest run, the oldest first."""
         query = (

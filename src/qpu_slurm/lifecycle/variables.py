@@ -86,12 +86,4 @@ def through_gateway(config: Config, qpu: QpuConfig) -> QpuConfig:
     """Return a QPU as the gateway shows it to jobs, if it is behind it."""
     if not qpu.through_gateway or config.gateway is None:
         return qpu
-    url = config.gateway.url
-    return msgspec.structs.replace(
-        qpu,
-        # qiskit-ibm-runtime takes a URL as it is only if it contains `experimental`.
-        endpoint=f"{url}/experimental/api/v1",
-        iam_endpoint=url,
-        search_endpoint=url,
-        catalog_endpoint=f"{url}/catalog",
-    )
+    return qpu.seen_by_jobs(config.gateway.url)

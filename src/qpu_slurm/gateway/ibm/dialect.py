@@ -14,8 +14,9 @@ from qpu_slurm.gateway.ibm.upstream import Upstream
 from qpu_slurm.gateway.ibm.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from qpu_slurm.config import QpuConfig
     from qpu_slurm.gateway.callers import Caller
     from qpu_slurm.gateway.gateway import Gateway
 
@@ -27,12 +28,16 @@ class IbmDialect:
 
     Args:
         gateway: Whose clients are served.
+        adapt: Makes an upstream for a QPU whose service speaks another dialect; None for all others.
 
     Attributes:
         tokens: What clients get for their job keys.
     """
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(
+        self, gateway: Gateway, adapt: Callable[[QpuConfig], Upstream | None] = lambda _: None
+    ) -> None:
+        self._adapt = adapt
         self.tokens = Tokens(gateway.keys)
         self._gateway = gateway
         self._upstreams: dict[str, Upstream] = {}
@@ -44,7 +49,7 @@ class IbmDialect:
         gateway = self._gateway
         self.tokens = Tokens(gateway.keys)
         self._upstreams = {
-            name: Upstream(qpu, gateway.client, gateway.pools.short.executor)
+            name: self._adapt(qpu) or Upstream(qpu, gateway.client, gateway.pools.short.executor)
             for name, qpu in gateway.config.qpus.items()
             if qpu.through_gateway
         }

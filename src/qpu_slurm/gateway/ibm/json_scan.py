@@ -100,11 +100,15 @@ class Scanner:
     Attributes:
         keys: The top level's keys so far, in order.
         values: The wanted keys' values so far; None for one that is no string.
+        spans: Where each key's value begins and ends, in bytes from the beginning, of those that have ended.
     """
 
     def __init__(self, wanted: Collection[str]) -> None:
         self.keys: list[str] = []
         self.values: dict[str, str | None] = {}
+        self.spans: dict[str, tuple[int, int]] = {}
+        self._before = 0
+        self._began = 0
         self._wanted = frozenset(wanted)
         self._folded: set[str] = set()
         self._piece = b""
@@ -132,7 +136,11 @@ class Scanner:
         self._piece, self._plain = piece, self._without_escapes(piece)
         position = 0
         while position < len(piece):
-            position = self._state(position)
+            state = self._state
+            position = state(position)
+            if self._state != state:
+                self._note_span(state, self._before + position)
+        self._before += len(piece)
         self._piece = self._plain = b""
 
     def finish(self) -> None:
@@ -338,6 +346,13 @@ class Scanner:
             raise MalformedError(f"it has more than {_MAX_KEYS} keys")
         self._folded.add(folded)
         self.keys.append(key)
+
+    def _note_span(self, state: Callable[[int], int], position: int) -> None:
+        """Note that a value has begun or ended, as a state was left."""
+        if state == self._value:
+            self._began = position if self._state == self._scalar else position - 1
+        elif self._state == self._after_value:
+            self.spans[self.keys[-1]] = (self._began, position)
 
     def _end_of(self, pattern: re.Pattern[bytes], position: int, end: int | None = None) -> int:
         """Return where what a pattern takes ends; all of ours match nothing, too."""
