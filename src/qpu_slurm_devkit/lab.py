@@ -47,6 +47,7 @@ class Lab:
         credentials: Whose key the QPUs' sessions are opened with; `gateway` runs one.
         emulator: The service; by default one with a premium account, ended with the lab.
         qpus: The QPUs' names, as users and the service call them.
+        on_premises: Which of them are reached by the IBM Quantum System API.
         top: Further lines at the top of config.toml.
         defaults: Further keys of config.toml's [defaults].
         tables: Further tables of config.toml.
@@ -80,6 +81,7 @@ class Lab:
         credentials: Credentials = "gateway",
         emulator: Emulator | None = None,
         qpus: Sequence[str] = ("ibm_fez", "ibm_torino"),
+        on_premises: Sequence[str] = (),
         top: str = "",
         defaults: Mapping[str, str] | None = None,
         tables: str = "",
@@ -108,6 +110,7 @@ class Lab:
             keep_directory=keep_directory,
         )
         self._qpus = tuple(qpus)
+        self._on_premises = frozenset(on_premises)
         self._top = top
         self._reap_every = reap_every
         self._defaults = dict(defaults or {})
@@ -259,16 +262,22 @@ class Lab:
         if self.credentials == "user":
             self._write_config(self.config, self._hook_log, None)
             return
-        key = (self._directory if self.credentials == "shared" else self._private) / "ibm.key"
-        key.touch(mode=0o600)
-        key.write_text(f"{self.account.api_key}\n")
-        self._give(key, self._owner)
+        directory = self._directory if self.credentials == "shared" else self._private
+        key = self._write_key(directory / "ibm.key", self.account.api_key)
+        if self._on_premises:
+            self._write_key(directory / "s3.key", self.account.storage.secret)
         if self.credentials == "shared":
             self._write_config(self.config, self._hook_log, key)
             return
         # On the controller and the nodes, which are no other machines here, there is no such file.
         self._write_config(self.config, self._hook_log, self._directory / "not-on-this-host.key")
         self._write_config(self.gateway_config, self._private / "gateway.log", key)
+
+    def _write_key(self, path: Path, key: str) -> Path:
+        path.touch(mode=0o600)
+        path.write_text(f"{key}\n")
+        self._give(path, self._owner)
+        return path
 
     def _write_config(self, path: Path, log: Path, key: Path | None) -> None:
         environ = self.emulator.environ(self.account)
@@ -296,7 +305,7 @@ class Lab:
             ),
             "[defaults]\n",
             _toml(defaults),
-            *(f"[[qpu]]\n{_toml({'name': name})}" for name in self._qpus),
+            *(f"[[qpu]]\n{_toml(self._qpu(name, key))}" for name in self._qpus),
             self._tables,
         ]
         if self.gateway:
@@ -307,6 +316,20 @@ class Lab:
                 text.append(f"trusted_users = {json.dumps([self.cluster.slurm_user])}\n")
         path.write_text("".join(text))
         path.chmod(0o644)
+
+    def _qpu(self, name: str, key: Path | None) -> dict[str, object]:
+        """Return a QPU's table, but for what the defaults have."""
+        if name not in self._on_premises or key is None:
+            return {"name": name}
+        return {
+            "name": name,
+            "type": "ibm-quantum-system",
+            "endpoint": f"{self.emulator.url}/system",
+            "s3_endpoint": f"{self.emulator.url}/s3",
+            "s3_bucket": self.account.storage.bucket,
+            "s3_access_key_id": self.account.storage.access_key_id,
+            "s3_key_file": key.with_name("s3.key"),
+        }
 
     @staticmethod
     def _give(path: Path, user: str) -> None:

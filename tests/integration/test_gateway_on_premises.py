@@ -17,7 +17,7 @@ from qpu_slurm import providers, read_result
 from qpu_slurm.errors import RefusedError
 from qpu_slurm.job.variables import from_environ
 from qpu_slurm.journal.model import LeaseState
-from qpu_slurm_devkit.emulator import Emulator, Fault
+from qpu_slurm_devkit.emulator import Drop, Emulator, Fault
 from tests.integration.gateway_site import ON_PREMISES, Job, Site
 from tests.integration.steps import TASK_RUNNER, sampler_input
 
@@ -347,11 +347,18 @@ def test_what_a_job_left_is_cancelled_accounted_for_and_deleted(site: Site, bell
 
 
 def test_a_service_that_is_away_is_unavailable(job: Job) -> None:
-    job.site.emulator.inject(Fault(path="/system/*", times=None, status=503))
-    job.site.emulator.inject(Fault(path="/identity/token", times=None, status=503))
-    answer = job.send("GET", "/backends/ibm_torino/status")
+    job.site.emulator.inject(Fault(path="/s3/*", times=None, status=503))
+    answer = job.send("POST", "/jobs", json=job.submission())
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
     job.site.emulator.clear_faults()
+    assert job.site.emulator.tasks() == []
+
+
+def test_a_submission_whose_answer_is_lost_is_there_once(job: Job, bell: str) -> None:
+    job.site.emulator.set_backend("ibm_torino", "paused")
+    job.site.emulator.inject(Fault(method="POST", path="/system/v1/jobs", drop=Drop.AFTER))
+    task_id = job.submit(params={"pubs": [[bell]], "version": 2, "support_qiskit": False})
+    assert [task.id for task in job.site.emulator.tasks()] == [task_id]
 
 
 def test_our_own_provider_does_what_its_protocol_says(job: Job) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from qpu_slurm.errors import NotFoundError, RefusedError, UnavailableError
+from qpu_slurm.errors import AnswerLostError, NotFoundError, RefusedError, UnavailableError
 from qpu_slurm.providers.base import TaskStatus
 from qpu_slurm.providers.ibm import Patience
 from qpu_slurm.providers.ibm_system.access import Storage, SystemAccess
@@ -30,7 +30,7 @@ from tests.provider_conformance import (
 if TYPE_CHECKING:
     from qpu_slurm_devkit.emulator import Emulator
 
-PATIENCE = Patience(call=10)
+PATIENCE = Patience(call=10, settle=0.2)
 
 
 class IbmSystem:
@@ -194,6 +194,21 @@ def test_a_task_that_is_deleted_leaves_no_data(service: IbmSystem) -> None:
         "PUT results",
     ]
     assert service.emulator.tasks() == []
+
+
+def test_a_submission_whose_fate_is_not_known_is_not_said_to_have_failed(service: IbmSystem) -> None:
+    service.emulator.inject(Fault(method="POST", path="/system/v1/jobs", drop=Drop.AFTER))
+    service.emulator.inject(Fault(method="GET", path="/system/v1/jobs/*", times=None, status=503))
+    with pytest.raises(AnswerLostError):
+        service.submit(service.reach(deadline=Deadline.after(2)), "task:1")
+    service.emulator.clear_faults()
+    assert len(service.emulator.tasks()) == 1
+
+
+def test_a_submission_that_did_not_arrive_is_sent_again(service: IbmSystem) -> None:
+    service.emulator.inject(Fault(method="POST", path="/system/v1/jobs", drop=Drop.BEFORE))
+    task_id = service.submit(service.connect(service.backend), "task:1")
+    assert [task.id for task in service.emulator.tasks()] == [task_id]
 
 
 def test_a_submission_that_is_refused_leaves_no_data(service: IbmSystem) -> None:

@@ -21,6 +21,8 @@ from qpu_slurm.config.private import read_key
 from qpu_slurm.providers.base import Access
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from qpu_slurm.system.secret import Secret
 
 CLOUD: Final = "ibm-quantum-compute-service"
@@ -98,6 +100,11 @@ class QuantumSystemQpu(QpuConfig, frozen=True, kw_only=True, forbid_unknown_fiel
         ),
     ]
     s3_key_file: AbsolutePath
+
+    @property
+    def key_files(self) -> tuple[Path, ...]:
+        """The files with the admin's keys; see `QpuConfig`."""
+        return (*super().key_files, self.s3_key_file)
 
     def access(self, user_key: Secret | None = None) -> Access:
         """Return how the QPU is reached; see `key` for the argument and the errors."""

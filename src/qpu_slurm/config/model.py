@@ -280,6 +280,11 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """Whether its sessions are opened with the key of the job's user."""
         return self.credentials == "user"
 
+    @property
+    def key_files(self) -> tuple[Path, ...]:
+        """The files with the admin's keys: each is only for the user that reads it."""
+        return () if self.needs_user_key or self.key_file is None else (self.key_file,)
+
     def key(self, user_key: Secret | None = None) -> Secret:
         """Return the key that opens this QPU's sessions.
 

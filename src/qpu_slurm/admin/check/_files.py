@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from qpu_slurm.admin.check._accounts import blocked, may_write, me, seen, user_name
 from qpu_slurm.admin.check._diagnoses import found
 from qpu_slurm.admin.check._finding import Finding, fine
+from qpu_slurm.config.private import read_key
 from qpu_slurm.errors import ConfigError, JournalError
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import LeaseState
@@ -52,23 +53,23 @@ def keys(config: Config, keeper: Keeper, *, here: bool, node: bool = False) -> I
     """
     files: dict[Path, list[str]] = {}
     for qpu in config.qpus.values():
-        if not qpu.needs_user_key and qpu.key_file is not None:
-            files.setdefault(qpu.key_file, []).append(qpu.name)
+        for path in qpu.key_files:
+            files.setdefault(path, []).append(qpu.name)
     for path, names in files.items():
         about = f"key of {', '.join(names)}"
         of_jobs = all(not config.qpus[name].through_gateway for name in names)
         if here or (of_jobs and (node or seen(path))):
-            yield _key(config, path, about, keeper)
+            yield _key(path, about, keeper)
         elif seen(path):
             yield found("key elsewhere", about, path=path)
 
 
-def _key(config: Config, path: Path, about: str, keeper: Keeper) -> Finding:
+def _key(path: Path, about: str, keeper: Keeper) -> Finding:
     user = keeper.name
     try:
         if wrong := _exposed(path, about, keeper):
             return wrong
-        next(qpu for qpu in config.qpus.values() if qpu.key_file == path and not qpu.needs_user_key).key()
+        read_key(path)
     except FileNotFoundError:
         return found("key missing", about, path=path, command=f"install -m 600 -o {user} /dev/null {path}")
     except OSError:

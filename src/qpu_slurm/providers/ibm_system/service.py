@@ -16,6 +16,7 @@ from qpu_slurm.providers.ibm import Patience
 from qpu_slurm.providers.ibm import answers as ibm_answers
 from qpu_slurm.providers.ibm.http import Http, part
 from qpu_slurm.providers.ibm.iam import IamToken
+from qpu_slurm.providers.ibm.once import once
 from qpu_slurm.providers.ibm.pieces import pieces
 from qpu_slurm.providers.ibm_system import answers, keys
 from qpu_slurm.providers.ibm_system.storage import Bucket
@@ -61,7 +62,7 @@ class QuantumSystem(Gates):
     ) -> None:
         self._access = access
         self.backend = access.backend
-        patience = patience or Patience()
+        self._patience = patience = patience or Patience()
         self._token: IamToken
         if beside is None:
             neighbour = Http(
@@ -167,15 +168,26 @@ class QuantumSystem(Gates):
                 for name, key in names.items()
             },
         }
+
+        def send(deadline: Deadline) -> str:
+            text = msgspec.json.encode(body)
+            self._http.call("POST", "/v1/jobs", ibm_answers.read, body=text, once=True, deadline=deadline)
+            return task_id
+
+        def look() -> str | None:
+            with suppress(NotFoundError):
+                return self._job(task_id).id
+            return None
+
         try:
-            self._http.call("POST", "/v1/jobs", ibm_answers.read, body=msgspec.json.encode(body))
+            return once(send, look, settle=self._patience.settle, deadline=self._http.deadline())
         except RefusedError as error:
-            # Nobody else has this id: an earlier try had taken effect, and its answer was lost.
-            if error.status != answers.DUPLICATE:
-                with suppress(RefusedError, UnavailableError):
-                    self._bucket.delete(names["input"])
-                raise
-        return task_id
+            if error.status == answers.DUPLICATE:
+                # Nobody else has this id: an earlier try took effect, and showed up late.
+                return task_id
+            with suppress(RefusedError, UnavailableError):
+                self._bucket.delete(names["input"])
+            raise
 
     def task(self, task_id: str) -> Task:
         """Read a task's state."""
