@@ -152,7 +152,7 @@ class QpuConformance:
         assert calibrated_at is None or calibrated_at.utcoffset() == timedelta(0)
 
 
-class HoldConformance:
+class HoldTests:
     """What a lease holds at a service, a session or a gate: opened, found, ended, accounted for."""
 
     def test_a_session_takes_tasks(self, service: Service) -> None:
@@ -224,7 +224,7 @@ class HoldConformance:
         assert all(task.seconds >= 0 for task in usage.tasks)
 
 
-class SessionConformance(HoldConformance):
+class SessionConformance(HoldTests):
     """Sessions, besides: closed and cancelled by the service, and found there without their tasks."""
 
     def test_a_session_that_is_closed_finishes_its_tasks_and_takes_no_more(self, service: Service) -> None:
@@ -287,7 +287,7 @@ class SessionConformance(HoldConformance):
         assert provider.closed_sessions(later) == frozenset()
 
 
-class GateConformance(HoldConformance):
+class GateConformance(HoldTests):
     """Gates, besides: the service knows of none, and a job's tasks are all that there is of a job."""
 
     def test_the_service_has_no_sessions(self, service: GateService) -> None:

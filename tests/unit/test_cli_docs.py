@@ -13,7 +13,14 @@ import pytest
 from qpu_slurm import cli, config
 from qpu_slurm.admin.report.show import COLUMNS
 from qpu_slurm.admin.timeline.chart import Bar, JobRows, Row, Workflow
-from qpu_slurm.config import Config, GatewayConfig, OutageConfig, QpuConfig, SlurmConfig
+from qpu_slurm.config import (
+    ComputeServiceQpu,
+    Config,
+    GatewayConfig,
+    OutageConfig,
+    QuantumSystemQpu,
+    SlurmConfig,
+)
 from qpu_slurm.journal.model import Lease, LeaseState
 from qpu_slurm.system.durations import parse_duration
 
@@ -27,7 +34,22 @@ SECTIONS = {
     "[slurm]": (SlurmConfig, set()),
     "[outage]": (OutageConfig, set()),
     "[gateway]": (GatewayConfig, set()),
-    "[[qpu]] and [defaults]": (QpuConfig, {"api_key"}),
+    "[[qpu]] and [defaults]": (ComputeServiceQpu, {"api_key"}),
+    "QPUs on your own premises": (
+        QuantumSystemQpu,
+        # As for any other QPU.
+        {
+            "api_key",
+            "name",
+            "backend",
+            "instance",
+            "key_file",
+            "iam_endpoint",
+            "session",
+            "exclusive",
+            "max_leases",
+        },
+    ),
 }
 
 
