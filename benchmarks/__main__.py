@@ -9,7 +9,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import api, broker, figures, hooks, memory, reconcile, runner, tail, throughput, workflow
+from benchmarks import (
+    api,
+    broker,
+    figures,
+    hooks,
+    memory,
+    reconcile,
+    restart,
+    runner,
+    tail,
+    throughput,
+    workflow,
+)
 
 PARTS = {
     "api": api.measure,
@@ -21,6 +33,7 @@ PARTS = {
     "reconcile": reconcile.measure,
     "hooks": hooks.measure,
     "workflow": workflow.measure,
+    "restart": restart.measure,
 }
 
 CHECKOUT = Path(__file__).parents[1]

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one gateway bears: many leases, many requests a second, and the reaper's look at all of them.
 
-    python -m benchmarks.scale [--leases N …] [--rate R] [--seconds S] [--json FILE]
+    python -m benchmarks.scale [--leases N …] [--rate R] [--seconds S] [--json FILE] [--picture FILE]
 
 For each number of leases there is a journal that has them, and as many jobs in Slurm (a squeue that prints
 them: a cluster of ten thousand jobs does not fit here). Jobs then ask through the gateway: for their tasks
 and sessions, for their keys (signed with MUNGE), and they submit; Prometheus asks as well. The same requests
 go directly to the emulated service, in turn, so that both ways see the same machine.
 
-First the reaper rests, then it looks again and again. Everything is on the loopback interface.
+First the reaper rests, then it looks again and again. Beside that, it is counted how much CPU the gateway
+takes for one request of each kind, and the reaper for one look. Everything is on the loopback interface.
 """
 
 from __future__ import annotations
@@ -35,13 +36,16 @@ from rich.table import Table
 
 from benchmarks import turns
 from qpu_slurm import config
+from qpu_slurm.admin import pictures
 from qpu_slurm.gateway import messages
 from qpu_slurm.gateway.command import READY
 from qpu_slurm.gateway.keys import JobKeys
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import Lease, LeaseRequest
 from qpu_slurm.leases.broker import Broker
+from qpu_slurm.leases.reaper import Reaper
 from qpu_slurm.slurm._command_line import FIELDS
+from qpu_slurm.slurm.query import connect
 from qpu_slurm.system import logs, munge
 from qpu_slurm_devkit.emulator import Emulator
 
@@ -53,6 +57,9 @@ ACTIVE = 100
 
 OVER = 10
 """How many leases that are over the journal has for each one that is not: a year's worth."""
+
+_ASKED = 300
+"""How many requests of each kind are counted."""
 
 AIM = 0.05
 """Seconds that a turn of the event loop should not take."""
@@ -114,6 +121,20 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
     over_50_ms: int
 
 
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that was measured.
+
+    Attributes:
+        phases: What it is like to ask the gateway.
+        costs: Milliseconds of CPU that the gateway takes for a request, by its kind and the number of leases.
+        looks: Seconds of CPU that the reaper takes for a look, by the number of leases.
+    """
+
+    phases: list[Phase]
+    costs: dict[str, dict[int, float]]
+    looks: dict[int, float]
+
+
 def main() -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description="Measure what one gateway bears.")
@@ -121,30 +142,72 @@ def main() -> int:
     parser.add_argument("--rate", type=int, default=200, help="requests a second (default: 200)")
     parser.add_argument("--seconds", type=float, default=15, help="for each measurement (default: 15)")
     parser.add_argument("--json", type=Path, default=Path("build/bench-scale.json"), metavar="FILE")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw how the cost grows, too")
     arguments = parser.parse_args()
     logs.configure("error", Path(os.devnull))
-    phases: list[Phase] = []
+    report = Report(phases=[], costs={}, looks={})
     with Emulator(result_bytes=1000) as emulator:
         for leases in arguments.leases:
             with ExitStack() as stack:
                 directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="qpu-bench-")))
                 site = stack.enter_context(closing(Site(directory, emulator, leases)))
-                for reaper, every in (("rests", "1h"), ("looks", "1s")):
-                    _say(f"{leases} leases, the reaper {reaper}")
-                    with Gateway(site, every) as gateway:
-                        phases.append(asyncio.run(_measure(site, gateway, reaper, arguments)))
-                    found = turns.read(gateway.turns)
-                    within = [turn.seconds for turn in found.long if gateway.begin <= turn.at <= gateway.end]
-                    phases[-1] = msgspec.structs.replace(
-                        phases[-1],
-                        turns=found.count,
-                        longest_ms=max(within, default=turns.LONG) * 1000,
-                        over_50_ms=sum(seconds > AIM for seconds in within),
-                    )
-    _print(phases)
+                _measure_all(site, report, arguments)
+    _print(report)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(phases)) + b"\n")
+    arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    if arguments.picture:
+        draw(report, arguments.picture)
     return 0
+
+
+def _measure_all(site: Site, report: Report, arguments: argparse.Namespace) -> None:
+    for reaper, every in (("rests", "1h"), ("looks", "1s")):
+        _say(f"{site.count} leases, the reaper {reaper}")
+        with Gateway(site, every) as gateway:
+            phase = asyncio.run(_measure(site, gateway, reaper, arguments))
+        found = turns.read(gateway.turns)
+        within = [turn.seconds for turn in found.long if gateway.begin <= turn.at <= gateway.end]
+        report.phases.append(
+            msgspec.structs.replace(
+                phase,
+                turns=found.count,
+                longest_ms=max(within, default=turns.LONG) * 1000,
+                over_50_ms=sum(seconds > AIM for seconds in within),
+            )
+        )
+    _say(f"{site.count} leases, one request after the other")
+    with Gateway(site, "1h") as gateway:
+        for kind, cost in asyncio.run(_costs(site, gateway)).items():
+            report.costs.setdefault(kind, {})[site.count] = cost
+    reaper_ = Reaper(site.config, site.broker, site.journal, connect(site.config.slurm))
+    taken = []
+    for _ in range(5):
+        begin = time.process_time()
+        reaper_.run()
+        taken.append(time.process_time() - begin)
+    report.looks[site.count] = statistics.median(taken)
+
+
+def draw(report: Report, path: Path) -> None:
+    """Draw how the cost of a request, a look and the memory grow with the number of leases."""
+    picture = pictures.figure(3.0)
+    requests, looks, memory = picture.subplots(1, 3)
+    for (kind, costs), line in zip(report.costs.items(), ("o-", "s--", "^:", "D-."), strict=False):
+        requests.plot(list(costs), list(costs.values()), line, label=kind)
+    requests.set(title="a request", ylabel="CPU of the gateway, ms", ylim=(0, None))
+    requests.legend()
+    looks.plot(list(report.looks), list(report.looks.values()), "o-")
+    looks.set(title="a look of the reaper", ylabel="CPU, s", yscale="log")
+    for reaper, line in (("rests", "o-"), ("looks", "s--")):
+        found = [phase for phase in report.phases if phase.reaper == reaper]
+        label = f"the reaper {reaper}"
+        memory.plot([phase.leases for phase in found], [phase.peak_mib for phase in found], line, label=label)
+    memory.set(title="memory at the peak", ylabel="MiB", ylim=(0, None))
+    memory.legend()
+    for axes in (requests, looks, memory):
+        axes.set(xscale="log", xlabel="leases")
+        axes.grid(visible=True, linewidth=0.3)
+    pictures.save(picture, path)
 
 
 class Site:
@@ -287,6 +350,10 @@ class Gateway:
         self.process = psutil.Process(self._process.pid)
         return self
 
+    def cpu(self) -> float:
+        """Return how much CPU it has taken, in seconds."""
+        return sum(self.process.cpu_times()[:2])
+
     def peak_mib(self) -> float:
         """Return how much memory it had at most (VmHWM of proc(5))."""
         status = Path(f"/proc/{self._process.pid}/status").read_text().split()
@@ -359,7 +426,7 @@ class Client:
             await answer.read()
         return None
 
-    async def metrics(self) -> None:
+    async def scrape(self, _way: str, _lease: Lease) -> None:
         """Ask as Prometheus does."""
         async with self._http.get(f"{self._gateway.url}/metrics") as answer:
             answer.raise_for_status()
@@ -370,6 +437,26 @@ class Client:
         async with self._http.get(f"{self._bases[way]}/api/v1/{path}", headers=headers) as answer:
             answer.raise_for_status()
             await answer.read()
+
+
+async def _costs(site: Site, gateway: Gateway) -> dict[str, float]:
+    """Count the CPU that the gateway takes for a request of each kind, in milliseconds."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(60)) as http:
+        client = Client(http, site, gateway)
+        await client.prepare()
+        await asyncio.sleep(3)
+        found = {}
+        for kind, ask in {
+            "task": client.poll,
+            "submission": client.submit,
+            "step's start": client.keys,
+            "metrics": client.scrape,
+        }.items():
+            before = gateway.cpu()
+            for number in range(_ASKED):
+                await ask("gateway", site.leases[number % len(site.leases)])
+            found[kind] = (gateway.cpu() - before) / _ASKED * 1e3
+        return found
 
 
 async def _measure(site: Site, gateway: Gateway, reaper: str, arguments: argparse.Namespace) -> Phase:
@@ -400,7 +487,7 @@ async def _measure(site: Site, gateway: Gateway, reaper: str, arguments: argpars
 
         async with asyncio.TaskGroup() as group:
             gateway.begin = time.time()
-            cpu = sum(gateway.process.cpu_times()[:2])
+            cpu = gateway.cpu()
             start, count = time.perf_counter(), round(arguments.seconds * arguments.rate)
             for number in range(count):
                 await asyncio.sleep(max(0.0, start + number / arguments.rate - time.perf_counter()))
@@ -408,9 +495,9 @@ async def _measure(site: Site, gateway: Gateway, reaper: str, arguments: argpars
                 if number % 4 == 0:
                     group.create_task(ask(number // 4, "direct"))
                 if number % arguments.rate == 0:
-                    group.create_task(client.metrics())
+                    group.create_task(client.scrape("gateway", site.leases[0]))
         gateway.end = time.time()
-        cpu = (sum(gateway.process.cpu_times()[:2]) - cpu) / (time.perf_counter() - start)
+        cpu = (gateway.cpu() - cpu) / (time.perf_counter() - start)
         return Phase(
             leases=site.count,
             reaper=reaper,
@@ -434,7 +521,7 @@ def _say(text: str) -> None:
     Console(stderr=True).print(f"[dim]{text} …[/]")
 
 
-def _print(phases: Sequence[Phase]) -> None:
+def _print(report: Report) -> None:
     table = Table(title="What one gateway bears (ms where nothing else is said)")
     columns = (
         "leases",
@@ -452,7 +539,7 @@ def _print(phases: Sequence[Phase]) -> None:
     )
     for column in columns:
         table.add_column(column, justify="right")
-    for phase in phases:
+    for phase in report.phases:
         numbers = (*phase.direct, *phase.gateway)
         table.add_row(
             str(phase.leases),
@@ -465,7 +552,11 @@ def _print(phases: Sequence[Phase]) -> None:
             f"{phase.longest_ms:.0f}",
             str(phase.over_50_ms),
         )
-    Console(width=max(Console().width, 110)).print(table)
+    console = Console(width=max(Console().width, 110))
+    console.print(table)
+    for kind, costs in report.costs.items():
+        console.print(f"{kind}: " + ", ".join(f"{ms:.2f} ms ({leases})" for leases, ms in costs.items()))
+    console.print("look: " + ", ".join(f"{look:.3f} s ({leases})" for leases, look in report.looks.items()))
 
 
 if __name__ == "__main__":

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 
 import requests
 
 from qpu_slurm.errors import SlurmError
 from qpu_slurm.system.deadline import Deadline
+from qpu_slurm_devkit.activation import activated
 
 if TYPE_CHECKING:
     import subprocess
@@ -33,16 +36,29 @@ class Gateway:
         config: Its configuration.
         url: Where it answers.
         user: Who runs it; by default SlurmUser.
+        hold: Hold its port, as systemd does for a socket unit: while the gateway is not there, connections
+            wait.
     """
 
     def __init__(
-        self, cluster: Cluster, program: Path, config: Path, url: str, user: str | None = None
+        self,
+        cluster: Cluster,
+        program: Path,
+        config: Path,
+        url: str,
+        user: str | None = None,
+        *,
+        hold: bool = False,
     ) -> None:
         self._cluster = cluster
         self._argv = [str(program), "--config", str(config), "gateway"]
         self._user = user or cluster.slurm_user
         self._process: subprocess.Popen[str] | None = None
         self.url = url
+        self._held: socket.socket | None = None
+        if hold:
+            address = urlsplit(url)
+            self._held = socket.create_server((address.hostname or "", address.port or 0), backlog=1024)
 
     @property
     def pid(self) -> int:
@@ -61,7 +77,8 @@ class Gateway:
         Raises:
             SlurmError: It ended (the message is what it said), or the time was over.
         """
-        self._process = self._cluster.popen(self._argv, user=self._user, env=env)
+        argv, inherited = activated(self._argv, self._held)
+        self._process = self._cluster.popen(argv, user=self._user, env=env, pass_fds=inherited)
         deadline = Deadline.after(timeout)
         while not self.healthy():
             if self._process.poll() is not None:
@@ -101,6 +118,11 @@ class Gateway:
             finally:
                 process.kill()
         return process.returncode
+
+    def close(self) -> None:
+        """Give its port back, if it was held."""
+        if self._held is not None:
+            self._held.close()
 
     def stop(self) -> int:
         """Stop it as systemd does; return its exit code."""

@@ -61,6 +61,7 @@ class Lab:
         accounting: Give the cluster a slurmdbd, too.
         second_controller: Give it a second slurmctld, too; see `Cluster`.
         reap_every: How often the gateway looks for leases to end, as config.toml has it.
+        hold_socket: Hold the gateway's port, as systemd does for a socket unit.
         keep_directory: Leave the directory there, to look at logs.
 
     Attributes:
@@ -93,6 +94,7 @@ class Lab:
         gateway_user: str | None = None,
         accounting: bool = False,
         second_controller: bool = False,
+        hold_socket: bool = False,
         keep_directory: bool = False,
     ) -> None:
         self.checkout = checkout
@@ -133,7 +135,7 @@ class Lab:
         if credentials == "gateway":
             url = f"http://127.0.0.1:{free_port()}"
             self.gateway = Gateway(
-                self.cluster, self.bin / "qpu-slurm", self.gateway_config, url, gateway_user
+                self.cluster, self.bin / "qpu-slurm", self.gateway_config, url, gateway_user, hold=hold_socket
             )
 
     @property
@@ -164,6 +166,7 @@ class Lab:
             self._install()
             self.cluster.start()
             if self.gateway:
+                on_failure.callback(self.gateway.close)
                 self.gateway.start()
                 on_failure.callback(self.gateway.stop)
             self._exit = on_failure.pop_all()

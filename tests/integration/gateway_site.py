@@ -29,6 +29,7 @@ from qpu_slurm.job.variables import JobQpu
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import Hold, Lease, LeaseRequest, LeaseState
 from qpu_slurm.leases.broker import Broker
+from qpu_slurm_devkit.activation import activated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,17 +45,6 @@ USER = 1000
 HOLDS: dict[Hold, Literal["job", "task"] | None] = {Hold.JOB: "job", Hold.TASK: "task", Hold.NONE: None}
 
 GRANT = "urn:ibm:params:oauth:grant-type:apikey"
-
-ACTIVATED = """\
-import os, sys
-held = int(sys.argv[1])
-if held != 3:
-    os.dup2(held, 3)
-    os.close(held)
-os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-
 
 CONFIG = """
 journal = "{directory}/journal/journal.sqlite"
@@ -367,21 +357,6 @@ class Job:
         assert answer.ok, answer.text
         task_id: str = answer.json()["id"]
         return task_id
-
-
-def activated(argv: list[str], held: socket.socket | None) -> tuple[list[str], tuple[int, ...]]:
-    """Have a program started with a socket, as systemd does: sd_listen_fds(3).
-
-    Args:
-        argv: The program.
-        held: The socket; None starts it without any.
-
-    Returns:
-        What to start, and the descriptors that it inherits.
-    """
-    if held is None:
-        return argv, ()
-    return [sys.executable, "-I", "-c", ACTIVATED, str(held.fileno()), *argv], (held.fileno(),)
 
 
 def free_port() -> int:

@@ -24,8 +24,9 @@ from msgspec import structs
 from qpu_slurm import config
 from qpu_slurm.errors import JournalError, RequestError, UnavailableError
 from qpu_slurm.journal.model import LeaseState
+from qpu_slurm_devkit.activation import activated
 from qpu_slurm_devkit.emulator import Account, Drop, Emulator, Fault
-from tests.integration.gateway_site import PROGRAM, SECONDS, Site, activated
+from tests.integration.gateway_site import PROGRAM, SECONDS, Site
 from tests.integration.steps import TASK_RUNNER, sampler_input
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from qpu_slurm_devkit.cluster._controllers import CONTROLLERS, two_controllers
 from qpu_slurm_devkit.cluster._daemons import Daemons
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from qpu_slurm_devkit.cluster._configuration import Node
 
@@ -275,6 +275,7 @@ class Cluster:
         user: str | None = None,
         env: Mapping[str, str] | None = None,
         stdin: int = subprocess.DEVNULL,
+        pass_fds: Collection[int] = (),
     ) -> subprocess.Popen[str]:
         """Start a program as a user of the cluster, in his home, in a clean environment with SLURM_CONF.
 
@@ -285,6 +286,7 @@ class Cluster:
             user: One of `users`, or any account if the cluster was started by root.
             env: Further variables.
             stdin: As `subprocess.Popen` takes it.
+            pass_fds: Likewise.
         """
         process = subprocess.Popen(
             argv,
@@ -294,6 +296,7 @@ class Cluster:
             text=True,
             errors="replace",
             start_new_session=True,
+            pass_fds=pass_fds,
             **self._place(user, env),
         )
         # Those that nobody has taken leave of, by `with` or `communicate`: `stop` does it.
