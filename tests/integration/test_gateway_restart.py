@@ -9,7 +9,9 @@ from __future__ import annotations
 import http.client
 import itertools
 import os
+import shutil
 import socket
+import subprocess
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +29,7 @@ from qpu_slurm.job.variables import from_environ
 from qpu_slurm.journal.model import LeaseState
 from qpu_slurm.leases.availability import QpuState
 from qpu_slurm_devkit.emulator import Fault
-from tests.integration.gateway_site import SECONDS, Site
+from tests.integration.gateway_site import PROGRAM, SECONDS, Site
 from tests.integration.test_gateway_process import command, own, speak_tls, wait_until
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from tests.integration.gateway_site import Job
 
 __all__ = ["own"]
+
+ACTIVATE = "systemd-socket-activate"
 
 RESTARTS = 10
 
@@ -256,6 +260,27 @@ def test_nobody_is_refused_how_the_qpus_are_before_they_were_checked(held: Site,
 
 
 # The socket.
+
+
+@pytest.mark.skipif(shutil.which(ACTIVATE) is None, reason=f"needs {ACTIVATE}")
+def test_systemds_own_program_passes_the_socket(own: Site) -> None:
+    """It listens, and starts the gateway when the first connection comes."""
+    settings = own.config.gateway
+    assert settings is not None
+    argv = [ACTIVATE, f"--listen={settings.listen}", str(PROGRAM), "--config", str(own.path), "gateway"]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: _is_listened_on(settings.listen))
+            assert requests.get(f"{settings.url}/healthz", timeout=SECONDS).ok
+            assert own.events("gateway listens")[0]["held_by_systemd"] is True
+        finally:
+            process.terminate()
+
+
+def _is_listened_on(address: str) -> bool:
+    """Look without connecting, which would start the gateway for a connection that is gone again."""
+    port = f":{int(address.rpartition(':')[2]):04X} "
+    return any(port in line and " 0A " in line for line in Path("/proc/net/tcp").read_text().splitlines())
 
 
 @pytest.mark.parametrize("pid", ["1", "", "4194305"])
