@@ -190,23 +190,26 @@ def _measure_all(site: Site, report: Report, arguments: argparse.Namespace) -> N
 
 def draw(report: Report, path: Path) -> None:
     """Draw how the cost of a request, a look and the memory grow with the number of leases."""
-    picture = pictures.figure(3.0)
+    picture = pictures.figure(3.4)
     requests, looks, memory = picture.subplots(1, 3)
     for (kind, costs), line in zip(report.costs.items(), ("o-", "s--", "^:", "D-."), strict=False):
         requests.plot(list(costs), list(costs.values()), line, label=kind)
-    requests.set(title="a request", ylabel="CPU of the gateway, ms", ylim=(0, None))
-    requests.legend()
+    requests.set(title="a request", ylabel="CPU of the gateway, ms")
     looks.plot(list(report.looks), list(report.looks.values()), "o-")
     looks.set(title="a look of the reaper", ylabel="CPU, s", yscale="log")
     for reaper, line in (("rests", "o-"), ("looks", "s--")):
         found = [phase for phase in report.phases if phase.reaper == reaper]
         label = f"the reaper {reaper}"
         memory.plot([phase.leases for phase in found], [phase.peak_mib for phase in found], line, label=label)
-    memory.set(title="memory at the peak", ylabel="MiB", ylim=(0, None))
-    memory.legend()
+    memory.set(title="memory at the peak", ylabel="MiB")
     for axes in (requests, looks, memory):
-        axes.set(xscale="log", xlabel="leases")
+        axes.set(xscale="log", xlabel="leases", xticks=list(report.looks), xticklabels=map(str, report.looks))
+        axes.minorticks_off()
         axes.grid(visible=True, linewidth=0.3)
+    looks.set(yticks=(0.001, 0.01, 0.1, 1), yticklabels=("0.001", "0.01", "0.1", "1"))
+    for axes in (requests, memory):
+        axes.set_ylim(0, 1.6 * axes.get_ylim()[1])  # room for the legend
+        axes.legend(loc="upper left")
     pictures.save(picture, path)
 
 
