@@ -194,7 +194,7 @@ def test_systemd_is_told_how_it_is(own: Site) -> None:
             told.append(supervisor.recv(1000).decode())
         assert f"READY=1\nSTATUS=Listens on {own.url}" in told
         own.stop()
-        while "STOPPING=1" not in told:
+        while not any(text.startswith("STOPPING=1\n") for text in told):
             told.append(supervisor.recv(1000).decode())
 
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who gets a connection to the gateway, and which one is closed when there are too many.
+"""The limits of the gateway's connections, and which one is closed when there are too many.
 
 A connection is *in use* while it carries a request whose caller is known. All others can be closed at any
-time: those that are idle between two requests, those that never sent one, and those whose request drips in.
-When the gateway has as many as it may have, or one address has, the connection that has been out of use for
-longest is closed to make room.
+time: those that are idle between two requests, those that never sent one, and those whose request arrives
+slowly. When the gateway or one address reaches its limit, the connection that has been out of use for longest
+is closed to make room.
 
-If all of them are in use, the next ones get a place of those that are kept for hooks and steps. Such a
-connection carries one request, signed with MUNGE, and nothing else.
+If all connections are in use, new ones get a place that is reserved for hooks and steps. Such a connection
+carries one request, signed with MUNGE, and nothing else.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from qpu_slurm.gateway.metrics import Metrics
 
 PIECE = 1 << 14
-"""Bytes that are read from a connection at once: what they cost is a turn of the event loop."""
+"""Bytes that are read from a connection at once, in one turn of the event loop."""
 
 _SILENCE = 60_000
-"""Milliseconds that a client may acknowledge nothing of an answer."""
+"""Milliseconds in which a client has to acknowledge some of an answer."""
 
 _LAST_ANSWER = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -50,7 +50,7 @@ _WARN, _CALM = 0.8, 0.7
 """Shares of a limit. The log has a warning from the first on, and the next one only after the second."""
 
 _ROOMY = 0.5
-"""Below this share of a limit, a request that waits keeps nobody out."""
+"""Below this share of a limit, a waiting request takes no place from others."""
 
 _log = structlog.get_logger(__name__)
 
@@ -59,8 +59,8 @@ class ConnectionLimiter:
     """Bounds the connections: all of them, those of an address, and those that a user has in use.
 
     Args:
-        settings: How many there may be.
-        metrics: Where they are counted.
+        settings: The limits.
+        metrics: Counts the connections.
 
     Attributes:
         draining: Whether the gateway is about to end, so that each answer is its connection's last.
@@ -70,7 +70,7 @@ class ConnectionLimiter:
     def __init__(self, settings: GatewayConfig, metrics: Metrics) -> None:
         self._metrics = metrics
         self._open: dict[object, Connection] = {}
-        # By how long they have been out of use, the longest first.
+        # The one that has been out of use for longest comes first.
         self._free: dict[Connection, None] = {}
         self._reserved: set[Connection] = set()
         self._of_address: Counter[str] = Counter()
@@ -84,12 +84,12 @@ class ConnectionLimiter:
         self.buffer = memoryview(bytearray(PIECE))
 
     def use_settings(self, settings: GatewayConfig) -> None:
-        """Take other limits; connections that are there stay."""
+        """Apply other limits; existing connections stay."""
         self._settings = settings
         self._metrics.connections_limit.set(settings.max_connections)
 
     def expect(self, connection: Connection) -> None:
-        """Note that a connection was accepted, and may have its TLS handshake before it."""
+        """Count an accepted connection, whose TLS handshake may follow."""
         self._arriving.add(connection)
 
     @property
@@ -99,11 +99,11 @@ class ConnectionLimiter:
 
     @property
     def arriving(self) -> int:
-        """How many connections were accepted and not admitted yet."""
+        """How many accepted connections are not admitted yet."""
         return len(self._arriving)
 
     def admit(self, connection: Connection) -> bool:
-        """Take a new connection, and close another one for it if need be; say whether it may stay."""
+        """Admit a new connection, and close another for it if need be; return whether it may stay."""
         settings, address = self._settings, connection.address
         self._arriving.discard(connection)
         if self._of_address[address] >= settings.max_connections_per_address:
@@ -133,7 +133,7 @@ class ConnectionLimiter:
         return True
 
     def forget(self, connection: Connection) -> None:
-        """Note that a connection is closed."""
+        """Remove a closed connection."""
         if self._open.pop(connection.handler, None) is None:
             return
         self._give_back(connection)
@@ -145,18 +145,18 @@ class ConnectionLimiter:
         self._note()
 
     def begin(self, handler: object) -> None:
-        """Note that a connection carries a request, whosever it is."""
+        """Note that a connection carries a request, whose user is not known yet."""
         connection = self._open.get(handler)
         if connection is not None:
             connection.answering = True
 
     def use(self, handler: object, user_id: int, *, limited: bool) -> None:
-        """Note whose request a connection carries.
+        """Note the user of a connection's request.
 
         Args:
             handler: The connection's.
-            user_id: Whose.
-            limited: Whether the user may have only so many; Slurm may have any number.
+            user_id: The user.
+            limited: Whether the limit for users applies. It does not apply to Slurm.
 
         Raises:
             ApiError: The user has as many in use as a user may have.
@@ -184,7 +184,7 @@ class ConnectionLimiter:
             self._free[connection] = None
 
     def last_answer(self, handler: object) -> bool:
-        """Tell whether a connection's answer is its last one, which has to say so."""
+        """Return whether an answer is the last one of its connection, which it has to announce."""
         return self.draining or self.kept_for_slurm(handler)
 
     def end_silent(self, since: float) -> int:
@@ -208,7 +208,7 @@ class ConnectionLimiter:
 
     @contextmanager
     def waiting(self, handler: object) -> Iterator[None]:
-        """Do not count a connection among those that its user has in use, as long as its request waits."""
+        """Exempt a connection from the user's limit while its request waits."""
         connection = self._open.get(handler)
         user_id = None if connection is None else connection.user_id
         if connection is None or user_id is None:
@@ -223,12 +223,12 @@ class ConnectionLimiter:
                 self._of_user[user_id] += 1
 
     def kept_for_slurm(self, handler: object) -> bool:
-        """Tell whether a connection has one of the places that are kept for hooks and steps."""
+        """Return whether a connection has a place that is reserved for hooks and steps."""
         connection = self._open.get(handler)
         return connection is not None and connection in self._reserved
 
     def _close_one(self, address: str | None = None, *, reserved: bool = False) -> bool:
-        """Close the connection that has been out of use for longest; say whether there is one."""
+        """Close the connection that has been out of use for longest; return whether there is one."""
         for connection in self._free:
             if (address in {None, connection.address}) and (connection in self._reserved) == reserved:
                 self._metrics.connections_closed.inc()
@@ -251,7 +251,7 @@ class ConnectionLimiter:
         self._warn("max_connections", taken, self._settings.max_connections)
 
     def _warn(self, limit: str, count: int, most: int, whose: str = "") -> None:
-        """Log that a limit is near, before it is reached."""
+        """Log a warning when a limit is near."""
         key = f"{limit} {whose}"
         if key in self._warned:
             if count <= _CALM * most:
@@ -262,16 +262,16 @@ class ConnectionLimiter:
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One connection: hands what arrives to aiohttp, in pieces of a bounded size.
+    """One connection: passes incoming data to aiohttp, in pieces of a bounded size.
 
     Args:
-        limiter: Says whether it may stay.
+        limiter: Decides whether it may stay.
         handler: aiohttp's part of it.
 
     Attributes:
-        handler: Likewise.
-        address: Where the client is.
-        user_id: Whose request it carries; None while that is not known.
+        handler: As above.
+        address: The client's address.
+        user_id: The user of its request; None while that is not known.
         answering: Whether it carries a request.
     """
 
@@ -292,20 +292,20 @@ class Connection(asyncio.BufferedProtocol):
         self._changed = time.monotonic()
 
     def silent(self, since: float) -> bool:
-        """Tell whether it carries no request, and none has begun or ended since a time (monotonic)."""
+        """Return whether it carries no request, and none began or ended since a time (monotonic)."""
         if self.answering or self._changed > since or self._transport is None:
             return False
         descriptor = self._transport.get_extra_info("socket").fileno()
         return descriptor < 0 or not any(ioctl(descriptor, FIONREAD, bytes(4)))
 
     def end(self) -> None:
-        """End it between two requests: one that is on its way already is answered with 503."""
+        """End it between two requests. A request that is on its way is answered with 503."""
         if self._transport is None:
             return
         self._ended = True
         self._transport.write(_LAST_ANSWER)
         if self._transport.can_write_eof():
-            self._transport.write_eof()  # what comes is read yet: closing would reset the answer away
+            self._transport.write_eof()  # incoming data is still read: closing would reset the answer
         else:
             self._transport.close()  # TLS does the same by itself
 
@@ -326,16 +326,16 @@ class Connection(asyncio.BufferedProtocol):
             transport.abort()
             return
         connected = transport.get_extra_info("socket")
-        # aiohttp waits without an end for a client that takes no answer; the kernel does not.
+        # aiohttp waits forever for a client that takes no answer; the kernel does not.
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENCE)
         self.handler.connection_made(transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
-        """Say where the next bytes go."""
+        """Return the buffer for the next bytes."""
         return self._limiter.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Hand on the bytes that have come."""
+        """Pass on the received bytes."""
         if self._ended:
             return
         if not self._asked:
@@ -343,18 +343,18 @@ class Connection(asyncio.BufferedProtocol):
         self.handler.data_received(bytes(self._limiter.buffer[:nbytes]))
 
     def eof_received(self) -> None:
-        """Hand on that the client sends no more."""
+        """Pass on that the client has sent all."""
         self.handler.eof_received()
 
     def pause_writing(self) -> None:
-        """Hand on that the client does not take what is sent."""
+        """Pass on that the client reads too slowly."""
         self.handler.pause_writing()
 
     def resume_writing(self) -> None:
-        """Hand on that it does again."""
+        """Pass on that it reads again."""
         self.handler.resume_writing()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget the connection."""
+        """Remove the connection."""
         self._limiter.forget(self)
         self.handler.connection_lost(exc)

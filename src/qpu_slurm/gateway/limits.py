@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of the gateway one job or one user may take."""
+"""Limits for one job or one user."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 _MINUTE = 60.0
 
 _FORGET = 1000
-"""From how many keys on those are forgotten that have done nothing for a minute."""
+"""Number of keys above which keys that were idle for a minute are dropped."""
 
 
 class AtOnce:
-    """Bounds how many requests of one kind are under way at once, for each key.
+    """Limits how many requests of one kind are under way at once, for each key.
 
     Args:
         limit: How many.
-        what: What a key has too many of, for the error: "The job has 64 requests".
+        what: The subject of the error: "The job has 64 requests".
     """
 
     def __init__(self, limit: int, what: str) -> None:
@@ -34,10 +34,10 @@ class AtOnce:
 
     @contextmanager
     def one(self, key: int) -> Iterator[None]:
-        """Do one more.
+        """Count one more request for the block.
 
         Raises:
-            ApiError: There are as many as there may be.
+            ApiError: The limit is reached.
         """
         if self._busy[key] >= self._limit:
             raise busy(f"{self._what} under way already.", "Wait for them.", 1)
@@ -51,7 +51,7 @@ class AtOnce:
 
     @contextmanager
     def waiting(self, key: int) -> Iterator[None]:
-        """Do not count one that is under way, as long as it only waits."""
+        """Exempt a request from the limit while it only waits."""
         self._busy[key] -= 1
         try:
             yield
@@ -64,14 +64,14 @@ class AtOnce:
 
 
 class PerMinute:
-    """Bounds how often something is done in any minute, for each key.
+    """Limits how often something is done within a minute, for each key.
 
     Args:
         limit: How often.
-        what: What was done too often, for the error; `{limit}` stands for how often that is.
+        what: The subject of the error; `{limit}` stands for the limit.
 
     Attributes:
-        limit: Likewise; it may change.
+        limit: As above; it may change.
     """
 
     def __init__(self, limit: int, what: str) -> None:
@@ -80,10 +80,10 @@ class PerMinute:
         self._done: dict[int, deque[float]] = {}
 
     def one(self, key: int) -> None:
-        """Do it once more.
+        """Count it once more.
 
         Raises:
-            ApiError: It was done as often as it may be in a minute; the error says how long to wait.
+            ApiError: The limit is reached. The error names the time to wait.
         """
         now = time.monotonic()
         if len(self._done) > _FORGET:
@@ -99,7 +99,7 @@ class PerMinute:
 
 
 class Credit:
-    """Bounds what the gateway asks a service unasked by what it has answered without asking, for each key.
+    """Limits the gateway's own requests to a service by the requests that it saved, for each key.
 
     So a service never gets more requests than the clients would have sent themselves.
 
@@ -133,5 +133,5 @@ class Credit:
 
 
 def busy(why: str, solution: str, seconds: int) -> ApiError:
-    """Refuse what is too much at once."""
+    """Return the error for a limit that is reached."""
     return ApiError(429, why, solution, kind="busy", retry_after=seconds)

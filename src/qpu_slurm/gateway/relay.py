@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Handing a service's answers on to the job that asked."""
+"""Passes a service's answers on to clients."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Copy(NamedTuple):
-    """An answer of the service that was read as a whole, to be handed to a client."""
+    """A complete answer of the service, for a client."""
 
     status: int
     headers: dict[str, str]
@@ -34,7 +34,7 @@ class Copy(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        """Whether it has what was asked for."""
+        """Whether the request succeeded."""
         return self.status == _OK
 
     def response(self, more: Mapping[str, str] | None = None) -> web.Response:
@@ -47,7 +47,7 @@ async def copy(answer: aiohttp.ClientResponse, limit: int) -> Copy:
 
     Raises:
         CutOffError: It broke off.
-        ApiError: It is larger than it may be.
+        ApiError: It is too large.
     """
     headers = {name: answer.headers[name] for name in _TO_CLIENT if name in answer.headers}
     return Copy(answer.status, headers, await read(answer, limit))
@@ -56,7 +56,7 @@ async def copy(answer: aiohttp.ClientResponse, limit: int) -> Copy:
 async def relay(
     request: web.Request, answer: aiohttp.ClientResponse, more: Mapping[str, str] | None = None
 ) -> web.StreamResponse:
-    """Hand the service's answer on, bit by bit if it is large.
+    """Pass the service's answer on; a large one in pieces.
 
     Args:
         request: The client's.
@@ -96,7 +96,7 @@ async def read(answer: aiohttp.ClientResponse, limit: int) -> bytes:
 
     Raises:
         CutOffError: It broke off.
-        ApiError: It is larger than any that we know.
+        ApiError: It is larger than any known one.
     """
     body = bytearray()
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors in the shape that the clients of IBM's service take apart, and those that only its dialect has."""
+"""Errors in the shape that clients of IBM's service parse, and those that only this dialect has."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _MORE_INFO: Final = "https://quantum.cloud.ibm.com/docs/errors"
 
 _NOT_AUTHORIZED: Final = 1200
 _CODES: Final = {"unauthorized": _NOT_AUTHORIZED, "forbidden": _NOT_AUTHORIZED}
-"""The service's numbers, by what an error is counted as."""
+"""The service's numbers of errors, by kind."""
 
 _FAILED: Final = 1000
-"""What the gateway cannot do, the service has no number for."""
+"""The number of errors that only the gateway has."""
 
 _BAD_REQUEST: Final = 400
 _BAD_GATEWAY: Final = 502
 
 
 def answer(error: ApiError) -> web.Response:
-    """Write an error down as the service does."""
+    """Return an error in the service's shape."""
     code = _CODES.get(error.kind, _FAILED) if error.code is None else error.code
     written = {
         "code": code,
@@ -44,12 +44,12 @@ def answer(error: ApiError) -> web.Response:
 
 
 def invalid(why: str) -> ApiError:
-    """Refuse what cannot be understood."""
+    """Return the error for a request that cannot be parsed."""
     return ApiError(400, f"Request validation failed, because: {why}.", "Correct the request.", code=1208)
 
 
 def session_closed() -> ApiError:
-    """Refuse to have a session take tasks again, in the service's words."""
+    """Return the error for reopening a session, in the service's words."""
     return ApiError(400, "Session has been closed.", "Start a new session.", code=1217)
 
 

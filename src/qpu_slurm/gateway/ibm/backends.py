@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The QPU that the lease is on, and what the instance has used."""
+"""The lease's QPU, and the usage of the instance."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def describe(request: web.Request, caller: Caller) -> web.StreamResponse:
 @ROUTES.get("/instances/usage")
 @held
 async def usage(request: web.Request, caller: Caller) -> web.StreamResponse:
-    """Tell what the instance has used; the runtime client asks at every submission."""
+    """Return the usage of the instance. The runtime client requests it at every submission."""
     copies = request.app[IBM].copies(caller.qpu.name)
     return (await copies.answer(request, caller, "instances", "usage")).response()
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts of IBM Cloud that clients need before they reach the API: IAM, Global Search, Global Catalog.
 
-All answered here: a job key is no IAM key, and compute nodes need no way out.
+The gateway answers all of them: a job key is not an IAM key, and compute nodes need no internet access.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 @ROUTES.post("/identity/token")
 async def give_token(request: web.Request) -> web.Response:
-    """Give a token for a job key."""
+    """Return a token for a job key."""
     gateway = request.app[GATEWAY]
     try:
         form = parse_qs((await small_body(request)).decode("ascii"), max_num_fields=20)
@@ -42,7 +42,7 @@ async def give_token(request: web.Request) -> web.Response:
     try:
         caller = gateway.callers.of_key(form.get("apikey", [""])[0])
     except ApiError as error:
-        if error.temporary:  # no answer about the key
+        if error.temporary:  # the key could not be checked
             raise
         gateway.metrics.errors.labels(error.kind).inc()
         _log.warning("key refused", why=error.message, peer=request.remote)
@@ -62,7 +62,7 @@ async def search(request: web.Request, caller: Caller) -> web.Response:
         "crn": caller.qpu.instance,
         "name": caller.qpu.name,
         "service_plan_unique_id": _PLAN,
-        # Instances without an allocation are passed over by clients.
+        # Clients skip instances without an allocation.
         "doc": {"extensions": {"backends": [caller.qpu.backend]}},
         "tags": [],
     }
@@ -71,7 +71,7 @@ async def search(request: web.Request, caller: Caller) -> web.Response:
 
 @ROUTES.get("/catalog/{plan}")
 async def describe_plan(request: web.Request) -> web.Response:
-    """Describe the one plan that there is; nothing in it is secret, and some clients show no token."""
+    """Describe the only plan. It contains no secret, and some clients send no token."""
     if request.match_info["plan"] != _PLAN:
         raise web.HTTPNotFound
     return json_answer(
@@ -86,7 +86,7 @@ async def describe_plan(request: web.Request) -> web.Response:
 
 
 def _refuse(code: str, message: str) -> web.Response:
-    """Refuse, in IAM's own shape."""
+    """Return an error in IAM's shape."""
     return json_answer(
         {"errorCode": code, "errorMessage": message, "context": {"requestId": "qpu-slurm"}}, 400
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the gateway keeps to speak IBM's dialect: clients' tokens, and the services behind it."""
+"""The state of IBM's dialect: clients' tokens, and the services behind the gateway."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class IbmDialect:
     """Tokens and services; see `gateway.Dialect`.
 
     Args:
-        gateway: Whose clients are served.
+        gateway: The gateway.
         adapt: Makes an upstream for a QPU whose service speaks another dialect; None for all others.
 
     Attributes:
-        tokens: What clients get for their job keys.
+        tokens: The tokens that clients get for their job keys.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class IbmDialect:
         self._watches: dict[str, Watch] = {}
 
     def renew(self) -> None:
-        """Serve with the gateway's keys, QPUs and connections as they are from now on."""
+        """Apply the gateway's current keys, QPUs and connections."""
         gateway = self._gateway
         self.tokens = Tokens(gateway.keys)
         self._upstreams = {
@@ -59,10 +59,10 @@ class IbmDialect:
         }
 
     def caller(self, token: str) -> Caller:
-        """Find whose a token is.
+        """Return the caller that a token belongs to.
 
         Raises:
-            ApiError: It is not (or no longer) valid, or its lease is over.
+            ApiError: The token is invalid or expired, or its lease has ended.
         """
         try:
             lease_id, created_at = self.tokens.lease(token)
@@ -71,10 +71,10 @@ class IbmDialect:
         return self._gateway.callers.of_lease(lease_id, created_at)
 
     def upstream(self, qpu: str) -> Upstream:
-        """Return the service of a QPU that is reached through the gateway.
+        """Return the service of a QPU behind the gateway.
 
         Raises:
-            ApiError: It was taken out of the configuration just now.
+            ApiError: The QPU was just removed from the configuration.
         """
         return _of(self._upstreams, qpu)
 

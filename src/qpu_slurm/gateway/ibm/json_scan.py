@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the top level of a JSON object as it passes by in pieces, and holds none of it.
+"""Scans the top level of a JSON object that streams by in pieces, without holding it in memory.
 
-The gateway has to know what the quantum service will find in a body before the service finds it, and a body
-may have a hundred megabytes. The scanner follows the text far enough to know where each value of the top
-level begins and ends. It notes the keys, and the few values that are asked for.
+The gateway has to know the keys of a body before the quantum service reads it, and a body may have a hundred
+megabytes. The scanner finds where each value of the top level begins and ends. It records the keys, and a few
+requested values.
 
-It is strict at the top level, since two readers that understand a text differently are how a check is passed
-by: no key twice (nor in another case, which some readers take for the same), no control character in a
-string, nothing but JSON's own signs outside of one. Inside a nested value it counts how deep the brackets
-are, and leaves it to the service to find out whether they match. Text in which they do not match is JSON to
-no reader.
+It is strict at the top level: two parsers that read a text differently would make the check useless. No key
+may appear twice, not even in another case, which some parsers ignore. Strings have no control characters, and
+between values there are only JSON's own characters. Inside a nested value, the scanner only counts brackets.
+The service finds out whether their kinds match. If they do not, no parser accepts the text.
 
-The time that it takes is proportional to the bytes, whatever they are and however they are cut. Nested values
-go by in blocks. A few passes over a block, each in C, leave its quotes and brackets. Only where a value ends,
-or where something is wrong, a block is searched, and each value ends once.
+The time is proportional to the number of bytes, whatever they are and however they are cut. Nested values are
+skipped in blocks. A few passes over a block, each in C, leave only its quotes and brackets. Only a block in
+which a value ends or fails is searched.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
 MAX_DEPTH = 100
-"""How deep a value may be nested. An array of 64 dimensions, which is NumPy's most, fits into any input."""
+"""How deep a value may be nested. Arrays of 64 dimensions, NumPy's limit, fit into any input."""
 
 _LONGEST_CHARACTER = 4
 """Bytes of a character in UTF-8."""
@@ -35,10 +34,10 @@ _MAX_KEYS = 12
 _MAX_TEXT = 1024
 
 _BLOCK = 1024
-"""Bytes that are passed over at once, and may be passed over again to find where a value ends in them."""
+"""Size of a block, in bytes. A block may be read twice to find the end of a value."""
 
 _FEW = 16
-"""From how few bytes on it is cheaper to take each sign by itself."""
+"""Number of bytes below which it is cheaper to read each character by itself."""
 
 _BLANK = re.compile(rb"[ \t\r\n]*+")
 _SCALAR = re.compile(rb"[0-9A-Za-z+.-]*+")
@@ -55,7 +54,7 @@ _MARK = b"\xef\xbb\xbf"
 _BYTE_ORDER_MARK = "it begins with a byte order mark: write it in UTF-8 without one"
 _UTF_16 = "it is not UTF-8 but seems to be UTF-16: write it in UTF-8"
 
-# What a block is reduced to: each byte that matters becomes a mark, the others go.
+# A block is reduced to marks: one for each byte that matters.
 _LINE_END, _FORBIDDEN, _ONLY_IN_TEXT = b"\n", b"\0", b"!"
 _BLANK_CONTROL = b"\t\r\n"
 _ANYWHERE = b" ,:+-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -75,7 +74,7 @@ _BITS = bytes(ord("1") if sign in b"[{" else ord("0") for sign in range(256))
 
 
 def _after(depth: int, brackets: int) -> int:
-    """Return how deep it is after eight brackets; 0 if they end the value, or go deeper than they may."""
+    """Return the depth after eight brackets; 0 if they end the value or exceed the limit."""
     for bit in reversed(range(8)):
         depth += 1 if brackets >> bit & 1 else -1
         if not 0 < depth <= MAX_DEPTH:
@@ -84,23 +83,23 @@ def _after(depth: int, brackets: int) -> int:
 
 
 _AFTER = tuple(bytes(_after(depth, brackets) for brackets in range(256)) for depth in range(MAX_DEPTH + 1))
-"""By depth, and by the next eight brackets, a bit each."""
+"""By depth, then by the next eight brackets, one bit each."""
 
 
 class MalformedError(ValueError):
-    """The text is no JSON object, or one that could be understood in two ways."""
+    """The text is not a JSON object, or an ambiguous one."""
 
 
 class Scanner:
-    """Follows one JSON object.
+    """Scans one JSON object.
 
     Args:
-        wanted: The keys whose values are noted; a value has to be short.
+        wanted: The keys whose values are recorded, which have to be short.
 
     Attributes:
         keys: The top level's keys so far, in order.
-        values: The wanted keys' values so far; None for one that is no string.
-        spans: Where each key's value begins and ends, in bytes from the beginning, of those that have ended.
+        values: The values of wanted keys so far; None for a value that is not a string.
+        spans: Where the value of each key begins and ends, in bytes from the start, once it has ended.
     """
 
     def __init__(self, wanted: Collection[str]) -> None:
@@ -122,14 +121,14 @@ class Scanner:
 
     @property
     def ended(self) -> bool:
-        """Whether the object has ended: nothing but blanks may follow."""
+        """Whether the object has ended: only blanks may follow."""
         return self._state == self._end
 
     def feed(self, piece: bytes) -> None:
-        """Follow the next piece.
+        """Scan the next piece.
 
         Raises:
-            MalformedError: It cannot be part of an object that is understood in one way only.
+            MalformedError: It cannot be part of an unambiguous object.
         """
         if not piece:
             return
@@ -144,18 +143,18 @@ class Scanner:
         self._piece = self._plain = b""
 
     def finish(self) -> None:
-        """Note that the text has ended.
+        """End the text.
 
         Raises:
-            MalformedError: The object has not.
+            MalformedError: The object has not ended.
         """
         if not self.ended:
             raise MalformedError("it ends before the object does")
 
     def _without_escapes(self, piece: bytes) -> bytes:
-        """Return a piece with signs of no meaning for escaped quotes and backslashes: each quote then counts.
+        """Return a piece with escaped quotes and backslashes replaced, so that each quote counts.
 
-        It is as long as before. Where a backslash is not allowed, neither is what replaces it.
+        Its length stays. The replacement is allowed only where a backslash is.
         """
         if self._escaped and piece[0] in b'"\\':
             piece = _ONLY_IN_TEXT + piece[1:]
@@ -164,8 +163,8 @@ class Scanner:
         self._escaped = piece.endswith(b"\\")
         return piece
 
-    # One method for each place that the text can be at; each takes what belongs there, and returns where it
-    # went on. At the end of a piece it is called again with the next.
+    # One method for each state of the scan. It reads what belongs there, and returns the position behind it.
+    # At the end of a piece, it is called again with the next one.
 
     def _start(self, position: int) -> int:
         if self._piece[position : position + 1] in {b"\xfe", b"\xff"}:
@@ -248,10 +247,10 @@ class Scanner:
     def _end(self, position: int) -> int:
         return self._sign(position, {}, "nothing more")
 
-    # What they are made of.
+    # Their parts.
 
     def _sign(self, position: int, following: dict[bytes, Callable[[int], int]], expected: str) -> int:
-        """Take one of the signs that may stand here, and go on to what follows it."""
+        """Read one of the characters that are allowed here, and enter the state that follows it."""
         position = self._end_of(_BLANK, position)
         if position == len(self._plain):
             return position
@@ -264,8 +263,8 @@ class Scanner:
         return position + 1
 
     def _pass_block(self, position: int, end: int) -> bool:
-        """Pass over a part of a nested value; say no, and do not, if the value ends there or is wrong."""
-        # Two quotes with no mark between them change nothing for the others. So most strings go.
+        """Skip a block of a nested value; return False, skipping none, if the value ends or fails in it."""
+        # Two quotes with no mark between them cancel out. That removes most strings.
         marks = self._plain[position:end].translate(_MARKS, _ANYWHERE).replace(b'""', b"")
         parts = marks.split(b'"')
         outside = b"".join(parts[self._in_text :: 2])
@@ -274,7 +273,7 @@ class Scanner:
             return False
         bits = outside.translate(_BITS, _LINE_END)
         if bits:
-            # Eight at a time. What is missing to eight goes up: it does not seem to end the value.
+            # Eight at a time. The padding counts as opening brackets, so it does not end the value.
             missing = -len(bits) % 8
             depth = self._depth
             for brackets in int(bits + b"1" * missing, 2).to_bytes((len(bits) + missing) // 8):
@@ -286,7 +285,7 @@ class Scanner:
         return True
 
     def _pass_signs(self, position: int, end: int) -> int:
-        """Pass over a part of a nested value sign by sign, up to where the value ends."""
+        """Skip a part of a nested value character by character, up to the end of the value."""
         while position < end:
             if self._in_text:
                 position, closed = self._pass_text(position, end)
@@ -313,7 +312,7 @@ class Scanner:
         return position
 
     def _pass_text(self, position: int, end: int) -> tuple[int, bool]:
-        """Pass over what is left of a string; say where that ends, and whether the string does."""
+        """Skip the rest of a string; return the position behind it, and whether the string ended."""
         position = self._end_of(_TEXT, position, end)
         if position == end:
             return position, False
@@ -322,7 +321,7 @@ class Scanner:
         raise MalformedError(f"{self._shown(position)} has no place in a string")
 
     def _collect(self, position: int) -> tuple[int, str | None]:
-        """Gather what is left of a string; say where that ends, and what the string is if it does."""
+        """Collect the rest of a string; return the position behind it, and the string if it ended."""
         end, closed = self._pass_text(position, len(self._plain))
         self._text += self._piece[position : end - closed]
         if len(self._text) > _MAX_TEXT:
@@ -333,7 +332,7 @@ class Scanner:
         self._text.clear()
         try:
             text = json.loads(b'"%b"' % raw)
-            text.encode()  # half a surrogate pair is no text
+            text.encode()  # half a surrogate pair is not text
         except ValueError:
             raise MalformedError(f"{_quoted(raw[:64])} is no text") from None
         return end, str(text)
@@ -355,12 +354,12 @@ class Scanner:
             self.spans[self.keys[-1]] = (self._began, position)
 
     def _end_of(self, pattern: re.Pattern[bytes], position: int, end: int | None = None) -> int:
-        """Return where what a pattern takes ends; all of ours match nothing, too."""
+        """Return the end of a pattern's match; all patterns here also match the empty string."""
         found = pattern.match(self._plain, position, len(self._plain) if end is None else end)
         return found.end() if found else position
 
     def _shown(self, position: int) -> str:
-        """Return a sign as people know it; its number, if it has no picture or a piece ends in it."""
+        """Return a printable character in quotes; the number of any other one, or of one that is cut."""
         byte = self._piece[position]
         character = self._piece[position : position + _LONGEST_CHARACTER].decode(errors="ignore")[:1]
         if byte < _SPACE or byte == _DELETE:

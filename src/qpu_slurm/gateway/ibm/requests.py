@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the routes of IBM's dialect share: whose request it is, what it says, and how the service is read."""
+"""What the routes of IBM's dialect share: they find the caller, read the request, and read the service."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LISTING = 32 << 20
-"""Bytes of an answer that has to be read to be filtered."""
+"""Largest answer that is read to be filtered, in bytes."""
 
 
 def held(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """Serve only a job that holds the QPU, and not too many of its requests at once."""
+    """Restrict a route to jobs that hold the QPU, and to a number of requests at once."""
 
     async def serve(request: web.Request) -> web.StreamResponse:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -51,7 +51,7 @@ async def message(request: web.Request, type_: type[T]) -> T:
     """Read a small JSON body.
 
     Raises:
-        ApiError: It is not what it should be.
+        ApiError: It does not have the expected form.
     """
     try:
         return msgspec.json.decode(await small_body(request), type=type_)
@@ -60,10 +60,10 @@ async def message(request: web.Request, type_: type[T]) -> T:
 
 
 async def read_as(answer: aiohttp.ClientResponse, type_: type[T], limit: int = LISTING) -> T:
-    """Read an answer of the service that says what was asked for.
+    """Read a successful answer of the service.
 
     Raises:
-        ApiError: It says something else; the error says what the service's does.
+        ApiError: It is an error, which becomes the client's answer.
         CutOffError: It broke off.
     """
     return decoded(answer.status, answer.headers, await read(answer, limit), type_)
@@ -73,7 +73,7 @@ def decoded(status: int, headers: Mapping[str, str], body: bytes, type_: type[T]
     """Read an answer of the service that is in memory; see `read_as`.
 
     Raises:
-        ApiError: Likewise.
+        ApiError: As in `read_as`.
     """
     if status not in range(200, 300):
         raise passed_on(status, headers, body)
@@ -84,10 +84,10 @@ def decoded(status: int, headers: Mapping[str, str], body: bytes, type_: type[T]
 
 
 def own(what: str, asked: str, *owned: str) -> None:
-    """Make sure that a job asks for what is its own.
+    """Check that a value in a request is one of the job's own.
 
     Raises:
-        ApiError: It does not; it is told the last of what is.
+        ApiError: It is not. The error names the last of the job's own.
     """
     if asked not in owned:
         raise forbidden(

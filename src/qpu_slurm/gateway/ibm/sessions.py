@@ -28,7 +28,7 @@ _SESSION = "/sessions/{id:[A-Za-z0-9_-]{1,128}}"
 
 
 class _Wanted(msgspec.Struct):
-    """The body of `POST /sessions`; qrmi sends `backend_name` besides."""
+    """The body of `POST /sessions`. qrmi also sends `backend_name`."""
 
     backend: str | None = None
     backend_name: str | None = None
@@ -56,9 +56,9 @@ class _Workload(msgspec.Struct):
 @ROUTES.post("/sessions")
 @held
 async def open_session(request: web.Request, caller: Caller) -> web.StreamResponse:
-    """Answer with the session that the lease has; if that takes no more tasks, or there is none, open one.
+    """Answer with the lease's session. Open one if there is none, or if it takes no more tasks.
 
-    Asked for at the same time, or again, it is the same one.
+    Repeated and simultaneous requests get the same session.
     """
     wanted = await message(request, _Wanted)
     for name in (wanted.backend, wanted.backend_name):
@@ -67,11 +67,11 @@ async def open_session(request: web.Request, caller: Caller) -> web.StreamRespon
 
 
 async def session_for_tasks(request: web.Request, caller: Caller) -> str:
-    """Return the session that takes the lease's tasks; one is opened if there is none.
+    """Return the session that takes the lease's tasks; open one if there is none.
 
     Raises:
-        ApiError: The lease gets no session.
-        QpuSlurmError: None can be opened.
+        ApiError: The lease may have no session.
+        QpuSlurmError: No session can be opened.
     """
     caller.may_execute()
     session_id = caller.lease.session_id
@@ -97,9 +97,9 @@ async def close_session(request: web.Request, caller: Caller) -> web.StreamRespo
     session_id = _own(request, caller)
     update = await message(request, _Update)
     if update.accepting_jobs and session_id != caller.lease.session_id:
-        # The end of the job would not know that it is open again.
+        # The release at the job's end would not know that it is open again.
         raise session_closed()
-    # Written anew: nothing else in it is meant.
+    # Built here, so that it has nothing else in it.
     body = msgspec.json.encode(update)
     upstream = request.app[IBM].upstream(caller.qpu.name)
     headers = client_headers(request)
@@ -124,7 +124,7 @@ async def cancel_session(request: web.Request, caller: Caller) -> web.StreamResp
 @ROUTES.get("/workloads")
 @held
 async def list_workloads(request: web.Request, caller: Caller) -> web.StreamResponse:
-    """List the lease's sessions, as far as the client's filters take them."""
+    """List the lease's sessions that match the client's filters."""
     caller.may_execute()
     query = [
         (name, value) for name, value in request.query.items() if name not in {"search", "next", "previous"}
@@ -141,7 +141,7 @@ async def list_workloads(request: web.Request, caller: Caller) -> web.StreamResp
 
 
 async def _takes_tasks(request: web.Request, caller: Caller, session_id: str) -> bool:
-    """Ask the service whether a session takes tasks; what it cannot say is no."""
+    """Ask the service whether a session takes tasks; no answer counts as no."""
     upstream = request.app[IBM].upstream(caller.qpu.name)
     async with upstream.send("GET", "sessions", session_id) as answer:
         document = await read(answer, SMALL)
@@ -155,7 +155,7 @@ async def _takes_tasks(request: web.Request, caller: Caller, session_id: str) ->
 async def _part(
     request: web.Request, caller: Caller, session_id: str, answer: aiohttp.ClientResponse
 ) -> None:
-    """Write down that the job has closed a session, if the service has."""
+    """Record that the job closed a session, if the service confirms it."""
     if answer.status in range(200, 300):
         gateway = request.app[GATEWAY]
         why = "The job has closed its session."
@@ -172,7 +172,7 @@ def _own(request: web.Request, caller: Caller) -> str:
     """Return the session that a request names.
 
     Raises:
-        ApiError: It is none of the lease's.
+        ApiError: It is not one of the lease's.
     """
     caller.newest()
     session_id = request.match_info["id"]

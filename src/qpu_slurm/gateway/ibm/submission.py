@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a job may submit: to its own QPU, in its own session, and with nothing in it that we do not know.
+"""Checks submissions: a job may submit to its own QPU, in its own sessions, with known keys only.
 
-It is checked while it passes by. A piece goes on to the service only after it was looked at, and the last one
-only after all of them were: a submission that is refused never arrived there as a whole.
+The check runs while a submission streams through the gateway. Each piece goes to the service only after its
+check, and the last one only after the check of the whole. So a refused submission never arrives completely.
 
-Most published programs name no session. The gateway writes one into the last piece, in front of the brace
-that closes the object. The length of a submission comes first and its last key last, so the gateway declares
-`ROOM` bytes more than the client did, and fills what it does not need with blanks, which JSON allows there.
+Most published programs name no session. The gateway adds one to the last piece, before the closing brace. It
+has to declare the length of the submission first. So it declares `ROOM` bytes more than the client did, and
+fills unused bytes with blanks, which JSON allows there.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ _KEYS = frozenset(
         "runtime",
     }
 )
-"""What clients write. What is new may mean something that a lease does not cover, such as another session."""
+"""The keys that clients write. An unknown key may request something that the lease does not cover."""
 
 
 ROOM = 192
-"""Bytes that naming a session adds to a submission at most."""
+"""The most bytes that a session's name adds to a submission."""
 
 
 class Submission:
@@ -52,12 +52,12 @@ class Submission:
 
     Args:
         caller: The job that submits.
-        limit: Bytes that it may have.
+        limit: Its largest size, in bytes.
 
     Attributes:
-        size: Bytes that it has so far.
+        size: Bytes so far.
         refusal: Why it was refused, if it was.
-        session_id: The session that it is for; None if it names none (so far).
+        session_id: The session that it names; None if it names none (so far).
 
     Raises:
         ApiError: The job may not submit anything.
@@ -70,14 +70,14 @@ class Submission:
         self.session_id: str | None = None
         self._limit = limit
         self._caller = caller
-        # That an earlier session takes no more tasks is the service's to say: clients know its words.
+        # If an earlier session takes no more tasks, the service refuses: clients know its error.
         self._own = {"backend": (caller.qpu.backend,), "session_id": caller.sessions}
         self._scanner = Scanner(self._own)
         self._seen = 0
 
     @property
     def ended(self) -> bool:
-        """Whether the object has ended: nothing but blanks may follow."""
+        """Whether the object has ended: only blanks may follow."""
         return self._scanner.ended
 
     @property
@@ -86,10 +86,10 @@ class Submission:
         return None if "private" in self._scanner.keys else False
 
     def feed(self, piece: bytes) -> None:
-        """Look at the next piece.
+        """Check the next piece.
 
         Raises:
-            ApiError: It is refused.
+            ApiError: The submission is refused.
         """
         self.size += len(piece)
         if self.size > self._limit:
@@ -113,10 +113,10 @@ class Submission:
         self.session_id = self._scanner.values.get("session_id")
 
     def finish(self) -> None:
-        """Look at it as a whole; nothing comes any more.
+        """Check the whole after its last piece.
 
         Raises:
-            ApiError: It is refused.
+            ApiError: The submission is refused.
         """
         try:
             self._scanner.finish()
@@ -132,14 +132,14 @@ class Submission:
             )
 
     def name_session(self, session_id: str, last: bytes) -> bytes:
-        """Write a session into a submission that names none.
+        """Add a session to a submission that names none.
 
         Args:
             session_id: The session.
-            last: The submission, or its last piece: the one in which the object ends.
+            last: The submission, or its last piece, in which the object ends.
 
         Returns:
-            What to send in its place.
+            The bytes to send in its place.
         """
         named = b',"session_id":%b}' % msgspec.json.encode(session_id)
         if len(named) > ROOM:
@@ -148,7 +148,7 @@ class Submission:
         return last.rstrip(_BLANKS).removesuffix(b"}") + named
 
     def _foreign(self, key: str) -> ApiError:
-        """Say that the submission is for a QPU or a session that is not the job's."""
+        """Return the error for a QPU or a session that is not the job's."""
         own = self._own[key]
         if not own:
             return forbidden(f"This job holds no session on {self._caller.qpu.name} yet.", NAME_NONE)

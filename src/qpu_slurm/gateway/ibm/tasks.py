@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tasks of the lease's session; the service calls them jobs."""
+"""The tasks of the lease's sessions, which the service calls jobs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _FILTERS = frozenset(
 
 _PAGE = 200
 _MOST = 10_000
-"""How many tasks a listing may reach back to, where it has to be joined here."""
+"""How many tasks a listing covers at most if the gateway has to merge it."""
 
 
 class _Task(msgspec.Struct):
@@ -79,7 +79,7 @@ class _Tags(msgspec.Struct):
 async def submit(request: web.Request, caller: Caller) -> web.StreamResponse:
     """Submit a task to a session of the lease: the one that it names, or the one that takes tasks."""
     gateway = request.app[GATEWAY]
-    # What becomes of it is in the audit, by name; where names are kept may be far away.
+    # The audit has the user's name, and looking that up may take a request to a directory.
     request["submitter"] = await gateway.pools.short.run(user_name, caller.lease.user_id)
     limit = gateway.settings.max_body
     if (request.content_length or 0) > limit:
@@ -103,7 +103,7 @@ async def submit(request: web.Request, caller: Caller) -> web.StreamResponse:
         async with upstream.send("POST", "jobs", headers=headers, body=body, once=True) as answer:
             document = await read(answer, SMALL)
     except (ApiError, CutOffError):
-        # What was aborted looks like a connection that was lost.
+        # An aborted request looks like a lost connection.
         if submission.refusal is not None:
             raise submission.refusal from None
         raise
@@ -141,7 +141,7 @@ async def list_tasks(request: web.Request, caller: Caller) -> web.StreamResponse
 @ROUTES.post(_TASK + "/{what:cancel}")
 @held
 async def task(request: web.Request, caller: Caller) -> web.StreamResponse:
-    """Do with a task what is asked for, if it is the job's."""
+    """Pass a request about a task on, if the task is the job's."""
     task_id, what = request.match_info["id"], request.match_info.get("what")
     session_id = await _owned(request, caller, task_id)
     watch = request.app[IBM].watch(caller.qpu.name)
@@ -166,7 +166,7 @@ async def task(request: web.Request, caller: Caller) -> web.StreamResponse:
 @ROUTES.put(f"{_TASK}/tags")
 @held
 async def set_tags(request: web.Request, caller: Caller) -> web.StreamResponse:
-    """Write other tags on a task."""
+    """Replace a task's tags."""
     task_id = request.match_info["id"]
     body = msgspec.json.encode(await message(request, _Tags))
     await _owned(request, caller, task_id)
@@ -180,13 +180,13 @@ async def set_tags(request: web.Request, caller: Caller) -> web.StreamResponse:
 async def _checked(
     request: web.Request, caller: Caller, submission: Submission, length: int | None
 ) -> AsyncIterator[bytes]:
-    """Read a submission and hand it on, always one piece behind, with a session in it.
+    """Pass a submission on, one piece behind, and add a session to it if need be.
 
     Args:
-        request: The submission's.
+        request: The submission's request.
         caller: The job that submits.
-        submission: Looks at it.
-        length: Bytes to hand on; None hands on as many as there are.
+        submission: Checks it.
+        length: Bytes to pass on; None for as many as there are.
     """
     held_back = b""
     handed_on = 0
@@ -218,7 +218,7 @@ async def _checked(
 
 
 async def _in_a_session(request: web.Request, caller: Caller, submission: Submission, last: bytes) -> bytes:
-    """Return the end of a submission, with a session in it: the lease's, if the submission names none."""
+    """Return the end of a submission, with the lease's session if the submission names none."""
     if submission.session_id is not None:
         return last
     return submission.name_session(await session_for_tasks(request, caller), last)
@@ -227,7 +227,7 @@ async def _in_a_session(request: web.Request, caller: Caller, submission: Submis
 async def _tasks_of(
     upstream: Upstream, sessions: Sequence[str], query: Query, headers: Mapping[str, str]
 ) -> dict[str, object]:
-    """List the tasks of several sessions, which the service lists one by one, as if they were one."""
+    """List the tasks of several sessions as one. The service lists one session at a time."""
     limit, offset = _number(query, "limit", _PAGE), _number(query, "offset", 0)
     rest = [(name, value) for name, value in query if name not in {"limit", "offset", "skip"}]
     found: list[msgspec.Raw] = []
@@ -245,10 +245,10 @@ async def _tasks_of(
 
 
 def _number(query: Query, name: str, default: int) -> int:
-    """Read a number of the query.
+    """Read a number from the query.
 
     Raises:
-        ApiError: It is none, or too large.
+        ApiError: It is not a number, or too large.
     """
     text = dict(query).get(name, str(default))
     if not (text.isascii() and text.isdigit() and int(text[:10]) <= _MOST):
@@ -257,10 +257,10 @@ def _number(query: Query, name: str, default: int) -> int:
 
 
 async def _owned(request: web.Request, caller: Caller, task_id: str) -> str:
-    """Make sure that a task is the job's: that it is in one of the lease's sessions; return which.
+    """Check that a task is in one of the lease's sessions; return that session.
 
     Raises:
-        ApiError: It is not, or there is none.
+        ApiError: It is not, or it does not exist.
     """
     caller.newest()
     qpu, gateway = caller.qpu.name, request.app[GATEWAY]
@@ -279,7 +279,7 @@ async def _owned(request: web.Request, caller: Caller, task_id: str) -> str:
 
 
 def _learn(gateway: Gateway, caller: Caller, session_id: str, document: bytes) -> str:
-    """Remember a task that was submitted, so that nobody has to ask whose it is; return its id."""
+    """Remember the session of a submitted task, which saves a query; return the task's id."""
     try:
         task_id = msgspec.json.decode(document, type=_Task).id
     except (msgspec.MsgspecError, UnicodeDecodeError):

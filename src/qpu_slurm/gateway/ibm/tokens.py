@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tokens that clients get for a job key, in IAM's place.
+"""The tokens that clients get for a job key, in place of IAM's.
 
-Clients take a token apart to learn when to renew it, so it is a real JWT. It says which lease it is for, and
-the lease is looked at anew at every request: that a token is valid for a while does not make it outlive it.
+Clients parse a token to find its expiry, so it is a real JWT. It names its lease, which is checked at every
+request. So a token opens nothing once its lease has ended.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ SECONDS = 900
 _ALGORITHM = "HS256"
 _ISSUER = "qpu-slurm-gateway"
 
-# A clock that was set back makes no token a forged one.
+# If the clock was set back, tokens stay valid.
 _CHECKS: Options = {"require": ["exp", "sub"], "verify_iat": False, "verify_exp": False}
 
 _REMEMBERED = 10_000
-"""Tokens that were verified need not be again: that is what takes longest of all that a request needs."""
+"""Verified tokens that are kept: verification is the slowest part of a request."""
 
 
 class _Claims(NamedTuple):
@@ -40,14 +40,14 @@ class _Claims(NamedTuple):
 
 
 class BadTokenError(Exception):
-    """It is not one of ours, or its time is over."""
+    """The token is not one of ours, or has expired."""
 
 
 class Tokens:
     """Makes tokens, and reads them.
 
     Args:
-        keys: Has the secrets; ours are derived from them, so that tokens survive a restart.
+        keys: The job keys. The secrets of tokens derive from theirs, so tokens survive a restart.
         seconds: How long a token is valid.
     """
 
@@ -62,7 +62,7 @@ class Tokens:
         claims = {
             "iss": _ISSUER,
             "iam_id": f"job-{lease.job_id}",
-            # A lease of a new journal may have an old one's number.
+            # A lease of a new journal may have the number of an old one.
             "sub": f"{lease.id} {lease.created_at.isoformat()}",
             "iat": issued,
             "exp": issued + self._seconds,
@@ -77,10 +77,10 @@ class Tokens:
         }
 
     def lease(self, token: str) -> tuple[int, str]:
-        """Read which lease a token is for: its number, and when it was made.
+        """Return the lease of a token: its number, and when it was created.
 
         Raises:
-            BadTokenError: See there; the text says which.
+            BadTokenError: The token is not one of ours, or has expired.
         """
         claims = self._verified.get(token)
         if claims is None:

@@ -33,13 +33,13 @@ READ = 60.0
 """Seconds to wait for the next piece of an answer."""
 
 SUBMIT = 300.0
-"""Likewise for the answer to a submission, which the service checks first."""
+"""Seconds to wait for the answer to a submission, which the service checks first."""
 
 _CONNECT = 5.0
 _UNAUTHORIZED = 401
 
 _TRUSTED_FOR = 5.0
-"""Seconds for which a token is used without another look at whether it has to be renewed."""
+"""Seconds between two checks whether a token has to be renewed."""
 
 _log = structlog.get_logger(__name__)
 
@@ -47,12 +47,12 @@ _log = structlog.get_logger(__name__)
 class Bearer:
     """The token for the admin's key, kept as long as it is valid.
 
-    Asking for it blocks, and happens elsewhere; the key's file is read when there is no token yet and when
-    one was refused, so that a new key needs no restart.
+    A thread requests it. The key's file is read when there is no token yet, and after one was refused. So a
+    new key needs no restart.
 
     Args:
-        qpu: Whose key.
-        pool: Where what blocks runs.
+        qpu: The QPU with the key.
+        pool: The threads.
     """
 
     def __init__(self, qpu: QpuConfig, pool: Executor) -> None:
@@ -67,7 +67,7 @@ class Bearer:
         """Return a token that is valid now.
 
         Raises:
-            ApiError: There is none to be had.
+            ApiError: IAM gives none.
         """
         if self._token is None or self._look_at.passed:
             async with self._lock:
@@ -78,7 +78,7 @@ class Bearer:
         return self._token
 
     def refused(self, token: Secret) -> None:
-        """Forget a token that was refused, and the key that it was given for."""
+        """Drop a refused token, and the key behind it."""
         if self._token is token:
             self._token = self._iam = None
 
@@ -116,7 +116,7 @@ class Upstream:
         self._client = client
         self._base = qpu.endpoint.rstrip("/")
         self._bearer = Bearer(qpu, pool)
-        # As the broker's requests have it. aiohttp would look at the environment each time, in a thread.
+        # As for the broker's requests. aiohttp would read the environment each time, in a thread.
         self._proxy = select_proxy(self._base, get_environ_proxies(self._base))
 
     @asynccontextmanager
@@ -129,19 +129,19 @@ class Upstream:
         body: Body | None = None,
         once: bool = False,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a request; yields the answer, whose body is not read yet.
+        """Send a request, and yield the answer, whose body is not read yet.
 
         Args:
             method: The HTTP method.
-            parts: The path's parts, as they are; they are quoted here.
+            parts: The parts of the path, unquoted.
             query: The URL's query.
-            headers: What a client said besides.
-            body: JSON; what is not held in memory cannot be sent again.
-            once: Whether it may not take effect twice: then nobody is told that it did not, unless so.
+            headers: More headers of a client.
+            body: JSON. A stream cannot be sent again.
+            once: Whether it must not take effect twice. Then a lost answer is no proof that it had no effect.
 
         Raises:
             ApiError: There is no answer.
-            CutOffError: There is none, and the request may have taken effect.
+            CutOffError: There is no answer, and the request may have taken effect.
         """
         path = "".join(f"/{quote(part, safe='')}" for part in parts)
         url = URL(f"{self._base}{path}{'?' if query else ''}{urlencode(query)}", encoded=True)
