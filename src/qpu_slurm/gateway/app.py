@@ -119,7 +119,7 @@ def _write_down(request: web.Request, status: int, seconds: float) -> None:
 
 
 def _audit_submission(request: web.Request, status: int, fields: Mapping[str, object]) -> None:
-    """Log for auditors who submitted what, whatever became of it."""
+    """Log each submission for auditors, with its user and its outcome."""
     submission, lease = request.get("submission"), request["caller"].lease
     taken = status in range(200, 300)
     logs.audit(
@@ -139,7 +139,7 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
     """Answer errors in the shape of the service's API."""
     try:
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            # What cannot be looked at cannot be let through.
+            # A request that cannot be checked cannot be passed on.
             _refuse_encoding()
         if request.app[GATEWAY].limiter.kept_for_slurm(request.protocol) and not _is_slurms(request):
             _refuse_connection()
@@ -172,11 +172,11 @@ def _refuse_connection() -> NoReturn:
 
 
 def _told(request: web.Request, error: Exception) -> ApiError:
-    """Return what a client is told of an error."""
+    """Return the answer for an error."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, web.HTTPException):
-        # Not found, or not with this method: the gateway knows no such request.
+        # Not found, or not with this method: the gateway has no such route.
         return ApiError(error.status, f"{error.reason}: {request.method} {request.path[:_LONGEST_PATH]}.")
     if isinstance(error, JournalError):
         _log.error("the journal cannot be used", why=str(error))

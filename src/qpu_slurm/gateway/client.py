@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How hooks and steps ask the gateway.
+"""Sends the requests of hooks and steps to the gateway.
 
-Slurm waits for it at every step's start, and one request over one connection is all there is to ask. So it is
-sent with the standard library's http.client, which is imported in a quarter of the time that requests takes.
+Slurm waits for it at every step's start, and there is only one request to send. So it uses the standard
+library's http.client, whose import takes a quarter of the time of requests.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _KEYS_SECONDS = 5.0
 _STEP_END_SECONDS = 4.0
 _HISTORY_SECONDS = 30.0
 _GIVE_BACK_SECONDS = 15.0
-"""How much longer than its `acquire_timeout` an acquire may take: what it gives back takes time as well."""
+"""How much longer than `acquire_timeout` an acquire may take if it has to give leases back."""
 
 _PATIENCE = 3.0
-"""Seconds after which a gateway that does not answer is not one that is just being started again."""
+"""Seconds that a restart of the gateway may take; after that, it counts as away."""
 
 _PAUSE = 0.1
 
@@ -50,16 +50,15 @@ _log = logging.getLogger(__name__)
 
 
 class GatewayBroker:
-    """The broker, as the gateway lets it be reached. Who asks is told by MUNGE.
+    """The gateway's broker. MUNGE authenticates the requests.
 
-    All that it asks for may be asked for again, so a request whose answer was lost is simply repeated, for as
-    long as it may take.
+    Every request may be repeated, so one whose answer was lost is sent again, as long as there is time.
 
     Args:
-        config: What the admin wrote; it has a [gateway] table.
+        config: The configuration, with a [gateway] table.
 
     Raises:
-        ConfigError: It has none.
+        ConfigError: The configuration has no such table.
     """
 
     def __init__(self, config: Config) -> None:
@@ -70,10 +69,10 @@ class GatewayBroker:
         self._acquire_seconds = config.outage.acquire_timeout + _GIVE_BACK_SECONDS
 
     def acquire(self, request: LeaseRequest) -> tuple[Lease, ...]:
-        """Have the gateway's broker acquire; see `Broker.acquire` for what is raised.
+        """Have the gateway's broker acquire; see `Broker.acquire` for more errors.
 
         Raises:
-            UnavailableError: The gateway is away, or does not believe that we are SlurmUser.
+            UnavailableError: The gateway is away, or does not accept this user as SlurmUser.
         """
         body = messages.encode(request)
         return self._ask(
@@ -88,7 +87,7 @@ class GatewayBroker:
     def release(self, job_id: int, reason: str, *, run: str = "", others: bool = False) -> tuple[Lease, ...]:
         """Have the gateway's broker release; see `Broker.release`.
 
-        A gateway that is away is not waited for: its reaper finds the job that is gone when it is back.
+        This does not wait for a gateway that is away. Its reaper finds the ended job later.
 
         Raises:
             UnavailableError: It is away, or takes longer than a hook should.
@@ -97,7 +96,7 @@ class GatewayBroker:
         return self._ask("DELETE", path, messages.Leases, _RELEASE_SECONDS)
 
     def refuse(self, refusal: Refusal) -> None:
-        """Have the gateway write down that a job was refused; one that is away is not waited for.
+        """Have the gateway record that a job was refused, without waiting for a gateway that is away.
 
         Raises:
             UnavailableError: It is away.
@@ -108,7 +107,7 @@ class GatewayBroker:
     def keys(
         self, job_id: int, *, seconds: float = _KEYS_SECONDS, patience: float = _PATIENCE
     ) -> messages.Keys:
-        """Ask for the keys of a job of this process's user.
+        """Return the keys of a job of this process's user.
 
         Args:
             job_id: The job; of a heterogeneous job, the leader.
@@ -116,7 +115,7 @@ class GatewayBroker:
             patience: For how many of them a gateway that does not answer is asked again.
 
         Returns:
-            A key for each QPU that the job holds or is bound to, and the session that it has there now.
+            For each QPU that the job holds or is bound to: a key, and the current session.
         """
         path = messages.job_keys_path(job_id)
         return self._ask("GET", path, messages.Keys, seconds, patience=patience)
@@ -131,7 +130,7 @@ class GatewayBroker:
         seconds: float = _KEYS_SECONDS,
         patience: float = _PATIENCE,
     ) -> messages.Keys:
-        """Tell that a step starts, of a job of this process's user; return what `keys` does.
+        """Report the start of a step of this user's job; return the job's keys, as `keys` does.
 
         Args:
             job_id: The job; of a heterogeneous job, the leader.
@@ -154,7 +153,7 @@ class GatewayBroker:
         seconds: float = _KEYS_SECONDS,
         patience: float = _PATIENCE,
     ) -> str:
-        """Ask for the variables of a job of this process's user, as lines NAME=value; none without a QPU.
+        """Return the variables of this user's job as lines NAME=value; none for a job without a QPU.
 
         Args:
             job_id: The job; of a heterogeneous job, the component.
@@ -171,26 +170,26 @@ class GatewayBroker:
         return self._ask("POST", path, str, seconds, body=body, patience=patience)
 
     def step_ended(self, job_id: int, step: str, ago: float, cancel: str = "") -> None:
-        """Tell that a step has ended, of a job of this process's user.
+        """Report the end of a step of this user's job.
 
         Args:
             job_id: The job; of a heterogeneous job, any component.
             step: Slurm's id of it.
             ago: How many seconds ago.
-            cancel: The step's mark, if it failed: the tasks that it has left are cancelled.
+            cancel: The mark of a failed step, whose remaining tasks are cancelled.
         """
         path = messages.step_end_path(job_id, step, min(ago, messages.MAX_AGO), cancel)
         self._ask("DELETE", path, type(None), _STEP_END_SECONDS, patience=_PATIENCE)
 
     def history(self, job_id: int) -> JobHistory:
-        """Ask what is known of a job of this process's user.
+        """Return the history of a job of this process's user.
 
         Args:
             job_id: The job; of a heterogeneous job, the leader.
 
         Raises:
-            NotFoundError: Nothing is.
-            RefusedError: It is another user's.
+            NotFoundError: The gateway does not know the job.
+            RefusedError: It is another user's job.
         """
         # Here, since hooks and steps have no use for it.
         from qpu_slurm.leases.job_history import JobHistory  # noqa: PLC0415
@@ -199,7 +198,7 @@ class GatewayBroker:
         return self._ask("GET", path, JobHistory, _HISTORY_SECONDS, patience=_PATIENCE)
 
     def qpus(self) -> tuple[QpuReport, ...]:
-        """Ask how the QPUs are; every user of the cluster may."""
+        """Return the state of the QPUs, which every user may see."""
         # Here, likewise.
         from qpu_slurm.leases.availability import QpuReport  # noqa: PLC0415
 
@@ -216,7 +215,7 @@ class GatewayBroker:
         body: bytes = b"",
         patience: float = 0,
     ) -> T:
-        """Send a request, and again until no answer has come for `patience` seconds."""
+        """Send a request; repeat it until there was no answer for `patience` seconds."""
         deadline = Deadline.after(seconds)
         give_up = None
         while True:
@@ -232,7 +231,7 @@ class GatewayBroker:
     def _send(self, method: str, path: str, type_: type[T], deadline: Deadline, body: bytes) -> T:
         left = max(0.1, deadline.left)
         headers = {"Content-Type": "application/json"} if body else {}
-        # One of its own for each try, since each is good for one time.
+        # Each try needs a new one, which is valid once.
         credential = munge.encode(messages.binding(method, path, body), socket=self._socket)
         headers["Authorization"] = f"{messages.SCHEME} {credential}"
         url = self._gateway.url
@@ -271,7 +270,7 @@ class GatewayBroker:
 class _Tls(http.client.HTTPSConnection):
     """A connection whose handshake may take as long as an answer.
 
-    While a gateway restarts, the kernel takes connections for it, and only the gateway shakes hands.
+    While a gateway restarts, the kernel accepts connections for it, but only the gateway answers handshakes.
     """
 
     def __init__(
@@ -290,9 +289,9 @@ class _Tls(http.client.HTTPSConnection):
 def connection(
     gateway: GatewayConfig, seconds: float, handshake: float | None = None
 ) -> http.client.HTTPConnection:
-    """Return a connection to the gateway, which is not open yet; it trusts what `ca` names.
+    """Return a connection to the gateway, not open yet, which trusts the authority in `ca`.
 
-    It knows no proxies, nor anything else that an environment may say.
+    It ignores proxies and all other variables of the environment.
 
     Args:
         gateway: How it is reached.
@@ -300,7 +299,7 @@ def connection(
         handshake: How long to wait for TLS, if not as long.
 
     Raises:
-        ConfigError: What `ca` names cannot be read.
+        ConfigError: The file in `ca` cannot be read.
     """
     url = urlsplit(gateway.url)
     host = url.hostname or ""

@@ -34,22 +34,22 @@ if TYPE_CHECKING:
     from qpu_slurm.leases.availability import QpuReport
 
 _READ_PATIENCE = 0.2
-"""Seconds to wait for the journal where nothing else can be done meanwhile; reading waits for nobody."""
+"""Seconds to wait for the journal in the event loop. Reading does not wait for writers."""
 
 _REQUESTS = 64
 """Requests of one lease at once: several programs' worth of clients with a pool of connections each."""
 
 _LOOKS_PER_MINUTE = 60
-"""How often one user may ask in a minute how the QPUs are: as often as `watch` does, and a bit more."""
+"""How often one user may query the QPUs within a minute: a bit more often than `watch` does."""
 
 _HISTORIES = 2
 _HISTORIES_PER_MINUTE = 30
-"""Histories for one user, at once and in a minute: Slurm may be asked for each."""
+"""Histories for one user, at once and within a minute. Each may need a query to Slurm."""
 
 _TASKS_KNOWN = 100_000
 
 _FINISH_SECONDS = 5.0
-"""How long what has begun in a thread may take yet as the gateway ends."""
+"""How long work in threads may still take when the gateway ends."""
 
 _UNASKED = 64
 """Requests that the gateway may send for one lease without being asked, in a burst."""
@@ -63,46 +63,46 @@ T = TypeVar("T")
 
 
 class Dialect(Protocol):
-    """What the gateway keeps for the clients of one kind of service, such as `ibm.dialect`."""
+    """The state of the dialect for one kind of service, such as `ibm.dialect`."""
 
     def renew(self) -> None:
-        """Serve with the gateway's keys, QPUs and connections as they are from now on."""
+        """Apply the gateway's current keys, QPUs and connections."""
 
 
 class Gateway:
     """The gateway's parts.
 
     Args:
-        config: What the admin wrote.
+        config: The configuration.
 
     Attributes:
-        config: Likewise.
-        connections: What is kept of the accounts that the broker has to do with.
-        broker: Grants leases and ends them; it blocks: see `pools`.
+        config: The current configuration.
+        connections: The tokens and connections of the broker's accounts.
+        broker: Grants leases and ends them. It blocks: see `pools`.
         reader: The journal, for the event loop, and for nothing else: reading takes no time there.
         observer: The journal, for whoever reads much of it: metrics, histories, how the QPUs are.
-        background: The journal, for what nobody waits for.
+        background: The journal, for background work.
         callers: Finds the job that a request comes from.
         keys: Job keys.
-        metrics: What is counted.
-        tasks: The sessions of the tasks seen lately, by QPU and task.
-        pools: The threads in which the gateway does what blocks.
-        limiter: Bounds the connections.
-        requests: Bounds the requests of a lease at once.
+        metrics: The metrics.
+        tasks: The sessions of recent tasks, by QPU and task.
+        pools: The threads for blocking work.
+        limiter: Limits the connections.
+        requests: Limits the requests of a lease at once.
         credit: Bounds what is asked for a lease unasked.
-        sessions: Bounds how often a lease gets another session.
-        histories: Bounds the histories that a user is told at once.
-        histories_per_minute: Likewise, in a minute.
-        looks_per_minute: Bounds how often a user is told in a minute how the QPUs are.
-        dialects: Who speaks to the clients of the services; those are renewed as the gateway is.
-        ended: Set when sessions have ended, for who accounts for them.
-        trusted: Who may acquire and release.
-        reports: How the QPUs were at the last look; None before the first.
-        looked: Set when there was a first look.
-        recovering: Whether the journal was lost, and the reaper has yet to take over what Slurm knows.
-        socket: Whose the socket is that it listens on, where systemd runs it: `systemd` or `own`.
+        sessions: Limits how often a lease opens a session.
+        histories: Limits a user's queries for histories at once.
+        histories_per_minute: Limits them within a minute.
+        looks_per_minute: Limits a user's queries for the QPUs' state within a minute.
+        dialects: The dialects of the services' clients. They are renewed with the gateway.
+        ended: Set when sessions have ended: wakes the accountant.
+        trusted: The users that may acquire and release.
+        reports: The QPUs' state at the last check; None before the first one.
+        looked: Set after the first check.
+        recovering: Whether the journal was lost, and the reaper has not restored its leases from Slurm yet.
+        socket: Who holds the gateway's socket under systemd: `systemd` or `own`.
         finished: Whether all threads have ended, once the gateway has stopped.
-        digests: Those of `config`, by which `qpu-slurm check` finds that the file says something else.
+        digests: The digests of `config`. `qpu-slurm check` compares them with those of the file.
 
     Raises:
         ConfigError: It cannot be used.
@@ -128,13 +128,13 @@ class Gateway:
         self.reports: tuple[QpuReport, ...] | None = None
         self.looked = asyncio.Event()
         self._exit = ExitStack()
-        # A secret without its journal: jobs may hold keys of leases that are not written down any more.
+        # A secret without its journal: jobs may have keys of leases that the journal has lost.
         lost = JobKeys.made(config.journal) and not config.journal.exists()
         self._losses = _made_sound(config.journal)
         self.recovering = lost or bool(self._losses)
         with ExitStack() as on_failure:
             self.journal = on_failure.enter_context(Journal(config.journal))
-            # Requests read through a connection of their own, which never waits for one that is writing.
+            # Requests read through their own connection, which never waits for a writer.
             self.reader = on_failure.enter_context(Journal(config.journal, patience=_READ_PATIENCE))
             # Who waits for SQLite keeps a connection's other users waiting: not an acquire, for the reaper.
             self.background = on_failure.enter_context(Journal(config.journal))
@@ -150,16 +150,16 @@ class Gateway:
 
     @property
     def losses(self) -> list[str]:
-        """What was noticed of the journal's being deleted or damaged since the gateway started."""
+        """The times since its start that the gateway found the journal deleted or damaged."""
         return [*self._losses, *(loss for journal in self._journals for loss in journal.losses)]
 
     @property
     def damage(self) -> str:
-        """What is wrong with the journal's file now; empty if nothing is."""
+        """The current damage of the journal's file; empty if there is none."""
         return next((journal.damage for journal in self._journals if journal.damage), "")
 
     def mend_journal(self) -> None:
-        """Begin a new journal in place of one that was found to be damaged; see `leases/takeover.py`.
+        """Replace a damaged journal by a new one; see `leases/takeover.py`.
 
         Raises:
             JournalError: That is not possible.
@@ -174,23 +174,23 @@ class Gateway:
         return self.journal, self.reader, self.background, self.observer
 
     def use(self, config: Config) -> None:
-        """Do everything as a configuration says from now on, with keys and secrets as they are now.
+        """Apply a configuration, and read keys and secrets again.
 
-        A request that is under way ends with what it began with.
+        Requests under way end with the settings that they began with.
 
         Args:
-            config: What the admin wrote.
+            config: The configuration.
 
         Raises:
-            ConfigError: It cannot be used; then nothing has changed.
+            ConfigError: It cannot be used. Nothing has changed then.
         """
         settings, trusted = _settings(config), _trusted(config)
-        # The only secret here that is read, or made, at once; services' keys are read as they are needed.
+        # Only this secret is read at once; the services' keys are read when they are needed.
         self.keys = JobKeys.beside(config.journal)
         self.config, self.settings, self.trusted = config, settings, trusted
         self.digests = digests(config)
         self.callers = Callers(config, self.reader, self.keys, lambda: self.recovering)
-        # New ones: those that there were know the keys that were read for them.
+        # New ones, since the old ones have the old keys.
         self.connections = Connections()
         self.broker = Broker(config, self.journal, self.connections.connect)
         self.sessions.limit = settings.sessions_per_minute
@@ -200,7 +200,7 @@ class Gateway:
             self._renew_dialects()
 
     async def start(self) -> None:
-        """Get ready to ask the services."""
+        """Open the connections to the services."""
         self._client = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self.settings.max_connections, limit_per_host=0),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -220,10 +220,10 @@ class Gateway:
         return self._client
 
     async def stop(self) -> None:
-        """Close everything; what nobody waits for, and what threads are at, is finished first.
+        """Close everything, after background work and threads have finished.
 
-        A service that does not answer is not waited for: the journal says what was begun, and the next
-        gateway carries on from there, as after a crash.
+        This does not wait for a service that does not answer. The journal has a record of unfinished work,
+        which the next gateway continues, as after a crash.
         """
         for task in self._given_up:
             task.cancel()
@@ -240,13 +240,13 @@ class Gateway:
             _log.warning("what waits for a service is cut off: the next gateway carries on")
 
     def later(self, what: Coroutine[None, None, None]) -> None:
-        """Do something for which nobody waits; finished before the gateway ends."""
+        """Run something in the background, which finishes before the gateway ends."""
         task = asyncio.get_running_loop().create_task(what)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def meanwhile(self, what: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Do something that is given up when the gateway ends."""
+        """Run something in the background, which is cancelled when the gateway ends."""
         task = asyncio.get_running_loop().create_task(what)
         self._given_up.add(task)
         task.add_done_callback(self._given_up.discard)
@@ -254,7 +254,7 @@ class Gateway:
 
 
 def _made_sound(path: Path) -> list[str]:
-    """Begin a new journal if the one that is there is damaged; say so."""
+    """Replace the journal if it is damaged, and log that."""
     try:
         with Journal(path) as journal:
             try:
@@ -263,7 +263,7 @@ def _made_sound(path: Path) -> list[str]:
                 journal.begin_anew()
             return list(journal.losses)
     except JournalDamagedError as error:
-        # Not even its first page can be read.
+        # Even its first page cannot be read.
         try:
             aside = set_aside(path, "damaged")
         except OSError as failure:
@@ -279,7 +279,7 @@ def _settings(config: Config) -> GatewayConfig:
 
 
 def _trusted(config: Config) -> frozenset[int]:
-    """Tell who may have leases granted and ended: root, whose the journal is, and whom the admin names."""
+    """Return the users that may acquire and release: root, the journal's owner, and `trusted_users`."""
     found = {0, config.journal.stat().st_uid}
     for user in _settings(config).trusted_users:
         try:
@@ -292,7 +292,7 @@ def _trusted(config: Config) -> frozenset[int]:
 
 
 class KnownTasks:
-    """Remembers which session a task is in, which never changes; those that were asked for last."""
+    """Remembers the sessions of the tasks that were queried last. A task's session never changes."""
 
     def __init__(self, size: int = _TASKS_KNOWN) -> None:
         self._size = size

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The controller's hooks, where the gateway does not do their work: an environment in, an exit code out.
+"""The controller's hooks without a gateway: they take an environment, and return an exit code.
 
-What a start and an end mean is in `lifecycle/`. Whatever goes wrong is logged, and never drains a node.
+`lifecycle/` decides what a start and an end do. Failures are logged, and drain no node.
 """
 
 from __future__ import annotations
@@ -43,14 +43,15 @@ def prolog(
     """Open the sessions of a job that is about to start (PrologSlurmctld).
 
     Args:
-        config: What the admin wrote.
+        config: The configuration.
         environ: The hook's environment.
-        query: How Slurm is asked; by default what `config` says.
-        control: How Slurm is told; likewise.
+        query: Queries Slurm; by default as `config` says.
+        control: Changes jobs in Slurm; by default as `config` says.
 
     Returns:
-        The exit code: 0 lets the job start (or wait); `NOT_STARTED` has Slurm requeue a batch job after two
-        minutes, and end an srun or salloc; so has `FAILED` if the job has `--qpu`, and lets any other start.
+        The exit code. 0 lets the job start, or wait. With `NOT_STARTED`, Slurm requeues a batch job after two
+        minutes, and ends an srun or salloc. `FAILED` does the same to a job with `--qpu`, and lets any other
+        job start.
     """
     start = None
     try:
@@ -68,12 +69,12 @@ def epilog(config: Config, environ: Mapping[str, str], *, query: Query | None = 
     """Close the sessions of a job that has ended (EpilogSlurmctld).
 
     Args:
-        config: What the admin wrote.
+        config: The configuration.
         environ: The hook's environment.
-        query: How Slurm is asked; by default what `config` says.
+        query: Queries Slurm; by default as `config` says.
 
     Returns:
-        The exit code, which Slurm only logs: 1 if not even the journal could be written.
+        The exit code, which Slurm only logs: 1 if even the journal could not be written.
     """
     try:
         job = HookJob.from_environ(environ)
@@ -93,9 +94,9 @@ def epilog(config: Config, environ: Mapping[str, str], *, query: Query | None = 
 
 @contextmanager
 def _bounded(seconds: float, code: Callable[[], int] = lambda: FAILED) -> Iterator[None]:
-    """Kill this process if it takes too long: the last resort, for what knows no time-out of its own.
+    """Kill this process if it takes too long: the last resort for calls without a timeout.
 
-    Names are resolved in C, for as long as the resolver likes. Dying is safe at any point; see the broker.
+    For example, the C library resolves names without one. Dying is safe at any point; see the broker.
     """
 
     def give_up() -> None:

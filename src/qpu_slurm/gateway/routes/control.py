@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Slurm's hooks and steps ask for, each request signed with MUNGE; see `messages`."""
+"""The routes for Slurm's hooks and steps. MUNGE signs each request; see `messages`."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ _UNAUTHORIZED, _NOT_IMPLEMENTED = 401, 501
 _TOO_LONG = 256
 
 _MAX_STEPS = 40_000
-"""How many steps of a job are written down: Slurm's own limit, unless an admin raises it (MaxStepCount).
-A user who makes steps up would fill the journal."""
+"""How many steps of a job are recorded: Slurm's default limit (MaxStepCount). Otherwise a user could fill the
+journal with made-up steps."""
 
 _log = structlog.get_logger(__name__)
 
 
 def signed(handler: Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Tell the handler who asks, and answer with JSON: with what it returns, or with what it raises."""
+    """Pass the user to a handler, and answer with its result, or its error, as JSON."""
 
     async def answer(request: web.Request, gateway: Gateway, body: bytes, uid: int) -> web.Response:
         found = messages.encode(await handler(request, gateway, body, uid))
@@ -62,7 +62,7 @@ def signed(handler: Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
 
 
 def signed_text(handler: TextAnswer) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Tell the handler who asks, and answer with text: with its answer, or with a line for what it raises."""
+    """Pass the user to a handler, and answer with its text, or with a line for its error."""
 
     def refuse(status: int, error: QpuSlurmError) -> web.Response:
         if isinstance(error, NotHereError):
@@ -124,7 +124,7 @@ async def release(request: web.Request, gateway: Gateway, _: bytes, uid: int) ->
 @ROUTES.post("/refusals")
 @signed
 async def refuse(request: web.Request, gateway: Gateway, body: bytes, uid: int) -> object:
-    """Write down that a job was refused."""
+    """Record that a job was refused."""
     need_slurm(gateway, uid)
     refusal = _read(body, Refusal)
     request.app[JOBS].forget(refusal.job_id)
@@ -134,14 +134,14 @@ async def refuse(request: web.Request, gateway: Gateway, body: bytes, uid: int) 
 @ROUTES.get(f"{JOB}/keys")
 @signed
 async def keys(request: web.Request, gateway: Gateway, _: bytes, uid: int) -> object:
-    """Give a job's keys to its user, or to Slurm."""
+    """Return a job's keys to its user, or to Slurm."""
     return _keys(gateway, job_of(request), uid)
 
 
 @ROUTES.post(f"{JOB}/steps")
 @signed
 async def step_started(request: web.Request, gateway: Gateway, body: bytes, uid: int) -> object:
-    """Write down that a step starts, and give it its job's keys."""
+    """Record that a step starts, and return the job's keys."""
     start = _read(body, StepStart)
     job_id = job_of(request)
     keys = _keys(gateway, job_id, uid)
@@ -153,7 +153,7 @@ async def step_started(request: web.Request, gateway: Gateway, body: bytes, uid:
 @ROUTES.delete(f"{JOB}/steps/{{step:{STEP.pattern}}}")
 @signed
 async def step_ended(request: web.Request, gateway: Gateway, _: bytes, uid: int) -> object:
-    """Write down that a step has ended."""
+    """Record that a step has ended."""
     try:
         end = msgspec.convert(dict(request.query), StepEnd, strict=False)
     except msgspec.ValidationError as error:
@@ -215,7 +215,7 @@ async def _signer(request: web.Request, gateway: Gateway, body: bytes) -> int:
     """Return the user who signed a request.
 
     Raises:
-        UnprovenError: Nobody, or something else.
+        UnprovenError: The request has no MUNGE credential, or that of another request.
         UnavailableError: MUNGE does not work here.
     """
     scheme, _, credential = request.headers.get("Authorization", "").partition(" ")
@@ -237,7 +237,7 @@ def _read(body: bytes, type_: type[T]) -> T:
 
 
 def need_slurm(gateway: Gateway, uid: int) -> None:
-    """Refuse who is neither Slurm's own user nor root."""
+    """Refuse users other than SlurmUser and root."""
     if uid not in gateway.trusted:
         raise RefusedError(f"Only Slurm's own user and root may do this; user {uid} may not.")
 
@@ -248,5 +248,5 @@ def _need_user(gateway: Gateway, job_id: int, uid: int, *leases: Lease) -> None:
 
 
 def job_of(request: web.Request) -> int:
-    """Return the job that a path names."""
+    """Return the job in a path."""
     return int(request.match_info["job"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of a job: for who ran it, signed with MUNGE as all that is the gateway's own."""
+"""The history of a job, for its user. MUNGE signs the request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROUTES = web.RouteTableDef()
 @ROUTES.get("/jobs/{job:[0-9]{1,10}}/history")
 @signed
 async def history(request: web.Request, gateway: Gateway, _: bytes, uid: int) -> object:
-    """Tell what is known of a job to its user, or to Slurm."""
+    """Return the history of a job to its user, or to Slurm."""
     job_id = int(request.match_info["job"])
 
     async def read() -> job_history.JobHistory:

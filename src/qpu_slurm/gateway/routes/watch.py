@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What those ask who watch over the gateway; without a credential, and nothing in it is secret."""
+"""Health and metrics of the gateway. They need no credential, and contain no secret."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def health(request: web.Request) -> web.Response:
 
 @ROUTES.get("/metrics")
 async def metrics(request: web.Request) -> web.Response:
-    """Give the counters to Prometheus."""
+    """Return the metrics for Prometheus."""
     gateway = request.app[GATEWAY]
     text = await gateway.pools.watch.run(gateway.metrics.text)
     return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
