@@ -95,6 +95,24 @@ def test_a_job_that_is_cancelled_leaves_no_task(premises: Lab) -> None:
     premises.emulator.set_backend("ibm_fez")
 
 
+def test_a_gateway_that_is_killed_costs_no_job_its_task(premises: Lab) -> None:
+    assert premises.gateway is not None
+    first = premises.submit("#!/bin/sh\n#SBATCH --qpu=ibm_fez\npython map_optimize.py\n")
+    assert premises.wait(first) == "COMPLETED", premises.cluster.output(first)
+    (premises.cluster.home() / "out.json").unlink(missing_ok=True)
+    job = premises.submit(WAITS.replace("echo ready", "echo ready; sleep 3"))
+    wait_until_ready(premises, job)
+    premises.emulator.set_backend("ibm_fez", "paused", "Calibrating.")
+    premises.emulator.wait_for(lambda emulator: emulator.tasks(), seconds=120)
+
+    premises.gateway.kill()
+    premises.gateway.start()
+    premises.emulator.set_backend("ibm_fez")
+
+    assert premises.wait(job) == "COMPLETED", premises.cluster.output(job)
+    assert (premises.cluster.home() / "out.json").exists()
+
+
 def test_one_job_has_a_qpu_on_the_premises_and_one_in_the_cloud_or_neither(premises: Lab) -> None:
     premises.emulator.set_backend("ibm_torino", "offline", "Gone.")
     refused = premises.run(["srun", "--qpu=ibm_fez,ibm_torino", "true"])
