@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from benchmarks import (
     broker,
     figures,
     hooks,
+    loop,
     memory,
     reconcile,
     restart,
@@ -32,6 +34,7 @@ PARTS = {
     "broker": broker.measure,
     "reconcile": reconcile.measure,
     "hooks": hooks.measure,
+    "loop": loop.measure,
     "workflow": workflow.measure,
     "restart": restart.measure,
 }
@@ -63,6 +66,7 @@ def main() -> None:
         if figure.note:
             console.print(f"{figure.key}: {figure.note}", markup=False)
     if arguments.docs:
+        shutil.copy(loop.PICTURE, CHECKOUT / "docs" / "images" / loop.PICTURE.name)
         (CHECKOUT / "docs" / "performance.md").write_text(figures.markdown(found), encoding="utf-8")
 
 

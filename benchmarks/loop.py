@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -37,6 +38,8 @@ from benchmarks.gateway import Site
 from benchmarks.processes import rounded
 from benchmarks.step import HOURS, QPU, qpu_of
 from qpu_slurm import providers
+from qpu_slurm.admin.timeline import picture
+from qpu_slurm.admin.timeline.chart import Bar, JobRows, Kind, Row, Workflow
 from qpu_slurm.job import variables
 from qpu_slurm.system import logs
 from qpu_slurm_devkit.emulator import Emulator, EventKind, Fault
@@ -118,6 +121,12 @@ with Session(backend=backend) as session:
 
 WAYS = ("direct", "gateway")
 
+PICTURE = Path(__file__).parents[1] / "build" / "loop.svg"
+"""Where some iterations of a loop are drawn, for docs/performance.md."""
+
+_DRAWN = 3
+"""How many iterations that is."""
+
 
 class Loop(NamedTuple):
     """A program's run, as the service saw it.
@@ -135,12 +144,12 @@ class Loop(NamedTuple):
     @property
     def locked(self) -> float:
         """Seconds from the first task's start to the last one's end."""
-        return self._at(EventKind.TASK_DONE)[-1] - self._at(EventKind.TASK_RUNNING)[0]
+        return self.at(EventKind.TASK_DONE)[-1] - self.at(EventKind.TASK_RUNNING)[0]
 
     @property
     def executing(self) -> float:
         """Seconds that a task ran."""
-        return sum(self._at(EventKind.TASK_DONE)) - sum(self._at(EventKind.TASK_RUNNING))
+        return sum(self.at(EventKind.TASK_DONE)) - sum(self.at(EventKind.TASK_RUNNING))
 
     @property
     def ratio(self) -> float:
@@ -150,19 +159,20 @@ class Loop(NamedTuple):
     @property
     def idle(self) -> float:
         """Seconds that the QPU was locked and executed nothing, for each task but the last."""
-        return (self.locked - self.executing) / max(1, len(self._at(EventKind.TASK_DONE)) - 1)
+        return (self.locked - self.executing) / max(1, len(self.at(EventKind.TASK_DONE)) - 1)
 
     @property
     def first_task(self) -> float:
         """Seconds from the process's start to the first submission."""
-        return self._at(EventKind.TASK_QUEUED)[0] - self.started
+        return self.at(EventKind.TASK_QUEUED)[0] - self.started
 
-    def _at(self, kind: EventKind) -> list[float]:
+    def at(self, kind: EventKind) -> list[float]:
+        """Return the times at which something happened to its tasks."""
         return [event.time for event in self.events if event.kind is kind]
 
     def between_tasks(self) -> list[str]:
         """List what was asked between the ends of the last two tasks, for people."""
-        ends = self._at(EventKind.TASK_DONE)[-2:]
+        ends = self.at(EventKind.TASK_DONE)[-2:]
         return [
             f"{request.time - ends[0]:+.3f} {request.method} {request.path} {request.status}"
             for request in self.requests
@@ -253,6 +263,7 @@ def measure() -> Iterator[Figure]:
         execute = pair(stand, "execute")
         qrmi = pair(stand, "qrmi")
         first = pair(stand, "first")
+    draw({way: runtime[way][-1] for way in WAYS}, PICTURE)
     for program, loops, reach in (("runtime", runtime, 1.2), ("execute", execute, 1.2)):
         for way in WAYS:
             aim = {("runtime", "direct"): None, ("execute", "direct"): 1.25}.get((program, way), reach)
@@ -308,6 +319,32 @@ def measure() -> Iterator[Figure]:
         value=_memory_mib(),
         at_most=150,
         unit="MiB",
+    )
+
+
+def draw(loops: Mapping[str, Loop], path: Path) -> None:
+    """Draw the last iterations of a loop, each way, as `qpu-slurm timeline` does."""
+    path.parent.mkdir(exist_ok=True)
+    picture.draw([_drawn(loop, _WAY[way]) for way, loop in loops.items()], [path])
+
+
+def _drawn(loop: Loop, label: str) -> Workflow:
+    """Lay out the last iterations: each is a task, and what the QPU waits before it."""
+    begins, ends = loop.at(EventKind.TASK_RUNNING)[-_DRAWN:], loop.at(EventKind.TASK_DONE)[-_DRAWN - 1 :]
+    zero = ends[0]
+    tasks = list(zip(begins, ends[1:], strict=True))
+    bars = [Bar(kind=Kind.IDLE, begin=0.0, end=ends[-1] - zero)]
+    bars += [Bar(kind=Kind.EXECUTING, begin=begin - zero, end=end - zero) for begin, end in tasks]
+    executed = sum(end - begin for begin, end in tasks)
+    row = Row(label=f"{QPU}: locked", bars=tuple(bars), locks=True)
+    return Workflow(
+        label=label,
+        submitted_at=datetime.fromtimestamp(zero, UTC),
+        jobs=(JobRows(job_id=0, title="qiskit-ibm-runtime's EstimatorV2", rows=(row,)),),
+        seconds=ends[-1] - zero,
+        locked_seconds=ends[-1] - zero,
+        executed_seconds=executed,
+        untold=0,
     )
 
 

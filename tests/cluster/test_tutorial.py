@@ -67,10 +67,14 @@ def test_every_command_of_the_tutorial_works(script: Path) -> None:
     results = re.findall(r"register meas: {(.*)}", done.stdout)
     assert len(results) == 3
     assert all(set(re.findall(r"'([01]+)'", counts)) == {"00000", "11111"} for counts in results)
-    for label in ("One heterogeneous job", "Three chained jobs", "Held for its task"):
+    for label in ("One heterogeneous job", "Three chained jobs", "Held for its task", "A loop"):
         assert f"\n{label}\n" in done.stdout
+    assert "tasks: -1.1" in done.stdout  # Hartree: the energy of the hydrogen molecule
     locked = re.findall(r"QPU locked ([\d.]+) s: executing ([\d.]+) s", done.stdout)
-    assert {executing for _, executing in locked} == {"1.0"}
+    executing = [float(seconds) for _, seconds in locked]
+    assert executing.count(max(executing)) == 1  # the loop
+    assert max(executing) > 5
+    assert set(executing) - {max(executing)} == {1.0}
     assert "Sessions left open: 0. Nodes drained: 0." in done.stdout
 
 

@@ -92,6 +92,31 @@ def test_ibms_own_client_runs_in_the_jobs_session(job: Job, emulator: Emulator) 
     assert the_task_was_the_jobs(job, emulator)
 
 
+def test_ibms_own_client_sees_a_new_calibration(job: Job, emulator: Emulator) -> None:
+    done = program(
+        job,
+        f"""
+        import json, urllib.request
+        from qiskit_ibm_runtime import QiskitRuntimeService
+
+        backend = QiskitRuntimeService().backend("ibm_fez")
+        before = backend.properties().last_update_date
+        urllib.request.urlopen(
+            urllib.request.Request(
+                "{emulator.url}/emulator/backends/ibm_fez/calibrate",
+                json.dumps({{"at": "2031-05-06T07:08:09+00:00"}}).encode(),
+                method="POST",
+            )
+        )
+        print(backend.properties().last_update_date == before)
+        backend.refresh()
+        print(backend.properties(refresh=True).last_update_date.year)
+        """,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True", "2031"]
+
+
 PUBLISHED = """
 from qiskit import QuantumCircuit
 from qiskit.transpiler import generate_preset_pass_manager

@@ -7,11 +7,14 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 
+from qpu_slurm import providers
+from qpu_slurm.job.variables import from_environ
 from qpu_slurm_devkit.emulator import Drop, Emulator, Fault
 from tests.integration.conftest import api_of
 from tests.integration.gateway_site import SECONDS, Site
@@ -66,7 +69,10 @@ def loop(job: Job, tasks: int = 4, **fields: object) -> list[str]:
     """Run some tasks, one after the other; return their results."""
     found = []
     for _ in range(tasks):
-        task = job.submit(**fields)
+        body = {key: value for key, value in job.submission(**fields).items() if value is not None}
+        answer = job.send("POST", "/jobs", json=body)
+        assert answer.ok, answer.text
+        task = answer.json()["id"]
         assert wait(job, task)["status"] == "Completed"
         answer = job.send("GET", f"/jobs/{task}/results")
         assert answer.status_code == 200
@@ -178,6 +184,20 @@ def test_no_client_waits_longer_than_two_seconds(job: Job, preference: str) -> N
     answer = job.send("GET", f"/jobs/{task}/results", headers={"Prefer": preference})
     assert answer.status_code in {200, 204}
     assert time.monotonic() - begin < 2 + SECONDS / 3
+
+
+def test_a_loop_that_names_no_session_asks_for_none(timed: Emulator, job: Job) -> None:
+    """As `EstimatorV2(mode=backend)` does: it runs in the job's session."""
+    loop(job, 1, session_id=None)
+    before = count(timed, "GET", "/sessions/")
+    loop(job, 3, session_id=None)
+    assert count(timed, "GET", "/sessions/") == before
+    assert {task.session_id for task in timed.tasks()} == {job.session_id}
+    timed.close_session(job.session_id)
+    loop(job, 2, session_id=None)
+    first, second = (session.id for session in timed.sessions())
+    assert first == job.session_id
+    assert [task.session_id for task in timed.tasks()] == [first] * 4 + [second] * 2
 
 
 # What goes wrong.
@@ -336,6 +356,18 @@ def test_no_cache_gets_what_is_new(timed: Emulator, job: Job) -> None:
     before = asked(timed, path)
     assert job.send("GET", path, headers={"Cache-Control": "no-cache"}).ok
     assert asked(timed, path) > before
+
+
+def test_the_calibration_check_sees_the_newest_calibration(
+    timed: Emulator, timed_site: Site, job: Job
+) -> None:
+    provider = providers.connect(from_environ(job.environ)["ibm_fez"].access())
+    before = provider.calibrated_at()
+    newest = datetime.now(UTC).replace(microsecond=0)
+    timed.calibrate("ibm_fez", newest)
+    assert provider.calibrated_at() == newest != before
+    with timed_site.job(timed_site.acquire()) as other:  # what it asks for has no copy that is older
+        assert newest.isoformat()[:19] in other.send("GET", "/backends/ibm_fez/properties").text
 
 
 def test_a_qpu_that_goes_away_is_seen_within_seconds(timed: Emulator, job: Job) -> None:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import time
+from http import HTTPStatus
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 
@@ -222,6 +223,13 @@ class Emulator:
     def close_session(self, session_id: str, reason: str = "Session was closed by the service.") -> None:
         """Close a session as the service does of its own accord: what waits in it fails."""
         self._send("POST", f"sessions/{session_id}/close", {"reason": reason})
+
+    def cancel_task(self, task_id: str) -> bool:
+        """Cancel a task as the service does of its own accord; return whether it was not over yet."""
+        response = self._http.post(f"{self.url}/emulator/tasks/{task_id}/cancel", timeout=_REQUEST_SECONDS)
+        if response.status_code != HTTPStatus.CONFLICT:
+            response.raise_for_status()
+        return response.ok
 
     def advance(self, seconds: float) -> None:
         """Move the emulator's clock forward: what would happen by then happens now."""

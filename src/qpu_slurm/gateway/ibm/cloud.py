@@ -58,6 +58,8 @@ async def give_token(request: web.Request) -> web.Response:
 async def search(request: web.Request, caller: Caller) -> web.Response:
     """List the caller's instances: the one that its lease is on."""
     request.app[GATEWAY].credit.earn(caller.lease.id)
+    # A client that searches has just started.
+    request.app[IBM].copies(caller.qpu.name).foresee_start(caller.lease.id)
     item = {
         "crn": caller.qpu.instance,
         "name": caller.qpu.name,

@@ -145,7 +145,15 @@ class Copies:
         kept.seen_by.add(token)
         return found
 
-    def foresee(self, lease_id: int) -> None:
+    def foresee_start(self, lease_id: int) -> None:
+        """Fetch what a program of a lease's asks as it starts, while it asks what is answered here."""
+        seen = set()
+        for question, kept in reversed(self._kept.items()):
+            if question.parts not in seen:  # as the newest client has asked
+                seen.add(question.parts)
+                self._refresh(question, kept, lease_id)
+
+    def foresee_submission(self, lease_id: int) -> None:
         """Fetch what a lease's program will ask for as its task ends, where the copies would be old."""
         now = time.monotonic()
         for question, kept in self._kept.items():

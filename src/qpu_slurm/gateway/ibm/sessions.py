@@ -14,13 +14,14 @@ from qpu_slurm.gateway.ibm.answers import session_closed
 from qpu_slurm.gateway.ibm.clients import client_headers
 from qpu_slurm.gateway.ibm.dialect import IBM
 from qpu_slurm.gateway.ibm.requests import held, message, own, read_as
-from qpu_slurm.gateway.relay import read, relay
+from qpu_slurm.gateway.relay import copy, relay
 from qpu_slurm.gateway.requests import SMALL
 
 if TYPE_CHECKING:
     import aiohttp
 
     from qpu_slurm.gateway.callers import Caller
+    from qpu_slurm.gateway.relay import Copy
 
 ROUTES = web.RouteTableDef()
 
@@ -63,7 +64,11 @@ async def open_session(request: web.Request, caller: Caller) -> web.StreamRespon
     wanted = await message(request, _Wanted)
     for name in (wanted.backend, wanted.backend_name):
         own("backend", name or caller.qpu.backend, caller.qpu.backend)
-    return await _show(request, caller, await session_for_tasks(request, caller))
+    caller.may_execute()
+    document = await _document_if_open(request, caller)
+    if document is not None:
+        return document.response()
+    return await _show(request, caller, await _open(request, caller))
 
 
 async def session_for_tasks(request: web.Request, caller: Caller) -> str:
@@ -75,8 +80,13 @@ async def session_for_tasks(request: web.Request, caller: Caller) -> str:
     """
     caller.may_execute()
     session_id = caller.lease.session_id
-    if session_id is not None and await _takes_tasks(request, caller, session_id):
+    if session_id is not None and await _document_if_open(request, caller) is not None:
         return session_id
+    return await _open(request, caller)
+
+
+async def _open(request: web.Request, caller: Caller) -> str:
+    """Open a session for a lease."""
     gateway = request.app[GATEWAY]
     gateway.sessions.one(caller.lease.id)
     lease = await gateway.pools.sessions.run(gateway.broker.open_session, caller.lease.id)
@@ -140,16 +150,20 @@ async def list_workloads(request: web.Request, caller: Caller) -> web.StreamResp
     return json_answer({"workloads": listed, "total_count": len(listed), "limit": max(len(listed), 1)})
 
 
-async def _takes_tasks(request: web.Request, caller: Caller, session_id: str) -> bool:
-    """Ask the service whether a session takes tasks; no answer counts as no."""
+async def _document_if_open(request: web.Request, caller: Caller) -> Copy | None:
+    """Ask the service for the lease's session; return its answer if the session takes tasks."""
+    if caller.lease.session_id is None:
+        return None
     upstream = request.app[IBM].upstream(caller.qpu.name)
-    async with upstream.send("GET", "sessions", session_id) as answer:
-        document = await read(answer, SMALL)
+    headers = client_headers(request) | {"Accept-Encoding": "identity"}
+    async with upstream.send("GET", "sessions", caller.lease.session_id, headers=headers) as answer:
+        found = await copy(answer, SMALL)
     try:
-        session = msgspec.json.decode(document, type=_Session)
+        session = msgspec.json.decode(found.body, type=_Session)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        return False
-    return answer.ok and session.state != "closed" and session.accepting_jobs is not False
+        return None
+    takes_tasks = found.ok and session.state != "closed" and session.accepting_jobs is not False
+    return found if takes_tasks else None
 
 
 async def _part(

@@ -18,7 +18,7 @@ from qpu_slurm.gateway.ibm.requests import held, message, read_as
 from qpu_slurm.gateway.ibm.sessions import session_for_tasks
 from qpu_slurm.gateway.ibm.submission import ROOM, Submission
 from qpu_slurm.gateway.ibm.watch import QUERIES
-from qpu_slurm.gateway.relay import read, relay
+from qpu_slurm.gateway.relay import copy, relay
 from qpu_slurm.gateway.requests import SMALL, pieces, small_body
 from qpu_slurm.system.users import user_name
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from qpu_slurm.gateway.callers import Caller
     from qpu_slurm.gateway.gateway import Gateway
     from qpu_slurm.gateway.ibm.upstream import Query, Upstream
+    from qpu_slurm.gateway.relay import Copy
 
 ROUTES = web.RouteTableDef()
 
@@ -51,6 +52,9 @@ _FILTERS = frozenset(
     }
 )
 
+
+_REFUSED = (400, 404, 409, 410)
+"""How the service refuses a task for a session that takes no more."""
 
 _PAGE = 200
 _MOST = 10_000
@@ -85,38 +89,59 @@ async def submit(request: web.Request, caller: Caller) -> web.StreamResponse:
     if (request.content_length or 0) > limit:
         raise too_large(limit)
     submission = request["submission"] = Submission(caller, limit)
-    headers = client_headers(request) | {"Accept-Encoding": "identity"}
-    body: bytes | AsyncIterator[bytes]
     length = request.content_length
-    if length is not None and length <= SMALL:
-        body = await small_body(request)
-        submission.feed(body)
-        submission.finish()
-        body = await _in_a_session(request, caller, submission, body)
-    else:
-        sent_length = None if length is None else length + ROOM
-        body = _checked(request, caller, submission, sent_length)
-        if sent_length is not None:
-            headers["Content-Length"] = str(sent_length)
     try:
-        upstream = request.app[IBM].upstream(caller.qpu.name)
-        async with upstream.send("POST", "jobs", headers=headers, body=body, once=True) as answer:
-            document = await read(answer, SMALL)
+        if length is not None and length <= SMALL:
+            found = await _submit_at_once(request, caller, submission)
+        else:
+            sent_length = None if length is None else length + ROOM
+            body = _checked(request, caller, submission, sent_length)
+            found = await _send(request, caller, body, sent_length)
     except (ApiError, CutOffError):
         # An aborted request looks like a lost connection.
         if submission.refusal is not None:
             raise submission.refusal from None
         raise
-    if answer.status in range(200, 300):
-        task_id = request["task"] = _learn(gateway, caller, submission.session_id or "", document)
+    if found.status in range(200, 300):
+        task_id = request["task"] = _learn(gateway, caller, submission.session_id or "", found.body)
         watch = request.app[IBM].watch(caller.qpu.name)
         watch.submitted(caller, submission.session_id or "", task_id, private=submission.private)
         gateway.metrics.tasks.labels(caller.qpu.name).inc()
         gateway.metrics.input_bytes.labels(caller.qpu.name).inc(submission.size)
-    passed = {
-        name: answer.headers[name] for name in ("Content-Type", "Retry-After") if name in answer.headers
-    }
-    return web.Response(status=answer.status, body=document, headers=passed)
+    return found.response()
+
+
+async def _submit_at_once(request: web.Request, caller: Caller, submission: Submission) -> Copy:
+    """Submit a task that is small enough to be in memory.
+
+    Where it names no session, and the lease's has just executed a task, nothing is asked before. If that
+    session takes no more tasks after all, the service refuses the task, and it is submitted to another one.
+    """
+    body = await small_body(request)
+    submission.feed(body)
+    submission.finish()
+    session_id = caller.lease.session_id
+    watch = request.app[IBM].watch(caller.qpu.name)
+    if submission.session_id is not None or session_id is None or not watch.is_at_work(caller, session_id):
+        return await _send(request, caller, await _in_a_session(request, caller, submission, body))
+    found = await _send(request, caller, submission.name_session(session_id, body))
+    if found.status in _REFUSED:
+        other = await session_for_tasks(request, caller)
+        if other != session_id:
+            found = await _send(request, caller, submission.name_session(other, body))
+    return found
+
+
+async def _send(
+    request: web.Request, caller: Caller, body: bytes | AsyncIterator[bytes], length: int | None = None
+) -> Copy:
+    """Send a submission to the service; return its answer."""
+    headers = client_headers(request) | {"Accept-Encoding": "identity"}
+    if length is not None:
+        headers["Content-Length"] = str(length)
+    upstream = request.app[IBM].upstream(caller.qpu.name)
+    async with upstream.send("POST", "jobs", headers=headers, body=body, once=True) as answer:
+        return await copy(answer, SMALL)
 
 
 @ROUTES.get("/jobs")

@@ -15,6 +15,7 @@ a second or two. Its next questions, for the state and for the result, are answe
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from contextlib import suppress
@@ -47,6 +48,9 @@ _AT_ONCE: Final = 0.5
 
 _UNKNOWN: Final = 0.15
 """Seconds between two looks at least, where nothing is known of the end."""
+
+_AT_WORK: Final = 30.0
+"""Seconds after the end of a task for which its session is taken to be open."""
 
 _EARLIER: Final = 0.2
 """Seconds before the likely end in which a client that pauses between its questions has to be back."""
@@ -124,7 +128,7 @@ class Line:
     def __init__(self) -> None:
         self.expectation = Expectation()
         self.pending: dict[str, None] = {}
-        self.last_over = 0.0
+        self.last_over = -math.inf
         self.is_loop = False
         self.interval = 1.0
         self.pause = 0.0
@@ -278,6 +282,11 @@ class Watch:
         line = self._line(caller, session_id)
         line.pending[task_id] = None
         self._remember(caller, task_id, Watched(line, private=private, submitted_at=time.monotonic()))
+
+    def is_at_work(self, caller: Caller, session_id: str) -> bool:
+        """Tell whether a task of a session was over a moment ago: it is open, and takes the next one."""
+        line = self._lines.get((caller.lease.id, session_id))
+        return line is not None and time.monotonic() - line.last_over < _AT_WORK
 
     def touched(self, caller: Caller, task_id: str) -> None:
         """Take note that a client has done something to a task: what was seen of it may be wrong now."""
@@ -440,7 +449,7 @@ class Watch:
                     await watched.change(_UNKNOWN)
                     continue
                 if near:
-                    self._copies.foresee(lease_id)
+                    self._copies.foresee_submission(lease_id)
                 await self._look(lease_id, task_id, watched, with_result=with_result, with_state=with_state)
         except Exception:  # noqa: BLE001 - clients are answered all the same: by the service
             _log.exception("a task could not be watched", task=task_id)

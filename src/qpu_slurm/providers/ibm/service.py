@@ -129,7 +129,9 @@ class QuantumComputeService:
     def calibrated_at(self) -> datetime | None:
         """Ask when the QPU was last calibrated; see the protocol."""
         path = f"/backends/{part(self._access.backend)}/properties"
-        return answers.calibrated_at(self._http.call("GET", path, answers.read))
+        # A gateway has a copy, which may be a minute old.
+        newest = {"Cache-Control": "no-cache"}
+        return answers.calibrated_at(self._http.call("GET", path, answers.read, headers=newest))
 
     def slots(self) -> None:
         """Tell how many tasks the QPU takes at once: any number."""

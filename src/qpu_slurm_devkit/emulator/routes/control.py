@@ -18,6 +18,7 @@ from qpu_slurm_devkit.emulator.faults import Fault
 from qpu_slurm_devkit.emulator.listener import LISTENER
 from qpu_slurm_devkit.emulator.routes.common import body
 from qpu_slurm_devkit.emulator.service import SERVICE
+from qpu_slurm_devkit.emulator.tasks import Outcome, TaskStatus
 
 ROUTES = web.RouteTableDef()
 
@@ -81,6 +82,20 @@ async def close_session(request: web.Request) -> web.Response:
     if session is None:
         raise answers.no_session(request.match_info["id"])
     service.qpu(session.backend).end_session(session, (await body(request, Closing)).reason)
+    return _done()
+
+
+@ROUTES.post("/tasks/{id}/cancel")
+async def cancel_task(request: web.Request) -> web.Response:
+    """Cancel a task as the service does of its own accord."""
+    service = request.app[SERVICE]
+    task = service.tasks.get(request.match_info["id"])
+    if task is None:
+        raise answers.no_task(request.match_info["id"])
+    if not task.status.pending:
+        raise answers.task_is_over(task.id)
+    outcome = Outcome(status=TaskStatus.CANCELLED, reason="Cancelled by the service.")
+    service.qpu(task.backend).cancel(task, outcome)
     return _done()
 
 
