@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from qpu_slurm.system.deadline import Deadline
 from tests.cluster.matrix.scenario import Event, What, When
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
     from qpu_slurm_devkit.emulator import Fault
     from tests.cluster.matrix.play import Play
+
+_CANCEL_SECONDS = 60.0
+"""How long a task is looked for that is not over."""
 
 # Moments
 
@@ -148,6 +152,18 @@ def _close_session(play: Play) -> None:
         play.stage.lab.emulator.close_session(session.id)
 
 
+def _cancel_task(play: Play) -> None:
+    """Cancel a task of its: the next one, where the last is over."""
+    emulator, sessions = play.stage.lab.emulator, {session.id for session in play.sessions}
+    deadline = Deadline.after(_CANCEL_SECONDS)
+    while not (deadline.passed or play.over):
+        for task in emulator.tasks():
+            mine = task.session_id in sessions and task.status in {"Queued", "Running"}
+            if mine and emulator.cancel_task(task.id):
+                return
+    play.problem = "it had no task that could be cancelled"
+
+
 def _mend(play: Play) -> None:
     play.stage.mend(play.qpu)
 
@@ -190,6 +206,7 @@ GO = What("", _go)
 """It may go on: nothing that a row has to mention."""
 
 SERVICE_CLOSES = What("the service closes its session", _close_session)
+CANCEL_TASK = What("a task of its is cancelled at the service", _cancel_task)
 REOPEN = What("the admin opens it again", lambda play: play.stage.command("resume", play.qpu))
 MEND = What("the service is well again", _mend)
 

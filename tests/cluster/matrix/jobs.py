@@ -28,6 +28,32 @@ FINAL = TASK.replace("task_runner", "task_runner --final")
 SAY_AND_TASK = f"{SAY}exec {TASK}"
 """The exit code is task_runner's."""
 
+LOOP = f"{SAY}exec python loop.py {{qpu}}\n"
+"""A program that submits one task after the other, until it is let go (`events.GO`)."""
+
+LOOPED = "every result is there"
+"""What it says at its end."""
+
+LOOP_PROGRAM = """\
+import json, pathlib, sys, time
+import qpu_slurm
+from qpu_slurm.errors import TaskCancelledError
+qpu, number = sys.argv[1], 0
+go, output = pathlib.Path(f"{qpu}.go"), pathlib.Path(f"{qpu}.json")
+while number < 6 or not go.exists():
+    try:
+        qpu_slurm.execute("input.json", output=output)
+    except TaskCancelledError as error:
+        sys.exit(str(error))
+    json.loads(output.read_text())["results"]
+    output.unlink()
+    number += 1
+    if number == 3:
+        print("ready", flush=True)
+    time.sleep(0.2)
+print("every result is there", flush=True)
+"""
+
 OPENS = f"opened session {UUID}"
 """What task_runner says that has opened its job's session."""
 

@@ -28,7 +28,7 @@ from qpu_slurm_devkit.emulator import Account, Emulator, Fault, SessionRecord
 from qpu_slurm_devkit.lab import Lab
 from tests.cluster.conftest import CHECKOUT, HOLD
 from tests.cluster.matrix.disk import small_disk
-from tests.cluster.matrix.jobs import DOWN, FRAIL
+from tests.cluster.matrix.jobs import DOWN, FRAIL, LOOP_PROGRAM
 from tests.cluster.matrix.play import Job, Lease
 from tests.cluster.matrix.scenario import ACQUIRE_TIMEOUT, STEP_PATIENCE
 from tests.cluster.stage import waiting_tasks
@@ -171,7 +171,9 @@ class Stage:
             )
             on_failure.enter_context(self.lab)
             (self.home / "input.json").write_text(json.dumps(INPUT))
-            (self.home / "input.json").chmod(0o644)
+            (self.home / "loop.py").write_text(LOOP_PROGRAM)
+            for name in ("input.json", "loop.py"):
+                (self.home / name).chmod(0o644)
             self._exit = on_failure.pop_all()
         return self
 

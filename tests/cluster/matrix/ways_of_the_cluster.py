@@ -20,7 +20,20 @@ from tests.cluster.matrix.events import (
     seconds,
     told,
 )
-from tests.cluster.matrix.jobs import HOLDS, OPENS, SAY, SAY_AND_TASK, TASK, UUID, WAIT, batch, het, srun
+from tests.cluster.matrix.jobs import (
+    HOLDS,
+    LOOP,
+    LOOPED,
+    OPENS,
+    SAY,
+    SAY_AND_TASK,
+    TASK,
+    UUID,
+    WAIT,
+    batch,
+    het,
+    srun,
+)
 from tests.cluster.matrix.scenario import TOO_LONG, Event, Scenario, Storm, Submit, When
 from tests.cluster.matrix.storms import (
     BRING_BACK,
@@ -187,6 +200,14 @@ SLURMCTLD = (
 
 GATEWAY = (
     *in_every_part(GATEWAY_KILLED, sessions=(1, 2)),
+    struck(
+        GATEWAY_KILLED,
+        RUNS,
+        Event(seconds(2), GO),
+        way="runs a loop of tasks",
+        submit=batch(LOOP),
+        told=LOOPED,
+    ),
     struck(
         GATEWAY_KILLED,
         RUNS,

@@ -10,6 +10,7 @@ import msgspec
 from qpu_slurm_devkit.emulator import Drop, Fault
 from tests.cluster.matrix.events import (
     AT_ONCE,
+    CANCEL_TASK,
     CLOSED,
     FAULTY,
     GO,
@@ -23,7 +24,20 @@ from tests.cluster.matrix.events import (
     seconds,
     told,
 )
-from tests.cluster.matrix.jobs import HOLDS, OPENS, SAY, SAY_AND_TASK, TASK, WAIT, batch, het, salloc, srun
+from tests.cluster.matrix.jobs import (
+    HOLDS,
+    LOOP,
+    LOOPED,
+    OPENS,
+    SAY,
+    SAY_AND_TASK,
+    TASK,
+    WAIT,
+    batch,
+    het,
+    salloc,
+    srun,
+)
 from tests.cluster.matrix.scenario import Event, Scenario, When
 
 
@@ -294,4 +308,34 @@ OF_ITS_OWN_ACCORD = (
     ),
 )
 
-WAYS_THE_SERVICE_FAILS = (*LASTING, *OF_ITS_OWN_ACCORD, *ONCE, *FOR_A_TASK)
+IN_A_LOOP = (
+    *(
+        Scenario(
+            way=f"a loop of tasks, a result: {trouble.what}",
+            submit=batch(LOOP),
+            faults=(
+                msgspec.structs.replace(trouble.fault, method="GET", path="/jobs/*/results", skip=2, times=2),
+            ),
+            happens=(LET_GO,),
+            told=LOOPED,
+        )
+        for trouble in TROUBLES
+        if trouble.what in {"429 with Retry-After", "500", "slow", "lost after it took effect"}
+    ),
+    Scenario(
+        way="a loop of tasks",
+        submit=batch(LOOP),
+        happens=(Event(RUNS, SERVICE_CLOSES), Event(seconds(1), GO)),
+        told=LOOPED,
+        sessions=(2,),
+    ),
+    Scenario(
+        way="a loop of tasks",
+        submit=batch(LOOP),
+        happens=(Event(RUNS, CANCEL_TASK),),
+        ends="FAILED",
+        told="Task .* was cancelled. Cancelled by the service",
+    ),
+)
+
+WAYS_THE_SERVICE_FAILS = (*LASTING, *IN_A_LOOP, *OF_ITS_OWN_ACCORD, *ONCE, *FOR_A_TASK)
