@@ -9,5 +9,9 @@
 #SBATCH --gres=qpu:1
 #SBATCH --partition quantum
 
+# A step that fails ends the job with its exit code.
+set -e
+
+# The virtual environment that qpu_slurm is installed in.
 source "${QPU_SLURM_VENV:-/shared/pyenv}/bin/activate"
 srun python vqe.py
