@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the SPANK plugin runs for steps: `qpu-slurm job-env` when one starts, `step-end` when it is over.
 
-Both run as root on the compute node; job-env also runs as the job's user. Where every QPU is behind the
-gateway, it is asked for all of it, by the job's user: for that, the process becomes that user, for good. The
-client in C (plugin/client) does the same in less time.
+Both run as root on the compute node; job-env also runs as the job's user. If every QPU is behind the gateway,
+the gateway answers everything. For that request, the process becomes the job's user, for good. The client in
+C (plugin/client) does the same in less time.
 
-Elsewhere, the job's AdminComment says which QPUs the job has, and with which sessions it began. How the QPUs
-are reached stands in the node's own configuration, and nothing that a user can write is trusted. The keys of
-QPUs behind the gateway are asked for there, and with them come the sessions that the job has by now.
+Otherwise, the job's AdminComment names the job's QPUs, and the sessions that it began with. The node's own
+configuration says how QPUs are reached. Nothing that a user can write is trusted. The gateway returns the
+keys of the QPUs behind it, with the job's current sessions.
 
 The plugin reads lines `NAME=value`; or one line `error: sentence`, which ends the job; or, with the exit code
 `NO_ANSWER_YET`, one line `wait: sentence`. Then the plugin runs it again and again, as the job's user, for as
 long as the admin's `step_patience` says. So job-env itself asks everyone once.
 
-The same request tells the gateway that the step starts. step-end tells that it is over, and cancels the tasks
-that a step which failed has left on the QPU; no step and no job waits for it.
+The same request reports the start of the step to the gateway. step-end reports its end, and cancels the tasks
+that a failed step has left on the QPU. No step and no job waits for it.
 
-A heterogeneous job is one job: whichever component asks gets the QPUs of all.
+A heterogeneous job is one job: each component gets the QPUs of all.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from qpu_slurm.slurm.query import Query
 
 USER_KEY = "QPU_SLURM_API_KEY"
-"""The variable in which the plugin hands the user's own credential over."""
+"""The variable in which the plugin passes the user's own credential."""
 
 _SECONDS = 13.0
 """What all of it may take: the plugin (plugin/question.c) ends a process that tasks wait for after 15 s."""
@@ -72,11 +72,11 @@ _NOT_FOUND = 404
 
 
 class _OldGatewayError(Exception):
-    """The gateway is of a release that knows keys only."""
+    """The gateway is of an older release, which returns keys only."""
 
 
 NO_ANSWER_YET = os.EX_TEMPFAIL
-"""The exit code (75, of sysexits.h) of a job-env that has no answer for now."""
+"""The exit code of a job-env that has no answer yet (75, EX_TEMPFAIL of sysexits.h)."""
 
 
 class Step(NamedTuple):
@@ -168,7 +168,7 @@ def _all_through_gateway(config: Config) -> bool:
 
 
 def _ask_gateway(gateway: GatewayBroker, job_id: int, step: Step | None, deadline: Deadline) -> str:
-    """Have the gateway say all of it."""
+    """Let the gateway answer everything."""
     started = None if step is None else (step.step, step.name, _seconds_since(step.at))
     try:
         # No patience here: the plugin asks again.
@@ -194,10 +194,10 @@ def step_end(
     user_id: int | None = None,
     query: Query | None = None,
 ) -> None:
-    """Tell the gateway that a step has ended, if it is one that knows of it, and cancel what the step left.
+    """Report the end of a step to the gateway, if there is one, and cancel the tasks that the step left.
 
-    A task_runner that is asked to end cancels its task. One that is killed cannot: `scancel --signal=TERM
-    --full` has srun kill it at once. The QPU would go on until the job's end, and be paid for.
+    A task_runner that gets a signal cancels its task. One that is killed cannot: with `scancel --signal=TERM
+    --full`, srun kills it at once. Its task would lock the QPU until the end of the job, and be billed.
 
     Args:
         config: What the admin wrote, on this node.
@@ -222,7 +222,7 @@ def step_end(
     left_by_start = handover(records)
     left: list[Provider] = []
     if cancel is not None and left_by_start.sessions:
-        # A job that is over has lost its keys, and with its sessions, its tasks are cancelled.
+        # An ended job has lost its keys. Its tasks are cancelled with its sessions.
         with suppress(QpuSlurmError):
             left = _providers(config, records, environ, deadline)
     qpus = [config.qpus.get(name) for name in left_by_start.sessions]
@@ -239,7 +239,7 @@ def step_end(
 def _providers(
     config: Config, records: Sequence[JobRecord], environ: Mapping[str, str], deadline: Deadline
 ) -> list[Provider]:
-    """Return what reaches a job's QPUs with the job's credentials; nothing is asked of it yet."""
+    """Return the providers of a job's QPUs, with the job's credentials, before any request."""
     from qpu_slurm.providers import connect as service_of  # noqa: PLC0415 - seldom needed
 
     bound = _qpus(config, records, environ, None, deadline)
@@ -247,17 +247,17 @@ def _providers(
 
 
 def _passes(error: QpuSlurmError) -> bool:
-    """Tell whether who was asked may answer later: the prolog would wait for it, too."""
+    """Return whether an error may pass: the prolog would wait for it, too."""
     return isinstance(error, UnavailableError | JournalError | SlurmAwayError)
 
 
 def _user_of(config: Config, job_id: int, query: Query | None) -> int:
-    """Return a job's user; a process that is not root can only ask for its own."""
+    """Return a job's user. A process that is not root can only ask for its own jobs."""
     return _records(config, job_id, query)[0].user_id if os.geteuid() == 0 else os.geteuid()
 
 
 def _records(config: Config, job_id: int, query: Query | None) -> list[JobRecord]:
-    """Ask Slurm for all components of a job; what the asking one named comes first."""
+    """Query Slurm for all components of a job; the one that asks comes first."""
     slurm = msgspec.structs.replace(config.slurm, timeout=min(config.slurm.timeout, _SLURM_SECONDS))
     records = (query or connect(slurm)).components(job_id)
     if not records:
@@ -266,7 +266,7 @@ def _records(config: Config, job_id: int, query: Query | None) -> list[JobRecord
 
 
 def _refuse_lost_option(config: Config, job_id: int) -> None:
-    """Refuse a job that asks for a QPU where it is not read, rather than let it run without one."""
+    """Refuse a job whose request for a QPU was not read, rather than let it run without one."""
     try:
         option = asked_of_sbatch(batch_script(config.slurm, job_id))
     except SlurmError:
@@ -304,7 +304,7 @@ def _qpus(
 
 
 def _configured(config: Config, name: str) -> QpuConfig:
-    """Return a QPU that the controller knows, as this node's configuration has it."""
+    """Return the configuration of a job's QPU on this node."""
     try:
         return config.qpu(name)
     except RequestError as error:
@@ -325,13 +325,13 @@ def _keys_from_gateway(config: Config, record: JobRecord, step: Step | None, dea
 
 
 def _seconds_since(at: float) -> float:
-    """Return how long ago something was; a clock that was set meanwhile makes no news of it."""
+    """Return how long ago something happened; 0 if the clock was set back since."""
     return max(0.0, time.time() - at)
 
 
 def _gateway_as_user(config: Config, user_id: int) -> GatewayBroker:
-    """Become a job's user, who asks the gateway for himself."""
-    # Imported before this process becomes somebody who may not read what is installed; and only if needed.
+    """Become a job's user, and return the gateway."""
+    # Imported only if needed, and before this process becomes a user who may not read installed files.
     from qpu_slurm.gateway.client import GatewayBroker  # noqa: PLC0415
 
     gateway = GatewayBroker(config)
@@ -340,7 +340,7 @@ def _gateway_as_user(config: Config, user_id: int) -> GatewayBroker:
 
 
 def _become(user_id: int) -> None:
-    """Become a job's user, with nobody's groups: MUNGE tells who asks, and nothing else is to be opened."""
+    """Become a job's user, with the group nobody: MUNGE needs the user, and nothing else is opened."""
     if os.geteuid() == 0:
         os.setgroups([])
         os.setresgid(_NOBODYS_GROUP, _NOBODYS_GROUP, _NOBODYS_GROUP)
@@ -350,6 +350,6 @@ def _become(user_id: int) -> None:
 
 
 def _authorities(config: Config) -> Path | None:
-    """Return whom the job's programs have to trust to reach the gateway, where the admin names them."""
+    """Return the authority that the job's programs have to trust to reach the gateway, if configured."""
     gateway = config.gateway
     return gateway.ca if gateway is not None and gateway.url.startswith("https:") else None

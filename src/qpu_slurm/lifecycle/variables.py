@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a step's programs are told of their job's QPUs."""
+"""The variables of a job's QPUs for the programs of a step."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def of_step(
                 job_qpu,
                 job_id=records[0].leader,
                 user_id=records[0].user_id,
-                # A session that the job's own programs may create lives no longer than the job, either.
+                # A session that the job's own programs create must not outlive the job, either.
                 max_ttl=session_ttl(qpus[name].max_ttl, records[0].time_left),
             )
         )
@@ -83,7 +83,7 @@ def of_step(
 
 
 def through_gateway(config: Config, qpu: QpuConfig) -> QpuConfig:
-    """Return a QPU as the gateway shows it to jobs, if it is behind it."""
+    """Return a QPU as jobs reach it: through the gateway, if it is behind it."""
     if not qpu.through_gateway or config.gateway is None:
         return qpu
     return qpu.seen_by_jobs(config.gateway.url)
