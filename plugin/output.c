@@ -72,7 +72,8 @@ bool output_is_wait(const char *text, int exit_code, struct problem *sentence)
 {
 	const char *said = text + strlen(WAIT_PREFIX);
 
-	if (exit_code != EX_TEMPFAIL || strncmp(text, WAIT_PREFIX, strlen(WAIT_PREFIX)) != 0 || strcspn(said, "\n") == 0)
+	if (exit_code != EX_TEMPFAIL || strncmp(text, WAIT_PREFIX, strlen(WAIT_PREFIX)) != 0 ||
+	    strcspn(said, "\n") == 0)
 		return false;
 	problem_set(sentence, "%.*s", (int)strcspn(said, "\n"), said);
 	return true;

@@ -7,8 +7,6 @@
 #include "output.h"
 
 enum {
-	LIMIT = 64 * 1024, /* Bytes of an answer. */
-
 	/* Milliseconds that the helper may take at most, and is given at least. */
 	LONGEST = 15000,
 	SHORTEST = 1000,
@@ -29,7 +27,7 @@ enum outcome question_ask(const struct question *question, enum helper_place pla
 	char node[256] = "this node";
 	struct problem end;
 
-	switch (helper_run(answer, question->argv, question->envp, place, milliseconds, LIMIT, &end)) {
+	switch (helper_run(answer, question->argv, question->envp, place, milliseconds, QUESTION_LIMIT, &end)) {
 	case HELPER_ENDED:
 		if (!output_is_wait(answer->text, answer->exit_code, why))
 			return ANSWERED;

@@ -15,6 +15,9 @@ struct question {
 	bool once;		 /* If it takes too long, it is not asked again. */
 };
 
+/* How many bytes the helper may say. */
+enum { QUESTION_LIMIT = 64 * 1024 };
+
 /* What came of asking. */
 enum outcome {
 	ANSWERED,

@@ -16,7 +16,6 @@
 enum {
 	LOOK_EVERY = 100, /* Milliseconds between two looks at whether another task has the answer; */
 	LOOK_LONGER = 20000, /* how long to look for it after its time, should that task have been stopped. */
-	ANSWER_SIZE = 64 * 1024 + 1,
 	NAME_SIZE = 16, /* Of a process, see prctl(2). */
 };
 
@@ -31,8 +30,8 @@ struct waiting {
 	enum outcome outcome;
 	struct problem why;
 	int exit_code;
-	size_t length;
-	char text[ANSWER_SIZE];
+	_Atomic size_t length;
+	char text[QUESTION_LIMIT + 1];
 };
 
 struct waiting *waiting_start(const struct problem *sentence)
@@ -108,7 +107,7 @@ static void ask(struct waiting *waiting, const struct question *question, int64_
 	waiting->outcome = question_pursue(question, HELPER_IN_TASK, until, hear, teller, &answer, &waiting->why);
 	if (waiting->outcome == ANSWERED) {
 		waiting->exit_code = answer.exit_code;
-		waiting->length = answer.length;
+		atomic_store(&waiting->length, answer.length);
 		memcpy(waiting->text, answer.text, answer.length + 1);
 		helper_free(&answer);
 	}
@@ -143,24 +142,27 @@ enum outcome waiting_wait(struct waiting *waiting, const struct question *questi
 	return waiting_read(waiting, answer, why);
 }
 
+/* The tasks that wrote are processes of a user: slurmstepd relies on nothing that it reads. */
 enum outcome waiting_read(const struct waiting *waiting, struct helper_answer *answer, struct problem *why)
 {
+	size_t length = atomic_load(&waiting->length);
+	bool over = atomic_load(&waiting->state) == OVER;
+
 	*answer = (struct helper_answer){0};
-	if (atomic_load(&waiting->state) != OVER) {
-		*why = waiting->sentence;
+	*why = over ? waiting->why : waiting->sentence;
+	why->text[sizeof(why->text) - 1] = '\0';
+	if (!over || waiting->outcome == UNANSWERED)
 		return UNANSWERED;
-	}
-	if (waiting->outcome != ANSWERED) {
-		*why = waiting->why;
-		return waiting->outcome;
-	}
-	answer->text = malloc(waiting->length + 1);
+	if (waiting->outcome != ANSWERED || length > QUESTION_LIMIT)
+		return BROKEN;
+	answer->text = malloc(length + 1);
 	if (answer->text == NULL) {
 		problem_set(why, "out of memory");
 		return BROKEN;
 	}
-	memcpy(answer->text, waiting->text, waiting->length + 1);
-	answer->length = waiting->length;
+	memcpy(answer->text, waiting->text, length);
+	answer->text[length] = '\0';
+	answer->length = length;
 	answer->exit_code = waiting->exit_code;
 	return ANSWERED;
 }
