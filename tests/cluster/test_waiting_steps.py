@@ -337,6 +337,15 @@ def wait_until_held(lab: Lab, held: Path) -> None:
     assert [session.accepting_tasks for session in lab.emulator.sessions()] == [True]
 
 
+def read_until_told(process: subprocess.Popen[str], *, nodes: int) -> str:
+    """Read what a command's user is told, until a task of each node has said what it waits for."""
+    assert process.stderr is not None
+    told = ""
+    while len(re.findall(WAITS, told)) < nodes and (line := process.stderr.readline()):
+        told += line
+    return told
+
+
 def outage_of_the_gateway(lab: Lab) -> tuple[Callable[[], object], Callable[[], object]]:
     assert lab.gateway is not None
     return lab.gateway.kill, lab.gateway.start
@@ -391,12 +400,13 @@ def test_a_step_on_several_nodes_waits_for_who_is_down(
     held.touch()
     try:
         wait_for(lambda: len(waiting_tasks(lab.cluster)) == 4)
-        time.sleep(8)
+        told = read_until_told(srun, nodes=2)
     finally:
         come_back()
 
-    said, told = srun.communicate(timeout=180)
+    said, rest = srun.communicate(timeout=180)
+    told += rest
     assert srun.returncode == 0, told
     (session,) = lab.emulator.sessions()
-    assert said.split("\n").count(f"session {session.id}") == 4
+    assert said.split("\n").count(f"session {session.id}") == 4, lab.gateway_log[-6000:]
     assert len(re.findall(WAITS, told)) == 2
