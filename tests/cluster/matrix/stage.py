@@ -264,13 +264,14 @@ class Stage:
         """Find the process of a hook of this cluster, of one of some jobs or of any."""
         known = [job for found in self.view.jobs.values() for job in found] if jobs is None else jobs
         ids = {str(job.id) for job in known}
+        # With a gateway, the client waits; without one, what it has started does the work.
+        ends_with = ["--config", str(self.lab.config), "hook", kind]
+        if self.lab.gateway is not None:
+            ends_with = [self.lab.cluster.settings[f"{kind.capitalize()}Slurmctld"]]
         for process in psutil.process_iter():
             try:
                 words = process.cmdline()
-                if (
-                    words[-4:] == ["--config", str(self.lab.config), "hook", kind]
-                    and process.environ().get("SLURM_JOB_ID") in ids
-                ):
+                if words[-len(ends_with) :] == ends_with and process.environ().get("SLURM_JOB_ID") in ids:
                     return process
             except psutil.Error:
                 continue
