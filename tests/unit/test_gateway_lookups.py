@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qpu_slurm.errors import SlurmError
+from qpu_slurm.errors import SlurmAwayError, SlurmError
 from qpu_slurm.gateway.lookups import Lookups
 from qpu_slurm.gateway.pools import Pool
 from qpu_slurm.slurm.job import JobRecord
@@ -33,7 +33,7 @@ class Slurm:
         assert self.let.wait(60)
         if self.failures:
             self.failures -= 1
-            raise SlurmError("slurmctld is away")
+            raise SlurmAwayError("slurmctld is away")
         return {job_id: [record(job_id)] for job_id in ids}
 
     def job(self, job_id: int) -> JobRecord | None:
@@ -63,8 +63,8 @@ def lookups(slurm: Slurm) -> Lookups:
     return Lookups(lambda: slurm, Pool("slurm", 1))
 
 
-async def asked(found: Lookups, job_id: int, seconds: float = 0) -> list[int]:
-    return [job.job_id for job in await found.components(job_id, seconds=seconds)]
+async def asked(found: Lookups, job_id: int, seconds: float = 60, *, fresh: bool = True) -> list[int]:
+    return [job.job_id for job in await found.components(job_id, seconds=seconds, fresh=fresh)]
 
 
 def test_those_who_ask_meanwhile_share_the_next_question() -> None:
@@ -100,7 +100,7 @@ def test_one_who_is_gone_takes_no_others_answer_along() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("seconds", [0, 60])
+@pytest.mark.parametrize("seconds", [0.3, 60])
 def test_a_slurm_that_is_away_is_asked_again(seconds: float) -> None:
     slurm = Slurm()
     slurm.failures = 1
@@ -109,8 +109,24 @@ def test_a_slurm_that_is_away_is_asked_again(seconds: float) -> None:
     async def main() -> list[int]:
         return await asked(lookups(slurm), 1, seconds)
 
-    if seconds:
+    if seconds > 1:
         assert asyncio.run(main()) == [1]
     else:
         with pytest.raises(SlurmError, match="away"):
             asyncio.run(main())
+
+
+def test_one_who_asks_again_gets_the_answer_that_is_on_its_way() -> None:
+    slurm = Slurm()
+
+    async def main() -> None:
+        found = lookups(slurm)
+        with pytest.raises(SlurmError, match=r"no answer within 0\.1 s"):
+            await asked(found, 1, 0.1, fresh=False)
+        again = asyncio.create_task(asked(found, 1, fresh=False))
+        await asyncio.sleep(0)
+        slurm.let.set()
+        assert await again == [1]
+
+    asyncio.run(main())
+    assert slurm.asked == [(1,)]

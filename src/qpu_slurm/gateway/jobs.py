@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 _KEPT = 100_000
 """How many jobs are kept for their steps; for others, Slurm is asked again."""
 
-_END_SECONDS = 5.0
-_STEP_SECONDS = 2.0
-"""How long a Slurm that does not answer is asked again, as a job ends and as a step starts."""
+_END_SECONDS = 20.0
+_STEP_SECONDS = 4.0
+"""How long to wait for a Slurm that does not answer, as a job ends and as a step starts, which asks again."""
 
 _CANCEL_SECONDS = 20.0
 """How long cancelling the tasks that a step has left may take."""
@@ -146,7 +146,7 @@ class Jobs:
         gateway = self._gateway
         records = self._started.records(job_id)
         if records is None:
-            records = await self._lookups.components(job_id, seconds=_STEP_SECONDS)
+            records = await self._lookups.components(job_id, seconds=_STEP_SECONDS, fresh=False)
         if not records:
             raise SlurmError(f"Slurm does not know job {job_id}.")
         if user_id not in gateway.trusted and any(record.user_id != user_id for record in records):
@@ -179,7 +179,7 @@ class Jobs:
         """
         leader = self._started.leader(job_id)
         if leader is None and self._gateway.callers.of_late(job_id) is None:
-            components = await self._lookups.components(job_id, seconds=_STEP_SECONDS)
+            components = await self._lookups.components(job_id, seconds=_STEP_SECONDS, fresh=False)
             leader = components[0].leader if components else None
         return job_id if leader is None else leader
 

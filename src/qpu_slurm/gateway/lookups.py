@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from qpu_slurm.errors import SlurmError
+from qpu_slurm.errors import SlurmAwayError, SlurmError
 from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -36,38 +36,48 @@ class Lookups:
         self._query = query
         self._pool = pool
         self._waiting: dict[int, asyncio.Future[list[JobRecord]]] = {}
+        self._under_way: dict[int, asyncio.Future[list[JobRecord]]] = {}
         self._asking: asyncio.Task[None] | None = None
 
-    async def components(self, job_id: int, *, seconds: float) -> list[JobRecord]:
+    async def components(self, job_id: int, *, seconds: float, fresh: bool = True) -> list[JobRecord]:
         """Look up all components of a job; see `Query.components`.
 
         Args:
             job_id: The job, or a component.
-            seconds: How long a Slurm that does not answer is asked again.
+            seconds: How long to wait for a Slurm that does not answer, which is asked again.
+            fresh: Whether the answer has to be of now: that to a question which is under way is older.
 
         Raises:
-            SlurmError: It does not.
+            SlurmError: Slurm refuses, or does not answer.
         """
         deadline = Deadline.after(seconds)
         while True:
-            if job_id not in self._waiting:
-                self._waiting[job_id] = asyncio.get_running_loop().create_future()
-                # Those who wait may have gone by then.
-                self._waiting[job_id].add_done_callback(_seen)
-            answer = self._waiting[job_id]
-            if self._asking is None or self._asking.done():
-                self._asking = asyncio.create_task(self._ask())
+            answer = self._under_way.get(job_id)
+            if fresh or answer is None:
+                answer = self._waiting.get(job_id) or self._wait(job_id)
             try:
-                return await asyncio.shield(answer)
-            except SlurmError:
+                return await asyncio.wait_for(asyncio.shield(answer), deadline.left)
+            except TimeoutError:
+                raise SlurmAwayError(f"Slurm had no answer within {seconds:g} s.") from None
+            except SlurmAwayError:
                 if deadline.left <= _PAUSE:
                     raise
             await asyncio.sleep(_PAUSE)
+
+    def _wait(self, job_id: int) -> asyncio.Future[list[JobRecord]]:
+        """Have a job be part of the next question."""
+        answer = self._waiting[job_id] = asyncio.get_running_loop().create_future()
+        # Those who wait may have gone by then.
+        answer.add_done_callback(_seen)
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
+        return answer
 
     async def _ask(self) -> None:
         """Ask until nobody waits."""
         while self._waiting:
             asked, self._waiting = self._waiting, {}
+            self._under_way = asked
             try:
                 found = await self._pool.run(self._query().many, tuple(asked))
             except BaseException as error:
@@ -78,6 +88,8 @@ class Lookups:
             else:
                 for job_id, answer in asked.items():
                     answer.set_result(found[job_id])
+            finally:
+                self._under_way = {}
 
 
 def _seen(answer: asyncio.Future[list[JobRecord]]) -> None:
