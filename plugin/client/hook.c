@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "client/hook.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -144,6 +147,31 @@ end:
 	return code;
 }
 
+/*
+ * Have a process of its own ask: Slurm takes a prolog that a signal kills for one that exited with 0, and starts the
+ * job. Returns what ask_gateway does; above 1, what a shell has for a process that was killed.
+ */
+static int ask_apart(const struct hook *hook)
+{
+	enum { NOT_DONE = 2 };
+	pid_t pid = fork();
+	int status, code;
+
+	if (pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		code = ask_gateway(hook);
+		_exit(code < 0 ? NOT_DONE : code);
+	}
+	if (pid < 0)
+		return -1;
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -1;
+	if (WIFSIGNALED(status))
+		return 128 + WTERMSIG(status);
+	return WEXITSTATUS(status) == NOT_DONE ? -1 : WEXITSTATUS(status);
+}
+
 static int run_python(const struct hook *hook)
 {
 	const struct launch *launch = hook->launch;
@@ -231,10 +259,11 @@ int hook_run(const struct launch *launch, char *const environ[])
 	find(&hook, environ);
 	if (hook.values[QPU][0] == '\0' && !may_have_gres(&hook))
 		return 0;
-	code = ask_gateway(&hook);
-	if (code >= 0)
+	code = ask_apart(&hook);
+	if (code == 0 || code == 1)
 		return code;
-	code = run_python(&hook);
+	if (code < 0)
+		code = run_python(&hook);
 	switch (code) {
 	case 0:
 		return 0;

@@ -264,14 +264,16 @@ class Stage:
         """Find the process of a hook of this cluster, of one of some jobs or of any."""
         known = [job for found in self.view.jobs.values() for job in found] if jobs is None else jobs
         ids = {str(job.id) for job in known}
-        # With a gateway, the client waits; without one, what it has started does the work.
+        # With a gateway, a child of the client waits; without one, what the client has started does the work.
         ends_with = ["--config", str(self.lab.config), "hook", kind]
         if self.lab.gateway is not None:
             ends_with = [self.lab.cluster.settings[f"{kind.capitalize()}Slurmctld"]]
         for process in psutil.process_iter():
             try:
                 words = process.cmdline()
-                if words[-len(ends_with) :] == ends_with and process.environ().get("SLURM_JOB_ID") in ids:
+                if words[-len(ends_with) :] != ends_with or process.environ().get("SLURM_JOB_ID") not in ids:
+                    continue
+                if self.lab.gateway is None or words == _cmdline(process.parent()):
                     return process
             except psutil.Error:
                 continue
@@ -397,3 +399,7 @@ class Stage:
             found = Lease(lease["job_id"], lease["state"], tuple(lease["sessions"]))
             leases.setdefault(lease["qpu"], []).append(found)
         self.leases = leases
+
+
+def _cmdline(process: psutil.Process | None) -> list[str]:
+    return [] if process is None else process.cmdline()
