@@ -7,6 +7,7 @@
 # make test-clients what docs/compatibility.md lists: every release of the clients, each in an environment of its own
 # make test-packages  what an admin installs: man pages and completion, as other programs read them
 # make dist        build the wheels into dist/
+# make deb         build the packages for this Debian and its Slurm into dist/
 # make man         write the man pages and the shells' completion below build/man
 # make test-matrix the cluster tests on Slurm 22.05, 24.11 and 26.05, in chroots (RELEASES=forky: on that one of Debian)
 # make fuzz        look for inputs that break the plugin, for SECONDS (30) each; needs clang
@@ -26,7 +27,7 @@ VENV := $(shell tools/setup --venv)
 PYTEST = $(VENV)/bin/python -m pytest -n $(1) $(PYTEST_ARGS)
 
 .PHONY: demo lab figures reliability soak bench bench-gateway bench-hostile bench-thin test lint test-unit test-integration \
-	test-clients test-clients-ends test-cluster test-matrix test-packages test-plugin fuzz man dist setup other-tools lock clean help
+	test-clients test-clients-ends test-cluster test-matrix test-packages test-plugin fuzz deb man dist setup other-tools lock clean help
 .NOTPARALLEL:
 
 help:
@@ -104,6 +105,9 @@ soak: setup
 other-tools:
 	@tools/other-tools
 
+deb:
+	@packages/deb $(SETTINGS)
+
 man: setup
 	$(VENV)/bin/python -m packages.manual build/man
 
@@ -113,11 +117,15 @@ dist: setup
 	cd src/qpu_slurm_devkit && $(VENV)/bin/python -m hatchling build -t wheel -d "$(CURDIR)/dist"
 	@ls dist
 
+# What development needs, all of it; of that, what the packages install below /opt, and what they are built with.
 lock:
-	$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-		--group test --group build --group package --group site --group lock \
-		--custom-compile-command 'make lock' --no-emit-package qpu-slurm \
-		pyproject.toml src/qpu_slurm_devkit/pyproject.toml --output-file requirements.lock
+	$(call COMPILE,requirements.lock,--upgrade --group test --group build --group package --group site --group lock \
+		src/qpu_slurm_devkit/pyproject.toml)
+	$(call COMPILE,packages/opt.lock,--constraint requirements.lock --extra gateway)
+	$(call COMPILE,packages/build.lock,--constraint requirements.lock --extra gateway --group build --group package)
+
+COMPILE = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command 'make lock' --no-emit-package qpu-slurm --output-file $(1) pyproject.toml $(2)
 
 clean:
 	rm -rf build dist

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the packages for Debian and RPM are made of.
 
-manual      man pages and completion, from what reads the commands' arguments
+install     (shell) all that the packages have, below a directory; debian/ and the RPM's spec divide it
+prepare     (shell) the Python environment in which they are built
+opt.lock    what is installed below /opt
+build.lock  what the packages are built with
+manual      man pages, completion and the commented config.toml, from arguments and docs
 pages       one man page: of a command, or of a document
-opt         (shell) the Python environment below /opt, with locked versions
-deb, rpm    (shell) `make deb`, `make rpm`
+sample      the commented config.toml
 """

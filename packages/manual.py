@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the man pages and the completion of bash, zsh and fish, from what reads the commands' arguments.
+"""Writes the man pages, the completion of bash, zsh and fish, and a commented config.toml.
+
+The first two are made from what reads the commands' arguments, the last from docs/configuration.md.
 
     python -m packages.manual DIR
 
-Below DIR, the files lie as they are installed: share/man/man1, share/bash-completion/completions, and so on.
+Below DIR, the files lie as they are installed below /usr: share/man/man1, share/bash-completion/completions,
+and so on. config.toml is in share/qpu_slurm.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import shtab
 
-from packages import pages
+from packages import pages, sample
 from qpu_slurm import cli
 from qpu_slurm.runner import arguments as runner
 
@@ -83,6 +86,7 @@ def main(root: Path) -> None:
         _say_what_values_are(parser)
         for shell, place in COMPLETIONS.items():
             _write(root / place.format(command), shtab.complete(parser, shell))
+    _write(root / "share/qpu_slurm/config.toml", sample.config_toml((DOCS / "configuration.md").read_text()))
 
 
 def _pages() -> Iterator[tuple[str, str]]:

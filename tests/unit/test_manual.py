@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from packages import manual
 
-from qpu_slurm import cli
+from qpu_slurm import cli, config
 from qpu_slurm.config import Config, GatewayConfig, OutageConfig, QpuConfig, SlurmConfig
 from qpu_slurm.runner.main import main as task_runner
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 VERBS = [name for name in cli.COMMANDS if name not in manual.FROM_DEVKIT]
 
 OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
+
+DERIVED = {"path", "slurm", "outage", "gateway", "qpus", "warnings", "api_key"}
+"""Fields of the configuration that are no keys."""
 
 CONFIG = """
 [defaults]
@@ -113,8 +116,7 @@ def test_the_configurations_page_has_its_keys(
     written: Path, struct: type[Config | SlurmConfig | OutageConfig | GatewayConfig | QpuConfig]
 ) -> None:
     tags = set(re.findall(r"^\.TP\n([\w]+)$", page(written, "qpu_slurm.conf.5"), re.MULTILINE))
-    derived = {"path", "slurm", "outage", "gateway", "qpus", "warnings", "api_key"}
-    assert set(struct.__struct_fields__) - derived <= tags
+    assert set(struct.__struct_fields__) - DERIVED <= tags
 
 
 def test_bash_completes_commands(written: Path) -> None:
@@ -151,3 +153,32 @@ def test_bash_completes_no_name_without_a_configuration(written: Path, tmp_path:
 def test_bash_completes_files(written: Path, tmp_path: Path, line: str) -> None:
     (tmp_path / "input.json").touch()
     assert complete(written, line.format(tmp_path)) == {f"{tmp_path}/input.json"}
+
+
+def test_the_sample_can_be_used_when_all_of_it_is_uncommented(written: Path, tmp_path: Path) -> None:
+    text = (written / "share/qpu_slurm/config.toml").read_text()
+    assert all(line.startswith("#") for line in text.splitlines() if line)
+    whole = re.sub(r"^#(?=[\[a-z])", "", text, flags=re.MULTILINE)
+    (tmp_path / "config.toml").write_text(whole)
+    keys = set(re.findall(r"^(\w+) = ", whole, re.MULTILINE))
+    for struct in (Config, SlurmConfig, OutageConfig, GatewayConfig, QpuConfig):
+        assert set(struct.__struct_fields__) - DERIVED <= keys
+    assert list(config.load(tmp_path / "config.toml").qpus) == ["ibm_fez"]
+
+
+def test_the_packages_lock_what_development_locks() -> None:
+    root = Path(manual.__file__).parents[1]
+    everything = locked(root / "requirements.lock")
+    runtime = locked(root / "packages/opt.lock")
+    build = locked(root / "packages/build.lock")
+    assert {"aiohttp", "msgspec"} <= {name for name, _ in runtime}
+    assert runtime.items() <= build.items() <= everything.items()
+
+
+def locked(path: Path) -> dict[tuple[str, str], frozenset[str]]:
+    """Return what a lock names: names with versions, and their hashes."""
+    found: dict[tuple[str, str], frozenset[str]] = {}
+    for entry in re.split(r"^(?=[a-z])", path.read_text(), flags=re.MULTILINE):
+        if named := re.match(r"([\w.-]+)==(\S+)", entry):
+            found[named[1], named[2]] = frozenset(re.findall(r"--hash=(\S+)", entry))
+    return found
