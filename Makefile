@@ -5,9 +5,10 @@
 # make test        check and test everything (lint, unit, integration, cluster)
 # make test-unit   the tests that take seconds and need neither network nor Slurm
 # make test-clients what docs/compatibility.md lists: every release of the clients, each in an environment of its own
-# make test-packages  what an admin installs: man pages and completion, as other programs read them
-# make dist        build the wheels into dist/
+# make test-packages  what an admin installs: packages, in chroots, man pages, completion; takes root
+# make dist        build wheels and sdists into dist/
 # make deb         build the packages for this Debian and its Slurm into dist/
+# make rpm         build the packages for RPM, for this machine's Slurm, into dist/
 # make man         write the man pages and the shells' completion below build/man
 # make test-matrix the cluster tests on Slurm 22.05, 24.11 and 26.05, in chroots (RELEASES=forky: on that one of Debian)
 # make fuzz        look for inputs that break the plugin, for SECONDS (30) each; needs clang
@@ -27,7 +28,7 @@ VENV := $(shell tools/setup --venv)
 PYTEST = $(VENV)/bin/python -m pytest -n $(1) $(PYTEST_ARGS)
 
 .PHONY: demo lab figures reliability soak bench bench-gateway bench-hostile bench-thin test lint test-unit test-integration \
-	test-clients test-clients-ends test-cluster test-matrix test-packages test-plugin fuzz deb man dist setup other-tools lock clean help
+	test-clients test-clients-ends test-cluster test-matrix test-packages test-plugin fuzz deb rpm man dist setup other-tools lock clean help
 .NOTPARALLEL:
 
 help:
@@ -86,7 +87,7 @@ test-clients-ends: setup
 	CLIENTS=ends $(call PYTEST,2) tests/clients
 
 test-packages: setup
-	tools/need fish man-db mandoc zsh
+	tools/need debootstrap fish iproute2 man-db mandoc zsh
 	$(call PYTEST,0) tests/packages
 
 test-cluster: setup
@@ -111,11 +112,12 @@ deb:
 man: setup
 	$(VENV)/bin/python -m packages.manual build/man
 
-dist: setup
-	rm -rf dist
-	$(VENV)/bin/python -m hatchling build -t wheel -d "$(CURDIR)/dist"
-	cd src/qpu_slurm_devkit && $(VENV)/bin/python -m hatchling build -t wheel -d "$(CURDIR)/dist"
-	@ls dist
+dist:
+	@packages/dist dist
+
+rpm:
+	@packages/rpm $(SETTINGS)
+
 
 # What development needs, all of it; of that, what the packages install below /opt, and what they are built with.
 lock:

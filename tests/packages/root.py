@@ -28,7 +28,7 @@ mount -t tmpfs -o mode=755 tmpfs "$2/root/run" &&
 ip address add 192.0.2.1/32 dev lo && ip link set lo up &&
 echo ready && exec sleep infinity
 """
-"""What process 1 does. The layer is $2, above $1. Slurm does not listen where 127.0.0.1 is the only address."""
+"""What process 1 does. The layer is $2, above $1. slurmctld takes more than 127.0.0.1."""
 
 _SLURM: Final = """\
 printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d
@@ -104,6 +104,8 @@ class Root:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # With process 1 all others end, which are waited for then.
+        self._holder.kill()
         self._exit.close()
 
     def file(self, path: str) -> Path:

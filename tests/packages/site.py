@@ -46,8 +46,7 @@ SlurmdParameters=config_overrides
 SchedulerParameters=sched_interval=2,batch_sched_delay=0,sched_min_interval=0
 GresTypes=qpu
 NodeName={host} NodeAddr=127.0.0.1 CPUs=4 Gres=qpu:1
-PartitionName=normal Nodes={host} Default=YES
-PartitionName=quantum Nodes={host}
+PartitionName=quantum Nodes={host} Default=YES
 """
 
 HOOKS: Final = """\
