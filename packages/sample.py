@@ -12,7 +12,7 @@ HEAD: Final = """\
 # controller and the compute nodes. It holds no secret, and all users may read it.
 #
 # Every key is here with its default, or with an example where it has none. Uncomment what you need: a [[qpu]]
-# with a `name`, and its `instance`, are enough.
+# with a `name`, and its `instance`, are enough. Services of other kinds have keys of their own: see the page.
 """
 
 SECTIONS: Final = ("At the top", "[slurm]", "[outage]", "[gateway]", "[[qpu]] and [defaults]")
@@ -62,7 +62,7 @@ def config_toml(document: str) -> str:
 
 def _rows(document: str, section: str) -> list[tuple[str, str, str]]:
     """Return the keys of a section, each with its default and its meaning."""
-    text = document.split(f"\n## {section}\n", 1)[1].split("\n## ", 1)[0]
+    text = re.split(r"^##+ ", document.split(f"\n## {section}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
     return re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \|$", text, re.MULTILINE)
 
 

@@ -23,6 +23,7 @@ _HOLD: Final = """\
 mount -t overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" overlay "$2/root" &&
 mount -t proc proc "$2/root/proc" &&
 mount --rbind /dev "$2/root/dev" &&
+mount --rbind /sys "$2/root/sys" &&
 mount -t tmpfs -o mode=1777 tmpfs "$2/root/tmp" &&
 mount -t tmpfs -o mode=755 tmpfs "$2/root/run" &&
 ip address add 192.0.2.1/32 dev lo && ip link set lo up &&
