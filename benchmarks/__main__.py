@@ -20,6 +20,7 @@ from benchmarks import (
     reconcile,
     restart,
     runner,
+    storm,
     tail,
     throughput,
     workflow,
@@ -37,6 +38,7 @@ PARTS = {
     "loop": loop.measure,
     "workflow": workflow.measure,
     "restart": restart.measure,
+    "storm": storm.measure,
 }
 
 CHECKOUT = Path(__file__).parents[1]

@@ -20,6 +20,8 @@
         │   └── NotFoundError       the requested object does not exist
         └── UnavailableError        trying again later may help
             ├── MustWaitError       the QPU is closed, in maintenance, or fully used
+            │   ├── QpuFullError    as many jobs as may have the QPU
+            │   └── ThrottledError  the service takes no more requests of this kind for now
             └── AnswerLostError     a request may have taken effect, but its answer is lost
 
 A message states what is wrong, then what to do about it. `str(error)` is the sentence that a user or an
@@ -154,6 +156,36 @@ class UnavailableError(ServiceError):
 
 class MustWaitError(UnavailableError):
     """The QPU itself is not available now, though the service works: waiting helps, however long it takes."""
+
+
+class QpuFullError(MustWaitError):
+    """As many jobs as may have the QPU."""
+
+
+class ThrottledError(MustWaitError):
+    """The service takes no more requests of this kind for now, and did nothing (429).
+
+    Args:
+        message: What happened, in the service's words.
+        status: The HTTP status.
+        code: The service's own number for the error.
+        advice: What the service suggests that a user does.
+        admin_advice: What only the admin can do.
+        retry_after: The seconds after which the service wants to be asked again, if it says so.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: int | None = None,
+        advice: str = "",
+        admin_advice: str = "",
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, status=status, code=code, advice=advice, admin_advice=admin_advice)
+        self.retry_after = retry_after
 
 
 class AnswerLostError(UnavailableError):

@@ -9,6 +9,7 @@ import pytest
 
 from qpu_slurm.errors import SlurmError
 from qpu_slurm_devkit.emulator import Fault
+from tests.cluster.seen import forget_how_qpus_were
 
 if TYPE_CHECKING:
     from qpu_slurm_devkit.lab import Lab
@@ -64,6 +65,7 @@ def test_a_gres_that_does_not_say_which_qpu(lab: Lab) -> None:
 @pytest.mark.parametrize("command", ["srun", "salloc"])
 def test_interactive_commands_end_with_the_reason(lab: Lab, command: str) -> None:
     lab.emulator.set_backend("ibm_fez", "paused", "Back on Monday.")
+    forget_how_qpus_were(lab)
 
     done = lab.run([command, "--qpu=ibm_fez", "true"])
 
@@ -74,9 +76,11 @@ def test_interactive_commands_end_with_the_reason(lab: Lab, command: str) -> Non
 @pytest.mark.credentials("gateway", "user")
 def test_an_outage_requeues_until_it_is_over(lab: Lab) -> None:
     lab.emulator.set_backend("ibm_fez", "paused", "Back on Monday.")
+    forget_how_qpus_were(lab)
     job = lab.submit("#!/bin/sh\n#SBATCH --qpu=ibm_fez\necho $SLURM_RESTART_COUNT\n")
-    asked = "/backends/ibm_fez/status"
-    lab.emulator.wait_for(lambda emulator: asked in {one.path for one in emulator.requests()}, seconds=60)
+    show = [str(lab.cluster.bin / "scontrol"), "show", "job", str(job)]
+    waits = "Back on Monday"  # in the job's AdminComment
+    lab.emulator.wait_for(lambda _: waits in lab.cluster.run(show).stdout, seconds=60)
     lab.emulator.set_backend("ibm_fez")
 
     assert lab.wait(job) == "COMPLETED"

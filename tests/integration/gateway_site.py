@@ -67,6 +67,7 @@ credentials = "gateway"
 key_file = "{directory}/ibm.key"
 [[qpu]]
 name = "ibm_fez"
+starts_at_once = {starts_at_once}
 [[qpu]]
 name = "torino"
 backend = "ibm_torino"
@@ -132,6 +133,7 @@ class Site:
         endpoint: The service's API, where it is not the emulator's.
         acquire_timeout: As in [outage]; by default so short that faults are not waited for.
         qpus: Further tables of QPUs.
+        starts_at_once: As in the [[qpu]] ibm_fez.
     """
 
     def __init__(
@@ -141,6 +143,8 @@ class Site:
         endpoint: str = "",
         acquire_timeout: int = 3,
         qpus: str = "",
+        *,
+        starts_at_once: int = 10,
     ) -> None:
         # Other users have to get at MUNGE's socket.
         self.directory = Path(tempfile.mkdtemp(prefix="qpu-gateway-"))
@@ -164,6 +168,7 @@ class Site:
                 crn=self.account.crn,
                 gateway=gateway,
                 acquire_timeout=acquire_timeout,
+                starts_at_once=starts_at_once,
             )
         )
         self.config = config.load(self.path)
@@ -267,7 +272,8 @@ class Site:
     def forget(self) -> None:
         """End all leases, wherever their sessions are."""
         for lease in self.journal.leases():
-            self.journal.finish(lease.id, LeaseState.RELEASED)
+            opening = lease.state is LeaseState.ACQUIRING
+            self.journal.finish(lease.id, LeaseState.FAILED if opening else LeaseState.RELEASED)
 
     def release(self, lease: Lease) -> None:
         (ended,) = self.broker.release(lease.job_id, "Done.")

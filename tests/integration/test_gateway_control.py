@@ -128,7 +128,6 @@ def test_a_jobs_history_is_what_the_journal_has(site: Site) -> None:
     [
         (Fault(method="POST", path="/sessions", status=400), RefusedError),
         (Fault(method="POST", path="/sessions", status=503, times=100), UnavailableError),
-        (Fault(method="GET", path="/backends/ibm_fez/status", status=503, times=100), UnavailableError),
     ],
 )
 def test_what_goes_wrong_is_raised_where_it_was_asked(

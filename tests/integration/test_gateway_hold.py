@@ -197,9 +197,6 @@ def test_a_session_whose_answer_was_lost_is_opened_once(
 ) -> None:
     emulator.inject(Fault(method="POST", path="/sessions", drop=drop))
     answer = job.send("POST", "/sessions", json=FEZ)
-    if drop is Drop.BEFORE:  # looking for what is not there takes longer than an acquire may take here
-        assert answer.status_code == 503
-        answer = job.send("POST", "/sessions", json=FEZ)
     assert [session.id for session in emulator.sessions()] == [answer.json()["id"]]
     site.release(job.lease)
     assert emulator.sessions()[0].state == "closed"

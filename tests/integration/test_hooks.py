@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
@@ -414,7 +416,8 @@ def test_an_outage_requeues_a_batch_job(controller: Controller, fault: Fault) ->
     assert controller.epilog(32) == 0
     assert controller.open_sessions() == {}
 
-    # It is back: nothing of what went wrong is in the way.
+    # It is back, and the delay is over: nothing of what went wrong is in the way.
+    let_time_pass(controller)
     assert controller.prolog(32, "ibm_fez", restarts=1) == 0
     assert controller.handed_over(32).sessions == controller.open_sessions()
 
@@ -429,6 +432,12 @@ def test_an_outage_that_lasts_requeues_later_and_later_and_is_given_up_on(contro
     assert controller.prolog(32, "ibm_fez") == 0
     assert len(controller.slurm.said) == 3
     assert "given up after 3" in controller.handed_over(32).error
+
+
+def let_time_pass(controller: Controller) -> None:
+    """Have the hooks ask again how the QPU is."""
+    with closing(sqlite3.connect(controller.config.journal)) as db, db:
+        db.execute("DELETE FROM seen_qpus")
 
 
 def close(controller: Controller) -> None:
@@ -454,12 +463,14 @@ def test_a_qpu_that_is_not_to_be_had_is_waited_for_however_long(
     with Journal(controller.config.journal) as journal:
         journal.closings.open("ibm_fez")
     controller.emulator.set_backend("ibm_fez", "active")
+    let_time_pass(controller)
     controller.emulator.inject(AWAY)
     assert controller.prolog(32, "ibm_fez") == 0
     assert controller.handed_over(32).tries == 1
 
     controller.slurm.add(33, batch=False)
     away(controller)
+    let_time_pass(controller)
     assert controller.prolog(33, "ibm_fez") == NOT_STARTED
     assert "until noon" in str(controller.slurm.said[-1])
 

@@ -12,12 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qpu_slurm.errors import ConfigError, NotFoundError, RefusedError, UnavailableError
+from qpu_slurm.errors import (
+    AnswerLostError,
+    ConfigError,
+    MustWaitError,
+    NotFoundError,
+    RefusedError,
+    ThrottledError,
+    UnavailableError,
+)
 from qpu_slurm.providers import Connections, connect
 from qpu_slurm.providers.base import Access, SessionState, Task, TaskStatus
 from qpu_slurm.system.deadline import Deadline
 from qpu_slurm.system.secret import Secret
-from qpu_slurm_devkit.emulator import Account, Emulator
+from qpu_slurm_devkit.emulator import Account, Drop, Emulator, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -360,3 +368,34 @@ def test_a_large_result_costs_no_memory() -> None:
     size, memory = map(int, ran.stdout.split())
     assert size > 0.99 * LARGE
     assert memory < 8 << 20
+
+
+# For callers who open several sessions at once.
+
+
+def test_a_service_that_is_asked_too_much_says_for_how_long(emulator: Emulator, provider: Provider) -> None:
+    emulator.inject(Fault(method="POST", path="/sessions", status=429, retry_after="7"))
+    with pytest.raises(ThrottledError) as caught:
+        provider.open_session(600, look_up=False)
+    assert (caught.value.status, caught.value.retry_after) == (429, 7)
+    assert emulator.sessions() == []
+
+
+def test_a_lost_answer_is_left_to_the_caller(emulator: Emulator, provider: Provider) -> None:
+    emulator.inject(Fault(method="POST", path="/sessions", drop=Drop.AFTER))
+    before = datetime.now(UTC)
+    with pytest.raises(AnswerLostError):
+        provider.open_session(600, look_up=False)
+    [lost] = provider.unclaimed_sessions(before)
+    assert (lost.id, lost.max_ttl) == (emulator.sessions()[0].id, 600)
+    assert lost.created_at is not None
+    assert abs((lost.created_at - before).total_seconds()) < 60
+
+
+def test_a_qpu_that_the_service_calls_not_available_is_waited_for(
+    emulator: Emulator, provider: Provider
+) -> None:
+    body = '{"errors": [{"code": 1004, "message": "The Backend is not available."}]}'
+    emulator.inject(Fault(method="POST", path="/sessions", status=400, body=body))
+    with pytest.raises(MustWaitError, match=r"is not available now: The Backend is not available\."):
+        provider.open_session(600)

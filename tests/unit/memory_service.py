@@ -6,6 +6,7 @@ Its provider is a whole one (tests/provider_conformance.py), with a fault by the
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -58,6 +59,7 @@ class Service:
 
     def __init__(self) -> None:
         self.sessions: dict[str, Session] = {}
+        self._numbers = itertools.count(1)
         # What the tasks of a session are tagged with, where a test needs no task for it.
         self.tags: dict[str, str] = {}
         self.tasks: dict[str, Submitted] = {}
@@ -76,13 +78,14 @@ class Service:
     def open_sessions(self) -> list[str]:
         return [session.id for session in self.sessions.values() if session.accepting_tasks]
 
-    def create(self, backend: str) -> Session:
+    def create(self, backend: str, max_ttl: int | None = None) -> Session:
         session = Session(
-            id=f"s{len(self.sessions) + 1}",
+            id=f"s{next(self._numbers)}",
             backend=backend,
             state=SessionState.OPEN,
             accepting_tasks=True,
             created_at=datetime.now(UTC),
+            max_ttl=max_ttl,
         )
         self.sessions[session.id] = session
         return session
@@ -171,10 +174,16 @@ class OneQpu:
     def calibrated_at(self) -> datetime | None:
         return self.call("calibration", lambda: None)
 
-    def open_session(self, max_ttl: int, *, known: Collection[str] = ()) -> Session:
+    def open_session(
+        self,
+        max_ttl: int,
+        *,
+        known: Collection[str] = (),
+        look_up: bool = True,  # noqa: ARG002 - no answer is lost here
+    ) -> Session:
         assert set(known) <= self.service.sessions.keys()
         self.service.ttls.append(max_ttl)
-        return self.call("open", lambda: self.service.create(self.backend))
+        return self.call("open", lambda: self.service.create(self.backend, max_ttl))
 
     def session(self, session_id: str) -> Session:
         return self.call("read", lambda: self.service.session(session_id))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -29,16 +30,18 @@ def left_of(path: Path) -> Path:
 def power(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep of every journal what the disk has for certain; see `left_of`."""
     transaction = Database.transaction
+    lock = threading.Lock()
 
     @contextmanager
     def kept(self: Database, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
-        with transaction(self, durable=durable) as db:
-            yield db
-        if db.execute("PRAGMA synchronous").fetchone()[0] == _FULL:
-            left = left_of(self.path)
-            left.parent.mkdir(exist_ok=True)
-            # Not by this process: to close a file would give up the locks that it has on it.
-            wal = self.path.with_name(f"{self.path.name}-wal")
-            subprocess.run(["/bin/cp", "-p", self.path, wal, left.parent], check=True)
+        with lock:
+            with transaction(self, durable=durable) as db:
+                yield db
+            if db.execute("PRAGMA synchronous").fetchone()[0] == _FULL:
+                left = left_of(self.path)
+                left.parent.mkdir(exist_ok=True)
+                # Not by this process: to close a file would give up the locks that it has on it.
+                wal = self.path.with_name(f"{self.path.name}-wal")
+                subprocess.run(["/bin/cp", "-p", self.path, wal, left.parent], check=True)
 
     monkeypatch.setattr(Database, "transaction", kept)

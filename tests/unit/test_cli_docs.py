@@ -48,6 +48,7 @@ SECTIONS = {
             "session",
             "exclusive",
             "max_leases",
+            "starts_at_once",
         },
     ),
 }

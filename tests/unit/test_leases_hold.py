@@ -244,11 +244,14 @@ def test_a_session_that_is_not_to_be_had_leaves_the_lease_to_the_job(
 def test_a_session_whose_answer_was_lost_is_found(broker: Broker, service: Service, then: str) -> None:
     (lease,) = broker.acquire(later("ibm_fez"))
     service.after["open ibm_fez"] = raises(AnswerLostError("silence"))
-    with pytest.raises(AnswerLostError):
-        broker.open_session(lease.id)
-    service.after.clear()
     if then == "open":
         assert broker.open_session(lease.id).session_id == "s1"
+    else:
+        service.before["look ibm_fez"] = raises(UnavailableError("away"))
+        with pytest.raises(AnswerLostError):
+            broker.open_session(lease.id)
+    service.after.clear()
+    service.before.clear()
     broker.release(7, "The job ended.")
     assert len(service.sessions) == 1
     assert service.open_sessions() == []

@@ -76,6 +76,8 @@ SessionTtl = Annotated[
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000, description="an integer from 0 to 1000000")]
 
+AtOnce = Annotated[int, msgspec.Meta(ge=1, le=100, description="an integer from 1 to 100")]
+
 Number = Annotated[int, msgspec.Meta(ge=1, le=100_000, description="an integer from 1 to 100000")]
 
 Bytes = Annotated[
@@ -238,6 +240,8 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             first task (`task`).
         exclusive: Whether only one job of the cluster at a time may have a lease on it.
         max_leases: How many jobs may have a lease on it at a time; None: any number.
+        starts_at_once: How many sessions are asked for at a time; other jobs that start wait for their turn.
+            A service that is asked too much lowers it for a while.
         api_key: The admin's key, if an upstream configuration contains it.
     """
 
@@ -253,6 +257,7 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     session: Literal["job", "task"] = "job"
     exclusive: bool = False
     max_leases: Number | None = None
+    starts_at_once: AtOnce = 10
     api_key: Secret | None = None
 
     def __post_init__(self) -> None:

@@ -21,6 +21,7 @@ from qpu_slurm.gateway.keys import JobKeys
 from qpu_slurm.gateway.limits import AtOnce, Credit, PerMinute
 from qpu_slurm.gateway.metrics import Metrics
 from qpu_slurm.gateway.pools import Pools
+from qpu_slurm.gateway.starts import Starts
 from qpu_slurm.journal.database import set_aside
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.leases.broker import Broker
@@ -87,6 +88,7 @@ class Gateway:
         metrics: The metrics.
         tasks: The sessions of recent tasks, by QPU and task.
         pools: The threads for blocking work.
+        starts: Starts jobs in the order in which they asked.
         limiter: Limits the connections.
         requests: Limits the requests of a lease at once.
         credit: Bounds what is asked for a lease unasked.
@@ -113,6 +115,7 @@ class Gateway:
         settings = _settings(config)
         self.tasks = KnownTasks()
         self.pools = Pools()
+        self.starts = Starts(self.pools.acquire)
         self.requests = AtOnce(_REQUESTS, f"The job has {_REQUESTS} requests")
         self.credit = Credit(_UNASKED, _ADVANCE)
         self.sessions = PerMinute(settings.sessions_per_minute, "The job has opened {limit} sessions")

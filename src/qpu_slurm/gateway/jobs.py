@@ -31,7 +31,7 @@ from qpu_slurm.slurm.query import connect
 from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from qpu_slurm.gateway.gateway import Gateway
     from qpu_slurm.slurm.admin_comment import AdminComment
@@ -70,8 +70,13 @@ class Jobs:
         """Return whether this process may do in Slurm what a hook of that user may."""
         return os.geteuid() in {0, user_id}
 
-    async def start(self, job: HookJob) -> bool:
+    async def start(self, job: HookJob, *, arrived: float, is_there: Callable[[], bool]) -> bool:
         """Open the sessions of a job that is about to start; return whether it may.
+
+        Args:
+            job: The job.
+            arrived: When the hook's request arrived (`time.monotonic`).
+            is_there: Returns whether the hook still waits for the answer.
 
         Raises:
             QpuSlurmError: Nothing was found out about the job, or Slurm could not be told.
@@ -90,7 +95,13 @@ class Jobs:
         try:
             request = start.ask(components)
             if request is not None:
-                leases = await gateway.pools.acquire.run(gateway.broker.acquire, request)
+                leases = await gateway.starts.acquire(
+                    gateway.broker,
+                    request,
+                    arrived=arrived,
+                    seconds=config.outage.acquire_timeout,
+                    is_there=is_there,
+                )
                 write = partial(start.write, start.grant(leases))
                 if all(config.qpu(lease.qpu).through_gateway for lease in leases):
                     await self._comment(job.job_id, write)
@@ -98,6 +109,10 @@ class Jobs:
                     # Steps read it, on nodes that have a key.
                     await gateway.pools.slurm.run(write)
         except QpuSlurmError as error:
+            if not is_there():
+                # It was killed: Slurm knows, and starts the job again or ends it.
+                _log.warning("the hook is gone", job_id=job.job_id, why=str(error))
+                return False
             try:
                 code = await gateway.pools.slurm.run(start.fail, error)
             except QpuSlurmError as failure:
@@ -123,7 +138,8 @@ class Jobs:
             _log.warning("Slurm was asked in vain", job_id=job.leader, why=str(error))
         end = End.of(job, leader)
         if end is not None:
-            await gateway.pools.release.run(end.release, gateway.broker.release)
+            release = partial(gateway.starts.release, gateway.broker)
+            await gateway.pools.release.run(end.release, release)
             gateway.ended.set()
 
     async def variables(self, job_id: int, user_id: int) -> tuple[int, str]:

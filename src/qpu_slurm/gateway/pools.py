@@ -51,7 +51,7 @@ class Pools:
     """The gateway's pools.
 
     Attributes:
-        acquire: Hooks acquire: up to `acquire_timeout` each.
+        acquire: Hooks acquire: up to `acquire_timeout` each, in the order that `starts` keeps.
         release: Hooks release, and have five seconds for it.
         sessions: Jobs open and close sessions of their own.
         background: The reaper, the accounts, what is written for steps: no request waits for these.
@@ -65,8 +65,8 @@ class Pools:
     """
 
     def __init__(self) -> None:
-        self.acquire = Pool("acquire", 32)
-        self.release = Pool("release", 16)
+        self.acquire = Pool("acquire", 48)
+        self.release = Pool("release", 32)
         self.sessions = Pool("sessions", 16)
         self.background = Pool("background", 8)
         self.queries = Pool("queries", 4)

@@ -5,11 +5,10 @@ It is one SQLite file on a local disk, since WAL does not work on network file s
 transaction, which survives a killed process. Errors name the admin's remedy.
 
 Waiting for the disk takes as long as two requests. So only `durable` transactions survive a power loss, too:
-those whose content cannot be found out again. They record that a session may exist, a user's key, that a
-lease's number is taken (job keys are made of it), that a QPU is closed. What follows from these may be lost,
-since the service and Slurm still know it, and it is redone: a session is found from its intent, the reaper
-repeats a release, a usage is queried again. The order is kept: a durable transaction also writes all earlier
-ones to disk.
+those whose content cannot be found out again. They record that a session may exist, whose it is, a user's
+key, that a lease's number is taken (job keys are made of it), that a QPU is closed. What follows from these
+may be lost, since the service and Slurm still know it, and it is redone: the reaper repeats a release, a
+usage is queried again. The order is kept: a durable transaction also writes all earlier ones to disk.
 
 The file may be deleted or replaced (`qpu-slurm journal restore`) while it is open. A process continues with
 the file that has the name now. If there is none, the open file still has all of the data, and is restored

@@ -11,6 +11,7 @@ Every change is one transaction; which of them survive a power loss, and why the
     history        what their sessions were used for, and when
     closed_qpus    the QPUs that an admin has closed to new leases
     blocked_users  the users who get none
+    seen_qpus      how the QPUs were when they were last asked for
     backup         a copy of it all, and the way back
 """
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self, Unpack
 
+from qpu_slurm.errors import JournalError
 from qpu_slurm.journal import rows
 from qpu_slurm.journal.blocked_users import BlockedUsers
 from qpu_slurm.journal.closed_qpus import Closings
@@ -25,8 +27,10 @@ from qpu_slurm.journal.database import Database
 from qpu_slurm.journal.history import History
 from qpu_slurm.journal.lookup import Lookup
 from qpu_slurm.journal.model import Hold, Lease, LeaseState
+from qpu_slurm.journal.seen_qpus import SeenQpus
 
 if TYPE_CHECKING:
+    import sqlite3
     from datetime import datetime
     from pathlib import Path
 
@@ -48,6 +52,7 @@ class Journal(Lookup):
         history: What sessions were used for, and when.
         closings: The QPUs that an admin has closed to new leases.
         blocked_users: The users who get no lease.
+        seen_qpus: How the QPUs were when they were last asked for.
 
     Raises:
         NoJournalError: It is not there, and is not to be made.
@@ -60,6 +65,7 @@ class Journal(Lookup):
         self.history = History(self._database)
         self.closings = Closings(self._database)
         self.blocked_users = BlockedUsers(self._database)
+        self.seen_qpus = SeenQpus(self._database)
 
     @property
     def losses(self) -> list[str]:
@@ -96,7 +102,14 @@ class Journal(Lookup):
     # What a broker writes.
 
     def intend(
-        self, *, qpu: str, expires_at: datetime, hold: Hold = Hold.JOB, **holder: Unpack[Holder]
+        self,
+        *,
+        qpu: str,
+        expires_at: datetime,
+        hold: Hold = Hold.JOB,
+        max_ttl: int | None = None,
+        limit: int | None = None,
+        **holder: Unpack[Holder],
     ) -> Lease:
         """Write down that a session is about to be opened for a job that has no lease on the QPU.
 
@@ -104,9 +117,15 @@ class Journal(Lookup):
             qpu: The QPU's name.
             expires_at: When the session will have ended by itself, at the latest.
             hold: How long sessions are held.
+            max_ttl: The seconds that the session is asked to live.
+            limit: How many jobs may have the QPU; None is any number.
             holder: Who gets it.
+
+        Raises:
+            QpuFullError: As many other jobs have it.
         """
         with self._database.transaction(durable=True) as db:
+            rows.make_sure_of_room(db, qpu, holder["job_id"], limit)
             bound = "SELECT id FROM leases WHERE job_id = ? AND qpu = ? AND state = 'bound'"
             for row in db.execute(bound, (holder["job_id"], qpu)).fetchall():
                 rows.begin_end(db, row["id"], "The job gets a session.")
@@ -118,22 +137,30 @@ class Journal(Lookup):
                 hold=hold,
                 intended_at=rows.now(),
                 expires_at=rows.text(expires_at),
+                max_ttl=max_ttl,
             )
             rows.log(db, lease_id, "intent", qpu)
             return rows.one(db, lease_id)
 
-    def bind(self, *, qpu: str, hold: Hold = Hold.NONE, **holder: Unpack[Holder]) -> Lease:
+    def bind(
+        self, *, qpu: str, hold: Hold = Hold.NONE, limit: int | None = None, **holder: Unpack[Holder]
+    ) -> Lease:
         """Write down that a job may know what a QPU is like, and open a session on it if `hold` says so.
 
         Args:
             qpu: The QPU's name.
             hold: NONE: the job never gets a session; otherwise it may open one: see `begin_session`.
+            limit: How many jobs may have the QPU, if this one is to have it; None is any number.
             holder: Who gets it.
 
         Returns:
             The lease: BOUND, or the one with a session that the job has or is about to get.
+
+        Raises:
+            QpuFullError: As many other jobs have it.
         """
         with self._database.transaction(durable=True) as db:
+            rows.make_sure_of_room(db, qpu, holder["job_id"], limit)
             query = "SELECT id, hold FROM open_leases WHERE job_id = ? AND qpu = ? AND state <> 'releasing'"
             row = db.execute(query, (holder["job_id"], qpu)).fetchone()
             if row is not None and row["hold"] == Hold.NONE and hold is not Hold.NONE:
@@ -184,12 +211,13 @@ class Journal(Lookup):
                 leases.append(rows.one(db, lease_id))
         return leases
 
-    def begin_session(self, lease_id: int, expires_at: datetime) -> Lease:
+    def begin_session(self, lease_id: int, expires_at: datetime, max_ttl: int | None = None) -> Lease:
         """Write down that a session is about to be opened for a lease that has none, and may have one.
 
         Args:
             lease_id: The lease, BOUND with another `hold` than NONE.
             expires_at: When the session will have ended by itself, at the latest.
+            max_ttl: The seconds that the session is asked to live.
 
         Returns:
             The lease: ACQUIRING; or as it is, if it is not (any more) a lease that may open one.
@@ -205,7 +233,32 @@ class Journal(Lookup):
                 event="intent",
                 intended_at=rows.now(),
                 expires_at=rows.text(expires_at),
+                max_ttl=max_ttl,
             )
+
+    def ask_again(self, lease_id: int, expires_at: datetime, max_ttl: int | None = None) -> Lease:
+        """Write down that a session is about to be asked for once more: the first answer was lost.
+
+        The first one may come yet. A lease that is over stands for it from now on: it is `unsettled`, so
+        whoever finds that session ends it.
+
+        Args:
+            lease_id: The lease, ACQUIRING; it was looked whether there is a session.
+            expires_at: When the session will have ended by itself, at the latest.
+            max_ttl: The seconds that the session is asked to live.
+
+        Returns:
+            The lease; or as it is, if it is not ACQUIRING any more.
+        """
+        with self._database.transaction(durable=True) as db:
+            lease = rows.one(db, lease_id)
+            if lease.state is not LeaseState.ACQUIRING:
+                return lease
+            self._stand_in(db, lease)
+            intended_at, ends_at = rows.now(), rows.text(expires_at)
+            rows.change(db, lease_id, intended_at=intended_at, expires_at=ends_at, max_ttl=max_ttl)
+            rows.log(db, lease_id, "intent", "again")
+            return rows.one(db, lease_id)
 
     def part(self, lease_id: int, session_id: str, why: str) -> Lease:
         """Write down that a lease's session takes no more tasks: a later task needs another one.
@@ -225,17 +278,26 @@ class Journal(Lookup):
             rows.end_sessions(db, lease_id)
             return rows.move(db, lease_id, LeaseState.BOUND, event="parted", why=why, session_id=None)
 
-    def give_up_session(self, lease_id: int, why: str) -> Lease:
+    @staticmethod
+    def _stand_in(db: sqlite3.Connection, lease: Lease) -> None:
+        """Write another lease, which is over, for a session that may come yet."""
+        number = rows.copy(db, lease, LeaseState.RELEASED, reason="No answer came, nor was a session found.")
+        rows.log(db, number, LeaseState.RELEASED, "")
+
+    def give_up_session(self, lease_id: int, why: str, *, may_come: bool = False) -> Lease:
         """Write down that a lease gets no session now, after all; it stays the job's.
 
         Args:
-            lease_id: The lease, ACQUIRING by `begin_session`; nothing is left at the service.
+            lease_id: The lease, ACQUIRING by `begin_session`.
             why: What kept it from having one.
+            may_come: A session may come yet, though none was found; see `ask_again` for what becomes of it.
         """
-        with self._database.transaction() as db:
+        with self._database.transaction(durable=may_come) as db:
             lease = rows.one(db, lease_id)
             if lease.state is not LeaseState.ACQUIRING:
                 return lease
+            if may_come:
+                self._stand_in(db, lease)
             return rows.move(db, lease_id, LeaseState.BOUND, event="parted", why=why, intended_at=None)
 
     def take_over(
@@ -306,11 +368,18 @@ class Journal(Lookup):
 
         Returns:
             The lease: HELD; or RELEASING, now with its session, if it is to end already.
+
+        Raises:
+            JournalError: It is another lease's session already.
         """
-        with self._database.transaction() as db:
+        # On the disk before the job learns of it: else a power loss could leave the session to another lease.
+        with self._database.transaction(durable=True) as db:
             lease = rows.one(db, lease_id)
             if lease.session_id or lease.state not in {LeaseState.ACQUIRING, LeaseState.RELEASING}:
                 return lease
+            owner = db.execute("SELECT lease_id FROM sessions WHERE session_id = ?", (session_id,)).fetchone()
+            if owner is not None and owner["lease_id"] != lease_id:
+                raise JournalError(f"Session {session_id} belongs to lease {owner['lease_id']}.")
             event = "adopted" if adopted else "held"
             found = {
                 "session_id": session_id,
@@ -365,9 +434,10 @@ class Journal(Lookup):
             lease_id: The lease.
             reason: What ended it.
             unless_after: Leave the lease as it is if something has happened to it since; see `last_event`.
+                That a lost session was found for it does not count: anybody may find it.
         """
         with self._database.transaction() as db:
-            query = "SELECT EXISTS (SELECT 1 FROM events WHERE lease_id = ? AND id > ?)"
+            query = "SELECT EXISTS (SELECT 1 FROM events WHERE lease_id = ? AND id > ? AND what <> 'adopted')"
             if unless_after is not None and db.execute(query, (lease_id, unless_after)).fetchone()[0]:
                 return rows.one(db, lease_id)
             return rows.begin_end(db, lease_id, reason)

@@ -57,6 +57,18 @@ class Lookup:
         with self._database.reading() as db:
             return [rows.lease_of(row) for row in db.execute("SELECT * FROM unsettled_leases ORDER BY id")]
 
+    def unanswered(self) -> list[Lease]:
+        """Read the leases whose session was asked for and is not recorded, those that are over last."""
+        queries = (
+            "SELECT * FROM open_leases WHERE intended_at IS NOT NULL AND session_id IS NULL ORDER BY id",
+            "SELECT * FROM unsettled_leases ORDER BY id",
+        )
+        found = []
+        for query in queries:
+            with self._database.reading() as db:
+                found += [rows.lease_of(row) for row in db.execute(query)]
+        return found
+
     def leases(self, *, job_id: int | None = None, over: bool = False) -> list[Lease]:
         """Read leases, the oldest first.
 
@@ -80,12 +92,8 @@ class Lookup:
 
     def jobs_on(self, qpu: str) -> frozenset[int]:
         """Read which jobs have a QPU, or may have a session on it yet; not those that never get one."""
-        query = (
-            "SELECT job_id FROM open_leases WHERE qpu = ? AND hold <> 'none' AND (state <> 'releasing'"
-            " OR (ifnull(session_id, intended_at) IS NOT NULL AND ifnull(expires_at, 'forever') > ?))"
-        )
         with self._database.reading() as db:
-            return frozenset(row["job_id"] for row in db.execute(query, (qpu, rows.now())))
+            return rows.jobs_on(db, qpu)
 
     def holder_of(self, session_id: str) -> Lease | None:
         """Read the lease that has, or had, a session; None if none had it."""

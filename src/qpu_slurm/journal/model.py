@@ -39,8 +39,9 @@ class LeaseState(StrEnum):
 
 TRANSITIONS: Final[Mapping[LeaseState | None, frozenset[LeaseState]]] = MappingProxyType(
     {
-        # A new lease; HELD is one that a lost journal has known.
-        None: frozenset({LeaseState.ACQUIRING, LeaseState.BOUND, LeaseState.HELD, LeaseState.FAILED}),
+        # A new lease; HELD is one that a lost journal has known, FAILED one that was refused, and RELEASED
+        # stands for a session that was asked for, and may come yet: see `Journal.ask_again`.
+        None: frozenset({*LeaseState} - {LeaseState.RELEASING}),
         # The session is there; it is given up, and the lease stays the job's; the job ends; there is none.
         LeaseState.ACQUIRING: frozenset(
             {LeaseState.HELD, LeaseState.BOUND, LeaseState.RELEASING, LeaseState.FAILED}
@@ -91,6 +92,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
             among them: `slurm-job:CLUSTER:JOB:RANDOM`.
         session_id: The provider's session, while there is one.
         intended_at: Since when there may be a session that is not recorded; None if that cannot be.
+        max_ttl: The seconds that the session was asked to live; None if none was asked for.
         created_at: When the lease was written down first.
         acquired_at: When the session was recorded.
         expires_at: When the session ends by itself, at the latest.
@@ -111,6 +113,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     tag: str = ""
     session_id: str | None
     intended_at: datetime | None = None
+    max_ttl: int | None = None
     created_at: datetime
     acquired_at: datetime | None
     expires_at: datetime | None

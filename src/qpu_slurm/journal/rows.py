@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, overload
 
 import msgspec
 
-from qpu_slurm.errors import JournalError
+from qpu_slurm.errors import JournalError, QpuFullError
 from qpu_slurm.journal.model import TRANSITIONS, Hold, Lease, LeaseState
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def move(
     *,
     event: str = "",
     why: str = "",
-    **columns: str | None,
+    **columns: str | int | None,
 ) -> Lease:
     """Bring a lease into another state, and write down that this has happened.
 
@@ -58,7 +58,7 @@ def move(
     return one(db, lease_id)
 
 
-def change(db: sqlite3.Connection, lease_id: int, **columns: str | None) -> None:
+def change(db: sqlite3.Connection, lease_id: int, **columns: str | int | None) -> None:
     """Write something of a lease; its state changes by `move` alone."""
     changes = ", ".join(f"{name} = ?" for name in columns)
     # The names are this package's own.
@@ -92,6 +92,35 @@ def insert(db: sqlite3.Connection, holder: Holder, state: LeaseState, **more: st
     return lease_id
 
 
+def copy(db: sqlite3.Connection, lease: Lease, state: LeaseState, reason: str) -> int:
+    """Write another lease of the same job, with the same credential, that begins and ends now."""
+    holder: Holder = {
+        "job_id": lease.job_id,
+        "user_id": lease.user_id,
+        "run": lease.run,
+        "account": lease.account,
+        "submitted_at": lease.submitted_at,
+        "job_ends_at": lease.job_ends_at,
+        "tag": lease.tag,
+    }
+    lease_id = insert(
+        db,
+        holder,
+        state,
+        qpu=lease.qpu,
+        hold=lease.hold,
+        intended_at=text(lease.intended_at),
+        expires_at=text(lease.expires_at),
+        max_ttl=lease.max_ttl,
+        ended_at=now(),
+        reason=reason,
+    )
+    db.execute(
+        "INSERT INTO credentials SELECT ?, api_key FROM credentials WHERE lease_id = ?", (lease_id, lease.id)
+    )
+    return lease_id
+
+
 def add_session(db: sqlite3.Connection, lease_id: int, session_id: str) -> bool:
     """Write down a session of a lease; return whether it was not known before."""
     added = db.execute(
@@ -108,6 +137,24 @@ def is_news(db: sqlite3.Connection, job_id: int, qpu: str, run: str, session_id:
     query = "SELECT * FROM leases WHERE job_id = ? AND qpu = ?"
     found = [lease_of(row) for row in db.execute(query, (job_id, qpu))]
     return not any(lease.is_of(run) or not lease.state.final for lease in found)
+
+
+def jobs_on(db: sqlite3.Connection, qpu: str) -> frozenset[int]:
+    """Read which jobs have a QPU, or may have a session on it yet; not those that never get one."""
+    query = (
+        "SELECT job_id FROM open_leases WHERE qpu = ? AND hold <> 'none' AND (state <> 'releasing'"
+        " OR (ifnull(session_id, intended_at) IS NOT NULL AND ifnull(expires_at, 'forever') > ?))"
+    )
+    return frozenset(row["job_id"] for row in db.execute(query, (qpu, now())))
+
+
+def make_sure_of_room(db: sqlite3.Connection, qpu: str, job_id: int, limit: int | None) -> None:
+    """Raise `QpuFullError` if as many other jobs as may have a QPU."""
+    if limit is None:
+        return
+    jobs = jobs_on(db, qpu)
+    if job_id not in jobs and len(jobs) >= limit:
+        raise QpuFullError(f"{qpu} is in use by {len(jobs)} jobs, the most that may use it at once.")
 
 
 def end_sessions(db: sqlite3.Connection, lease_id: int) -> None:

@@ -250,4 +250,27 @@ SCHEMA: tuple[tuple[str, ...], ...] = (
             WHERE state IN ('acquiring', 'held', 'bound', 'releasing')
         """,
     ),
+    # How long a session was asked to live, by which one whose answer was lost is told from others; and how
+    # the QPUs were when they were last asked for.
+    (
+        "ALTER TABLE leases ADD COLUMN max_ttl INTEGER",
+        "DROP VIEW open_leases",
+        """
+        CREATE VIEW open_leases AS
+            SELECT * FROM leases WHERE state IN ('acquiring', 'held', 'bound', 'releasing')
+        """,
+        "DROP VIEW unsettled_leases",
+        """
+        CREATE VIEW unsettled_leases AS
+            SELECT * FROM leases WHERE state = 'released' AND intended_at IS NOT NULL
+        """,
+        """
+        CREATE TABLE seen_qpus (
+            qpu     TEXT PRIMARY KEY,
+            online  INTEGER NOT NULL,
+            reason  TEXT NOT NULL,
+            seen_at TEXT NOT NULL
+        )
+        """,
+    ),
 )

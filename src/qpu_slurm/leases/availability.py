@@ -153,6 +153,7 @@ class Availability:
         self._licenses = licenses
         self._connect = connect
         self.reports: tuple[QpuReport, ...] | None = None
+        self._seen: dict[str, QpuStatus] = {}
 
     def look(self, jobs: Collection[JobRecord] | None) -> tuple[QpuReport, ...]:
         """Ask how all QPUs are, and change nothing.
@@ -188,7 +189,11 @@ class Availability:
             JournalError: The journal cannot be read.
             SlurmError: Slurm could not be told.
         """
+        self._seen.clear()
         self.reports = reports = self.look(jobs)
+        # Jobs that start need not ask, then.
+        for name, status in self._seen.items():
+            self._journal.seen_qpus.note(name, online=status.online, reason=status.reason)
         self._hold_back(reports)
         self._start(reports, jobs or (), opened)
         return reports
@@ -212,9 +217,19 @@ class Availability:
             else:
                 accounts[account][1].append(qpu)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for found in pool.map(lambda asked: _ask_account(*asked), accounts.values()):
+            for found in pool.map(lambda asked: self._ask_account(*asked), accounts.values()):
                 reports |= found
         return reports
+
+    def _ask_account(self, provider: Provider, qpus: Iterable[QpuConfig]) -> dict[str, QpuReport]:
+        try:
+            statuses = provider.statuses()
+        except UnavailableError as error:
+            return {qpu.name: _away(qpu, str(error)) for qpu in qpus}
+        except QpuSlurmError as error:
+            return {qpu.name: _unknown(qpu, str(error)) for qpu in qpus}
+        self._seen |= {qpu.name: statuses[qpu.backend] for qpu in qpus if qpu.backend in statuses}
+        return {qpu.name: _report(qpu, statuses.get(qpu.backend)) for qpu in qpus}
 
     def _hold_back(self, reports: Iterable[QpuReport]) -> None:
         """Take away the licenses of QPUs that are not to be had, and give back those of all others."""
@@ -265,16 +280,6 @@ class Availability:
             _log.info("a job that waited is started", job_id=job.leader, qpus=left.qpus)
             for name in left.qpus:
                 room[name] -= 1
-
-
-def _ask_account(provider: Provider, qpus: Iterable[QpuConfig]) -> dict[str, QpuReport]:
-    try:
-        statuses = provider.statuses()
-    except UnavailableError as error:
-        return {qpu.name: _away(qpu, str(error)) for qpu in qpus}
-    except QpuSlurmError as error:
-        return {qpu.name: _unknown(qpu, str(error)) for qpu in qpus}
-    return {qpu.name: _report(qpu, statuses.get(qpu.backend)) for qpu in qpus}
 
 
 def _report(qpu: QpuConfig, status: QpuStatus | None) -> QpuReport:

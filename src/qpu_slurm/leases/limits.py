@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qpu_slurm.errors import MustWaitError, RequestError
+from qpu_slurm.errors import MustWaitError, QpuFullError, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _NAMED = 4
 
 
-def no_room(journal: Journal, qpus: Iterable[QpuConfig], job_id: int) -> str:
-    """Say which QPU has as many jobs as may; nothing if a job may have all of them.
+def refuse_if_full(journal: Journal, qpus: Iterable[QpuConfig], job_id: int) -> None:
+    """Make sure that there is room for a job on all QPUs that it wants.
 
     Args:
         journal: The leases, and what is closed.
@@ -26,6 +26,7 @@ def no_room(journal: Journal, qpus: Iterable[QpuConfig], job_id: int) -> str:
 
     Raises:
         MustWaitError: The admin has closed one.
+        QpuFullError: As many other jobs as may have one.
     """
     closed = journal.closings.all()
     for qpu in qpus:
@@ -37,8 +38,7 @@ def no_room(journal: Journal, qpus: Iterable[QpuConfig], job_id: int) -> str:
         if qpu.name in closed:
             raise MustWaitError(f"{qpu.name} is closed: {closed[qpu.name].reason.rstrip('.')}.")
         if qpu.limit is not None and len(jobs) >= qpu.limit:
-            return f"{qpu.name} is in use by {_named(jobs)}, the most that may use it at once."
-    return ""
+            raise QpuFullError(f"{qpu.name} is in use by {_named(jobs)}, the most that may use it at once.")
 
 
 def refuse_blocked(journal: Journal, user_id: int) -> None:

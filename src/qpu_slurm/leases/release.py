@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import time
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -14,30 +12,25 @@ import structlog
 from qpu_slurm import providers
 from qpu_slurm.errors import (
     ConfigError,
-    JournalError,
     NotFoundError,
     RequestError,
     ServiceError,
-    UnavailableError,
 )
 from qpu_slurm.journal.model import LeaseState
 from qpu_slurm.leases.accountant import account_at_release
+from qpu_slurm.leases.locks import Locks
+from qpu_slurm.leases.lost_sessions import LostSessions
 from qpu_slurm.leases.unrecorded_sessions import opened_by_steps
 from qpu_slurm.system import logs
-from qpu_slurm.system.deadline import Deadline
-from qpu_slurm.system.files import locked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
     from qpu_slurm.config import Config, QpuConfig
     from qpu_slurm.journal.journal import Journal
     from qpu_slurm.journal.model import Lease
-    from qpu_slurm.providers.base import Connect, Provider, Session
+    from qpu_slurm.providers.base import Connect, Provider
+    from qpu_slurm.system.deadline import Deadline
 
 _ACCOUNT_TIMEOUT = 5.0
-_LOOK_AGAIN = 0.5
 
 _LATE = 60.0
 """Seconds after the last moment of a request in which it may yet take effect."""
@@ -68,10 +61,11 @@ class Releaser:
         self._config = config
         self._journal = journal
         self._connect = connect
-        self._settle = settle
         self._release_timeout = release_timeout
+        self._locks = Locks(journal.path)
+        self._lost = LostSessions(config, journal, self._locks, settle=settle)
 
-    def _try_to_end(self, lease: Lease, deadline: Deadline) -> Lease:
+    def try_to_end(self, lease: Lease, deadline: Deadline) -> Lease:
         """End a lease that is RELEASING, or write down why that is not possible yet."""
         ended = lease if lease.state.final else self._ended(lease, deadline)
         if ended.state.final:
@@ -86,9 +80,13 @@ class Releaser:
                 return self._journal.finish(lease.id, LeaseState.RELEASED)
             access = qpu.access(self._journal.api_key(lease.id))
             provider = self._connect(access, deadline=deadline)
-            # While a session is intended, its opener may be at work yet: it holds the lock.
-            with self._locked([qpu], deadline) if lease.intended_at else nullcontext():
-                lease = self._end(self._journal.lease(lease.id), provider)
+            # While a session is intended, its opener may be at work yet: it holds the job's lock.
+            with (
+                self._locks.job(lease.job_id, [lease.qpu], deadline=deadline)
+                if lease.intended_at
+                else nullcontext()
+            ):
+                lease = self.end_sessions(self._journal.lease(lease.id), provider, deadline)
             if not qpu.through_gateway:
                 # The gateway's sessions are accounted for in the background; of others, only we have the key.
                 soon = deadline.sooner(_ACCOUNT_TIMEOUT)
@@ -103,12 +101,12 @@ class Releaser:
         log.info("session ended", state=lease.state, reason=lease.reason)
         return lease
 
-    def _end(self, lease: Lease, provider: Provider) -> Lease:
-        """End a lease that is RELEASING; under the lock if a session is intended."""
+    def end_sessions(self, lease: Lease, provider: Provider, deadline: Deadline) -> Lease:
+        """End a lease that is RELEASING; under the job's lock if a session is intended."""
         if lease.state.final:
             return lease
-        if lease.session_id is None and (session := self._lost_session(lease, provider)) is not None:
-            self._journal.hold(lease.id, session.id, lease.expires_at or from_now(0), adopted=True)
+        if lease.session_id is None:
+            self._lost.find(lease, provider, deadline=deadline)
         if not self._config.qpu(lease.qpu).through_gateway:
             for session_id in opened_by_steps(lease, provider, self._journal):
                 self._journal.found(lease.id, session_id)
@@ -136,27 +134,16 @@ class Releaser:
         """
         qpu = self._config.qpu(lease.qpu)
         provider = self._connect(qpu.access(self._journal.api_key(lease.id)), deadline=deadline)
-        with self._locked([qpu], deadline):
-            began = lease.intended_at or lease.created_at
-            late = (datetime.now(UTC) - began).total_seconds() - self._config.outage.acquire_timeout
-            session = self._first_unclaimed(began, provider)
-            if session is not None:
-                self._journal.found(lease.id, session.id)
-                with suppress(NotFoundError):
-                    provider.cancel_session(session.id)
-            if session is not None or late > _LATE:
-                self._journal.settle(lease.id)
-        return session is not None
+        came = self._lost.look_once(lease, provider, deadline=deadline)
+        began = lease.intended_at or lease.created_at
+        late = (datetime.now(UTC) - began).total_seconds() - self._config.outage.acquire_timeout
+        if came or late > _LATE:
+            self._journal.settle(lease.id)
+        return came
 
     def is_opening(self, lease: Lease) -> bool:
-        """Tell whether somebody may be at work on a lease's session now: he holds the lock."""
-        try:
-            with self._locked([self._config.qpu(lease.qpu)], Deadline.after(0)):
-                return False
-        except UnavailableError:
-            return True
-        except RequestError:  # there is no such QPU any more
-            return False
+        """Tell whether somebody may be at work on a lease's session now: he holds the job's lock."""
+        return not self._locks.is_free(lease.job_id, lease.qpu)
 
     def _unended(self, lease: Lease) -> list[str]:
         """List a lease's sessions in which something may wait or run, those that take no more among them.
@@ -170,51 +157,6 @@ class Releaser:
         """Tell whether a lease never had a session, nor can have: without the gateway, steps open them."""
         intended = lease.session_id or lease.intended_at or not qpu.through_gateway
         return not intended and not self._unended(lease)
-
-    def _lost_session(self, lease: Lease, provider: Provider) -> Session | None:
-        """Look for the session of an intent whose process died, or whose answer was lost; for a while."""
-        since = lease.intended_at
-        if since is None:
-            return None
-        age = (datetime.now(UTC) - since).total_seconds()
-        young = age < self._config.outage.acquire_timeout + self._settle
-        settled = Deadline.after(self._settle if young else 0)
-        while True:
-            found = self._first_unclaimed(since, provider)
-            if found is not None or settled.passed:
-                return found
-            time.sleep(_LOOK_AGAIN)
-
-    def _first_unclaimed(self, since: datetime, provider: Provider) -> Session | None:
-        """Look for the session of an intent.
-
-        Ours is the first that the account got after the intent, since creations are serialised. A later
-        one, if it is nobody's here, is somebody's who works on the account without Slurm: left alone.
-        """
-        found = provider.unclaimed_sessions(since, known=self._journal.known_sessions(since))
-        return min(found, key=lambda session: session.created_at or since, default=None)
-
-    @contextmanager
-    def _locked(self, qpus: Iterable[QpuConfig], deadline: Deadline) -> Iterator[None]:
-        """Hold the locks of some QPUs' accounts, taken in one order by everybody, so that nobody starves."""
-        names = {self._lock(qpu): qpu.name for qpu in qpus}
-        with ExitStack() as locks:
-            for path in sorted(names):
-                try:
-                    locks.enter_context(locked(path, deadline=deadline))
-                except TimeoutError:
-                    raise UnavailableError(
-                        f"Other jobs have been opening sessions on {names[path]} for too long."
-                    ) from None
-                except OSError as error:
-                    raise JournalError(f"The lock {path} cannot be opened: {error.strerror}.") from None
-            yield
-
-    def _lock(self, qpu: QpuConfig) -> Path:
-        """Name the lock under which sessions are created: sessions on one QPU of one account look alike."""
-        account = f"{qpu.endpoint} {qpu.instance} {qpu.backend}"
-        digest = hashlib.sha256(account.encode()).hexdigest()[:16]
-        return self._journal.path.with_name(f"{self._journal.path.name}.{digest}.lock")
 
 
 def audit_lease(event: str, lease: Lease) -> None:

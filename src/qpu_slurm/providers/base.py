@@ -136,6 +136,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         state: See `SessionState`.
         accepting_tasks: False once it was closed, even while a last task still runs.
         created_at: When the service made it, if it says so.
+        max_ttl: The seconds that it was made to live, if the service says so.
         ends_at: When its time to live is over, at the latest, if the service says so.
     """
 
@@ -144,6 +145,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     state: SessionState
     accepting_tasks: bool
     created_at: datetime | None = None
+    max_ttl: int | None = None
     ends_at: datetime | None = None
 
 
@@ -305,15 +307,21 @@ class Provider(Protocol):
     def slots(self) -> int | None:
         """Ask how many tasks the QPU takes at once, those of others included; None is any number."""
 
-    def open_session(self, max_ttl: int, *, known: Collection[str] = ()) -> Session:
+    def open_session(self, max_ttl: int, *, known: Collection[str] = (), look_up: bool = True) -> Session:
         """Create a session.
-
-        A creation whose answer was lost is looked up before it is repeated, so that no session is left
-        behind. Two creations at once on one account cannot be told apart: the caller serialises them.
 
         Args:
             max_ttl: Seconds that the session may live.
             known: Sessions of the account that somebody else holds: never taken for the lost one.
+            look_up: Look up a creation whose answer was lost, before it is repeated, and wait as long as the
+                service asks to. Callers who create several sessions of one account at once set this to False,
+                and look for lost ones together (`leases/lost_sessions.py`).
+
+        Raises:
+            RefusedError: The service says no.
+            MustWaitError: It says that the QPU is not available.
+            ThrottledError: It takes no more requests for now (only without `look_up`).
+            AnswerLostError: There may be a session.
         """
 
     def session(self, session_id: str) -> Session:
@@ -340,8 +348,8 @@ class Provider(Protocol):
     def unclaimed_sessions(self, since: datetime, *, known: Collection[str] = ()) -> list[Session]:
         """List what a creation whose answer was lost may have left behind.
 
-        These are the account's sessions on this QPU that are not closed, came after `since`, hold no
-        task and are not `known`.
+        These are the account's sessions on this QPU, in its mode, that are not closed, came after `since`,
+        hold no task and are not `known`. Their `created_at` is a time of our clock, to about two seconds.
         """
 
     def live_sessions(self, since: datetime) -> list[LiveSession]:

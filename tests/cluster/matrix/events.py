@@ -12,6 +12,7 @@ import psutil
 
 from qpu_slurm.system.deadline import Deadline
 from tests.cluster.matrix.scenario import Event, What, When
+from tests.cluster.seen import forget_how_qpus_were
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -213,10 +214,13 @@ MEND = What("the service is well again", _mend)
 
 def pause(backend: str, message: str) -> What:
     """A QPU goes into maintenance."""
-    return What(
-        "its QPU goes into maintenance",
-        lambda play: play.stage.lab.emulator.set_backend(backend, "paused", message),
-    )
+
+    def do(play: Play) -> None:
+        play.stage.lab.emulator.set_backend(backend, "paused", message)
+        # What was seen before is current for a while: jobs that start now would not ask.
+        forget_how_qpus_were(play.stage.lab)
+
+    return What("its QPU goes into maintenance", do)
 
 
 def resume(backend: str) -> What:

@@ -59,7 +59,6 @@ class Trouble(NamedTuple):
 
 REQUESTS = (
     Request("acquire", "the token", "POST", "/identity/token"),
-    Request("acquire", "whether the QPU is up", "GET", "/backends/*/status"),
     Request("acquire", "the session's opening", "POST", "/sessions"),
     Request("task", "its submission", "POST", "/jobs"),
     Request("task", "its state", "GET", "/jobs/*"),
@@ -88,10 +87,6 @@ FINAL = ("401", "403", "404")
 
 REFUSED = {
     **{("the token", trouble): ("FAILED", "qpu_slurm: .*Injected fault", 0) for trouble in FINAL},
-    **{
-        ("whether the QPU is up", trouble): ("FAILED", "qpu_slurm: .*Injected fault", 0)
-        for trouble in FINAL[1:]
-    },
     **{
         ("the session's opening", trouble): ("FAILED", "qpu_slurm: .*Injected fault", 0)
         for trouble in FINAL[1:]
@@ -137,7 +132,7 @@ LASTING = (
     Scenario(
         way="acquire: 503 for ever",
         submit=batch(SAY_AND_TASK),
-        faults=(Fault(path="/backends/*/status", status=503, times=None),),
+        faults=(Fault(method="POST", path="/sessions", status=503, times=None),),
         ends="FAILED",
         told=GIVEN_UP,
         sessions=(0,),
@@ -159,7 +154,7 @@ LASTING = (
     Scenario(
         way="acquire, --no-requeue: 503 for ever",
         submit=batch(SAY_AND_TASK, "--no-requeue"),
-        faults=(Fault(path="/backends/*/status", status=503, times=None),),
+        faults=(Fault(method="POST", path="/sessions", status=503, times=None),),
         ends="FAILED",
         told="could not be requeued",
         sessions=(0,),
@@ -173,7 +168,7 @@ LASTING = (
     Scenario(
         way="acquire, srun: 503 for ever",
         submit=srun(SAY),
-        faults=(Fault(path="/backends/*/status", status=503, times=None),),
+        faults=(Fault(method="POST", path="/sessions", status=503, times=None),),
         ends="CANCELLED",
         told="qpu_slurm: .*Injected fault",
         sessions=(0,),

@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 import signal
 
-from qpu_slurm_devkit.emulator import Fault
+from qpu_slurm_devkit.emulator import Drop, Fault
 from tests.cluster.matrix.events import (
     CLOSED,
     FAULTY,
@@ -41,13 +41,12 @@ from tests.cluster.matrix.jobs import (
 )
 from tests.cluster.matrix.scenario import TOO_LONG, Event, Keys, Scenario, Submit
 
-STATUS = "/backends/*/status"
 CLOSE = "/sessions/*/close"
 
 LONG = 6
 """Seconds that a request waits: until whatever is to happen meanwhile has happened, on a busy machine too."""
 
-BEFORE_OPENING = Fault(path=STATUS, delay=LONG)
+BEFORE_OPENING = Fault(method="POST", path="/sessions", delay=LONG, drop=Drop.BEFORE)
 OPENING = Fault(method="POST", path="/sessions", delay=LONG)
 OPENED = Fault(method="POST", path="/sessions", late=LONG)
 CLOSING = Fault(path=CLOSE, delay=LONG)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -78,6 +79,7 @@ def _signed(
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def serve(request: web.Request) -> web.Response:
         gateway = request.app[GATEWAY]
+        request["arrived"] = time.monotonic()
         try:
             body = await small_body(request)
             uid = await _signer(request, gateway, body)
@@ -105,7 +107,13 @@ async def acquire(request: web.Request, gateway: Gateway, body: bytes, uid: int)
     need_slurm(gateway, uid)
     wanted = _read(body, LeaseRequest)
     request.app[JOBS].forget(wanted.job_id)
-    return await gateway.pools.acquire.run(gateway.broker.acquire, wanted)
+    return await gateway.starts.acquire(
+        gateway.broker,
+        wanted,
+        arrived=request["arrived"],
+        seconds=gateway.config.outage.acquire_timeout,
+        is_there=partial(is_there, request),
+    )
 
 
 @ROUTES.delete(f"{JOB}/leases")
@@ -115,7 +123,7 @@ async def release(request: web.Request, gateway: Gateway, _: bytes, uid: int) ->
     need_slurm(gateway, uid)
     reason = request.query.get("reason", "")[:_TOO_LONG]
     run, others = request.query.get("run", "")[:_TOO_LONG], bool(request.query.get("others"))
-    end = partial(gateway.broker.release, job_of(request), reason, run=run, others=others)
+    end = partial(gateway.starts.release, gateway.broker, job_of(request), reason, run=run, others=others)
     leases = await gateway.pools.release.run(end)
     gateway.ended.set()
     return leases
@@ -128,7 +136,7 @@ async def refuse(request: web.Request, gateway: Gateway, body: bytes, uid: int) 
     need_slurm(gateway, uid)
     refusal = _read(body, Refusal)
     request.app[JOBS].forget(refusal.job_id)
-    return await gateway.pools.acquire.run(gateway.broker.refuse, refusal)
+    return await gateway.pools.release.run(gateway.broker.refuse, refusal)
 
 
 @ROUTES.get(f"{JOB}/keys")
@@ -182,6 +190,12 @@ def note_start(gateway: Gateway, job_id: int, start: StepStart) -> None:
             gateway.pools.steps,
             partial(write, job_id, start.step, start.name, _time(start.seconds_ago)),
         )
+
+
+def is_there(request: web.Request) -> bool:
+    """Tell whether a client still waits for its answer."""
+    transport = request.transport
+    return transport is not None and not transport.is_closing()
 
 
 def _keys(gateway: Gateway, job_id: int, uid: int) -> messages.Keys:

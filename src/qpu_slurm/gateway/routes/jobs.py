@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from qpu_slurm.errors import RequestError
 from qpu_slurm.gateway import messages
 from qpu_slurm.gateway.jobs import JOBS, NotHereError
 from qpu_slurm.gateway.messages import StepStart
-from qpu_slurm.gateway.routes.control import JOB, job_of, need_slurm, note_start, signed_text
+from qpu_slurm.gateway.routes.control import JOB, is_there, job_of, need_slurm, note_start, signed_text
 from qpu_slurm.slurm.job import HookJob
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ ROUTES = web.RouteTableDef()
 @signed_text
 async def start(request: web.Request, gateway: Gateway, body: bytes, uid: int) -> web.Response:
     """Open the sessions of a job that is about to start: PrologSlurmctld."""
-    if await request.app[JOBS].start(_hook(request, gateway, body, uid)):
+    job = _hook(request, gateway, body, uid)
+    arrived, there = request["arrived"], partial(is_there, request)
+    if await request.app[JOBS].start(job, arrived=arrived, is_there=there):
         return web.Response(text="")
     return web.Response(status=HTTPStatus.CONFLICT, text="The job must not start.\n")
 

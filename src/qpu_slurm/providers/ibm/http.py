@@ -37,7 +37,7 @@ from urllib3 import PoolManager
 from urllib3 import exceptions as errors
 from urllib3.util import Retry, Timeout
 
-from qpu_slurm.errors import AnswerLostError, RefusedError, ServiceError, UnavailableError
+from qpu_slurm.errors import AnswerLostError, RefusedError, ServiceError, ThrottledError, UnavailableError
 from qpu_slurm.providers.ibm.answers import error_of, quote
 from qpu_slurm.system.certificates import authorities, refusal
 from qpu_slurm.system.deadline import NEVER, Deadline
@@ -60,12 +60,13 @@ CLIENT = f"qpu_slurm/{__version__}"
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 10.0
 
-_CONNECTIONS = 10
+_CONNECTIONS = 32
 """How many are kept, where threads share a provider."""
 
 _SUCCESS = range(200, 300)
 _UNAUTHORIZED = 401
-_NOT_DONE = (None, 429)
+_TOO_MANY = 429
+_NOT_DONE = (None, _TOO_MANY)
 """The statuses of an `UnavailableError` that say that a request had no effect; None: it was not sent."""
 
 _log = logging.getLogger(__name__)
@@ -168,6 +169,7 @@ class Http:
         deadline: Deadline = NEVER,
         read: float | None = None,
         headers: Mapping[str, str] | None = None,
+        throttled: bool = False,
     ) -> T:
         """Send a request until there is an answer, and return what `take` makes of it.
 
@@ -182,8 +184,10 @@ class Http:
             deadline: When to give up, if that is earlier than otherwise.
             read: Seconds to wait for the answer, if that is not what `Patience` says.
             headers: What this request carries besides.
+            throttled: Report that the service takes no more requests for now (429), rather than wait.
 
         Raises:
+            ThrottledError: It takes no more (with `throttled` only).
             RefusedError: The service says no.
             UnavailableError: It did not answer, or was not able to serve, until it was time to give up.
             LostError: The request may have taken effect (with `once` only).
@@ -213,6 +217,14 @@ class Http:
                 error = _error_of_exception(what, broken, self.server[-1])
             if not isinstance(error, UnavailableError):
                 raise error
+            if throttled and error.status == _TOO_MANY:
+                raise ThrottledError(
+                    error.message,
+                    status=error.status,
+                    code=error.code,
+                    advice=error.advice,
+                    retry_after=asked_pause,
+                )
             pause = backoff(attempt) if asked_pause is None else asked_pause
             if once and (isinstance(error, AnswerLostError) or error.status not in _NOT_DONE):
                 raise LostError(error, pause)
@@ -238,6 +250,10 @@ class Http:
         with suppress(ValueError, TypeError):
             return local + (parsedate_to_datetime(header).astimezone(UTC) - received)
         return local
+
+    def local_time(self, time_: datetime) -> datetime:
+        """Return a time of the service's clock as ours shows it; see `service_time`."""
+        return time_ - (self.service_time(time_) - time_)
 
     def _send(self, request: _Request, token: Secret | None, deadline: Deadline) -> BaseHTTPResponse:
         left = max(deadline.left, 0.01)

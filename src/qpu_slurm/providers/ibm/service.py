@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from qpu_slurm.errors import NotFoundError, RefusedError, ServiceError, sentences
+from qpu_slurm.errors import MustWaitError, NotFoundError, RefusedError, ServiceError, sentences
 from qpu_slurm.providers.base import (
     Features,
     LiveSession,
@@ -40,6 +40,8 @@ API_VERSION = "2026-04-15"
 _NO_CONTENT = 204
 _NO_DEDICATED_SESSIONS = 1352
 """The service's number for it: the Open plan has batch sessions alone."""
+_NOT_AVAILABLE = 1004
+"""The service's number for a QPU that is not available, by its registry of errors."""
 _UNDECIDED = (401, 403)
 
 _LOG_BYTES = 4 << 20
@@ -138,7 +140,7 @@ class QuantumComputeService:
 
     # Sessions.
 
-    def open_session(self, max_ttl: int, *, known: Collection[str] = ()) -> Session:
+    def open_session(self, max_ttl: int, *, known: Collection[str] = (), look_up: bool = True) -> Session:
         """Create a session; see the protocol."""
         body = {
             "mode": self._access.mode,
@@ -156,16 +158,26 @@ class QuantumComputeService:
                 body=msgspec.json.encode(body),
                 once=True,
                 deadline=deadline,
+                throttled=not look_up,
             )
             return self._session(document)
 
         def look() -> Session | None:
-            found = self.unclaimed_sessions(since, known=known)
+            unclaimed = self.unclaimed_sessions(since, known=known)
+            found = [session for session in unclaimed if session.max_ttl in {None, max_ttl}]
             return min(found, key=lambda session: session.created_at or since, default=None)
 
         try:
+            if not look_up:
+                return send(self._http.deadline())
             return once(send, look, settle=self._patience.settle, deadline=self._http.deadline())
         except RefusedError as error:
+            if error.code == _NOT_AVAILABLE:
+                raise MustWaitError(
+                    f"{self._access.backend} is not available now: {error.message}",
+                    status=error.status,
+                    code=error.code,
+                ) from None
             if error.code != _NO_DEDICATED_SESSIONS:
                 raise
             # The service advises another mode, which is not the user's to choose.
@@ -218,7 +230,8 @@ class QuantumComputeService:
             except NotFoundError:
                 continue
             if session.state is not SessionState.CLOSED and session.accepting_tasks:
-                found.append(msgspec.structs.replace(session, created_at=created))
+                created_at = self._http.local_time(created)
+                found.append(msgspec.structs.replace(session, created_at=created_at))
         return found
 
     def live_sessions(self, since: datetime) -> list[LiveSession]:
@@ -392,6 +405,7 @@ class QuantumComputeService:
             state=state,
             accepting_tasks=accepting and not closed,
             created_at=created_at,
+            max_ttl=None if document.max_ttl is None else round(document.max_ttl),
             ends_at=answers.later(created_at, document.max_ttl),
         )
 
