@@ -354,6 +354,20 @@ def test_a_service_that_is_away_is_unavailable(job: Job) -> None:
     assert job.site.emulator.tasks() == []
 
 
+def test_a_wrong_key_of_the_storage_is_explained_to_the_admin(site: Site) -> None:
+    with site.job(site.acquire("ibm_torino")) as job:
+        key = site.directory / "s3.key"
+        right = key.read_text()
+        key.write_text("another")
+        answer = job.send("POST", "/jobs", json=job.submission())
+        key.write_text(right)
+        assert answer.status_code == 403
+        assert "The object storage refuses PUT" in answer.text
+        assert "another" not in answer.text
+        assert "clocks agree" in site.events("refused")[-1]["advice"]
+        job.submit()
+
+
 def test_a_submission_whose_answer_is_lost_is_there_once(job: Job, bell: str) -> None:
     job.site.emulator.set_backend("ibm_torino", "paused")
     job.site.emulator.inject(Fault(method="POST", path="/system/v1/jobs", drop=Drop.AFTER))

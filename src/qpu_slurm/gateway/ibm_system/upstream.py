@@ -103,6 +103,8 @@ class SystemUpstream:
                 _log.warning("the service does not answer", qpu=self.qpu.name, why=str(error))
                 raise unavailable("The quantum service cannot be reached now.") from error
         except RefusedError as error:
+            if error.admin_advice:
+                _log.warning("refused", qpu=self.qpu.name, why=str(error), advice=error.admin_advice)
             told = of_error(error)
             answer = documents.refusal(told.status, told.message, told.solution, code=told.code)
         except (QpuSlurmError, OSError) as error:
