@@ -441,7 +441,7 @@ class Watch:
                 with_state = (
                     not with_result
                     or time.monotonic() - watched.state_wanted_at < _WANTED
-                    or watched.looks % _STATE_EVERY == 0
+                    or watched.looks % _STATE_EVERY == _STATE_EVERY - 1
                 )
                 if self._gateway.credit[lease_id] < with_result + with_state:
                     with_result, with_state = False, True
