@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@ enum {
 	LOOK_EVERY = 100, /* Milliseconds between two looks at whether another task has the answer; */
 	LOOK_LONGER = 20000, /* how long to look for it after its time, should that task have been stopped. */
 	NAME_SIZE = 16, /* Of a process, see prctl(2). */
+	SIGNALS = 32,	/* One more than there are, without the real-time ones. */
 };
 
 static const char name_of_waiting[NAME_SIZE] = "qpu-slurm-wait";
@@ -129,15 +131,36 @@ static void wait_until_over(struct waiting *waiting, const struct question *ques
 	}
 }
 
+/* Let signals end the task, as they end a program: from 24.11 on, a task has slurmstepd's handlers, which do nothing. */
+static void drop_handlers(struct sigaction handlers[SIGNALS])
+{
+	for (int number = 1; number < SIGNALS; number++) {
+		if (sigaction(number, NULL, &handlers[number]) != 0)
+			handlers[number].sa_handler = SIG_DFL;
+		if (handlers[number].sa_handler != SIG_DFL && handlers[number].sa_handler != SIG_IGN)
+			(void)signal(number, SIG_DFL);
+	}
+}
+
+static void restore_handlers(const struct sigaction handlers[SIGNALS])
+{
+	for (int number = 1; number < SIGNALS; number++)
+		if (handlers[number].sa_handler != SIG_DFL && handlers[number].sa_handler != SIG_IGN)
+			(void)sigaction(number, &handlers[number], NULL);
+}
+
 enum outcome waiting_wait(struct waiting *waiting, const struct question *question, int64_t until, int terminal,
 			  struct helper_answer *answer, struct problem *why)
 {
 	struct teller teller = {waiting, terminal, until};
+	struct sigaction handlers[SIGNALS];
 	char name[NAME_SIZE] = "";
 
 	(void)prctl(PR_GET_NAME, name);
 	(void)prctl(PR_SET_NAME, name_of_waiting);
+	drop_handlers(handlers);
 	wait_until_over(waiting, question, until, &teller);
+	restore_handlers(handlers);
 	(void)prctl(PR_SET_NAME, name);
 	return waiting_read(waiting, answer, why);
 }

@@ -21,7 +21,7 @@ struct waiting *waiting_start(const struct problem *sentence);
 
 /*
  * In a task: wait for the answer. The process has another name meanwhile, since Slurm spares what is called
- * slurmstepd when it ends a job (proctrack/linuxproc).
+ * slurmstepd when it ends a job (proctrack/linuxproc), and signals do what they do to a program.
  *
  * until: the moment (clock_now) after which it is given up.
  * terminal: the file in which the user reads what is waited for; negative: another task tells.

@@ -152,6 +152,39 @@ static void share_an_answer(bool asker_is_killed)
 	clear();
 }
 
+static void do_nothing(int number)
+{
+	(void)number;
+}
+
+/* A signal that slurmstepd handles ends a task that waits; one that does not wait any more has the handler again. */
+static void end_by_a_signal(void)
+{
+	struct waiting *waiting = waiting_start(&nobody);
+	int64_t until = clock_now() + 120000;
+	const struct question question = question_here();
+	struct helper_answer answer;
+	struct problem why;
+	struct sigaction now;
+	pid_t task;
+	int status;
+
+	CHECK(waiting != NULL, "there is memory");
+	CHECK(signal(SIGTERM, do_nothing) != SIG_ERR, "it is handled");
+	task = start_task(waiting, until, false);
+	wait_for_lines("asked", 2);
+	CHECK(kill(task, SIGTERM) == 0, "it waits");
+	CHECK(waitpid(task, &status, 0) == task, "it was there");
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM, "the signal ended it");
+	write_file("there", "");
+	CHECK(waiting_wait(waiting, &question, until, -1, &answer, &why) == ANSWERED, why.text);
+	helper_free(&answer);
+	CHECK(sigaction(SIGTERM, NULL, &now) == 0 && now.sa_handler == do_nothing, "it is handled again");
+	CHECK(signal(SIGTERM, SIG_DFL) != SIG_ERR, "it is not handled");
+	waiting_end(waiting);
+	clear();
+}
+
 static void give_up_together(void)
 {
 	struct waiting *waiting = waiting_start(&nobody);
@@ -182,6 +215,7 @@ int main(void)
 	write_file("script", script);
 	share_an_answer(false);
 	share_an_answer(true);
+	end_by_a_signal();
 	give_up_together();
 	CHECK(unlink("script") == 0 && chdir("/") == 0 && rmdir(directory) == 0, "nothing is left");
 	return 0;

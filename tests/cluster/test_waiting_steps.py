@@ -13,6 +13,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from qpu_slurm_devkit.cluster import Cluster
@@ -193,6 +194,7 @@ def test_a_job_without_a_qpu_does_not_wait(away: Stage) -> None:
 def test_a_job_that_is_suspended_while_it_waits_goes_on(away: Stage) -> None:
     job = submit(away)
     away.cluster.ask("scontrol", "suspend", str(job))
+    wait_for(lambda: [task.status() for task in waiting_tasks(away.cluster)] == [psutil.STATUS_STOPPED])
     away.come_back()
     time.sleep(1)
     assert "ran" not in away.cluster.output(job)
