@@ -35,7 +35,7 @@ _SLURM: Final = """\
 printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d
 export DEBIAN_FRONTEND=noninteractive
 apt-get -q update && apt-get -q -y --no-install-recommends install \\
-    slurmctld slurmd slurm-client munge python3 systemd logrotate man-db
+    slurmctld slurmd slurm-client munge python3 systemd logrotate man-db procps
 """
 """A plain Slurm on it, as Debian packages it, and what our packages need."""
 
