@@ -136,6 +136,21 @@ def test_a_step_learns_what_python_says(client: Client, site: Site, told: tuple[
     assert without_time(client.python()[1]) == without_time(printed)
 
 
+def test_a_step_learns_it_from_a_gateway_that_was_killed_before_slurm_knew(
+    client: Client, site: Site
+) -> None:
+    """Slurm's record of the job is as it was before the prolog."""
+    assert client.hook("prolog") == 0
+    (lease,) = site.journal.leases(job_id=client.job)
+    site.kill()
+    Squeue(site.directory).lists(client.job, user_id=OWNER)
+    site.start()
+    code, printed = client.job_env()
+    assert code == 0
+    assert f"ibm_fez_QRMI_JOB_ACQUISITION_TOKEN={lease.session_id}\n" in printed
+    assert lease.tag in printed
+
+
 def test_what_steps_do_is_in_the_journal(client: Client, site: Site) -> None:
     assert client.hook("prolog") == 0
     (lease,) = site.journal.leases(job_id=client.job)

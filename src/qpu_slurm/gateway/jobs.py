@@ -20,12 +20,14 @@ import structlog
 from aiohttp import web
 
 from qpu_slurm.errors import NoLeaseError, QpuSlurmError, RefusedError, SlurmError
+from qpu_slurm.gateway.answers import ApiError
 from qpu_slurm.gateway.lookups import Lookups
 from qpu_slurm.job.variables import to_environ
 from qpu_slurm.lifecycle.end import End
 from qpu_slurm.lifecycle.start import NOT_STARTED, Start
-from qpu_slurm.lifecycle.variables import Opened, handover, of_step
+from qpu_slurm.lifecycle.variables import Opened, handed_over, handover, of_step
 from qpu_slurm.names import STEP_TAG
+from qpu_slurm.slurm.admin_comment import AdminComment
 from qpu_slurm.slurm.control import Control
 from qpu_slurm.slurm.query import connect
 from qpu_slurm.system.deadline import Deadline
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from qpu_slurm.gateway.gateway import Gateway
-    from qpu_slurm.slurm.admin_comment import AdminComment
+    from qpu_slurm.journal.model import Lease
     from qpu_slurm.slurm.job import HookJob, JobRecord
 
 _KEPT = 100_000
@@ -169,9 +171,16 @@ class Jobs:
             raise RefusedError(f"Job {job_id} belongs to another user.")
         records = sorted(records, key=lambda record: record.job_id != job_id)
         leader, left = records[0].leader, handover(records)
+        leases = [] if left.error else self._leases(records[0], left)
+        # A gateway that was killed after it had granted a lease has not written the comment.
+        unwritten = [lease for lease in leases if lease.qpu not in left.sessions]
+        if unwritten:
+            own = AdminComment.merged([handover(records[:1]), handed_over(unwritten)])
+            records[0] = msgspec.structs.replace(records[0], admin_comment=own.into_comment(""))
+            left = handover(records)
         if not left.sessions and not left.error:
             return leader, ""
-        opened = {} if left.error else self._opened(leader, records[0].user_id)
+        opened = {lease.qpu: Opened(gateway.keys.key(lease), lease.session_id) for lease in leases}
         config = gateway.config
         for name in left.sessions:
             if name in config.qpus and not config.qpus[name].through_gateway:
@@ -179,13 +188,19 @@ class Jobs:
         qpus = of_step(config, records, opened, config.qpus)
         return leader, "".join(f"{name}={value}\n" for name, value in to_environ(qpus).items())
 
-    def _opened(self, leader: int, user_id: int) -> dict[str, Opened]:
-        keys = self._gateway.keys
-        return {
-            caller.qpu.name: Opened(keys.key(caller.lease), caller.lease.session_id)
-            for caller in self._gateway.callers.of_job(leader)
-            if caller.lease.user_id == user_id
-        }
+    def _leases(self, record: JobRecord, left: AdminComment) -> list[Lease]:
+        """Return what a job holds through the gateway.
+
+        Raises:
+            ApiError: The journal was lost, and the job has QPUs.
+        """
+        try:
+            callers = self._gateway.callers.of_job(record.leader)
+        except ApiError:
+            if left.sessions:
+                raise
+            return []  # What Slurm's record lacks cannot be taken over from there.
+        return [caller.lease for caller in callers if caller.lease.user_id == record.user_id]
 
     async def leader(self, job_id: int) -> int:
         """Return the leader of a component, which leases are recorded under; of any other job, itself.

@@ -26,8 +26,9 @@ from qpu_slurm.errors import (
     UnavailableError,
 )
 from qpu_slurm.journal.model import Hold, LeaseRequest, Refusal
+from qpu_slurm.lifecycle.variables import handed_over
 from qpu_slurm.names import parse_qpu_option
-from qpu_slurm.slurm.admin_comment import AdminComment, Granted
+from qpu_slurm.slurm.admin_comment import AdminComment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -192,16 +193,7 @@ class Start:
 
     def grant(self, leases: Sequence[Lease]) -> AdminComment:
         """Return what to write into the job's AdminComment (`write`), which has got these leases."""
-        handover = AdminComment(
-            sessions={lease.qpu: lease.session_id for lease in leases},
-            hold={
-                lease.qpu: "task" for lease in leases if lease.session_id is None and lease.hold is Hold.TASK
-            },
-            leases={
-                lease.qpu: Granted(id=lease.id, created_at=lease.created_at, tag=lease.tag)
-                for lease in leases
-            },
-        )
+        handover = handed_over(leases)
         self.handover = handover
         self._log.info("the job has its QPUs", sessions=handover.sessions, hold=handover.hold)
         return handover
