@@ -361,10 +361,10 @@ def test_an_error_of_its_own_cancels_the_task_and_asks_for_a_report(slow_step: S
     (library / "sitecustomize.py").write_text(
         "import time\n"
         "from qpu_slurm.tasks import execution\n"
-        "def broken(status, seconds):\n"
+        "def broken(*_, **__):\n"
         "    time.sleep(0.2)\n"
         "    return 1 / 0\n"
-        "execution.pause = broken\n",
+        "execution.Execution._pause = broken\n",
         encoding="utf-8",
     )
 
