@@ -17,7 +17,7 @@ from qpu_slurm.gateway.ibm.dialect import IBM
 from qpu_slurm.gateway.ibm.requests import held, message, read_as
 from qpu_slurm.gateway.ibm.sessions import session_for_tasks
 from qpu_slurm.gateway.ibm.submission import ROOM, Submission
-from qpu_slurm.gateway.ibm.watch import QUERIES
+from qpu_slurm.gateway.ibm.watched import QUERIES
 from qpu_slurm.gateway.relay import copy, relay
 from qpu_slurm.gateway.requests import SMALL, pieces, small_body
 from qpu_slurm.system.users import user_name
