@@ -9,6 +9,7 @@ import pytest
 
 from qpu_slurm_devkit.lab import Lab
 from tests.cluster.conftest import CHECKOUT, OUTAGE, PROGRAMS, check_nothing_left
+from tests.cluster.seen import forget_how_qpus_were
 from tests.cluster.test_gateway import AS_ROOT, LOOK_AROUND, TAKES_ROOT, holders_of, wait_until_ready
 from tests.cluster.test_main_job import check_distribution
 
@@ -115,10 +116,12 @@ def test_a_gateway_that_is_killed_costs_no_job_its_task(premises: Lab) -> None:
 
 def test_one_job_has_a_qpu_on_the_premises_and_one_in_the_cloud_or_neither(premises: Lab) -> None:
     premises.emulator.set_backend("ibm_torino", "offline", "Gone.")
+    forget_how_qpus_were(premises)
     refused = premises.run(["srun", "--qpu=ibm_fez,ibm_torino", "true"])
     assert refused.returncode != 0
     assert "ibm_torino is not available now" in refused.stderr
     premises.emulator.set_backend("ibm_torino")
+    forget_how_qpus_were(premises)
 
     job = premises.submit(
         "#!/bin/sh\n#SBATCH --qpu=ibm_fez,ibm_torino\nenv | grep ACQUISITION_TOKEN | sort\n"

@@ -68,7 +68,9 @@ TAKEOVERS = pytest.mark.parametrize("take_over", [in_order, killed])
 
 
 @TAKEOVERS
-def test_a_takeover_while_a_job_starts_opens_one_session(lab: Lab, take_over: Callable[[Lab], None]) -> None:
+def test_a_takeover_while_a_job_starts_leaves_it_one_session(
+    lab: Lab, take_over: Callable[[Lab], None]
+) -> None:
     lab.emulator.inject(
         Fault(method="POST", path="/sessions", late=4 if take_over is in_order else _SAVED + 4)
     )
@@ -76,7 +78,11 @@ def test_a_takeover_while_a_job_starts_opens_one_session(lab: Lab, take_over: Ca
     lab.emulator.wait_for(lambda emulator: not emulator.faults(), seconds=60)
     take_over(lab)
     assert lab.wait(job) == "COMPLETED", lab.cluster.output(job)
-    assert len(lab.emulator.sessions()) == 1
+    # What the prolog that was killed had asked for may be given back before the next one asks.
+    *given_back, used = lab.emulator.sessions()
+    assert len(given_back) <= 1
+    assert all(session.state == "closed" for session in given_back)
+    assert [task.session_id for task in lab.emulator.tasks()] == [used.id]
 
 
 @TAKEOVERS

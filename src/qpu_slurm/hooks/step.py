@@ -146,7 +146,7 @@ def job_env(
                 user_id = _user_of(config, job_id, query) if user_id is None else user_id
                 lines = _ask_gateway(_gateway_as_user(config, user_id), job_id, step, deadline)
                 if unasked and not lines:
-                    _refuse_lost_option(config, job_id)
+                    return _lost_option(config, job_id)
                 return Printed(lines and lines + _lines(trust_of(_authorities(config))))
         records = _records(config, job_id, query)
         left = handover(records)
@@ -154,8 +154,7 @@ def job_env(
         return Printed("") if unasked and not _passes(error) else Printed.of(error)
     try:
         if unasked and left == AdminComment():
-            _refuse_lost_option(config, job_id)
-            return Printed("")
+            return _lost_option(config, job_id)
         qpus = _qpus(config, records, environ, step, deadline)
     except QpuSlurmError as error:
         return Printed.of(error)
@@ -265,18 +264,21 @@ def _records(config: Config, job_id: int, query: Query | None) -> list[JobRecord
     return sorted(records, key=lambda record: record.job_id != job_id)
 
 
-def _refuse_lost_option(config: Config, job_id: int) -> None:
+def _lost_option(config: Config, job_id: int) -> Printed:
     """Refuse a job whose request for a QPU was not read, rather than let it run without one."""
     try:
         option = asked_of_sbatch(batch_script(config.slurm, job_id))
     except SlurmError:
-        return
-    if option:
-        raise RequestError(
+        option = None
+    if option is None:
+        return Printed("")
+    return Printed.of(
+        RequestError(
             f"The script's #SBATCH --qpu={option} was not read: only sbatch reads such lines, and it did not"
             " submit this job. Use sbatch, or write into the request to slurmrestd (of Slurm 24.11 or newer):"
             f' "spank_environment": ["QPU_SLURM_QPU={option}"].'
         )
+    )
 
 
 def _qpus(

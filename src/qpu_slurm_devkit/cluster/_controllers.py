@@ -35,7 +35,6 @@ def two_controllers(directory: Path, programs: Programs) -> dict[str, list[str]]
     return {
         daemon: [
             *own,
-            str(directory),
             host,
             str(programs.slurmctld),
             "-D",

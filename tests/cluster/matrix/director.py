@@ -90,11 +90,13 @@ def _play(stage: Stage, plays: Sequence[Play], storm: Storm | None) -> None:
         SlurmError: The cluster is lost.
     """
     waiting, playing = list(plays), list[Play]()
+    # A storm breaks when each of its rows has come to its moment, so none may wait for another's end.
+    at_once = AT_ONCE if storm is None else len(plays)
     if storm is not None and not _strike(storm.first, plays):
         return
     while waiting or playing:
         began = time.monotonic()
-        while waiting and len(playing) < AT_ONCE:
+        while waiting and len(playing) < at_once:
             playing.append(waiting.pop(0))
             playing[-1].begin()
         view = stage.look()

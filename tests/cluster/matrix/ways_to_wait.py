@@ -52,13 +52,13 @@ OF_FOUR = "-N2", "-n4"
 
 
 def back(storm: Storm, way: str, submit: Submit, when: When = HELD, sessions: int = 1) -> Scenario:
-    """Make a scenario of a step that waits, and goes on."""
+    """Make a scenario of a step that waits, and goes on; behind a gateway, it need not wait for slurmctld."""
     return Scenario(
         way=way,
         submit=submit,
         storm=storm,
         struck=when,
-        told=TOLD_AND_HOLDS,
+        told=HOLDS if storm is SLURMCTLD_AWAY else TOLD_AND_HOLDS,
         sessions=(sessions,),
         keys=storm.keys,
     )
