@@ -68,9 +68,7 @@ TAKEOVERS = pytest.mark.parametrize("take_over", [in_order, killed])
 
 
 @TAKEOVERS
-def test_a_takeover_while_a_job_starts_leaves_it_one_session(
-    lab: Lab, take_over: Callable[[Lab], None]
-) -> None:
+def test_a_job_that_starts_at_a_takeover_has_one_session(lab: Lab, take_over: Callable[[Lab], None]) -> None:
     lab.emulator.inject(
         Fault(method="POST", path="/sessions", late=4 if take_over is in_order else _SAVED + 4)
     )
