@@ -179,11 +179,12 @@ class Cluster:
             self._wait_until("munged listens", lambda: self._started.listens("munged"), deadline)
             if self._accounting:
                 self._start_accounting(self._accounting, deadline)
-            controllers = CONTROLLERS if self._second_controller else CONTROLLERS[:1]
-            for daemon in (*controllers, *(node.name for node in self.nodes)):
+            # One after the other: the second one reads what the first one has written.
+            for daemon in CONTROLLERS if self._second_controller else CONTROLLERS[:1]:
                 self._daemons.start(daemon)
-            for daemon in controllers:
                 self._wait_until(f"{daemon} listens", partial(self._started.listens, daemon), deadline)
+            for node in self.nodes:
+                self._daemons.start(node.name)
             self._wait_until("all nodes are idle", self._all_idle, deadline)
         except BaseException:
             self.stop()
