@@ -217,7 +217,10 @@ def pause(backend: str, message: str) -> What:
 
     def do(play: Play) -> None:
         play.stage.lab.emulator.set_backend(backend, "paused", message)
-        # What was seen before is current for a while: jobs that start now would not ask.
+        # What was seen before is current for a while: jobs that start now would not ask. A look that is under
+        # way may still write down what it saw before.
+        forget_how_qpus_were(play.stage.lab)
+        time.sleep(0.5)
         forget_how_qpus_were(play.stage.lab)
 
     return What("its QPU goes into maintenance", do)
