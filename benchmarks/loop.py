@@ -170,15 +170,6 @@ class Loop(NamedTuple):
         """Return the times at which something happened to its tasks."""
         return [event.time for event in self.events if event.kind is kind]
 
-    def between_tasks(self) -> list[str]:
-        """List what was asked between the ends of the last two tasks, for people."""
-        ends = self.at(EventKind.TASK_DONE)[-2:]
-        return [
-            f"{request.time - ends[0]:+.3f} {request.method} {request.path} {request.status}"
-            for request in self.requests
-            if ends[0] - 1 < request.time < ends[-1]
-        ]
-
 
 class Stand:
     """A service that is far away, and the two ways of a job to it.

@@ -25,6 +25,7 @@ end() {
     # The second controller stays when it is told to end.
     # shellcheck disable=SC2086 # process ids
     [ -z "$daemons" ] || kill -KILL $daemons 2>/dev/null || true
+    wait 2>/dev/null
     rm -rf "$folder"
 }
 trap end EXIT

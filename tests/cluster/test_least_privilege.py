@@ -41,13 +41,6 @@ def lab(shared_lab: Lab) -> Iterator[Lab]:
     check_nothing_left(shared_lab)
 
 
-def comment_of(lab: Lab, job: int) -> dict[str, object]:
-    shown = lab.run(["scontrol", "show", "job", "-o", str(job)]).stdout
-    text = shown.partition("AdminComment=")[2].partition("} ")[0]
-    found: dict[str, object] = json.loads(f"{text.strip()}{'' if text.strip().endswith('}}}') else '}'}")
-    return found
-
-
 def test_jobs_have_their_qpus_and_the_gateway_is_not_slurms_user(lab: Lab) -> None:
     assert lab.gateway is not None
     owner = Path(f"/proc/{lab.gateway.pid}/environ").stat().st_uid

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -370,3 +371,21 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def run(job: Job, *argv: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a program in a job's environment."""
+    return subprocess.run(
+        [*map(str, argv)],
+        env=job.environ,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+
+
+def program(job: Job, text: str) -> subprocess.CompletedProcess[str]:
+    """Run a Python program in a job's environment."""
+    return run(job, sys.executable, "-W", "ignore", "-c", textwrap.dedent(text))

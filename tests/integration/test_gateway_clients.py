@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-import textwrap
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +13,7 @@ from qiskit_ibm_runtime import RuntimeDecoder
 from qpu_slurm import providers, read_result
 from qpu_slurm.errors import RefusedError
 from qpu_slurm.job.variables import from_environ
+from tests.integration.gateway_site import program, run
 from tests.integration.steps import TASK_RUNNER, sampler_input
 
 if TYPE_CHECKING:
@@ -29,22 +28,6 @@ if TYPE_CHECKING:
 def job(site: Site) -> Iterator[Job]:
     with site.job(site.acquire()) as job:
         yield job
-
-
-def run(job: Job, *argv: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*map(str, argv)],
-        env=job.environ,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
-
-
-def program(job: Job, text: str) -> subprocess.CompletedProcess[str]:
-    return run(job, sys.executable, "-W", "ignore", "-c", textwrap.dedent(text))
 
 
 def the_task_was_the_jobs(job: Job, emulator: Emulator) -> bool:

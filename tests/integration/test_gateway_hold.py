@@ -11,7 +11,7 @@ import pytest
 
 from qpu_slurm.journal.model import LeaseState
 from qpu_slurm_devkit.emulator import Drop, Fault
-from tests.integration.test_gateway_clients import program
+from tests.integration.gateway_site import program
 from tests.requests_of_jobs import requests_of_jobs
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import textwrap
 import time
@@ -18,7 +17,7 @@ from qpu_slurm.errors import RefusedError
 from qpu_slurm.job.variables import from_environ
 from qpu_slurm.journal.model import LeaseState
 from qpu_slurm_devkit.emulator import Drop, Emulator, Fault
-from tests.integration.gateway_site import ON_PREMISES, Job, Site
+from tests.integration.gateway_site import ON_PREMISES, Job, Site, program, run
 from tests.integration.steps import TASK_RUNNER, sampler_input
 
 if TYPE_CHECKING:
@@ -53,22 +52,6 @@ def job(site: Site) -> Iterator[Job]:
         yield job
 
 
-def run(job: Job, *argv: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*map(str, argv)],
-        env=job.environ,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
-
-
-def program(job: Job, text: str) -> subprocess.CompletedProcess[str]:
-    return run(job, sys.executable, "-W", "ignore", "-c", textwrap.dedent(text))
-
-
 def end_of(job: Job, task_id: str) -> dict[str, Any]:
     deadline = time.monotonic() + SECONDS
     while (task := job.get(f"/jobs/{task_id}", exclude_params="true"))["status"] == "Running":
@@ -80,14 +63,6 @@ def end_of(job: Job, task_id: str) -> dict[str, Any]:
 
 def until_retired(site: Site) -> None:
     site.emulator.wait_for(lambda emulator: emulator.tasks() == [])
-
-
-def system_requests(site: Site, method: str) -> list[str]:
-    return [
-        request.path
-        for request in site.emulator.requests()
-        if request.method == method and request.path.startswith("/system/")
-    ]
 
 
 def test_a_job_sees_no_key_and_no_storage(job: Job) -> None:

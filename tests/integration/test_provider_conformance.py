@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +12,7 @@ from qpu_slurm.providers.ibm import Patience, QuantumComputeService
 from qpu_slurm.system.deadline import NEVER, Deadline
 from qpu_slurm.system.secret import Secret
 from qpu_slurm_devkit.emulator import Drop, Fault
+from tests.integration.emulated_service import EmulatedService
 from tests.provider_conformance import (
     NetworkConformance,
     QpuConformance,
@@ -29,18 +29,8 @@ PATIENCE = Patience(settle=0.2)
 """An answer that was lost is looked up soon: the emulator lists at once what it has."""
 
 
-class IbmService:
-    """The emulator, in the hands of its premium account."""
-
-    backend = "ibm_fez"
-    other = "ibm_torino"
-    program_id = "sampler"
-    bad_parameters = b'{"pubs": [["no circuit"]], "version": 2}'
-
-    def __init__(self, emulator: Emulator, circuit: str) -> None:
-        self._emulator = emulator
-        document = {"pubs": [[circuit, None, 16]], "version": 2, "support_qiskit": False}
-        self.parameters = json.dumps(document).encode()
+class IbmService(EmulatedService):
+    """The API in the cloud."""
 
     def connect(self, backend: str) -> Provider:
         return QuantumComputeService(self._access(backend), patience=PATIENCE)
@@ -48,22 +38,19 @@ class IbmService:
     def reach(self, *, key: str | None = None, deadline: Deadline = NEVER) -> Provider:
         return QuantumComputeService(self._access(self.backend, key), patience=PATIENCE, deadline=deadline)
 
-    def pause(self, reason: str) -> None:
-        self._emulator.set_backend(self.backend, "paused", reason)
-
     def lose_answer_to_session(self) -> None:
-        self._emulator.inject(Fault(method="POST", path="/sessions", drop=Drop.AFTER))
+        self.emulator.inject(Fault(method="POST", path="/sessions", drop=Drop.AFTER))
 
     def lose_answer_to_task(self) -> None:
-        self._emulator.inject(Fault(method="POST", path="/jobs", drop=Drop.AFTER))
+        self.emulator.inject(Fault(method="POST", path="/jobs", drop=Drop.AFTER))
 
     def _access(self, backend: str, key: str | None = None) -> Access:
-        account = self._emulator.accounts[0]
+        account = self.emulator.accounts[0]
         return Access(
             type="ibm-quantum-compute-service",
             backend=backend,
-            endpoint=f"{self._emulator.url}/api/v1",
-            iam_endpoint=self._emulator.url,
+            endpoint=f"{self.emulator.url}/api/v1",
+            iam_endpoint=self.emulator.url,
             instance=account.crn,
             api_key=Secret(key or account.api_key),
         )

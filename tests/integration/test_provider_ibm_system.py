@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -18,6 +17,7 @@ from qpu_slurm.providers.ibm_system.service import QuantumSystem
 from qpu_slurm.system.deadline import NEVER, Deadline
 from qpu_slurm.system.secret import Secret
 from qpu_slurm_devkit.emulator import Drop, Fault
+from tests.integration.emulated_service import EmulatedService
 from tests.integration.test_emulator_system import SystemApi
 from tests.provider_conformance import (
     GateConformance,
@@ -33,18 +33,8 @@ if TYPE_CHECKING:
 PATIENCE = Patience(call=10, settle=0.2)
 
 
-class IbmSystem:
-    """The emulator, in the hands of its premium account."""
-
-    backend = "ibm_fez"
-    other = "ibm_torino"
-    program_id = "sampler"
-    bad_parameters = b'{"pubs": [["no circuit"]], "version": 2}'
-
-    def __init__(self, emulator: Emulator, circuit: str) -> None:
-        self.emulator = emulator
-        document = {"pubs": [[circuit, None, 16]], "version": 2, "support_qiskit": False}
-        self.parameters = json.dumps(document).encode()
+class IbmSystem(EmulatedService):
+    """The API on the premises."""
 
     def connect(self, backend: str) -> QuantumSystem:
         return QuantumSystem(self.access(backend), patience=PATIENCE)
@@ -52,16 +42,15 @@ class IbmSystem:
     def reach(self, *, key: str | None = None, deadline: Deadline = NEVER) -> QuantumSystem:
         return QuantumSystem(self.access(key=key), patience=PATIENCE, deadline=deadline)
 
-    def pause(self, reason: str) -> None:
-        self.emulator.set_backend(self.backend, "paused", reason)
-
     def lose_answer_to_task(self) -> None:
         self.emulator.inject(Fault(method="POST", path="/system/v1/jobs", drop=Drop.AFTER))
 
     def submit(self, provider: QuantumSystem, *tags: str, cost: int | None = None) -> str:
         return provider.submit("sampler", self.parameters, session_id=None, tags=tags, cost=cost)
 
-    def access(self, backend: str = backend, key: str | None = None, secret: str = "") -> SystemAccess:
+    def access(
+        self, backend: str = EmulatedService.backend, key: str | None = None, secret: str = ""
+    ) -> SystemAccess:
         account = self.emulator.accounts[0]
         return SystemAccess(
             type="ibm-quantum-system",

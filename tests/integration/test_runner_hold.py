@@ -17,8 +17,8 @@ from qpu_slurm.journal.model import LeaseState
 from qpu_slurm.runner.exit_codes import Exit
 from qpu_slurm.tasks.session import JobSession
 from qpu_slurm_devkit.emulator import Fault
+from tests.integration.gateway_site import run
 from tests.integration.steps import TASK_RUNNER, Step, sampler_input
-from tests.integration.test_gateway_clients import run
 
 if TYPE_CHECKING:
     import subprocess

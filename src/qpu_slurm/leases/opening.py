@@ -8,7 +8,6 @@ the service is asked again; see `lost_sessions`.
 
 from __future__ import annotations
 
-import random
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,6 +26,7 @@ from qpu_slurm.errors import (
 )
 from qpu_slurm.journal.model import LeaseState
 from qpu_slurm.leases.release import from_now
+from qpu_slurm.system.backoff import backoff
 from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -48,9 +48,6 @@ _LONGEST_ANSWER = 10.0
 
 _ANSWER = 1.0
 """Seconds that are left at least, besides, when a session is asked for again: to look for that one, too."""
-
-_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
-"""Seconds before a session is asked for again whose answer was lost, the first time and at most."""
 
 _CURRENT, _ENOUGH = 15.0, 90.0
 """Seconds for which it is known how a QPU is; and while somebody is asking already."""
@@ -250,8 +247,7 @@ class _Opening:
         if lease.state is not LeaseState.ACQUIRING:
             return self._found(lease)
         self.looked = True
-        pause = min(_PAUSE * (1 << min(self._lost_answers, 10)), _LONGEST_PAUSE)
-        pause *= random.uniform(0.5, 1)  # noqa: S311 - no secret
+        pause = backoff(self._lost_answers)
         soon = opener.turn_by(self._deadline).allows(pause)
         if not soon or not self._deadline.allows(pause + opener.settle + _ANSWER):
             raise lost

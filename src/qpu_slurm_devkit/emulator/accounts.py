@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import jwt
 
@@ -19,6 +19,26 @@ if TYPE_CHECKING:
     from qpu_slurm_devkit.emulator.settings import Account
 
 _ALGORITHM = "HS256"
+
+
+class Owned(Protocol):
+    """What belongs to an instance."""
+
+    account: Account
+
+
+T = TypeVar("T", bound=Owned)
+
+
+def owned(found: T | None, account: Account, missing: Exception) -> T:
+    """Return what was found for an instance; another instance's counts as missing.
+
+    Raises:
+        ApiError: As `missing`.
+    """
+    if found is None or found.account.crn != account.crn:
+        raise missing
+    return found
 
 
 class Identity:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from qpu_slurm_devkit.emulator import answers
-from qpu_slurm_devkit.emulator.accounts import Identity
+from qpu_slurm_devkit.emulator.accounts import Identity, owned
 from qpu_slurm_devkit.emulator.backends import Backend
 from qpu_slurm_devkit.emulator.clock import Clock
 from qpu_slurm_devkit.emulator.faults import Faults
@@ -67,10 +67,7 @@ class Service:
         Raises:
             ApiError: There is none, or it is another instance's.
         """
-        session = self.sessions.get(session_id)
-        if session is None or session.account.crn != account.crn:
-            raise answers.no_session(session_id)
-        return session
+        return owned(self.sessions.get(session_id), account, answers.no_session(session_id))
 
     def task(self, account: Account, task_id: str) -> Task:
         """Find a task.
@@ -78,10 +75,7 @@ class Service:
         Raises:
             ApiError: There is none, or it is another instance's.
         """
-        task = self.tasks.get(task_id)
-        if task is None or task.account.crn != account.crn:
-            raise answers.no_task(task_id)
-        return task
+        return owned(self.tasks.get(task_id), account, answers.no_task(task_id))
 
     def open_session(self, account: Account, backend: str, mode: str, max_ttl: float | None) -> Session:
         """Create a session.

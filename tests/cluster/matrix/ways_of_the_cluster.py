@@ -57,7 +57,6 @@ from tests.cluster.matrix.ways_to_end import BEFORE_OPENING, CLOSED_ALREADY, CLO
 WAIT_AND_TASK = batch(f"{WAIT}exec {TASK}")
 SUBMITTED_HELD = batch(SAY_AND_TASK, "--hold")
 RELEASE = admin("scontrol", "release", "{job}")
-ANEW = f"echo job $SLURM_JOB_ID\n{SAY_AND_TASK}"
 OTHER_SESSION = rf"job (\d+)\s+holds ({UUID})[\s\S]*job \1\s+holds (?!\2)"
 """What two jobs say that had one number, one after the other, and a session each."""
 

@@ -60,11 +60,16 @@ def passed_on(status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
         code, text = int(error["code"]), str(error["message"])
     except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError, ValueError):
         code, text = _FAILED, "The quantum service answers with an error."
-    retry_after = headers.get("Retry-After", "")
     return ApiError(
         status if status >= _BAD_REQUEST else _BAD_GATEWAY,
         text,
         code=code,
         kind="upstream",
-        retry_after=int(retry_after) if retry_after.isascii() and retry_after.isdigit() else None,
+        retry_after=retry_after_of(headers),
     )
+
+
+def retry_after_of(headers: Mapping[str, str]) -> int | None:
+    """Return the seconds that the service asks clients to wait; None if it names none."""
+    seconds = headers.get("Retry-After", "")
+    return int(seconds) if seconds.isascii() and seconds.isdigit() else None

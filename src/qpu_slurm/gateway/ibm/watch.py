@@ -24,14 +24,17 @@ from weakref import WeakKeyDictionary
 import structlog
 
 from qpu_slurm.gateway.answers import ApiError, CutOffError
+from qpu_slurm.gateway.ibm.answers import retry_after_of
 from qpu_slurm.gateway.ibm.clients import LONGEST_WAIT, query_of, shaping_headers, wait_of
 from qpu_slurm.gateway.ibm.results import LARGEST, Results
 from qpu_slurm.gateway.ibm.watched import QUEUED, WANTED, Line, Watched
+from qpu_slurm.gateway.limits import AtOnce
 from qpu_slurm.gateway.relay import Copy, copy
 from qpu_slurm.providers.expectation import pause
 from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
+    import aiohttp
     from aiohttp import web
 
     from qpu_slurm.gateway.callers import Caller
@@ -112,7 +115,7 @@ class Watch:
         # By connection: a client's pool has one for each of its threads.
         self._told: WeakKeyDictionary[object, _Told] = WeakKeyDictionary()
         self._way = 0.0
-        self._of_lease: dict[int, int] = {}
+        self._waiting = AtOnce(_WAITING, f"The job has {_WAITING} requests that wait")
         self._quiet_until = Deadline.after(0)
         self._refusals = 0
         self._early_results = True
@@ -167,7 +170,6 @@ class Watch:
         is_new = watched.document is None or (watched.query, watched.headers) != (query, headers)
         if is_new:
             watched.query, watched.headers = query, headers
-        if is_new:
             if watched.line.expectation.seconds is not None:
                 self._follow(caller, task_id, watched)
             found = await self._show(task_id, watched)
@@ -240,17 +242,16 @@ class Watch:
     ) -> None:
         """Keep a request until a task changes, or is over; it counts among none meanwhile."""
         gateway, lease_id = self._gateway, caller.lease.id
-        if (
-            not seconds
-            or self._of_lease.get(lease_id, 0) >= _WAITING
-            or not gateway.limiter.may_wait(request.protocol)
-        ):
+        if self._waiting[lease_id] >= _WAITING or not gateway.limiter.may_wait(request.protocol):
             return
-        self._of_lease[lease_id] = self._of_lease.get(lease_id, 0) + 1
         watched.waiting += 1
         until = Deadline.after(seconds)
         try:
-            with gateway.requests.waiting(lease_id), gateway.limiter.waiting(request.protocol):
+            with (
+                self._waiting.one(lease_id),
+                gateway.requests.waiting(lease_id),
+                gateway.limiter.waiting(request.protocol),
+            ):
                 while left := until.left:
                     if await watched.change(min(left, watched.line.interval)):
                         if watched.is_over or not over:
@@ -261,9 +262,6 @@ class Watch:
                         gateway.credit.earn(lease_id)
         finally:
             watched.waiting -= 1
-            self._of_lease[lease_id] -= 1
-            if not self._of_lease[lease_id]:
-                del self._of_lease[lease_id]
         gateway.callers.still(caller)
 
     # What the gateway does.
@@ -335,7 +333,7 @@ class Watch:
                     self._ask_state(task_id, watched) if with_state else _no_state(),
                 )
         except (ApiError, CutOffError, TimeoutError):
-            self._be_quiet(None)
+            self._be_quiet()
         else:
             self._settle(task_id, watched, found, sent_at, has_result=has_result)
 
@@ -345,7 +343,7 @@ class Watch:
             k: v for k, v in watched.headers.items() if k == "IBM-API-Version"
         }
         async with self._upstream.send("GET", "jobs", task_id, "results", headers=headers) as answer:
-            if self._is_refusal(answer.status, answer.headers.get("Retry-After")):
+            if self._is_refusal(answer):
                 return False
             if answer.status == _NONE_YET:
                 return False
@@ -373,7 +371,7 @@ class Watch:
             "GET", "jobs", task_id, query=watched.query, headers=headers
         ) as answer:
             self._way = time.monotonic() - begin
-            self._is_refusal(answer.status, answer.headers.get("Retry-After"))
+            self._is_refusal(answer)
             if (answer.content_length or 0) <= _DOCUMENT:
                 with suppress(ApiError):  # it is too large, and did not say so
                     return await copy(answer, _DOCUMENT)
@@ -412,18 +410,17 @@ class Watch:
         if (watched.status, watched.is_over) != before:
             watched.notify()
 
-    def _is_refusal(self, status: int, retry_after: str | None) -> bool:
+    def _is_refusal(self, answer: aiohttp.ClientResponse) -> bool:
         """Take note of a service that has too much to do."""
-        if status != _TOO_MANY:
+        if answer.status != _TOO_MANY:
             self._refusals = 0
             return False
-        self._be_quiet(retry_after)
+        self._be_quiet(retry_after_of(answer.headers) or 0)
         return True
 
-    def _be_quiet(self, retry_after: str | None) -> None:
-        """Ask nothing unasked for a while."""
+    def _be_quiet(self, asked: int = 0) -> None:
+        """Ask nothing unasked for a while: for the seconds that the service asks for, at least."""
         self._refusals += 1
-        asked = float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else 0.0
         self._quiet_until = Deadline.after(max(asked, min(0.5 * 2**self._refusals, 30.0)))
 
     # What is remembered.

@@ -21,7 +21,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import random
 import ssl
 import time
 from contextlib import contextmanager, suppress
@@ -39,6 +38,7 @@ from urllib3.util import Retry, Timeout
 
 from qpu_slurm.errors import AnswerLostError, RefusedError, ServiceError, ThrottledError, UnavailableError
 from qpu_slurm.providers.ibm.answers import error_of, quote
+from qpu_slurm.system.backoff import backoff
 from qpu_slurm.system.certificates import authorities, refusal
 from qpu_slurm.system.deadline import NEVER, Deadline
 from qpu_slurm.system.version import __version__
@@ -56,9 +56,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CLIENT = f"qpu_slurm/{__version__}"
-
-_FIRST_PAUSE = 0.2
-_LONGEST_PAUSE = 10.0
 
 _CONNECTIONS = 32
 """How many are kept, where threads share a provider."""
@@ -305,12 +302,6 @@ def part(text: str) -> str:
 def unavailable(error: ServiceError) -> UnavailableError:
     """Return what is told of an error that lasts: nothing that was asked for has been done."""
     return UnavailableError(error.message, status=error.status, code=error.code, advice=error.advice)
-
-
-def backoff(attempt: int) -> float:
-    """Return the seconds to wait after a try; the first is number 0."""
-    longest = min(_FIRST_PAUSE * (1 << min(attempt, 10)), _LONGEST_PAUSE)
-    return longest * random.uniform(0.5, 1)  # noqa: S311 - jitter, no secret
 
 
 def _taken(response: BaseHTTPResponse, take: Callable[[BaseHTTPResponse], T]) -> T:

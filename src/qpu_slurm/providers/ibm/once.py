@@ -14,7 +14,8 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from qpu_slurm.errors import ServiceError
-from qpu_slurm.providers.ibm.http import LostError, backoff, unavailable
+from qpu_slurm.providers.ibm.http import LostError, unavailable
+from qpu_slurm.system.backoff import backoff
 from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from urllib3.exceptions import HTTPError
 
 from qpu_slurm.errors import UnavailableError
 from qpu_slurm.providers.ibm.answers import quote
-from qpu_slurm.providers.ibm.http import backoff, finished
+from qpu_slurm.providers.ibm.http import finished
+from qpu_slurm.system.backoff import backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qpu_slurm_devkit.emulator.accounts import owned
 from qpu_slurm_devkit.emulator.system import answers
 from qpu_slurm_devkit.emulator.system.storage import Storage
 from qpu_slurm_devkit.emulator.system.tasks import PROGRAMS, SystemTask, SystemTaskRequest
@@ -54,10 +55,7 @@ class System:
         Raises:
             ApiError: There is none, or it is another instance's.
         """
-        task = self.tasks.get(task_id)
-        if task is None or task.account.crn != account.crn:
-            raise answers.no_task(task_id)
-        return task
+        return owned(self.tasks.get(task_id), account, answers.no_task(task_id))
 
     def submit(self, account: Account, request: SystemTaskRequest) -> None:
         """Take a task into a lane, whoever holds the others.
