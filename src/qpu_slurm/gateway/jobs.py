@@ -19,7 +19,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from qpu_slurm.errors import NoLeaseError, QpuSlurmError, RefusedError, SlurmError
+from qpu_slurm.errors import NoLeaseError, QpuSlurmError, RefusedError, SlurmAwayError, SlurmError
 from qpu_slurm.gateway.answers import ApiError
 from qpu_slurm.gateway.lookups import Lookups
 from qpu_slurm.job.variables import to_environ
@@ -206,11 +206,18 @@ class Jobs:
         """Return the leader of a component, which leases are recorded under; of any other job, itself.
 
         Raises:
-            SlurmError: Slurm has to be asked, and does not answer.
+            SlurmAwayError: Slurm has to be asked, and does not answer now.
         """
         leader = self._started.leader(job_id)
         if leader is None and self._gateway.callers.of_late(job_id) is None:
-            components = await self._lookups.components(job_id, seconds=_STEP_SECONDS, fresh=False)
+            try:
+                components = await self._lookups.components(job_id, seconds=_STEP_SECONDS, fresh=False)
+            except SlurmAwayError:
+                raise
+            except SlurmError as error:
+                # Asking again would not help.
+                _log.warning("Slurm was asked in vain", job_id=job_id, why=str(error))
+                components = []
             leader = components[0].leader if components else None
         return job_id if leader is None else leader
 
