@@ -18,6 +18,7 @@ from qpu_slurm.gateway.gateway import GATEWAY, Gateway
 from qpu_slurm.gateway.ibm import answers as ibm_answers
 from qpu_slurm.gateway.ibm.dialect import IBM, IbmDialect
 from qpu_slurm.gateway.ibm.routes import ROUTES as IBM_ROUTES
+from qpu_slurm.gateway.ibm.upstream import in_the_cloud
 from qpu_slurm.gateway.ibm_system.upstream import on_premises
 from qpu_slurm.gateway.jobs import JOBS, Jobs
 from qpu_slurm.gateway.requests import described
@@ -54,7 +55,7 @@ def build(gateway: Gateway) -> web.Application:
     app = web.Application(middlewares=[_accompany, _answer_errors])
     app[GATEWAY] = gateway
     app[JOBS] = Jobs(gateway)
-    app[IBM] = dialect = IbmDialect(gateway, lambda qpu: on_premises(qpu, gateway))
+    app[IBM] = dialect = IbmDialect(gateway, (in_the_cloud, on_premises))
     gateway.dialects.append(dialect)
     for prefix, routes in _ROUTES:
         app.router.add_routes(_below(prefix, routes))

@@ -17,6 +17,8 @@ from qpu_slurm.gateway.requests import SMALL, Pace
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from qpu_slurm.gateway.upstream import Answer
+
 _TO_CLIENT = ("Content-Type", "Content-Encoding", "Retry-After", "Date", "ETag")
 
 _NO_BODY = frozenset({204, 304})
@@ -42,7 +44,7 @@ class Copy(NamedTuple):
         return web.Response(status=self.status, headers=self.headers | dict(more or {}), body=self.body)
 
 
-async def copy(answer: aiohttp.ClientResponse, limit: int) -> Copy:
+async def copy(answer: Answer, limit: int) -> Copy:
     """Read an answer of the service as a whole.
 
     Raises:
@@ -54,7 +56,7 @@ async def copy(answer: aiohttp.ClientResponse, limit: int) -> Copy:
 
 
 async def relay(
-    request: web.Request, answer: aiohttp.ClientResponse, more: Mapping[str, str] | None = None
+    request: web.Request, answer: Answer, more: Mapping[str, str] | None = None
 ) -> web.StreamResponse:
     """Pass the service's answer on; a large one in pieces.
 
@@ -91,7 +93,7 @@ async def relay(
     return response
 
 
-async def read(answer: aiohttp.ClientResponse, limit: int) -> bytes:
+async def read(answer: Answer, limit: int) -> bytes:
     """Read an answer of the service as a whole.
 
     Raises:

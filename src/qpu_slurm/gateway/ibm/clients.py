@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from qpu_slurm.gateway.ibm.upstream import Query
+    from qpu_slurm.gateway.upstream import Query
 
 LONGEST_WAIT: Final = 2
 """Seconds that a client may have its request kept."""

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from qpu_slurm.gateway.callers import Caller
     from qpu_slurm.gateway.gateway import Gateway
-    from qpu_slurm.gateway.ibm.upstream import Upstream
     from qpu_slurm.gateway.relay import Copy
+    from qpu_slurm.gateway.upstream import Upstream
 
 _LARGEST: Final = 32 << 20
 """Bytes that such an answer may have."""

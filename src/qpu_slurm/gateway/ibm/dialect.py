@@ -10,15 +10,17 @@ from aiohttp import web
 from qpu_slurm.gateway.answers import forbidden, unauthorized
 from qpu_slurm.gateway.ibm.copies import Copies
 from qpu_slurm.gateway.ibm.tokens import BadTokenError, Tokens
-from qpu_slurm.gateway.ibm.upstream import Upstream
 from qpu_slurm.gateway.ibm.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from qpu_slurm.config import QpuConfig
     from qpu_slurm.gateway.callers import Caller
     from qpu_slurm.gateway.gateway import Gateway
+    from qpu_slurm.gateway.upstream import Upstream
+
+    Reach = Callable[[QpuConfig, Gateway], Upstream | None]
 
 T = TypeVar("T")
 
@@ -28,16 +30,15 @@ class IbmDialect:
 
     Args:
         gateway: The gateway.
-        adapt: Makes an upstream for a QPU whose service speaks another dialect; None for all others.
+        kinds: The kinds of QPUs whose clients speak this dialect. Each returns the upstream of a QPU of its
+            kind, and None for any other.
 
     Attributes:
         tokens: The tokens that clients get for their job keys.
     """
 
-    def __init__(
-        self, gateway: Gateway, adapt: Callable[[QpuConfig], Upstream | None] = lambda _: None
-    ) -> None:
-        self._adapt = adapt
+    def __init__(self, gateway: Gateway, kinds: Sequence[Reach]) -> None:
+        self._kinds = kinds
         self.tokens = Tokens(gateway.keys)
         self._gateway = gateway
         self._upstreams: dict[str, Upstream] = {}
@@ -49,9 +50,11 @@ class IbmDialect:
         gateway = self._gateway
         self.tokens = Tokens(gateway.keys)
         self._upstreams = {
-            name: self._adapt(qpu) or Upstream(qpu, gateway.client, gateway.pools.short.executor)
+            name: upstream
             for name, qpu in gateway.config.qpus.items()
             if qpu.through_gateway
+            for kind in self._kinds
+            if (upstream := kind(qpu, gateway)) is not None
         }
         self._copies = {name: Copies(gateway, upstream) for name, upstream in self._upstreams.items()}
         self._watches = {
@@ -74,7 +77,7 @@ class IbmDialect:
         """Return the service of a QPU behind the gateway.
 
         Raises:
-            ApiError: The QPU was just removed from the configuration.
+            ApiError: The QPU was just removed from the configuration, or its clients speak another dialect.
         """
         return _of(self._upstreams, qpu)
 
@@ -92,7 +95,8 @@ def _of(parts: Mapping[str, T], qpu: str) -> T:
         return parts[qpu]
     except KeyError:
         raise forbidden(
-            f"The QPU {qpu} is no longer in the configuration.", "Ask the admin of the cluster for it."
+            f"The gateway has no QPU {qpu} that is used like one of IBM's.",
+            "Use its own client; `qpu-slurm qpus` shows whether it is still in the configuration.",
         ) from None
 
 

@@ -17,10 +17,10 @@ from qpu_slurm.gateway.requests import begin, small_body
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    import aiohttp
     from aiohttp import web
 
     from qpu_slurm.gateway.callers import Caller
+    from qpu_slurm.gateway.upstream import Answer
 
     Handler = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
 
@@ -59,7 +59,7 @@ async def message(request: web.Request, type_: type[T]) -> T:
         raise invalid(str(error)) from None
 
 
-async def read_as(answer: aiohttp.ClientResponse, type_: type[T], limit: int = LISTING) -> T:
+async def read_as(answer: Answer, type_: type[T], limit: int = LISTING) -> T:
     """Read a successful answer of the service.
 
     Raises:

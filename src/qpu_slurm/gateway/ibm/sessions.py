@@ -18,10 +18,9 @@ from qpu_slurm.gateway.relay import copy, relay
 from qpu_slurm.gateway.requests import SMALL
 
 if TYPE_CHECKING:
-    import aiohttp
-
     from qpu_slurm.gateway.callers import Caller
     from qpu_slurm.gateway.relay import Copy
+    from qpu_slurm.gateway.upstream import Answer
 
 ROUTES = web.RouteTableDef()
 
@@ -166,9 +165,7 @@ async def _document_if_open(request: web.Request, caller: Caller) -> Copy | None
     return found if takes_tasks else None
 
 
-async def _part(
-    request: web.Request, caller: Caller, session_id: str, answer: aiohttp.ClientResponse
-) -> None:
+async def _part(request: web.Request, caller: Caller, session_id: str, answer: Answer) -> None:
     """Record that the job closed a session, if the service confirms it."""
     if answer.status in range(200, 300):
         gateway = request.app[GATEWAY]

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from qpu_slurm.gateway.callers import Caller
     from qpu_slurm.gateway.gateway import Gateway
-    from qpu_slurm.gateway.ibm.upstream import Query, Upstream
     from qpu_slurm.gateway.relay import Copy
+    from qpu_slurm.gateway.upstream import Query, Upstream
 
 ROUTES = web.RouteTableDef()
 

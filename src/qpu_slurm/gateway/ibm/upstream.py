@@ -13,27 +13,22 @@ import structlog
 from requests.utils import get_environ_proxies, select_proxy
 from yarl import URL
 
+from qpu_slurm.config import ComputeServiceQpu
 from qpu_slurm.errors import QpuSlurmError
 from qpu_slurm.gateway.answers import ApiError, CutOffError, unavailable
+from qpu_slurm.gateway.upstream import READ, SUBMIT
 from qpu_slurm.providers.ibm.http import CLIENT, Http, Patience
 from qpu_slurm.providers.ibm.iam import IamToken
 from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping
     from concurrent.futures import Executor
 
     from qpu_slurm.config import QpuConfig
+    from qpu_slurm.gateway.gateway import Gateway
+    from qpu_slurm.gateway.upstream import Body, Query
     from qpu_slurm.system.secret import Secret
-
-    Body = bytes | AsyncIterator[bytes]
-    Query = Sequence[tuple[str, str]]
-
-READ = 60.0
-"""Seconds to wait for the next piece of an answer."""
-
-SUBMIT = 300.0
-"""Seconds to wait for the answer to a submission, which the service checks first."""
 
 _CONNECT = 5.0
 _UNAUTHORIZED = 401
@@ -55,7 +50,7 @@ class Bearer:
         pool: The threads.
     """
 
-    def __init__(self, qpu: QpuConfig, pool: Executor) -> None:
+    def __init__(self, qpu: ComputeServiceQpu, pool: Executor) -> None:
         self._qpu = qpu
         self._pool = pool
         self._iam: IamToken | None = None
@@ -102,8 +97,8 @@ class Bearer:
         return self._iam.bearer(deadline=Deadline.after(READ / 3))
 
 
-class Upstream:
-    """One QPU's service.
+class CloudUpstream:
+    """One QPU's service; see `gateway.upstream.Upstream`.
 
     Args:
         qpu: How it is reached.
@@ -111,7 +106,7 @@ class Upstream:
         pool: Where what blocks runs.
     """
 
-    def __init__(self, qpu: QpuConfig, client: aiohttp.ClientSession, pool: Executor) -> None:
+    def __init__(self, qpu: ComputeServiceQpu, client: aiohttp.ClientSession, pool: Executor) -> None:
         self.qpu = qpu
         self._client = client
         self._base = qpu.endpoint.rstrip("/")
@@ -129,20 +124,7 @@ class Upstream:
         body: Body | None = None,
         once: bool = False,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a request, and yield the answer, whose body is not read yet.
-
-        Args:
-            method: The HTTP method.
-            parts: The parts of the path, unquoted.
-            query: The URL's query.
-            headers: More headers of a client.
-            body: JSON. A stream cannot be sent again.
-            once: Whether it must not take effect twice. Then a lost answer is no proof that it had no effect.
-
-        Raises:
-            ApiError: There is no answer.
-            CutOffError: There is no answer, and the request may have taken effect.
-        """
+        """Send a request; see `Upstream.send`."""
         path = "".join(f"/{quote(part, safe='')}" for part in parts)
         url = URL(f"{self._base}{path}{'?' if query else ''}{urlencode(query)}", encoded=True)
         own = {"Accept-Encoding": "identity", "User-Agent": CLIENT, **(headers or {})}
@@ -187,3 +169,10 @@ class Upstream:
             raise ApiError(
                 502, "The quantum service did not answer.", "Try again later.", kind="lost"
             ) from error
+
+
+def in_the_cloud(qpu: QpuConfig, gateway: Gateway) -> CloudUpstream | None:
+    """Return the upstream of a QPU in IBM's cloud; None for any other."""
+    if not isinstance(qpu, ComputeServiceQpu):
+        return None
+    return CloudUpstream(qpu, gateway.client, gateway.pools.short.executor)

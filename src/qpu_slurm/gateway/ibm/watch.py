@@ -34,13 +34,12 @@ from qpu_slurm.providers.expectation import pause
 from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
-    import aiohttp
     from aiohttp import web
 
     from qpu_slurm.gateway.callers import Caller
     from qpu_slurm.gateway.gateway import Gateway
     from qpu_slurm.gateway.ibm.copies import Copies
-    from qpu_slurm.gateway.ibm.upstream import Upstream
+    from qpu_slurm.gateway.upstream import Answer, Upstream
 
 _USUAL_WAIT: Final = 1.5
 """Seconds that a request is kept whose client asks for the same state again."""
@@ -410,7 +409,7 @@ class Watch:
         if (watched.status, watched.is_over) != before:
             watched.notify()
 
-    def _is_refusal(self, answer: aiohttp.ClientResponse) -> bool:
+    def _is_refusal(self, answer: Answer) -> bool:
         """Take note of a service that has too much to do."""
         if answer.status != _TOO_MANY:
             self._refusals = 0

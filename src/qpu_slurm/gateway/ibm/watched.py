@@ -14,8 +14,8 @@ import msgspec
 from qpu_slurm.providers.expectation import Expectation
 
 if TYPE_CHECKING:
-    from qpu_slurm.gateway.ibm.upstream import Query
     from qpu_slurm.gateway.relay import Copy
+    from qpu_slurm.gateway.upstream import Query
     from qpu_slurm.system.deadline import Deadline
 
 WANTED: Final = 3.0

@@ -6,15 +6,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from multidict import CIMultiDict
 
 from qpu_slurm.gateway.answers import ApiError
 from qpu_slurm.gateway.ibm import answers as ibm_answers
+from qpu_slurm.gateway.upstream import WrittenAnswer
 from qpu_slurm.providers.base import TaskStatus
 from qpu_slurm.providers.ibm_system.answers import status_of, task_of, times_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from datetime import datetime
 
     from qpu_slurm.journal.history import SessionUse, TaskUse
@@ -34,57 +33,18 @@ _WORDS: Final = {
 _PAIR: Final = 2
 
 
-class Answer:
-    """An answer that is made here, as the dialect reads those of a service (`aiohttp.ClientResponse`).
-
-    Args:
-        status: The HTTP status.
-        body: The body, or its pieces.
-        content_type: What it is.
-    """
-
-    def __init__(
-        self,
-        status: int = 200,
-        body: bytes | AsyncIterator[bytes] = b"",
-        content_type: str = "application/json",
-    ) -> None:
-        self.status = status
-        self.headers: CIMultiDict[str] = CIMultiDict({"Content-Type": content_type} if body else {})
-        self.content_length = len(body) if isinstance(body, bytes) else None
-        self.content = self
-        self._body = body
-
-    @property
-    def ok(self) -> bool:
-        """Whether it is no error."""
-        return self.status < 400  # noqa: PLR2004 - HTTP's first error
-
-    async def iter_any(self) -> AsyncIterator[bytes]:
-        """Go through the body."""
-        if isinstance(self._body, bytes):
-            if self._body:
-                yield self._body
-        else:
-            async for piece in self._body:
-                yield piece
-
-
-def of(data: Any, status: int = 200) -> Answer:  # noqa: ANN401 - whatever JSON can be
-    """Answer with JSON."""
-    return Answer(status, msgspec.json.encode(data))
-
-
-def refusal(status: int, message: str, solution: str = "", *, code: int | None = None) -> Answer:
+def refusal(status: int, message: str, solution: str = "", *, code: int | None = None) -> WrittenAnswer:
     """Answer with an error, as the cloud's service does."""
     written = ibm_answers.answer(ApiError(status, message, solution, code=code))
-    return Answer(status, bytes(written.body) if isinstance(written.body, bytes) else b"")
+    return WrittenAnswer(status, bytes(written.body) if isinstance(written.body, bytes) else b"")
 
 
-def backends(name: str, status: QpuStatus, configuration: bytes, properties: bytes, version: str) -> Answer:
+def backends(
+    name: str, status: QpuStatus, configuration: bytes, properties: bytes, version: str
+) -> WrittenAnswer:
     """List the one QPU, as far as its configuration and its calibration tell."""
     if version <= _LISTS_NAMES:
-        return of({"devices": [name]})
+        return WrittenAnswer.of({"devices": [name]})
     known = msgspec.json.decode(configuration, type=dict[str, Any])
     best = _best_pair(msgspec.json.decode(properties, type=dict[str, Any]))
     device = {
@@ -100,13 +60,13 @@ def backends(name: str, status: QpuStatus, configuration: bytes, properties: byt
         "queue_length": status.queue_length,
         "performance_metrics": {"two_q_error_best": best, "two_q_error_layered": best} if best else {},
     }
-    return of({"devices": [device]})
+    return WrittenAnswer.of({"devices": [device]})
 
 
-def backend_status(status: QpuStatus, configuration: bytes) -> Answer:
+def backend_status(status: QpuStatus, configuration: bytes) -> WrittenAnswer:
     """Tell whether the QPU takes tasks."""
     version = msgspec.json.decode(configuration, type=dict[str, Any]).get("backend_version", "")
-    return of(
+    return WrittenAnswer.of(
         {
             "state": True,
             "status": "active" if status.online else "paused",

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 import structlog
@@ -29,9 +29,8 @@ from qpu_slurm.errors import (
     UnavailableError,
 )
 from qpu_slurm.gateway.answers import CutOffError, of_error, unavailable
-from qpu_slurm.gateway.ibm.upstream import READ, SUBMIT
 from qpu_slurm.gateway.ibm_system import documents, inputs
-from qpu_slurm.gateway.ibm_system.documents import Answer
+from qpu_slurm.gateway.upstream import READ, SUBMIT, WrittenAnswer
 from qpu_slurm.journal.history import TaskUse
 from qpu_slurm.providers.ibm_system.answers import usage_of
 from qpu_slurm.system.deadline import Deadline
@@ -39,11 +38,9 @@ from qpu_slurm.system.deadline import Deadline
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
-    import aiohttp
-
     from qpu_slurm.config import QpuConfig
     from qpu_slurm.gateway.gateway import Gateway
-    from qpu_slurm.gateway.ibm.upstream import Body, Query, Upstream
+    from qpu_slurm.gateway.upstream import Answer, Body, Query
     from qpu_slurm.providers.ibm_system.answers import Job
     from qpu_slurm.providers.ibm_system.service import QuantumSystem
 
@@ -61,7 +58,7 @@ _log = structlog.get_logger(__name__)
 
 
 class SystemUpstream:
-    """One QPU on the premises; it takes the place of `gateway.ibm.upstream.Upstream`.
+    """One QPU on the premises; see `gateway.upstream.Upstream`.
 
     Args:
         qpu: How it is reached.
@@ -82,13 +79,8 @@ class SystemUpstream:
         headers: Mapping[str, str] | None = None,
         body: Body | None = None,
         once: bool = False,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Answer a request; see `Upstream.send`.
-
-        Raises:
-            ApiError: The QPU's service does not answer.
-            CutOffError: Likewise, and the request may have taken effect.
-        """
+    ) -> AsyncIterator[Answer]:
+        """Answer a request; see `Upstream.send`."""
         try:
             answer = await self._answer(method, parts, dict(query), headers or {}, body)
         except AnswerLostError as error:
@@ -110,8 +102,7 @@ class SystemUpstream:
         except (QpuSlurmError, OSError) as error:
             _log.error("the QPU cannot be asked", qpu=self.qpu.name, why=str(error))
             raise unavailable(f"The gateway has no access to {self.qpu.name} now.") from error
-        # As far as the dialect reads an answer, it is one of aiohttp's.
-        yield cast("aiohttp.ClientResponse", answer)
+        yield answer
 
     async def _answer(  # noqa: C901, PLR0911, PLR0912 - the cloud's API, a case for each of its requests
         self,
@@ -120,16 +111,16 @@ class SystemUpstream:
         query: Mapping[str, str],
         headers: Mapping[str, str],
         body: Body | None,
-    ) -> Answer:
+    ) -> WrittenAnswer:
         match method, parts:
             case "POST", ("jobs",) if body is not None:
                 return await self._submit(body)
             case "GET", ("jobs",):
                 return await self._list(query)
             case "GET", ("jobs", task_id):
-                return documents.of(await self._job(task_id))
+                return WrittenAnswer.of(await self._job(task_id))
             case "GET", ("jobs", task_id, "metrics"):
-                return documents.of(documents.metrics(await self._job(task_id)))
+                return WrittenAnswer.of(documents.metrics(await self._job(task_id)))
             case "GET", ("jobs", task_id, "results"):
                 return await self._result(task_id)
             case "GET", ("jobs", task_id, "logs"):
@@ -141,10 +132,10 @@ class SystemUpstream:
             case "GET", ("sessions", gate):
                 return await self._session(gate)
             case "PATCH", ("sessions", _):  # the journal notes it
-                return Answer(204)
+                return WrittenAnswer(204)
             case "DELETE", ("sessions", gate, "close"):
                 await self._run(lambda provider: provider.cancel_session(gate))
-                return Answer(204)
+                return WrittenAnswer(204)
             case "GET", ("workloads",):
                 return await self._workloads(query)
             case "GET", ("backends",):
@@ -154,19 +145,19 @@ class SystemUpstream:
                     lambda provider: documents.backend_status(provider.status(), provider.configuration())
                 )
             case "GET", ("backends", _, "configuration"):
-                return Answer(200, await self._run(lambda provider: provider.configuration()))
+                return WrittenAnswer(200, await self._run(lambda provider: provider.configuration()))
             case "GET", ("backends", _, "properties"):
-                return Answer(200, await self._run(lambda provider: provider.properties()))
+                return WrittenAnswer(200, await self._run(lambda provider: provider.properties()))
             case "GET", ("instances", "usage"):
                 # No plan bounds it. What jobs have used is in `qpu-slurm report`.
-                return documents.of({"instance_id": self.qpu.instance, "usage_consumed_seconds": 0})
+                return WrittenAnswer.of({"instance_id": self.qpu.instance, "usage_consumed_seconds": 0})
         return documents.refusal(
             404, f"A QPU on the premises has no answer to {method} /{'/'.join(parts)[:64]}."
         )
 
     # Tasks.
 
-    async def _submit(self, body: Body) -> Answer:
+    async def _submit(self, body: Body) -> WrittenAnswer:
         with inputs.spooled() as spool:
             try:
                 if isinstance(body, bytes):
@@ -198,7 +189,9 @@ class SystemUpstream:
                     if error.status != _TOO_MANY or not deadline.allows(_TRY):
                         raise
                 await self._make_room(envelope.session_id)
-        return documents.of({"id": task_id, "backend": self.qpu.backend, "session_id": envelope.session_id})
+        return WrittenAnswer.of(
+            {"id": task_id, "backend": self.qpu.backend, "session_id": envelope.session_id}
+        )
 
     async def _make_room(self, gate: str) -> None:
         """Retire the tasks of a gate that are over."""
@@ -249,7 +242,7 @@ class SystemUpstream:
             self._gateway.later(self._retire_later(job, gate))
         return document
 
-    async def _list(self, query: Mapping[str, str]) -> Answer:
+    async def _list(self, query: Mapping[str, str]) -> WrittenAnswer:
         """List a session's tasks, the newest first."""
         gate = query.get("session_id", "")
         jobs = await self._run(lambda provider: provider.jobs(gate))
@@ -264,16 +257,16 @@ class SystemUpstream:
         listed.sort(key=lambda job: job["created"], reverse=not ascending)
         offset, limit = int(query.get("offset", "0")), int(query.get("limit", "200"))
         page = listed[offset : offset + limit]
-        return documents.of({"jobs": page, "count": len(listed), "limit": limit, "offset": offset})
+        return WrittenAnswer.of({"jobs": page, "count": len(listed), "limit": limit, "offset": offset})
 
-    async def _result(self, task_id: str) -> Answer:
+    async def _result(self, task_id: str) -> WrittenAnswer:
         document = await self._job(task_id)
         if document["status"] != "Completed":
-            return Answer(204)
+            return WrittenAnswer(204)
         gate = document["session_id"]
         pieces = await self._run(lambda provider: provider.retired_result(gate, task_id))
         first = await self._gateway.pools.systems.run(next, pieces, b"")
-        return Answer(200, self._streamed(first, pieces), "text/plain; charset=utf-8")
+        return WrittenAnswer(200, self._streamed(first, pieces), "text/plain; charset=utf-8")
 
     async def _streamed(self, first: bytes, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
         piece = first
@@ -285,43 +278,43 @@ class SystemUpstream:
                 # Its beginning was handed on: a client that reads to the end must not take it for the whole.
                 raise TimeoutError(str(error)) from error
 
-    async def _logs(self, task_id: str) -> Answer:
+    async def _logs(self, task_id: str) -> WrittenAnswer:
         document = await self._job(task_id)
         if document["status"] == "Running":
-            return Answer(204)
+            return WrittenAnswer(204)
         gate = document["session_id"]
         text = await self._run(lambda provider: provider.retired_logs(gate, task_id))
-        return Answer(200, text.encode(), "text/plain; charset=utf-8")
+        return WrittenAnswer(200, text.encode(), "text/plain; charset=utf-8")
 
-    async def _cancel(self, task_id: str) -> Answer:
+    async def _cancel(self, task_id: str) -> WrittenAnswer:
         document = await self._job(task_id)
         if document["status"] != "Running":
             return documents.refusal(
                 _GONE, f"Job {task_id} is in a final state.", "Nothing is left to cancel."
             )
         await self._run(lambda provider: provider.cancel_task(task_id))
-        return Answer(204)
+        return WrittenAnswer(204)
 
-    async def _delete(self, task_id: str) -> Answer:
+    async def _delete(self, task_id: str) -> WrittenAnswer:
         """Have the service forget a task that is over; the end of the lease deletes its data."""
         job = await self._run(lambda provider: provider.job(task_id))
         document = documents.job(job, self.qpu.s3_bucket)
         if not documents.is_over(job):
             return documents.refusal(400, f"Job {task_id} has not ended.", "Cancel it first.")
         await self._retire(job, document["session_id"])
-        return Answer(204)
+        return WrittenAnswer(204)
 
     # Sessions.
 
-    async def _session(self, gate: str) -> Answer:
+    async def _session(self, gate: str) -> WrittenAnswer:
         use = await self._gateway.pools.systems.run(self._gateway.journal.history.session, gate)
-        return documents.of(documents.session(gate, self.qpu.backend, use))
+        return WrittenAnswer.of(documents.session(gate, self.qpu.backend, use))
 
-    async def _workloads(self, query: Mapping[str, str]) -> Answer:
+    async def _workloads(self, query: Mapping[str, str]) -> WrittenAnswer:
         gate = query.get("search", "")
         use = await self._gateway.pools.systems.run(self._gateway.journal.history.session, gate)
         found = [] if use is None else [documents.workload(gate, self.qpu.backend, use)]
-        return documents.of({"workloads": found, "total_count": len(found), "limit": 1})
+        return WrittenAnswer.of({"workloads": found, "total_count": len(found), "limit": 1})
 
     async def _has_ended(self, gate: str) -> bool:
         use = await self._gateway.pools.systems.run(self._gateway.journal.history.session, gate)
@@ -329,7 +322,7 @@ class SystemUpstream:
 
     # What the above is made of.
 
-    def _backends(self, provider: QuantumSystem, headers: Mapping[str, str]) -> Answer:
+    def _backends(self, provider: QuantumSystem, headers: Mapping[str, str]) -> WrittenAnswer:
         version = headers.get("IBM-API-Version", "")
         return documents.backends(
             self.qpu.backend, provider.status(), provider.configuration(), provider.properties(), version
@@ -344,15 +337,19 @@ class SystemUpstream:
         def run() -> T:
             until = deadline or Deadline.after(READ)
             provider = self._gateway.connections.connect(self.qpu.access(), deadline=until)
-            return ask(cast("QuantumSystem", provider))
+            # Here, since it needs packages that a gateway for the cloud alone does without.
+            from qpu_slurm.providers.ibm_system.service import QuantumSystem  # noqa: PLC0415
+
+            if not isinstance(provider, QuantumSystem):
+                raise TypeError(f"{self.qpu.name} is reached by {type(provider).__name__}")
+            return ask(provider)
 
         return await self._gateway.pools.systems.run(run)
 
 
-def on_premises(qpu: QpuConfig, gateway: Gateway) -> Upstream | None:
+def on_premises(qpu: QpuConfig, gateway: Gateway) -> SystemUpstream | None:
     """Return the upstream of a QPU on the premises; None for any other."""
-    # As far as the dialect uses an upstream, it is one of its own.
-    return cast("Upstream", SystemUpstream(qpu, gateway)) if isinstance(qpu, QuantumSystemQpu) else None
+    return SystemUpstream(qpu, gateway) if isinstance(qpu, QuantumSystemQpu) else None
 
 
 def _has(job: dict[str, Any], pending: str | None) -> bool:
