@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -133,7 +134,7 @@ def test_a_job_gets_its_gate_and_its_session_or_neither(site: Site) -> None:
     assert site.journal.open_lease(7, "ibm_fez") is None
 
     site.emulator.set_backend("ibm_torino")
-    site.journal.seen_qpus.note("ibm_torino", online=True)  # as the watcher does
+    site.journal.seen_qpus.note("ibm_torino", asked_at=datetime.now(UTC), online=True)  # as the watcher does
     site.acquire("ibm_fez", "ibm_torino")
     assert len(site.emulator.sessions()) == 1
 

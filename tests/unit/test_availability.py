@@ -306,3 +306,16 @@ def test_a_reason_is_only_ever_part_of_a_name(tmp_path_factory: pytest.TempPathF
     assert re.fullmatch(
         r"create reservation ReservationName=qpu:ibm_fez:[A-Za-z0-9._-]{0,60} Licenses.*", line
     )
+
+
+def test_a_slow_answer_does_not_replace_what_a_job_that_starts_has_seen_since(
+    availability: Availability, journal: Journal, service: Service
+) -> None:
+    def a_job_starts() -> None:
+        journal.seen_qpus.note("ibm_fez", asked_at=datetime.now(UTC), online=False, reason="calibration")
+
+    service.before["statuses ibm_fez"] = a_job_starts
+    availability.keep(())
+    seen = journal.seen_qpus.find("ibm_fez")
+    assert seen is not None
+    assert (seen.online, seen.reason) == (False, "calibration")

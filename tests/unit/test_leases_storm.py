@@ -435,9 +435,9 @@ def test_what_the_watcher_has_seen_is_enough(tmp_path: Path) -> None:
     config, service = configure(tmp_path), Service()
     with Journal(config.journal) as journal:
         broker = Broker(config, journal, service.connect, settle=0)
-        journal.seen_qpus.note("ibm_fez", online=True)
+        journal.seen_qpus.note("ibm_fez", asked_at=datetime.now(UTC), online=True)
         broker.acquire(request("ibm_fez"))
-        journal.seen_qpus.note("ibm_fez", online=False, reason="calibration")
+        journal.seen_qpus.note("ibm_fez", asked_at=datetime.now(UTC), online=False, reason="calibration")
         with pytest.raises(MustWaitError, match="ibm_fez is not available now: calibration"):
             broker.acquire(request("ibm_fez", job_id=8))
         assert "status ibm_fez" not in service.calls

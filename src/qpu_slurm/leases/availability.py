@@ -153,7 +153,7 @@ class Availability:
         self._licenses = licenses
         self._connect = connect
         self.reports: tuple[QpuReport, ...] | None = None
-        self._seen: dict[str, QpuStatus] = {}
+        self._answers: dict[str, tuple[datetime, QpuStatus]] = {}
 
     def look(self, jobs: Collection[JobRecord] | None) -> tuple[QpuReport, ...]:
         """Ask how all QPUs are, and change nothing.
@@ -189,11 +189,11 @@ class Availability:
             JournalError: The journal cannot be read.
             SlurmError: Slurm could not be told.
         """
-        self._seen.clear()
+        self._answers.clear()
         self.reports = reports = self.look(jobs)
         # Jobs that start need not ask, then.
-        for name, status in self._seen.items():
-            self._journal.seen_qpus.note(name, online=status.online, reason=status.reason)
+        for name, (asked_at, status) in self._answers.items():
+            self._journal.seen_qpus.note(name, asked_at=asked_at, online=status.online, reason=status.reason)
         self._hold_back(reports)
         self._start(reports, jobs or (), opened)
         return reports
@@ -222,13 +222,16 @@ class Availability:
         return reports
 
     def _ask_account(self, provider: Provider, qpus: Iterable[QpuConfig]) -> dict[str, QpuReport]:
+        asked_at = datetime.now(UTC)
         try:
             statuses = provider.statuses()
         except UnavailableError as error:
             return {qpu.name: _away(qpu, str(error)) for qpu in qpus}
         except QpuSlurmError as error:
             return {qpu.name: _unknown(qpu, str(error)) for qpu in qpus}
-        self._seen |= {qpu.name: statuses[qpu.backend] for qpu in qpus if qpu.backend in statuses}
+        self._answers |= {
+            qpu.name: (asked_at, statuses[qpu.backend]) for qpu in qpus if qpu.backend in statuses
+        }
         return {qpu.name: _report(qpu, statuses.get(qpu.backend)) for qpu in qpus}
 
     def _hold_back(self, reports: Iterable[QpuReport]) -> None:

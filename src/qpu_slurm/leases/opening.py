@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -31,7 +32,6 @@ from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from qpu_slurm.config import Config, QpuConfig
     from qpu_slurm.journal.journal import Journal
@@ -83,7 +83,7 @@ class Opener:
         self.settle = min(settle, _SETTLE)
 
     def refuse_if_away(self, target: Target) -> None:
-        """Make sure that a QPU takes tasks, as far as is known; the service is asked if nobody did so lately.
+        """Make sure that a QPU takes tasks, as far as is known. The service is asked if no recent answer is known.
 
         Raises:
             MustWaitError: It does not.
@@ -96,8 +96,11 @@ class Opener:
                 # Whoever asked before has written it down.
                 seen = self.journal.seen_qpus.find(name)
                 if seen is None or seen.age > (_ENOUGH if others_ask else _CURRENT):
+                    asked_at = datetime.now(UTC)
                     status = target.provider.status()
-                    seen = self.journal.seen_qpus.note(name, online=status.online, reason=status.reason)
+                    seen = self.journal.seen_qpus.note(
+                        name, asked_at=asked_at, online=status.online, reason=status.reason
+                    )
         if not seen.online:
             raise MustWaitError(f"{name} is not available now: {seen.reason}")
 
