@@ -83,7 +83,7 @@ class Opener:
         self.settle = min(settle, _SETTLE)
 
     def refuse_if_away(self, target: Target) -> None:
-        """Make sure that a QPU takes tasks, as far as is known. The service is asked if no recent answer is known.
+        """Make sure that a QPU takes tasks. The service is asked only if no recent answer is known.
 
         Raises:
             MustWaitError: It does not.
