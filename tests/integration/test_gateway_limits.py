@@ -118,6 +118,9 @@ def test_hooks_and_steps_have_places_when_all_others_are_taken(emulator: Emulato
                 f"{site.url}/api/v1/backends", headers={"Authorization": last.token}, timeout=SECONDS
             )
             assert (answer.status_code, answer.headers["Connection"]) == (503, "close")
+            # A gateway that is full is well, and nothing should restart it.
+            for path in ("/healthz", "/healthz/live"):
+                assert requests.get(site.url + path, timeout=SECONDS).ok
             # Whoever only keeps such a place has to leave it, too.
             crowd = [stack.enter_context(connect(site)) for _ in range(4)]
             (lease,) = site.hooks().acquire(site.request("torino"))
@@ -133,7 +136,7 @@ def test_one_address_cannot_take_them_all(emulator: Emulator) -> None:
     with Site(emulator, gateway=settings) as site, site.start().job(site.acquire()) as job:
         job.http.close()
         with under_way(site, emulator, job, job) as statuses:
-            head = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+            head = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
             with connect(site) as here, connect(site, "127.0.0.2") as elsewhere:
                 for connection in (here, elsewhere):
                     connection.sendall(head)

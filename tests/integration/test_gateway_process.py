@@ -142,6 +142,8 @@ def test_a_journal_that_is_damaged_while_it_runs_ends_nothing(own: Site, emulato
                 ask()
         assert job.send("GET", "/backends").status_code == 503
         assert requests.get(f"{own.url}/healthz", timeout=SECONDS).status_code == 503
+        # It is of no use, and a restart would not help: it is alive.
+        assert requests.get(f"{own.url}/healthz/live", timeout=SECONDS).json() == {"status": "alive"}
         assert [(session.backend, session.state) for session in emulator.sessions()] == [("ibm_fez", "open")]
 
         # Whoever has a copy of the journal loses nothing.
@@ -224,6 +226,15 @@ def metric(site: Site, name: str) -> float:
         if line.startswith(f"{name} "):
             return float(line.rpartition(" ")[2])
     raise AssertionError(f"there is no {name}")
+
+
+def test_a_gateway_is_ready_and_alive_without_its_service(own: Site, emulator: Emulator) -> None:
+    """Hooks get an answer from it all the same: another gateway could do no more."""
+    own.start()
+    emulator.inject(Fault(path="*", status=503, times=1000))
+    assert metric(own, 'qpu_slurm_leases{qpu="ibm_fez",state="held"}') == 0
+    for path in ("/healthz", "/healthz/live"):
+        assert requests.get(own.url + path, timeout=SECONDS).ok
 
 
 def test_no_log_holds_a_key_at_any_level(own: Site, emulator: Emulator) -> None:

@@ -217,7 +217,7 @@ def test_a_connection_that_is_kept_gets_its_request_answered_while_the_gateway_s
             assert connection.getresponse().read()
         ended = pool.submit(held.stop)
         wait_until(lambda: held.events("gateway stops"))
-        used.request("GET", "/healthz")
+        used.request("GET", "/healthz/live")
         answer = used.getresponse()
         assert (answer.status, answer.headers["Connection"]) == (200, "close")
         answer.read()
@@ -226,6 +226,19 @@ def test_a_connection_that_is_kept_gets_its_request_answered_while_the_gateway_s
         idle.request("GET", "/healthz")
         answer = idle.getresponse()
         assert (answer.status, answer.headers["Connection"]) == (503, "close")
+
+
+def test_a_load_balancer_sees_that_the_gateway_stops(held: Site) -> None:
+    held.start()
+    with closing(client(held)) as balancer, ThreadPoolExecutor() as pool:
+        balancer.request("GET", "/healthz")
+        assert balancer.getresponse().read()
+        ended = pool.submit(held.stop)
+        wait_until(lambda: held.events("gateway stops"))
+        balancer.request("GET", "/healthz")
+        answer = balancer.getresponse()
+        assert (answer.status, answer.read()) == (503, b'{"status":"the gateway stops"}')
+        assert ended.result() == 0
 
 
 def client(site: Site) -> http.client.HTTPConnection:

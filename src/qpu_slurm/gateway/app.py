@@ -44,6 +44,10 @@ _CLIENT_GONE = 499
 
 _LONGEST_PATH = 256
 
+_HEALTH = frozenset(("/healthz", "/healthz/live"))
+_WATCHED = _HEALTH | {"/metrics"}
+"""What monitoring asks all the time."""
+
 _numbers = itertools.count(1)
 """Joins the lines of the log that are about the same request."""
 
@@ -113,7 +117,7 @@ def _write_down(request: web.Request, status: int, seconds: float) -> None:
         _audit_submission(request, status, fields)
     elif status in _REFUSED:
         logs.audit("refused", severity="warning", **fields)
-    elif request.path in {"/healthz", "/metrics"}:
+    elif request.path in _WATCHED:
         _log.debug("request", **fields)
     else:
         _log.info("request", **fields)
@@ -142,7 +146,7 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             # A request that cannot be checked cannot be passed on.
             _refuse_encoding()
-        if request.app[GATEWAY].limiter.kept_for_slurm(request.protocol) and not _is_slurms(request):
+        if request.app[GATEWAY].limiter.kept_for_slurm(request.protocol) and not _has_a_place(request):
             _refuse_connection()
         return await handler(request)
     except CutOffError:
@@ -163,8 +167,9 @@ def _refuse_encoding() -> NoReturn:
     raise ApiError(415, "Compressed requests are not accepted.", "Send it without Content-Encoding.")
 
 
-def _is_slurms(request: web.Request) -> bool:
-    return request.path.startswith(messages.PREFIX)
+def _has_a_place(request: web.Request) -> bool:
+    """Tell whether a reserved connection may carry a request. A full gateway is well: nothing restarts it."""
+    return request.path.startswith(messages.PREFIX) or request.path in _HEALTH
 
 
 def _refuse_connection() -> NoReturn:
