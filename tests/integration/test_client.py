@@ -116,6 +116,10 @@ def test_what_users_write_is_no_more_than_a_name(
     assert not list(tmp_path.rglob("pwned"))
 
 
+def without_time(text: str) -> str:
+    return re.sub(r"(SESSION_MAX_TTL)=\d+", r"\1=", text)
+
+
 STARTS = {"a step": ("--step", "0", "--name=python", "--at", f"{time.time():.3f}"), "another node": ()}
 
 
@@ -127,9 +131,6 @@ def test_a_step_learns_what_python_says(client: Client, site: Site, told: tuple[
     assert "QISKIT_IBM_TOKEN=qpu-slurm-job-key-" in printed
     (lease,) = site.journal.leases(job_id=client.job)
     assert f"ibm_fez_QRMI_JOB_ACQUISITION_TOKEN={lease.session_id}\n" in printed
-
-    def without_time(text: str) -> str:
-        return re.sub(r"(SESSION_MAX_TTL)=\d+", r"\1=", text)
 
     # Of a job that was not started here, Slurm is asked: its record says the same.
     until(lambda: "AdminComment" in client.told)
@@ -149,6 +150,41 @@ def test_a_step_learns_it_from_a_gateway_that_was_killed_before_slurm_knew(
     assert code == 0
     assert f"ibm_fez_QRMI_JOB_ACQUISITION_TOKEN={lease.session_id}\n" in printed
     assert lease.tag in printed
+
+
+def test_slurms_record_is_completed_by_the_next_gateway_and_is_enough_for_a_new_journal(
+    build: Path, emulator: Emulator, host: Path, no_python: Path
+) -> None:
+    with Site(emulator) as site:
+        client = Client(build, site, host, program=no_python)
+        site.journal.close()  # of all processes, the gateway alone has it open
+        scontrol = site.directory / "scontrol"
+        writes = scontrol.read_text()
+        scontrol.write_text("#!/bin/sh\necho 'Unable to contact slurm controller' >&2; exit 1\n")
+        site.start()
+        assert client.hook("prolog") == 0
+        before = client.job_env()[1]
+        site.kill()
+        assert client.told == ""
+        scontrol.write_text(writes)
+        site.start()
+
+        def comments() -> list[str]:
+            return re.findall(
+                rf"^update JobId={client.job}\+0 AdminComment=(.*)\n", client.told, re.MULTILINE
+            )
+
+        until(comments)
+        (comment,) = comments()
+        Squeue(site.directory).lists(client.job, user_id=OWNER, admin_comment=comment)
+        site.kill()
+        for path in site.config.journal.parent.glob("journal.sqlite*"):
+            if path.suffix != ".secret":
+                path.unlink()
+        site.start()
+        until(lambda: site.events("lease taken over"))
+        assert without_time(client.job_env()[1]) == without_time(before)
+        assert comments() == [comment]
 
 
 def test_what_steps_do_is_in_the_journal(client: Client, site: Site) -> None:

@@ -15,8 +15,8 @@ from qpu_slurm.gateway.keys import JobKeys
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import Hold, Lease, LeaseState
 from qpu_slurm.leases.broker import Broker
+from qpu_slurm.leases.comments import of_leases
 from qpu_slurm.leases.reaper import Reaper
-from qpu_slurm.slurm.admin_comment import AdminComment, Granted
 from qpu_slurm.system.users import user_name
 from tests.unit.memory_service import Service, request
 from tests.unit.test_leases import config, raises, service
@@ -46,15 +46,7 @@ class Site:
         wanted = request(*qpus, job_id=job_id)
         leases = self.broker.acquire(msgspec.structs.replace(wanted, hold=hold, bind=bind, run=RUN))
         self.slurm.add(job_id, submitted_at=SUBMITTED_AT)
-        handover = AdminComment(
-            sessions={lease.qpu: lease.session_id for lease in leases},
-            hold={lease.qpu: "task" for lease in leases if lease.hold is Hold.TASK},
-            leases={
-                lease.qpu: Granted(id=lease.id, created_at=lease.created_at, tag=lease.tag)
-                for lease in leases
-            },
-        )
-        self.change(job_id, admin_comment=handover.into_comment(""))
+        self.change(job_id, admin_comment=of_leases(leases).into_comment(""))
         return leases[0]
 
     def change(self, job_id: int, **what: object) -> None:

@@ -23,20 +23,22 @@ from qpu_slurm.errors import NoLeaseError, QpuSlurmError, RefusedError, SlurmAwa
 from qpu_slurm.gateway.answers import ApiError
 from qpu_slurm.gateway.lookups import Lookups
 from qpu_slurm.job.variables import to_environ
+from qpu_slurm.leases.comments import completed, lacking
 from qpu_slurm.lifecycle.end import End
 from qpu_slurm.lifecycle.start import NOT_STARTED, Start
-from qpu_slurm.lifecycle.variables import Opened, handed_over, handover, of_step
+from qpu_slurm.lifecycle.variables import Opened, handover, of_step
 from qpu_slurm.names import STEP_TAG
-from qpu_slurm.slurm.admin_comment import AdminComment
 from qpu_slurm.slurm.control import Control
 from qpu_slurm.slurm.query import connect
 from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from qpu_slurm.gateway.gateway import Gateway
     from qpu_slurm.journal.model import Lease
+    from qpu_slurm.leases.comments import Unwritten
+    from qpu_slurm.slurm.admin_comment import AdminComment
     from qpu_slurm.slurm.job import HookJob, JobRecord
 
 _KEPT = 100_000
@@ -67,6 +69,7 @@ class Jobs:
         self._lookups = Lookups(lambda: connect(gateway.config.slurm), gateway.pools.slurm)
         self._started = _Started()
         self._comments: dict[int, asyncio.Task[None]] = {}
+        self._refused: set[int] = set()
 
     def does_for(self, user_id: int) -> bool:
         """Return whether this process may do in Slurm what a hook of that user may."""
@@ -173,9 +176,8 @@ class Jobs:
         leader, left = records[0].leader, handover(records)
         leases = [] if left.error else self._leases(records[0], left)
         # A gateway that was killed after it had granted a lease has not written the comment.
-        unwritten = [lease for lease in leases if lease.qpu not in left.sessions]
-        if unwritten:
-            own = AdminComment.merged([handover(records[:1]), handed_over(unwritten)])
+        if unwritten := lacking(left, leases):
+            own = completed(handover(records[:1]), unwritten)
             records[0] = msgspec.structs.replace(records[0], admin_comment=own.into_comment(""))
             left = handover(records)
         if not left.sessions and not left.error:
@@ -238,6 +240,19 @@ class Jobs:
         """Ask Slurm again for a job that was started by others."""
         self._started.forget(leader)
 
+    async def write(self, unwritten: Collection[Unwritten]) -> None:
+        """Have the AdminComments of running jobs written that lack leases.
+
+        Those that Slurm has refused are left alone, until they have been complete once.
+        """
+        control, missing = Control(self._gateway.config.slurm), {job.job_id for job, _ in unwritten}
+        self._refused &= missing
+        for job, comment in unwritten:
+            if job.job_id not in self._refused and job.job_id not in self._comments:
+                text = comment.into_comment(job.admin_comment)
+                _log.info("the job's AdminComment lacks leases", job_id=job.job_id, leases=comment.leases)
+                await self._comment(job.job_id, partial(control.set_admin_comment, job.job_id, text))
+
     async def _comment(self, job_id: int, write: partial[None]) -> None:
         """Have a job's AdminComment written, after the one that was to be written before."""
         before = self._comments.get(job_id)
@@ -248,6 +263,8 @@ class Jobs:
             try:
                 await self._gateway.pools.comments.run(write)
             except SlurmError as error:
+                if not isinstance(error, SlurmAwayError):
+                    self._refused.add(job_id)
                 _log.warning("the job's AdminComment is not written", job_id=job_id, why=str(error))
             finally:
                 if self._comments.get(job_id) is task:

@@ -21,6 +21,7 @@ from qpu_slurm.gateway.app import build
 from qpu_slurm.gateway.connections import Connection
 from qpu_slurm.gateway.drain import drain
 from qpu_slurm.gateway.gateway import Gateway
+from qpu_slurm.gateway.jobs import JOBS
 from qpu_slurm.gateway.listening import certificate_of, listen, load_certificate
 from qpu_slurm.gateway.reload import Hangup
 from qpu_slurm.gateway.requests import SMALL
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qpu_slurm.config import Config, GatewayConfig
+    from qpu_slurm.gateway.jobs import Jobs
 
 _KEEP_ALIVE = 75.0
 """Seconds that a connection may be idle, also before its first request."""
@@ -73,8 +75,9 @@ async def serve(config: Config, *, stop: asyncio.Event, announce: Callable[[str]
     certificate = certificate_of(settings)
     sys.setswitchinterval(_SWITCH_SECONDS)
     _allow_files(settings)
+    app = build(gateway)
     runner = web.AppRunner(
-        build(gateway),
+        app,
         access_log=None,  # ours is a middleware
         auto_decompress=False,
         keepalive_timeout=_KEEP_ALIVE,
@@ -93,7 +96,7 @@ async def serve(config: Config, *, stop: asyncio.Event, announce: Callable[[str]
             gateway.socket = "systemd"
         elif supervised():
             gateway.socket = "own"
-        for chore in (_reap(gateway), keep_account(gateway), _live()):
+        for chore in (_reap(gateway, app[JOBS]), keep_account(gateway), _live()):
             stack.push_async_callback(_end, asyncio.create_task(chore))
         # What exists now stays. Scanning it in each garbage collection would stop the loop for long.
         gc.collect()
@@ -132,7 +135,7 @@ class _Caretaker(NamedTuple):
         )
 
 
-async def _reap(gateway: Gateway) -> None:
+async def _reap(gateway: Gateway, jobs: Jobs) -> None:
     """Run the reaper at its interval."""
     config, caretaker = gateway.config, _Caretaker.of(gateway)
     while True:
@@ -148,6 +151,7 @@ async def _reap(gateway: Gateway) -> None:
             _log.exception("the reaper failed")
         else:
             gateway.recovering = False
+            await jobs.write(caretaker.reaper.unwritten)
             for lease in report.taken_over:
                 gateway.metrics.taken_over.labels(lease.qpu).inc()
             for reaped in report.reaped:

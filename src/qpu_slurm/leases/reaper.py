@@ -22,6 +22,7 @@ import structlog
 
 from qpu_slurm.errors import SlurmError
 from qpu_slurm.journal.model import Lease, LeaseState
+from qpu_slurm.leases.comments import Unwritten, unwritten
 from qpu_slurm.leases.reconcile import CLOSED, LATE, Sessions
 from qpu_slurm.leases.takeover import Takeover
 from qpu_slurm.system.deadline import Deadline
@@ -118,6 +119,7 @@ class Reaper:
 
     Attributes:
         jobs: Slurm's jobs in the last run; None if Slurm did not answer.
+        unwritten: Of these, the running ones whose AdminComments lack leases; see `comments`.
     """
 
     def __init__(self, config: Config, broker: Broker, journal: Journal, query: Query) -> None:
@@ -129,6 +131,7 @@ class Reaper:
         self._keep = config.keep
         self._longest_acquire = config.outage.acquire_timeout + _GIVE_BACK
         self.jobs: tuple[JobRecord, ...] | None = None
+        self.unwritten: tuple[Unwritten, ...] = ()
         # What the last run left to epilogs.
         self._completing: set[int] = set()
 
@@ -145,6 +148,8 @@ class Reaper:
         if jobs is not None:
             completing = {job.job_id for job in jobs.values() if job.state == _COMPLETING}
             self._completing = {lease.id for lease in leases if lease.job_id in completing}
+        goes_on = [lease for lease in leases if lease.id not in why]
+        self.unwritten = tuple(unwritten(self.jobs or (), goes_on))
         ids = list(why)
         # In another order each time, so that a service that does not answer does not delay the same ones.
         random.shuffle(ids)
@@ -169,7 +174,7 @@ class Reaper:
         if trouble:
             _log.warning("reaped without Slurm", why=trouble)
         elif not deadline.passed:
-            reaped += self._compared([lease for lease in leases if lease.id not in why], deadline)
+            reaped += self._compared(goes_on, deadline)
         reaped += self._late(deadline)
         # Last: the next run ends the leases of ended jobs that are taken over here.
         taken_over = () if jobs is None else tuple(self._takeover.run(jobs.values(), deadline))

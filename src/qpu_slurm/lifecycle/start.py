@@ -26,7 +26,7 @@ from qpu_slurm.errors import (
     UnavailableError,
 )
 from qpu_slurm.journal.model import Hold, LeaseRequest, Refusal
-from qpu_slurm.lifecycle.variables import handed_over
+from qpu_slurm.leases.comments import of_leases
 from qpu_slurm.names import parse_qpu_option
 from qpu_slurm.slurm.admin_comment import AdminComment
 
@@ -193,7 +193,7 @@ class Start:
 
     def grant(self, leases: Sequence[Lease]) -> AdminComment:
         """Return what to write into the job's AdminComment (`write`), which has got these leases."""
-        handover = handed_over(leases)
+        handover = of_leases(leases)
         self.handover = handover
         self._log.info("the job has its QPUs", sessions=handover.sessions, hold=handover.hold)
         return handover

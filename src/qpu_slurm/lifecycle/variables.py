@@ -9,15 +9,13 @@ import msgspec
 
 from qpu_slurm.errors import NoLeaseError, RequestError
 from qpu_slurm.job.variables import JobQpu
-from qpu_slurm.journal.model import Hold
 from qpu_slurm.providers.lifetime import session_ttl
-from qpu_slurm.slurm.admin_comment import AdminComment, Granted
+from qpu_slurm.slurm.admin_comment import AdminComment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from qpu_slurm.config import Config, QpuConfig
-    from qpu_slurm.journal.model import Lease
     from qpu_slurm.slurm.job import JobRecord
     from qpu_slurm.system.secret import Secret
 
@@ -41,17 +39,6 @@ def handover(records: Iterable[JobRecord]) -> AdminComment:
         SlurmError: A record holds something else in its place.
     """
     return AdminComment.merged(AdminComment.from_comment(record.admin_comment) for record in records)
-
-
-def handed_over(leases: Sequence[Lease]) -> AdminComment:
-    """Return what the start of a job leaves for its steps, if it got these leases."""
-    return AdminComment(
-        sessions={lease.qpu: lease.session_id for lease in leases},
-        hold={lease.qpu: "task" for lease in leases if lease.session_id is None and lease.hold is Hold.TASK},
-        leases={
-            lease.qpu: Granted(id=lease.id, created_at=lease.created_at, tag=lease.tag) for lease in leases
-        },
-    )
 
 
 def of_step(
