@@ -163,6 +163,20 @@ def test_our_task_runner_runs_an_input(job: Job, tmp_path: Path) -> None:
     assert read_result(tmp_path / "out.json")[0].data.c.get_counts() == {"1": 100}
 
 
+def test_a_result_that_is_too_large_to_keep_goes_to_the_client_in_pieces(tmp_path: Path) -> None:
+    size = 3 << 20
+    with Emulator(result_bytes=size, task_seconds=0.3) as emulator, Site(emulator, qpus=ON_PREMISES) as site:
+        site.start()
+        with site.job(site.acquire("ibm_torino")) as job:
+            for number in range(3):
+                (tmp_path / f"{number}.json").write_text(sampler_input())
+                sink = tmp_path / f"result-{number}.json"
+                done = run(job, TASK_RUNNER, "ibm_torino", f"{number}.json", sink.name, cwd=tmp_path)
+                assert done.returncode == 0, done.stderr
+                assert sink.stat().st_size > size - 100
+        assert site.events("a task could not be watched") == []
+
+
 def test_our_task_runner_runs_many_inputs_at_once(job: Job, tmp_path: Path) -> None:
     for number in range(8):
         (tmp_path / f"{number}.json").write_text(sampler_input())

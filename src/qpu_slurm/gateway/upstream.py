@@ -140,4 +140,5 @@ class WrittenAnswer:
                 yield piece
 
     def close(self) -> None:
-        """Do without the rest of the body: no connection hangs on it."""
+        """Do without the rest of the body."""
+        self._body = b""
