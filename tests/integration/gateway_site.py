@@ -91,6 +91,12 @@ s3_key_file = "{directory}/s3.key"
 """
 """A QPU behind the IBM Quantum System API."""
 
+FROM_UPSTREAM = f"""
+qrmi_config = "{{directory}}/qrmi_config.json"
+{CONFIG.partition("[defaults]")[0]}
+"""
+"""A configuration whose QPUs stand in upstream's file."""
+
 
 class Munge:
     """A munged with a key of its own."""
@@ -134,6 +140,7 @@ class Site:
         endpoint: The service's API, where it is not the emulator's.
         acquire_timeout: As in [outage]; by default so short that faults are not waited for.
         qpus: Further tables of QPUs.
+        text: The configuration, but for these.
         starts_at_once: As in the [[qpu]] ibm_fez.
     """
 
@@ -145,6 +152,7 @@ class Site:
         acquire_timeout: int = 3,
         qpus: str = "",
         *,
+        text: str = CONFIG,
         starts_at_once: int = 10,
     ) -> None:
         # Other users have to get at MUNGE's socket.
@@ -157,9 +165,12 @@ class Site:
             key = self.directory / f"{name}.key"
             key.touch(mode=0o600)
             key.write_text(content)
+        upstreams = self.directory / "qrmi_config.json"
+        upstreams.touch(mode=0o600)
+        upstreams.write_bytes(msgspec.json.encode(self._upstreams()))
         self.path = self.directory / "config.toml"
         self.path.write_text(
-            (CONFIG + qpus).format(
+            (text + qpus).format(
                 storage=self.account.storage,
                 directory=self.directory,
                 munge=self.munge,
@@ -179,6 +190,16 @@ class Site:
         self.url = ""
         self.process: subprocess.Popen[str] | None = None
         self.held: socket.socket | None = None
+
+    def _upstreams(self) -> dict[str, Any]:
+        """Return what upstream's plugin would read: one QPU on the premises."""
+        variables = self.emulator.system_environ("ibm_torino", self.account)
+        own = {
+            name.removeprefix("ibm_torino_"): value
+            for name, value in variables.items()
+            if "_QRMI_IBM_QS_" in name
+        }
+        return {"resources": [{"name": "ibm_torino", "type": "ibm-quantum-system", "environment": own}]}
 
     def __enter__(self) -> Self:
         return self

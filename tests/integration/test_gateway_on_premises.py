@@ -17,7 +17,7 @@ from qpu_slurm.errors import RefusedError
 from qpu_slurm.job.variables import from_environ
 from qpu_slurm.journal.model import LeaseState
 from qpu_slurm_devkit.emulator import Drop, Emulator, Fault
-from tests.integration.gateway_site import ON_PREMISES, Job, Site, program, run
+from tests.integration.gateway_site import FROM_UPSTREAM, ON_PREMISES, Job, Site, program, run
 from tests.integration.steps import TASK_RUNNER, sampler_input
 
 if TYPE_CHECKING:
@@ -161,6 +161,20 @@ def test_our_task_runner_runs_an_input(job: Job, tmp_path: Path) -> None:
     done = run(job, TASK_RUNNER, "ibm_torino", "in.json", "out.json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert read_result(tmp_path / "out.json")[0].data.c.get_counts() == {"1": 100}
+
+
+def test_a_qpu_of_upstreams_configuration_has_its_keys_in_the_gateway_alone(
+    module_emulator: Emulator, tmp_path: Path
+) -> None:
+    module_emulator.reset()
+    with Site(module_emulator, text=FROM_UPSTREAM) as site:
+        site.start()
+        with site.job(site.acquire("ibm_torino")) as job:
+            (tmp_path / "in.json").write_text(sampler_input())
+            done = run(job, TASK_RUNNER, "ibm_torino", "in.json", "out.json", cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
+            assert site.account.storage.secret not in json.dumps(job.environ)
+        assert read_result(tmp_path / "out.json")[0].data.c.get_counts() == {"1": 100}
 
 
 def test_a_result_that_is_too_large_to_keep_goes_to_the_client_in_pieces(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qpu_slurm.config import ComputeServiceQpu, Config, load
+from qpu_slurm.config import ComputeServiceQpu, Config, QuantumSystemQpu, load
 from qpu_slurm.errors import ConfigError, RequestError
 from qpu_slurm.system.secret import Secret
 
@@ -19,13 +19,25 @@ if TYPE_CHECKING:
 
 CRN = "crn:v1:bluemix:public:quantum-computing:us-east:a/1:2::"
 KEY = "the-very-secret-key"
+SECRET = "the/secret+key=of-the-storage"
 
 # The resources of upstream's example, filled in.
 EXAMPLE: list[dict[str, Any]] = [
     {
         "name": "test_heron",
         "type": "ibm-quantum-system",
-        "environment": {"QRMI_IBM_QS_ENDPOINT": "http://", "QRMI_IBM_QS_AWS_SECRET_ACCESS_KEY": KEY},
+        "environment": {
+            "QRMI_IBM_QS_ENDPOINT": "https://qsa.centre.example:30060",
+            "QRMI_IBM_QS_IAM_ENDPOINT": "https://iam.cloud.ibm.com",
+            "QRMI_IBM_QS_IAM_APIKEY": KEY,
+            "QRMI_IBM_QS_SERVICE_CRN": CRN,
+            "QRMI_IBM_QS_AWS_ACCESS_KEY_ID": "123456789012",
+            "QRMI_IBM_QS_AWS_SECRET_ACCESS_KEY": SECRET,
+            "QRMI_IBM_QS_S3_ENDPOINT": "https://s3.centre.example",
+            "QRMI_IBM_QS_S3_ENDPOINT_FOR_QSAPI": "https://s3.inside.example",
+            "QRMI_IBM_QS_S3_BUCKET": "tasks",
+            "QRMI_IBM_QS_S3_REGION": "eu-de",
+        },
     },
     {
         "name": "alt_marrakesh",
@@ -50,6 +62,9 @@ EXAMPLE: list[dict[str, Any]] = [
     },
     {"name": "FRESNEL", "type": "pasqal-cloud", "environment": {"QRMI_PASQAL_CLOUD_PROJECT_ID": ""}},
 ]
+
+
+GATEWAY = '[gateway]\nurl = "https://controller:8470"\n'
 
 
 def write(directory: Path, document: object) -> Path:
@@ -170,6 +185,73 @@ def test_two_of_one_name(tmp_path: Path) -> None:
 def test_what_is_no_configuration(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load(write(tmp_path, text))
+
+
+def read_behind_gateway(directory: Path, *resources: object, text: str = GATEWAY) -> Config:
+    path = write(directory, {"resources": resources})
+    config = directory / "config.toml"
+    config.write_text(f'qrmi_config = "{path}"\n{text}')
+    return load(config)
+
+
+def test_with_the_gateway_no_job_sees_a_key_of_the_file(tmp_path: Path) -> None:
+    config = read_behind_gateway(tmp_path, *EXAMPLE)
+    assert list(config.qpus) == ["test_heron", "alt_marrakesh", "ibm_fez"]
+    assert {qpu.credentials for qpu in config.qpus.values()} == {"gateway"}
+    assert all(qpu.access().api_key.reveal() == KEY for qpu in config.qpus.values())
+    assert [warning.rpartition(": ")[2] for warning in config.warnings] == [
+        "type 'pasqal-cloud' is not supported."
+    ]
+    assert config.step_patience == config.outage.step_patience > 0
+    assert KEY not in repr(config)
+    assert SECRET not in repr(config)
+
+
+def test_a_qpu_on_the_premises_has_its_storage(tmp_path: Path) -> None:
+    heron = read_behind_gateway(tmp_path, EXAMPLE[0]).qpu("test_heron")
+    assert isinstance(heron, QuantumSystemQpu)
+    assert (heron.endpoint, heron.instance) == ("https://qsa.centre.example:30060", CRN)
+    storage = heron.access().storage
+    assert (storage.endpoint, storage.service_endpoint, storage.bucket, storage.region) == (
+        "https://s3.centre.example", "https://s3.inside.example", "tasks", "eu-de",
+    )  # fmt: skip
+    assert (storage.access_key_id, storage.secret.reveal()) == ("123456789012", SECRET)
+
+
+def test_the_defaults_of_a_config_toml_hold_for_the_qpus_of_the_file(tmp_path: Path) -> None:
+    text = f'{GATEWAY}[defaults]\nsession = "task"\nmax_leases = 3\n'
+    qpus = read_behind_gateway(tmp_path, *EXAMPLE, text=text).qpus.values()
+    assert {(qpu.session, qpu.limit) for qpu in qpus} == {("task", 3)}
+
+
+@pytest.mark.parametrize("missing", ["IAM_APIKEY", "AWS_SECRET_ACCESS_KEY", "S3_BUCKET", "SERVICE_CRN"])
+def test_what_the_gateway_needs_of_the_file_is_named(tmp_path: Path, missing: str) -> None:
+    environment = {key: value for key, value in EXAMPLE[0]["environment"].items() if missing not in key}
+    with pytest.raises(ConfigError, match=f"'test_heron': QRMI_IBM_QS_{missing} is missing"):
+        read_behind_gateway(tmp_path, EXAMPLE[0] | {"environment": environment})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "qrmi_config: needs a [gateway] table"),
+        (f'{GATEWAY}[[qpu]]\nname = "a"\n', "qrmi_config, [[qpu]]: expected one of them"),
+        (f'{GATEWAY}[defaults]\ncredentials = "user"\n', "[defaults] unknown key 'credentials'"),
+    ],
+)
+def test_what_does_not_go_with_the_file(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_behind_gateway(tmp_path, *EXAMPLE, text=text)
+    assert [message in problem for problem in caught.value.problems] == [True]
+
+
+def test_a_node_without_the_file_leaves_the_qpus_to_the_gateway(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(f'qrmi_config = "{tmp_path}/elsewhere.json"\n{GATEWAY}')
+    config = load(path)
+    assert config.qpus == {}
+    with pytest.raises(ConfigError, match=r"elsewhere\.json: cannot be read here"):
+        config.qpu("ibm_fez")
 
 
 variables = st.sampled_from(sorted(resource()["environment"]))

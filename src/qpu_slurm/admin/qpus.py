@@ -55,6 +55,7 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     if arguments.command == "resume":
         return resume(config, arguments.name)
     if arguments.names:
+        config.require_qpus()
         print(*config.qpus, sep="\n")  # noqa: T201 - a command
         return 0
     return show(config, as_json=arguments.json)

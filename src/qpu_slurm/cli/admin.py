@@ -245,7 +245,11 @@ def plugstack_line(config: Config, kind: str, plugin: str, gres_partitions: str,
         plugin: The plugin's file.
         gres_partitions: Where a gres alone asks for a QPU.
         helper: What the plugin runs.
+
+    Raises:
+        ConfigError: The QPUs are not known on this host.
     """
+    config.require_qpus()
     own = [name for name, qpu in config.qpus.items() if qpu.needs_user_key]
     parts = {
         "qpus": ",".join(config.qpus),

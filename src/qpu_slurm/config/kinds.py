@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal
 
 import msgspec
 
@@ -18,12 +18,14 @@ from qpu_slurm.config.model import (
     in_the_clear,
 )
 from qpu_slurm.config.private import read_key
+from qpu_slurm.errors import ConfigError
 from qpu_slurm.providers.base import Access
+from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from qpu_slurm.system.secret import Secret
+    from qpu_slurm.providers.ibm_system.access import SystemAccess
 
 CLOUD: Final = "ibm-quantum-compute-service"
 """The type that a QPU has whose table names none."""
@@ -74,7 +76,10 @@ class QuantumSystemQpu(QpuConfig, frozen=True, kw_only=True, forbid_unknown_fiel
         s3_region: Its region.
         s3_access_key_id: The name of the key that opens it.
         s3_key_file: The file with that key, on the gateway's host only.
+        s3_secret: That key, if an upstream configuration contains it.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("s3_key_file",)
 
     type: Literal["ibm-quantum-system"]
     credentials: Literal["gateway"] = "gateway"
@@ -99,14 +104,15 @@ class QuantumSystemQpu(QpuConfig, frozen=True, kw_only=True, forbid_unknown_fiel
             extra={"unquoted": True},
         ),
     ]
-    s3_key_file: AbsolutePath
+    s3_key_file: AbsolutePath | None = None
+    s3_secret: Secret | None = None
 
     @property
     def key_files(self) -> tuple[Path, ...]:
         """The files with the admin's keys; see `QpuConfig`."""
-        return (*super().key_files, self.s3_key_file)
+        return (*super().key_files, *filter(None, [self.s3_key_file]))
 
-    def access(self, user_key: Secret | None = None) -> Access:
+    def access(self, user_key: Secret | None = None) -> SystemAccess:
         """Return how the QPU is reached; see `key` for the argument and the errors."""
         # A hook and a step need none of it.
         from qpu_slurm.providers.ibm_system.access import Storage, SystemAccess  # noqa: PLC0415
@@ -120,9 +126,17 @@ class QuantumSystemQpu(QpuConfig, frozen=True, kw_only=True, forbid_unknown_fiel
                 bucket=self.s3_bucket,
                 region=self.s3_region,
                 access_key_id=self.s3_access_key_id,
-                secret=read_key(self.s3_key_file),
+                secret=self._storage_key(),
             ),
         )
+
+    def _storage_key(self) -> Secret:
+        """Return the key of the storage; see `access` for the errors."""
+        if self.s3_secret is not None:
+            return self.s3_secret
+        if self.s3_key_file is None:
+            raise ConfigError(f"[[qpu]] {self.name!r}: its storage needs an s3_key_file.")
+        return read_key(self.s3_key_file)
 
     def seen_by_jobs(self, gateway: str) -> ComputeServiceQpu:
         """Return the QPU as jobs see it: to them, the gateway makes it look like one in the cloud."""

@@ -12,7 +12,7 @@ import msgspec
 
 from qpu_slurm.config.kinds import CLOUD, KINDS, NOT_YET
 from qpu_slurm.config.model import Config, GatewayConfig, OutageConfig, QpuConfig, SlurmConfig
-from qpu_slurm.config.qrmi_file import read_upstream
+from qpu_slurm.config.qrmi_file import read_qpus, read_upstream
 from qpu_slurm.config.tables import Problems, keys_of, quote
 from qpu_slurm.errors import ConfigError
 from qpu_slurm.names import QPU_NAME
@@ -24,9 +24,11 @@ _MAX_BYTES = 1 << 20
 
 _SECTIONS = ("slurm", "outage", "gateway", "defaults", "qpu")
 _KEYS = keys_of(Config, leave=("path", "slurm", "outage", "gateway", "qpus", "warnings"))
-_QPU_KEYS = {kind: keys_of(kind, leave=("api_key",)) for kind in KINDS.values()}
+_QPU_KEYS = {kind: keys_of(kind, leave=("api_key", "s3_secret")) for kind in KINDS.values()}
 _DEFAULTS_KEYS = {key: key for keys in _QPU_KEYS.values() for key in keys if key != "name"}
 """What `[defaults]` may have: each QPU takes what its kind has of it."""
+_POLICIES = {name: name for name in ("session", "exclusive", "max_leases", "starts_at_once")}
+"""What it may have for the QPUs of a qrmi_config.json."""
 
 
 def path_of(path: Path | None = None) -> Path:
@@ -87,14 +89,12 @@ def _read(path: Path, document: dict[str, Any], problems: Problems) -> Config | 
     slurm = problems.table(SlurmConfig, document.get("slurm", {}), "[slurm] ", keys_of(SlurmConfig))
     outage = problems.table(OutageConfig, document.get("outage", {}), "[outage] ", keys_of(OutageConfig))
     gateway = _read_gateway(document, problems)
-    tables = _read_qpus(document.get("defaults", {}), document.get("qpu", []), problems)
-    if gateway is None:
-        for kind, qpu in tables:
-            if qpu.get("credentials", _default(kind, "credentials")) == "gateway":
-                problems.add(f'[[qpu]] {qpu.get("name")!r}: credentials = "gateway" needs a [gateway] table.')
+    if "qrmi_config" in document:
+        qpus, skipped = _read_upstreams(document, values.get("qrmi_config"), problems)
+    else:
+        qpus, skipped = _read_tables(document, problems), []
     if problems.found:
         return None
-    qpus = {table["name"]: kind(**table) for kind, table in tables}
     server = None if gateway is None else GatewayConfig(**gateway)
     return Config(
         **values,
@@ -104,10 +104,36 @@ def _read(path: Path, document: dict[str, Any], problems: Problems) -> Config | 
         gateway=server,
         qpus=qpus,
         warnings=(
+            *skipped,
             *(server.warnings() if server else ()),
             *(warning for qpu in qpus.values() for warning in qpu.warnings()),
         ),
     )
+
+
+def _read_upstreams(
+    document: dict[str, Any], path: Path | None, problems: Problems
+) -> tuple[dict[str, QpuConfig], list[str]]:
+    """Return the QPUs of a qrmi_config.json that the gateway serves, and what of it is not used."""
+    if "gateway" not in document:
+        problems.add("qrmi_config: needs a [gateway] table, whose gateway alone reads that file.")
+    if "qpu" in document:
+        problems.add("qrmi_config, [[qpu]]: expected one of them. A qrmi_config.json has all QPUs.")
+    policies = problems.table(QpuConfig, document.get("defaults", {}), "[defaults] ", _POLICIES)
+    # Nodes need not know the QPUs: the gateway answers for them.
+    if path is None or problems.found or not os.access(path, os.R_OK):
+        return {}, []
+    return read_qpus(path, policies)
+
+
+def _read_tables(document: dict[str, Any], problems: Problems) -> dict[str, QpuConfig]:
+    """Return the QPUs of the file's own tables; none if there are problems."""
+    tables = _read_qpus(document.get("defaults", {}), document.get("qpu", []), problems)
+    if "gateway" not in document:
+        for kind, qpu in tables:
+            if qpu.get("credentials", _default(kind, "credentials")) == "gateway":
+                problems.add(f'[[qpu]] {qpu.get("name")!r}: credentials = "gateway" needs a [gateway] table.')
+    return {} if problems.found else {table["name"]: kind(**table) for kind, table in tables}
 
 
 def _read_gateway(document: dict[str, Any], problems: Problems) -> dict[str, Any] | None:
@@ -204,6 +230,9 @@ def _read_qpu(
         problems.add(
             f'{where}key_file is missing: with credentials = "{credentials}" it names the key\'s file.'
         )
+    for key in kind.needs:
+        if key not in given:
+            problems.add(f"{where}{key} is missing: expected an absolute path.")
     if "key_file" in table and credentials == "user":
         problems.add(f'{where}key_file: expected only with credentials = "gateway" or "shared".')
     return qpu

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
@@ -243,7 +243,10 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         starts_at_once: How many sessions are asked for at a time; other jobs that start wait for their turn.
             A service that is asked too much lowers it for a while.
         api_key: The admin's key, if an upstream configuration contains it.
+        needs: The keys without a default of which only an upstream configuration can do without.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ()
 
     name: Name
     type: str
@@ -357,7 +360,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         slurm: See `SlurmConfig`.
         outage: See `OutageConfig`.
         gateway: See `GatewayConfig`; None: hooks and steps use the service directly.
-        qpus: The QPUs by name, in the file's order.
+        qrmi_config: An upstream qrmi_config.json that has the QPUs, all of them behind the gateway; None: the
+            file itself has them.
+        qpus: The QPUs by name, in the file's order; none where this process may not read `qrmi_config`.
         warnings: Skipped resources and insecure settings, a sentence each.
     """
 
@@ -371,6 +376,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     slurm: SlurmConfig = SlurmConfig()
     outage: OutageConfig = OutageConfig()
     gateway: GatewayConfig | None = None
+    qrmi_config: AbsolutePath | None = None
     qpus: dict[str, QpuConfig]
     warnings: tuple[str, ...] = ()
 
@@ -385,13 +391,27 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
         Raises:
             RequestError: There is no such QPU. The message lists all QPUs.
+            ConfigError: See `require_qpus`.
         """
+        self.require_qpus()
         try:
             return self.qpus[name]
         except KeyError:
             raise RequestError(
                 f"There is no QPU {name[:64]!r} here. Choose one of: {', '.join(self.qpus)}."
             ) from None
+
+    def require_qpus(self) -> None:
+        """Make sure that the QPUs are known to this process.
+
+        Raises:
+            ConfigError: They stand in `qrmi_config`, which it cannot read.
+        """
+        if not self.qpus:
+            raise ConfigError(
+                f"{self.qrmi_config}: cannot be read here, so the QPUs are not known. "
+                "Run this on the gateway's host, as root or as the gateway's user."
+            )
 
 
 def in_the_clear(name: str, *urls: str) -> list[str]:

@@ -50,6 +50,7 @@ def serve(config: Config, arguments: argparse.Namespace) -> int:
         ConfigError: It cannot be used.
         JournalError: The journal cannot be opened.
     """
+    config.require_qpus()
     os.umask(0o077)
     forbid_dumps()
     asyncio.run(_serve(config, until_stdin_closes=arguments.until_stdin_closes))

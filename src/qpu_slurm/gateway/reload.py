@@ -65,6 +65,7 @@ class Hangup:
             JournalError: The journal cannot be read.
         """
         old, new = self._gateway.config, load(self._gateway.config.path)
+        new.require_qpus()
         self._refuse_what_cannot_change(old, new)
         if self._certify is not None and new.gateway is not None:
             self._certify(new.gateway)

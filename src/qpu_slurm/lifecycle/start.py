@@ -84,12 +84,14 @@ def wanted(option: str | None, gres: Sequence[Gres], config: Config) -> Wanted:
     if untyped and not named and not typed:
         typed = _only_qpu(config)
     for name in (*named, *typed):
-        config.qpu(name)
+        if config.qpus:  # otherwise, only the gateway knows them
+            config.qpu(name)
     acquired = (*named, *typed) if untyped or config.acquire_on == "qpu" else typed
     return Wanted(tuple(dict.fromkeys(acquired)), tuple(name for name in named if name not in acquired))
 
 
 def _only_qpu(config: Config) -> tuple[str, ...]:
+    config.require_qpus()
     if len(config.qpus) > 1:
         raise RequestError(
             f"--gres={GRES}:1 does not say which QPU. Add --qpu=NAME; known: {', '.join(config.qpus)}."

@@ -97,7 +97,8 @@ def check(path: Path | None, environ: Mapping[str, str], host: Host = Host.OTHER
     except ConfigError as error:
         yield from _files.configuration(configuration.path_of(path), error)
         return
-    yield fine("configuration", f"{config.path}: {', '.join(config.qpus)}")
+    known = ", ".join(config.qpus) or f"only the gateway's user can read the QPUs' file {config.qrmi_config}"
+    yield fine("configuration", f"{config.path}: {known}")
     here = _gateway.keeps(config)
     if host is Host.OTHER:
         yield from _controller(config, environ, here=here)

@@ -55,6 +55,8 @@ def keys(config: Config, keeper: Keeper, *, here: bool, node: bool = False) -> I
     for qpu in config.qpus.values():
         for path in qpu.key_files:
             files.setdefault(path, []).append(qpu.name)
+    if here and config.qrmi_config and not config.qpus:
+        yield _unseen("qrmi_config", config.qrmi_config, keeper)
     for path, names in files.items():
         about = f"key of {', '.join(names)}"
         of_jobs = all(not config.qpus[name].through_gateway for name in names)

@@ -171,7 +171,7 @@ def _answered(
     if health.socket == "own":
         yield found("gateway's socket", about)
     own, its = digests(config), health.configuration
-    if here and its.all != own.all:
+    if here and config.qpus and its.all != own.all:
         yield found("gateway is older", about, path=config.path)
-    elif not here and its.shared != own.shared:
+    elif not here and config.qpus and its.shared != own.shared:
         yield found("differs from the gateway", "configuration", path=config.path)

@@ -153,7 +153,8 @@ def _of_arguments(
     about = "plugin"
     own = frozenset(name for name, qpu in config.qpus.items() if qpu.needs_user_key)
     told: frozenset[str] = frozenset()
-    for argument, names in (("qpus", frozenset(config.qpus)), ("user_credentials", own)):
+    expected = (("qpus", frozenset(config.qpus)), ("user_credentials", own)) if config.qpus else ()
+    for argument, names in expected:
         have = plugin.names(argument)
         for diagnosis, differ in (("plugin lacks", names - have), ("plugin has", have - names)):
             if new := differ - told:

@@ -95,7 +95,8 @@ def check(
         yield found("no gres", "slurm.conf")
     else:
         yield from _partitions(config, partitions)
-    yield _licenses(config, settings)
+    if config.qpus:
+        yield _licenses(config, settings)
     hosts = settings.get("SlurmctldHost", "").split(",")
     if len(hosts) > 1 and config.gateway is None:
         yield found("journal of one controller", "controllers", hosts=" and ".join(hosts))
