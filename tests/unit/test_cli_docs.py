@@ -37,9 +37,10 @@ SECTIONS = {
     "[[qpu]] and [defaults]": (ComputeServiceQpu, {"api_key"}),
     "QPUs on your own premises": (
         QuantumSystemQpu,
-        # As for any other QPU.
+        # As for any other QPU, or only in upstream's configuration.
         {
             "api_key",
+            "s3_secret",
             "name",
             "backend",
             "instance",
