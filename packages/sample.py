@@ -12,7 +12,8 @@ HEAD: Final = """\
 # controller and the compute nodes. It holds no secret, and all users may read it.
 #
 # Every key is here with its default, or with an example where it has none. Uncomment what you need: a [[qpu]]
-# with a `name`, and its `instance`, are enough. Services of other kinds have keys of their own: see the page.
+# with a `name`, and its `instance`, are enough. Services of other kinds have keys of their own, and a
+# qrmi_config.json of spank-plugins can take the place of all [[qpu]]: see the page.
 """
 
 SECTIONS: Final = ("At the top", "[slurm]", "[outage]", "[gateway]", "[[qpu]] and [defaults]")
@@ -36,6 +37,10 @@ EXAMPLES: Final = {
     "url": '"https://controller:8470"',
 }
 """For keys whose default is none, or stands in words."""
+
+
+ALTERNATIVES: Final = ("qrmi_config",)
+"""Keys that take the place of others, so that a file cannot have both."""
 
 
 def config_toml(document: str) -> str:
@@ -63,7 +68,8 @@ def config_toml(document: str) -> str:
 def _rows(document: str, section: str) -> list[tuple[str, str, str]]:
     """Return the keys of a section, each with its default and its meaning."""
     text = re.split(r"^##+ ", document.split(f"\n## {section}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
-    return re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \|$", text, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \|$", text, re.MULTILINE)
+    return [row for row in rows if row[0] not in ALTERNATIVES]
 
 
 def _entry(key: str, default: str, meaning: str) -> str:

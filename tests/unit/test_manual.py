@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from packages import manual
+from packages import manual, sample
 
 from qpu_slurm import cli, config
 from qpu_slurm.config import Config, GatewayConfig, OutageConfig, QpuConfig, SlurmConfig
@@ -162,7 +162,7 @@ def test_the_sample_can_be_used_when_all_of_it_is_uncommented(written: Path, tmp
     (tmp_path / "config.toml").write_text(whole)
     keys = set(re.findall(r"^(\w+) = ", whole, re.MULTILINE))
     for struct in (Config, SlurmConfig, OutageConfig, GatewayConfig, QpuConfig):
-        assert set(struct.__struct_fields__) - DERIVED <= keys
+        assert set(struct.__struct_fields__) - {*DERIVED, *sample.ALTERNATIVES} <= keys
     assert list(config.load(tmp_path / "config.toml").qpus) == ["ibm_fez"]
 
 
