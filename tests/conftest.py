@@ -21,10 +21,12 @@ pytest.register_assert_rewrite("tests.provider_conformance")
 settings.register_profile("busy machine", deadline=None)
 settings.load_profile("busy machine")
 
-# A shell has what it runs in the background ignore Ctrl-C, and all that is started there inherits it: what
-# tests start has to hear theirs.
+# A shell has what it runs in the background ignore Ctrl-C, nohup has it ignore SIGHUP, and all that is
+# started there inherits it: what tests start has to hear theirs.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
@@ -82,16 +83,14 @@ class Release(NamedTuple):
                     *_OURS,
                 )
                 (root / "complete").touch()
-            install = (
-                "pip",
-                "install",
-                "--python",
-                str(self.python),
-                "--no-deps",
-                "--no-index",
-                "--reinstall",
-            )
-            _uv(*install, str(_wheel()))
+            # Other workers may run programs in it: what it has already is not installed again.
+            installed, wheel = root / "installed", _wheel()
+            digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+            if not installed.exists() or installed.read_text() != digest:
+                installed.unlink(missing_ok=True)
+                install = ("pip", "install", "--python", str(self.python), "--no-deps", "--no-index")
+                _uv(*install, "--reinstall", str(wheel))
+                installed.write_text(digest)
 
     def installed(self, package: str) -> str:
         """Return the version of a package in the environment."""
