@@ -156,6 +156,35 @@ def test_upstreams_library_acquires_uses_and_releases_what_the_job_holds(job: Jo
     assert (done.stdout, done.returncode) == ("True\n100\nTrue\n", 0), done.stderr
 
 
+def test_upstreams_primitives_run_in_the_jobs_gate(job: Job) -> None:
+    done = program(
+        job,
+        """
+        from qiskit import QuantumCircuit
+        from qiskit.quantum_info import SparsePauliOp
+        from qiskit.transpiler import generate_preset_pass_manager
+        from qrmi.primitives import QRMIService
+        from qrmi.primitives.ibm import EstimatorV2, SamplerV2, get_backend
+
+        (resource,) = QRMIService().resources()
+        status = resource.status()
+        print(status.status, resource.metadata()["backend_name"])
+        circuit = QuantumCircuit(2)
+        circuit.x(1)
+        manager = generate_preset_pass_manager(1, get_backend(resource))
+        isa = manager.run(circuit)
+        observable = SparsePauliOp("ZZ").apply_layout(isa.layout)
+        print(round(float(EstimatorV2(resource).run([(isa, observable)]).result()[0].data.evs)))
+        circuit.measure_all()
+        print(SamplerV2(resource).run([manager.run(circuit)], shots=10).result()[0].data.meas.get_counts())
+        """,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["ResourceStatusCode.Online ibm_torino", "-1", "{'10': 10}"]
+    tasks = {task["session_id"] for task in job.get("/jobs")["jobs"]}
+    assert tasks == {job.session_id}
+
+
 def test_our_task_runner_runs_an_input(job: Job, tmp_path: Path) -> None:
     (tmp_path / "in.json").write_text(sampler_input())
     done = run(job, TASK_RUNNER, "ibm_torino", "in.json", "out.json", cwd=tmp_path)
