@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 import time
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -30,8 +29,9 @@ class Verdict(msgspec.Struct, kw_only=True):
 
     Attributes:
         ended: The states of its jobs.
-        sessions_opened: How many sessions were opened for it.
-        sessions_left_open: How many of them are open yet.
+        sessions_opened: How many sessions, or gates, were opened for it.
+        sessions_left_open: How many sessions are open yet; where the service has none, how many tasks it
+            keeps.
         leases_lost: Sessions that belong to no lease, leases that belong to no session, and leases that
             are not over.
         nodes_drained: Nodes that do not take jobs any more.
@@ -78,9 +78,11 @@ def perform(stage: Stage, scenarios: Sequence[Scenario]) -> dict[Scenario, Verdi
 def _acts(scenarios: Sequence[Scenario]) -> Iterator[tuple[Storm | None, list[Scenario]]]:
     """Tell what is played together, and which storm breaks then."""
     yield None, [one for one in scenarios if one.storm is None]
-    stormy = [one for one in scenarios if one.storm is not None]
-    for storm, group in groupby(stormy, key=lambda one: one.storm):
-        yield storm, list(group)
+    stormy: dict[Storm, list[Scenario]] = {}
+    for one in scenarios:
+        if one.storm is not None:
+            stormy.setdefault(one.storm, []).append(one)
+    yield from stormy.items()
 
 
 def _play(stage: Stage, plays: Sequence[Play], storm: Storm | None) -> None:
@@ -152,8 +154,8 @@ def _verdict(play: Play, nodes_drained: int = 0) -> Verdict:
     wrong = [where for where, text in (*heard.items(), ("hooks' log", play.logged)) if never.search(text)]
     return Verdict(
         ended=_short([job.state for job in play.jobs]),
-        sessions_opened=len(play.sessions),
-        sessions_left_open=len(play.open_sessions),
+        sessions_opened=len(play.opened),
+        sessions_left_open=play.left_open,
         leases_lost=_lost(play),
         nodes_drained=nodes_drained,
         told=", ".join(told),
@@ -165,9 +167,8 @@ def _verdict(play: Play, nodes_drained: int = 0) -> Verdict:
 
 def _lost(play: Play) -> int:
     """Count what the journal and the service's own record do not both have."""
-    at_the_service = {session.id for session in play.sessions}
     in_the_journal = {session for lease in play.leases for session in lease.sessions}
-    return len(at_the_service ^ in_the_journal) + len(play.open_leases)
+    return len(play.opened ^ in_the_journal) + len(play.open_leases)
 
 
 def _short(states: Sequence[str]) -> str:

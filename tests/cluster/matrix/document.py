@@ -48,7 +48,7 @@ to {last}, on Slurm {slurm}.
 | column | what the test asserted |
 |---|---|
 | ended | the last state of the job, or of each of its parts; empty if Slurm lost the job |
-| open | sessions that were left open, by the emulator's own record |
+| open | sessions left open, by the emulator's own record; without sessions, tasks that are still there |
 | drained | nodes that take no jobs any more |
 | lost | sessions without a lease in the journal, leases without a session, leases that are not over |
 | message | where the user found the session that the job holds, or the reason why it has none |

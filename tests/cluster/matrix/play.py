@@ -16,7 +16,7 @@ import requests
 from qpu_slurm.errors import SlurmError
 
 if TYPE_CHECKING:
-    from qpu_slurm_devkit.emulator import SessionRecord
+    from qpu_slurm_devkit.emulator import SessionRecord, TaskRecord
     from tests.cluster.matrix.scenario import Scenario
     from tests.cluster.matrix.stage import Stage, View
 
@@ -164,7 +164,7 @@ class Play:
             self._over_since = None
             return False
         self._over_since = self._over_since or time.monotonic()
-        settled = not self.open_sessions and not self.open_leases and time.monotonic() - self._over_since > 1
+        settled = not self.left_open and not self.open_leases and time.monotonic() - self._over_since > 1
         return settled or time.monotonic() - self._over_since > SETTLE
 
     def give_up(self, problem: str) -> None:
@@ -191,6 +191,23 @@ class Play:
     def open_sessions(self) -> list[SessionRecord]:
         """Those of them that are open."""
         return [session for session in self.sessions if session.state != "closed"]
+
+    @property
+    def tasks(self) -> list[TaskRecord]:
+        """The tasks that its service keeps, where that has no sessions."""
+        return self.view.tasks.get(self.stage.accounts[self.qpu].name, [])
+
+    @property
+    def opened(self) -> set[str]:
+        """What was ever opened for it: sessions, by the service's own record; gates, by the journal."""
+        if self.scenario.has_sessions:
+            return {session.id for session in self.sessions}
+        return {session for lease in self.leases for session in lease.sessions}
+
+    @property
+    def left_open(self) -> int:
+        """How many sessions are open; where there are none, how many tasks the service keeps."""
+        return len(self.open_sessions if self.scenario.has_sessions else self.tasks)
 
     @property
     def leases(self) -> list[Lease]:

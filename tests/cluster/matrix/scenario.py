@@ -26,6 +26,9 @@ TOO_LONG = ACQUIRE_TIMEOUT + 4
 STEP_PATIENCE = 120
 """Seconds for which a step waits on the stage: longer than a time limit of one minute takes to be noticed."""
 
+Kind = Literal["ibm-quantum-compute-service", "ibm-quantum-system"]
+"""What kind of service the QPU is behind, by its type in config.toml."""
+
 Keys = Literal["gateway", "user"]
 """Who opens the sessions: the gateway, or the hooks themselves, with the users' keys."""
 
@@ -111,6 +114,7 @@ class Scenario:
         limit: How many jobs may have the QPU at once; None for any number.
         plan: The account's plan.
         keys: Who opens the sessions.
+        kind: What kind of service the QPU is behind.
     """
 
     way: str
@@ -128,6 +132,12 @@ class Scenario:
     limit: int | None = None
     plan: Plan = "premium"
     keys: Keys = "gateway"
+    kind: Kind = "ibm-quantum-compute-service"
+
+    @property
+    def has_sessions(self) -> bool:
+        """Whether its service has sessions; where it has none, the job's lease holds a gate."""
+        return self.kind == "ibm-quantum-compute-service"
 
     @property
     def name(self) -> str:

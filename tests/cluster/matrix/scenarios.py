@@ -10,6 +10,7 @@ from tests.cluster.matrix.ways_the_service_fails import WAYS_THE_SERVICE_FAILS
 from tests.cluster.matrix.ways_to_end import WAYS_TO_END
 from tests.cluster.matrix.ways_to_live import WAYS_TO_LIVE
 from tests.cluster.matrix.ways_to_wait import WAYS_TO_WAIT
+from tests.cluster.matrix.ways_without_sessions import WAYS_ON_THE_PREMISES
 
 GROUPS = {
     "Every way a job can live": WAYS_TO_LIVE,
@@ -25,4 +26,5 @@ GROUPS = {
         *cluster.JOURNAL_OF_THE_HOOKS,
     ),
     "Every way the service can fail": (*WAYS_THE_SERVICE_FAILS, *cluster.REFUSED, *cluster.EXPIRED),
+    "QPUs on the premises, without sessions": WAYS_ON_THE_PREMISES,
 }

@@ -24,7 +24,7 @@ import requests
 
 from qpu_slurm.errors import SlurmError
 from qpu_slurm_devkit.cluster import Node
-from qpu_slurm_devkit.emulator import Account, Emulator, Fault, SessionRecord
+from qpu_slurm_devkit.emulator import Account, Emulator, Fault, SessionRecord, TaskRecord
 from qpu_slurm_devkit.lab import Lab
 from tests.cluster.conftest import CHECKOUT, HOLD
 from tests.cluster.matrix.disk import small_disk
@@ -98,10 +98,14 @@ _REST_SECONDS = 40.0
 
 
 class View(NamedTuple):
-    """What is seen of everything at once: jobs by their names, sessions by their accounts' names."""
+    """What is seen of everything at once: jobs by their names, the rest by their accounts' names.
+
+    Tasks are seen where a service without sessions keeps them.
+    """
 
     jobs: Mapping[str, list[Job]]
     sessions: Mapping[str, list[SessionRecord]]
+    tasks: Mapping[str, list[TaskRecord]]
     faults: Sequence[Fault]
 
 
@@ -128,7 +132,7 @@ class Stage:
             qpu: msgspec.structs.replace(Account.premium(f"matrix-{qpu}"), plan=plan)
             for qpu, plan in plans.items()
         }
-        self.view = View({}, {}, ())
+        self.view = View({}, {}, {}, ())
         self.leases: dict[str, list[Lease]] = {}
         self.private = Path()
         self._keys = keys
@@ -190,12 +194,16 @@ class Stage:
         account = self.accounts[qpu]
         table: dict[str, object] = {"instance": account.crn}
         if self._keys == "gateway":
-            key = self._directory / f"{qpu}.key"
-            key.touch(mode=0o600)
-            key.write_text(f"{account.api_key}\n")
-            if os.geteuid() == 0:
-                shutil.chown(key, "slurm")
-            table["key_file"] = str(key)
+            table["key_file"] = self._key(qpu, account.api_key)
+        if scenario.kind == "ibm-quantum-system":
+            table |= {
+                "type": scenario.kind,
+                "endpoint": f"{self._emulator.url}/system",
+                "s3_endpoint": f"{self._emulator.url}/s3",
+                "s3_bucket": account.storage.bucket,
+                "s3_access_key_id": account.storage.access_key_id,
+                "s3_key_file": self._key(f"{qpu}-s3", account.storage.secret),
+            }
         if scenario.limit is not None:
             table["max_leases"] = scenario.limit
         common = "".join(f"{name} = {json.dumps(value)}\n" for name, value in table.items())
@@ -204,6 +212,15 @@ class Stage:
         return "".join(
             f'[[qpu]]\nname = "{name}"\nbackend = "{backend}"\n{common}' for name, backend in backends.items()
         )
+
+    def _key(self, name: str, key: str) -> str:
+        """Write a key into a file of its own; return its path."""
+        path = self._directory / f"{name}.key"
+        path.touch(mode=0o600)
+        path.write_text(f"{key}\n")
+        if os.geteuid() == 0:
+            shutil.chown(path, "slurm")
+        return str(path)
 
     # What users do
 
@@ -328,10 +345,22 @@ class Stage:
             sessions: dict[str, list[SessionRecord]] = {}
             for session in self.lab.emulator.sessions():
                 sessions.setdefault(session.account, []).append(session)
-            self.view = self.view._replace(sessions=sessions, faults=self.lab.emulator.faults())
+            self.view = self.view._replace(
+                sessions=sessions, tasks=self._tasks(), faults=self.lab.emulator.faults()
+            )
         except requests.RequestException:
             pass
         return self.view
+
+    def _tasks(self) -> dict[str, list[TaskRecord]]:
+        """Ask for the tasks of accounts whose service has no sessions."""
+        tasks: dict[str, list[TaskRecord]] = {
+            self.accounts[qpu].name: [] for one, qpu in self.qpus.items() if not one.has_sessions
+        }
+        for task in self.lab.emulator.tasks() if tasks else ():
+            if task.account in tasks:
+                tasks[task.account].append(task)
+        return tasks
 
     def nudge(self) -> None:
         """Have jobs start that Slurm makes wait for two minutes, which it does after a prolog has failed.
