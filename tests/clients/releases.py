@@ -120,9 +120,13 @@ QRMI = tuple(
         ("0.26.4", "2026-11-20", "2.6.2"),
     )
 )
-RELEASES = RUNTIME + QRMI
+IQM = tuple(
+    Release("iqm-client", version, day, qiskit, "[qiskit]")
+    for version, day, qiskit in (("35.0.3", "2026-11-20", "2.1.2"), ("36.0.0", "2026-11-25", "2.1.2"))
+)
+RELEASES = RUNTIME + QRMI + IQM
 
-ENDS = frozenset({RUNTIME[0], RUNTIME[-1], QRMI[0], QRMI[-1]})
+ENDS = frozenset({RUNTIME[0], RUNTIME[-1], QRMI[0], QRMI[-1], IQM[-1]})
 """The oldest and the newest of each, which every change is tested with."""
 
 

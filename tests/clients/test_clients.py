@@ -60,13 +60,11 @@ def direct(emulator: Emulator, site: Site) -> JobQpu:
     )
 
 
-def run(
-    release: Release, program: Program, environ: Mapping[str, str], directory: Path
-) -> tuple[int, str, str]:
+def run(release: Release, program: str, environ: Mapping[str, str], directory: Path) -> tuple[int, str, str]:
     release.make()
     assert release.installed("qiskit") == release.qiskit
     done = subprocess.run(
-        [release.python, "-W", "ignore", HERE / "programs" / f"{program.name}.py"],
+        [release.python, "-W", "ignore", HERE / "programs" / f"{program}.py"],
         env={**environ, "TMPDIR": str(directory)},
         cwd=directory,
         capture_output=True,
@@ -107,10 +105,10 @@ def test_a_users_program_runs_where_the_document_says(  # noqa: PLR0917 - pytest
     if route == "gateway":
         with site.job(site.acquire()) as job:
             environ, session_id = job.environ, job.lease.session_id
-            returned, printed, said = run(release, program, environ, tmp_path)
+            returned, printed, said = run(release, program.name, environ, tmp_path)
     else:
         environ, session_id = _direct_environ(program, direct, emulator), direct.session_id
-        returned, printed, said = run(release, program, environ, tmp_path)
+        returned, printed, said = run(release, program.name, environ, tmp_path)
 
     wanted = expected(release, program, route)
     if wanted in SAYS:
@@ -134,7 +132,7 @@ def test_an_older_qrmi_runs_where_the_admin_names_the_type_as_it_does(
             (case,) = [
                 case for case in CASES if (case[0], case[1].name, case[2]) == (release, program, "gateway")
             ]
-            returned, printed, said = run(release, case[1], older, tmp_path)
+            returned, printed, said = run(release, case[1].name, older, tmp_path)
             assert (returned, printed) == (0, case[1].prints), said
         assert outcome(emulator, job.lease.session_id) is Outcome.JOB
 

@@ -13,6 +13,8 @@
     qpu        a QPU's queue and who holds it; sessions and tasks are what it is made of
     simulator  child processes for tasks; in them run simulation, inputs, circuits, primitives, executor
     system     the IBM Quantum System API, which QPUs on a centre's own premises speak, and its object storage
+    iqm        IQM Server, its QPUs and what executes its circuits
+    machine    what QPUs of all kinds have in common
     clock, faults, record, accounts, backends, answers
 
 Importing it costs nothing but what a client needs: the server and Qiskit live in other processes.

@@ -13,8 +13,9 @@ from aiohttp import web
 
 from qpu_slurm_devkit.emulator import answers
 from qpu_slurm_devkit.emulator.faults import Drop, Fault
+from qpu_slurm_devkit.emulator.iqm import answers as iqm_answers
 from qpu_slurm_devkit.emulator.record import RequestRecord
-from qpu_slurm_devkit.emulator.routes import backends, cloud, control, sessions, system, tasks
+from qpu_slurm_devkit.emulator.routes import backends, cloud, control, iqm, sessions, system, tasks
 from qpu_slurm_devkit.emulator.service import SERVICE, Service
 from qpu_slurm_devkit.emulator.system import answers as system_answers
 from qpu_slurm_devkit.emulator.system.storage import PREFIX as STORAGE_PREFIX
@@ -31,6 +32,8 @@ CONTROL_PREFIX = "/emulator"
 
 _MAX_BODY = 2**30
 
+_IQM_HANDLERS = frozenset(route.handler for route in iqm.ROUTES if isinstance(route, web.RouteDef))
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -39,6 +42,8 @@ def build(service: Service) -> web.Application:
     app = web.Application(client_max_size=_MAX_BODY, middlewares=[_accompany, _answer_errors])
     app[SERVICE] = service
     app.router.add_routes(cloud.ROUTES)
+    # Before IBM's, which take any id of a job.
+    app.router.add_routes(_below(iqm.PREFIX, iqm.ROUTES))
     for prefix in API_PREFIXES:
         for routes in (backends.ROUTES, sessions.ROUTES, tasks.ROUTES):
             app.router.add_routes(_below(prefix, routes))
@@ -106,6 +111,8 @@ async def _account(request: web.Request, service: Service) -> str:
     crn, api_key = request.headers.get("Service-CRN"), None
     if crn is None and request.path == "/identity/token":
         api_key = (await request.post()).get("apikey")
+    elif crn is None:
+        api_key = request.headers.get("Authorization", "").removeprefix("Bearer ")
     accounts = service.settings.accounts
     return next((one.name for one in accounts if one.crn == crn or one.api_key == api_key), "")
 
@@ -162,6 +169,8 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
 
 def _error(request: web.Request, status: int, message: str, solution: str) -> web.Response:
     """Answer with an error that is none of the service's own."""
+    if request.match_info.handler in _IQM_HANDLERS:
+        return iqm_answers.answer(status, "internal_error", message)
     if request.path.startswith(f"{STORAGE_PREFIX}/"):
         return StorageError(status, "InternalError", message).answer()
     return _in_the_shape_of(request, answers.ApiError(status, 1000, message, solution))

@@ -6,11 +6,11 @@ from __future__ import annotations
 import importlib.util
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-Availability = Literal["active", "paused", "offline"]
+from qpu_slurm_devkit.emulator.machine import Machine
 
 _PREFIX = "ibm_"
 
@@ -20,7 +20,7 @@ _FRACTIONAL_GATES = {
 }
 
 
-class Backend:
+class Backend(Machine):
     """One QPU: what it is, and whether it is up.
 
     Args:
@@ -33,8 +33,6 @@ class Backend:
         configuration: The configuration, as JSON text.
         properties: The last calibration, as JSON text.
         qubits: How many qubits it has.
-        status: `active`; `paused`, when tasks wait; or `offline`. `GET /backends` says online for active.
-        message: Why it is not up.
     """
 
     def __init__(self, name: str) -> None:
@@ -51,21 +49,14 @@ class Backend:
         configuration |= {"backend_name": name, "simulator": False}
         properties = _in_utc(properties) | {"backend_name": name}
         _add_fractional_gates(configuration, properties)
-        self.name = name
+        super().__init__(name)
         self.configuration = msgspec.json.encode(configuration)
         self.properties = self._snapshot = msgspec.json.encode(properties)
         self.version = str(configuration["backend_version"])
         self.qubits = int(configuration["n_qubits"])
-        self.status: Availability = "active"
-        self.message = ""
         self._clops = configuration.get("clops_h")
         self._processor_type = configuration.get("processor_type")
         self._best_two_qubit_gate = _best_two_qubit_gate(properties)
-
-    @property
-    def up(self) -> bool:
-        """Whether it runs tasks."""
-        return self.status == "active"
 
     def calibrate(self, at: str | None) -> None:
         """Say when it was calibrated last; None: when the snapshot was taken."""
@@ -73,11 +64,6 @@ class Backend:
         if at is not None:
             properties["last_update_date"] = msgspec.Raw(msgspec.json.encode(at))
         self.properties = msgspec.json.encode(properties)
-
-    def set_status(self, status: Availability, message: str) -> None:
-        """Say whether it is up, and why not."""
-        self.status = status
-        self.message = message
 
     def status_document(self, queue_length: int) -> dict[str, Any]:
         """Write its status, as `GET /backends/{name}/status` does.

@@ -17,7 +17,7 @@ import msgspec
 import requests
 
 from qpu_slurm.system.deadline import Deadline
-from qpu_slurm_devkit.emulator.command import READY, environ, system_environ
+from qpu_slurm_devkit.emulator.command import READY, environ, iqm_environ, system_environ
 from qpu_slurm_devkit.emulator.faults import Fault
 from qpu_slurm_devkit.emulator.record import Event, RequestRecord, SessionRecord, TaskRecord
 from qpu_slurm_devkit.emulator.settings import Account
@@ -47,6 +47,7 @@ class Emulator:
         idle_ttl: Seconds that a session without a task stays open.
         accounts: Who may use it.
         backends: The QPUs it has.
+        iqm_backends: Those behind IQM Server.
         result_bytes: Simulate nothing: answer every task with a made-up result of about this size.
         max_ttl: The longest life, in seconds, that a session may ask for.
         token_ttl: Seconds that an IAM token is valid.
@@ -66,6 +67,7 @@ class Emulator:
         accounts: Sequence[Account] = (Account.premium(), Account.open()),
         backends: Sequence[str] = ("ibm_fez", "ibm_torino"),
         *,
+        iqm_backends: Sequence[str] = ("garnet", "spark"),
         result_bytes: int | None = None,
         max_ttl: int = 28800,
         token_ttl: int = 3600,
@@ -78,11 +80,13 @@ class Emulator:
     ) -> None:
         self.accounts = tuple(accounts)
         self.backends = tuple(backends)
+        self.iqm_backends = tuple(iqm_backends)
         self._options: dict[str, Any] = {
             "task-seconds": task_seconds,
             "interactive-ttl": interactive_ttl,
             "idle-ttl": idle_ttl,
             "backends": ",".join(backends),
+            "iqm-backends": ",".join(iqm_backends),
             "result-bytes": result_bytes,
             "max-ttl": max_ttl,
             "token-ttl": token_ttl,
@@ -183,6 +187,10 @@ class Emulator:
     def system_environ(self, backend: str, account: Account | None = None) -> dict[str, str]:
         """Return the variables with which qrmi finds a QPU by the IBM Quantum System API; see `environ`."""
         return system_environ(self.url, account or self.accounts[0], backend)
+
+    def iqm_environ(self, backend: str, account: Account | None = None) -> dict[str, str]:
+        """Return the variables with which iqm-client and qrmi find an IQM Server's QPU; see `environ`."""
+        return iqm_environ(self.url, account or self.accounts[0], backend)
 
     def events(self) -> list[Event]:
         """List what happened to sessions and tasks, the oldest first."""

@@ -28,8 +28,8 @@ DESCRIPTION = """\
 Emulates the IBM Quantum Platform API on this machine: IAM, Global Search and Catalog, backends,
 sessions, jobs, and their execution with Aer. It prints its URL, and how to reach it, then serves
 until it is interrupted. URL/system serves the IBM Quantum System API, with its object storage at
-URL/s3/. Its own record and faults on demand are at URL/emulator/, for this machine only and
-without a credential.
+URL/s3/; URL itself serves IQM Server's API. Its own record and faults on demand are at
+URL/emulator/, for this machine only and without a credential.
 """
 
 
@@ -46,6 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=("ibm_fez", "ibm_torino"),
         metavar="NAME[,NAME]",
         help="QPUs to have: any snapshot of qiskit-ibm-runtime (default: ibm_fez,ibm_torino)",
+    )
+    add(
+        "--iqm-backends",
+        type=lambda text: tuple(text.split(",")),
+        default=("garnet", "spark"),
+        metavar="NAME[,NAME]",
+        help="QPUs behind IQM Server, with 20 and 5 qubits (default: garnet,spark)",
     )
     add(
         "--task-seconds",
@@ -192,6 +199,19 @@ def environ(url: str, account: Account) -> dict[str, str]:
         "IAM_URL": url,
         "GLOBAL_SEARCH_URL": url,
         "GLOBAL_CATALOG_URL": f"{url}/catalog",
+    }
+
+
+def iqm_environ(url: str, account: Account, backend: str) -> dict[str, str]:
+    """Return the variables with which iqm-client and qrmi find one of an emulator's IQM QPUs."""
+    return {
+        "IQM_SERVER_URL": url,
+        "IQM_TOKEN": account.api_key,
+        "IQM_QUANTUM_COMPUTER": backend,
+        f"{backend}_QRMI_IQM_ISA_ENDPOINT": url,
+        f"{backend}_QRMI_IQM_ISA_TOKEN": account.api_key,
+        "QRMI_JOB_QPU_RESOURCES": backend,
+        "QRMI_JOB_QPU_TYPES": "iqm-server",
     }
 
 

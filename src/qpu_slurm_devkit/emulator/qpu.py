@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
+from qpu_slurm_devkit.emulator.machine import Machine
 from qpu_slurm_devkit.emulator.record import Event, EventKind
 from qpu_slurm_devkit.emulator.sessions import Session, SessionState
 from qpu_slurm_devkit.emulator.tasks import Outcome, Task, TaskStatus
@@ -13,17 +14,18 @@ from qpu_slurm_devkit.emulator.tasks import Outcome, Task, TaskStatus
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from qpu_slurm_devkit.emulator.backends import Backend
     from qpu_slurm_devkit.emulator.clock import Clock
     from qpu_slurm_devkit.emulator.record import Record
     from qpu_slurm_devkit.emulator.settings import Settings
+
+AnyMachine = TypeVar("AnyMachine", bound=Machine)
 
 _SESSION_CLOSED = 1217
 _RAN_TOO_LONG = 1305
 _INTERNAL_ERROR = 9999
 
 
-class Qpu:
+class Qpu(Generic[AnyMachine]):
     """Runs tasks one at a time, those of the session that holds it before all others.
 
     Args:
@@ -36,7 +38,7 @@ class Qpu:
 
     def __init__(
         self,
-        backend: Backend,
+        backend: AnyMachine,
         settings: Settings,
         clock: Clock,
         record: Record,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -13,6 +14,7 @@ from qpu_slurm_devkit.emulator.accounts import Identity, owned
 from qpu_slurm_devkit.emulator.backends import Backend
 from qpu_slurm_devkit.emulator.clock import Clock
 from qpu_slurm_devkit.emulator.faults import Faults
+from qpu_slurm_devkit.emulator.iqm.server import IqmServer
 from qpu_slurm_devkit.emulator.qpu import Qpu
 from qpu_slurm_devkit.emulator.record import Record
 from qpu_slurm_devkit.emulator.sessions import Session
@@ -22,6 +24,9 @@ from qpu_slurm_devkit.emulator.system.tasks import SystemTask
 from qpu_slurm_devkit.emulator.tasks import Outcome, Task, TaskRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from qpu_slurm_devkit.emulator.iqm.chip import Chip
     from qpu_slurm_devkit.emulator.settings import Account, Settings
 
 
@@ -44,14 +49,15 @@ class Service:
         self.simulator = Simulator(settings, self.clock)
         self.sessions: dict[str, Session] = {}
         self.tasks: dict[str, Task] = {}
-        self.qpus: dict[str, Qpu] = {}
+        self.qpus: dict[str, Qpu[Backend]] = {}
         for name in settings.backends:
             backend = Backend(name)
             execute = partial(self._execute, backend=backend)
             self.qpus[name] = Qpu(backend, settings, self.clock, self.record, execute)
         self.system = System(settings, self.clock, self.qpus)
+        self.iqm = IqmServer(settings, self.clock, self.record, self.simulator)
 
-    def qpu(self, name: str) -> Qpu:
+    def qpu(self, name: str) -> Qpu[Backend]:
         """Find a QPU.
 
         Raises:
@@ -60,6 +66,18 @@ class Service:
         if name not in self.qpus:
             raise answers.no_backend(name)
         return self.qpus[name]
+
+    def any_qpu(self, name: str) -> Qpu[Backend] | Qpu[Chip]:
+        """Find a QPU of any API.
+
+        Raises:
+            ApiError: There is none of that name.
+        """
+        return self.iqm.qpus.get(name) or self.qpu(name)
+
+    def all_tasks(self) -> Iterable[Task]:
+        """List every account's tasks, of all APIs."""
+        return chain(self.tasks.values(), self.system.tasks.values(), self.iqm.tasks.values())
 
     def session(self, account: Account, session_id: str) -> Session:
         """Find a session.
@@ -144,6 +162,7 @@ class Service:
         for task in list(self.tasks.values()):
             self.delete(task)
         self.system.reset()
+        self.iqm.reset()
 
 
 SERVICE = web.AppKey("service", Service)

@@ -63,6 +63,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         port: The port to listen on; 0 takes a free one.
         accounts: Who may use it.
         backends: The QPUs it has: names of snapshots that qiskit-ibm-runtime brings along.
+        iqm_backends: The QPUs behind IQM Server: `garnet` with 20 qubits, `spark` with 5. What follows a `_`
+            or a `:` tells several of one layout apart.
         task_seconds: How long a task runs; None: as long as its simulation takes.
         result_bytes: Simulate nothing: every task is answered with a made-up result of about this size.
         interactive_ttl: How long a session stays active, and the QPU locked, after its last task.
@@ -80,6 +82,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     accounts: tuple[Account, ...]
     backends: tuple[str, ...]
+    iqm_backends: tuple[str, ...]
     task_seconds: float | None
     result_bytes: int | None
     interactive_ttl: float

@@ -15,6 +15,7 @@ import msgspec
 
 from qpu_slurm_devkit.emulator import executor, inputs, primitives, strict
 from qpu_slurm_devkit.emulator.errors import InvalidInputError
+from qpu_slurm_devkit.emulator.iqm import execution
 from qpu_slurm_devkit.emulator.tasks import Outcome, TaskStatus
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ def run(work: Work) -> None:
 
 def _execute(work: Work) -> tuple[str, dict[str, Any], str]:
     """Return a task's result text, its metrics and its log."""
+    if work.program_id.startswith("circuit"):
+        text, log = execution.execute(Path(work.input).read_bytes(), work.configuration or b"", work.seed)
+        return text, {}, log
     configuration = msgspec.json.decode(work.configuration) if work.configuration is not None else None
     if work.program_id == "executor":
         parameters = msgspec.json.decode(Path(work.input).read_bytes())

@@ -24,8 +24,8 @@ from qpu_slurm_devkit.emulator.tasks import Outcome, Task, TaskStatus, Work
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
 
-    from qpu_slurm_devkit.emulator.backends import Backend
     from qpu_slurm_devkit.emulator.clock import Clock
+    from qpu_slurm_devkit.emulator.machine import Machine
     from qpu_slurm_devkit.emulator.settings import Settings
 
 _SIMULATION = "qpu_slurm_devkit.emulator.simulation"
@@ -57,7 +57,7 @@ class Simulator:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
 
-    async def execute(self, task: Task, backend: Backend) -> Outcome:
+    async def execute(self, task: Task, backend: Machine) -> Outcome:
         """Execute a task; one that takes a fixed time is simulated within that time."""
         execution = (
             self._made_up(task) if self._settings.result_bytes is not None else self._simulate(task, backend)
@@ -68,15 +68,11 @@ class Simulator:
         return outcome
 
     async def _made_up(self, task: Task) -> Outcome:
-        """Answer with a result of a given size, made of one shot after another."""
-        size = self._settings.result_bytes or 0
-        head = b'{"results":[{"data":{"c":{"samples":["0x0"'
-        tail = b'],"num_bits":1}},"metadata":{}}],"metadata":{}}'
-        shot = b',"0x1"'
-        task.result.write_bytes(head + shot * max(0, (size - len(head) - len(tail)) // len(shot)) + tail)
+        """Answer with a result of a given size."""
+        task.result.write_bytes(task.made_up(self._settings.result_bytes or 0))
         return Outcome(status=TaskStatus.COMPLETED, log="made up, not simulated\n")
 
-    async def _simulate(self, task: Task, backend: Backend) -> Outcome:
+    async def _simulate(self, task: Task, backend: Machine) -> Outcome:
         """Run the simulation in a process of its own."""
         work = Work(
             program_id=task.program_id,

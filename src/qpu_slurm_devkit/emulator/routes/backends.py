@@ -12,6 +12,7 @@ from qpu_slurm_devkit.emulator.routes.common import caller
 from qpu_slurm_devkit.emulator.service import SERVICE
 
 if TYPE_CHECKING:
+    from qpu_slurm_devkit.emulator.backends import Backend
     from qpu_slurm_devkit.emulator.qpu import Qpu
 
 ROUTES = web.RouteTableDef()
@@ -79,6 +80,6 @@ async def usage(request: web.Request) -> web.Response:
     return json_answer(document)
 
 
-def _qpu(request: web.Request) -> Qpu:
+def _qpu(request: web.Request) -> Qpu[Backend]:
     caller(request)
     return request.app[SERVICE].qpu(request.match_info["name"])

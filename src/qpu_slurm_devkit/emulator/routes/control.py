@@ -13,9 +13,9 @@ from aiohttp import web
 
 from qpu_slurm_devkit.emulator import answers
 from qpu_slurm_devkit.emulator.answers import json_answer
-from qpu_slurm_devkit.emulator.backends import Availability
 from qpu_slurm_devkit.emulator.faults import Fault
 from qpu_slurm_devkit.emulator.listener import LISTENER
+from qpu_slurm_devkit.emulator.machine import Availability
 from qpu_slurm_devkit.emulator.routes.common import body
 from qpu_slurm_devkit.emulator.service import SERVICE
 from qpu_slurm_devkit.emulator.tasks import Outcome, TaskStatus
@@ -89,21 +89,20 @@ async def close_session(request: web.Request) -> web.Response:
 async def cancel_task(request: web.Request) -> web.Response:
     """Cancel a task as the service does of its own accord."""
     service = request.app[SERVICE]
-    task = service.tasks.get(request.match_info["id"])
+    task = next((task for task in service.all_tasks() if task.id == request.match_info["id"]), None)
     if task is None:
         raise answers.no_task(request.match_info["id"])
     if not task.status.pending:
         raise answers.task_is_over(task.id)
     outcome = Outcome(status=TaskStatus.CANCELLED, reason="Cancelled by the service.")
-    service.qpu(task.backend).cancel(task, outcome)
+    service.any_qpu(task.backend).cancel(task, outcome)
     return _done()
 
 
 @ROUTES.get("/tasks")
 async def tasks(request: web.Request) -> web.Response:
-    """List every account's tasks, of both APIs."""
-    service = request.app[SERVICE]
-    return json_answer([task.record() for task in (*service.tasks.values(), *service.system.tasks.values())])
+    """List every account's tasks, of all APIs."""
+    return json_answer([task.record() for task in request.app[SERVICE].all_tasks()])
 
 
 @ROUTES.get("/accounts")
@@ -120,7 +119,7 @@ async def accounts(request: web.Request) -> web.Response:
 async def set_backend(request: web.Request) -> web.Response:
     """Put a QPU into maintenance, or back to work."""
     update = await body(request, BackendUpdate)
-    qpu = request.app[SERVICE].qpu(request.match_info["name"])
+    qpu = request.app[SERVICE].any_qpu(request.match_info["name"])
     qpu.backend.set_status(update.status, update.message)
     qpu.proceed()
     return _done()
@@ -130,7 +129,7 @@ async def set_backend(request: web.Request) -> web.Response:
 async def calibrate(request: web.Request) -> web.Response:
     """Say when a QPU was calibrated last."""
     at = (await body(request, Calibration)).at
-    request.app[SERVICE].qpu(request.match_info["name"]).backend.calibrate(at)
+    request.app[SERVICE].any_qpu(request.match_info["name"]).backend.calibrate(at)
     return _done()
 
 

@@ -14,6 +14,7 @@ from qpu_slurm_devkit.emulator.system.storage import PREFIX as STORAGE_PREFIX
 from qpu_slurm_devkit.emulator.system.tasks import SystemTaskRequest
 
 if TYPE_CHECKING:
+    from qpu_slurm_devkit.emulator.backends import Backend
     from qpu_slurm_devkit.emulator.qpu import Qpu
     from qpu_slurm_devkit.emulator.system.system import System
     from qpu_slurm_devkit.emulator.system.tasks import SystemTask
@@ -120,7 +121,7 @@ def _system(request: web.Request) -> System:
     return request.app[SERVICE].system
 
 
-def _qpu(request: web.Request) -> Qpu:
+def _qpu(request: web.Request) -> Qpu[Backend]:
     caller(request)
     return _system(request).qpu(request.match_info["name"])
 
@@ -129,7 +130,7 @@ def _task(request: web.Request) -> SystemTask:
     return _system(request).task(caller(request), request.match_info["id"])
 
 
-def _backend(qpu: Qpu) -> dict[str, Any]:
+def _backend(qpu: Qpu[Backend]) -> dict[str, Any]:
     backend = qpu.backend
     status = "online" if backend.up else backend.status
     document = {"name": backend.name, "status": status, "version": backend.version, "locked": False}

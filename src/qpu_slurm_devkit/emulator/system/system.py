@@ -13,6 +13,7 @@ from qpu_slurm_devkit.emulator.system.tasks import PROGRAMS, SystemTask, SystemT
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from qpu_slurm_devkit.emulator.backends import Backend
     from qpu_slurm_devkit.emulator.clock import Clock
     from qpu_slurm_devkit.emulator.qpu import Qpu
     from qpu_slurm_devkit.emulator.settings import Account, Settings
@@ -27,7 +28,7 @@ class System:
         qpus: The QPUs, by name.
     """
 
-    def __init__(self, settings: Settings, clock: Clock, qpus: Mapping[str, Qpu]) -> None:
+    def __init__(self, settings: Settings, clock: Clock, qpus: Mapping[str, Qpu[Backend]]) -> None:
         self._settings = settings
         self._clock = clock
         self._qpus = qpus
@@ -39,7 +40,7 @@ class System:
         """How many tasks a QPU holds at once."""
         return self._settings.lanes
 
-    def qpu(self, name: str) -> Qpu:
+    def qpu(self, name: str) -> Qpu[Backend]:
         """Find a QPU.
 
         Raises:
