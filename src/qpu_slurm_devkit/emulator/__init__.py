@@ -11,9 +11,10 @@
     client     the Python face: a child process, and its control endpoint
     app        the web application; routes/ holds what it answers, service the state that is acted on
     qpu        a QPU's queue and who holds it; sessions and tasks are what it is made of
-    simulator  child processes for tasks; in them run simulation, inputs, circuits, primitives, executor
+    simulator  child processes for tasks; in them run simulation, inputs, circuits, primitives, executor,
+               and batches with noise, of IQM's circuits
     system     the IBM Quantum System API, which QPUs on a centre's own premises speak, and its object storage
-    iqm        IQM Server, its QPUs and what executes its circuits
+    iqm        IQM Server, and its QPUs
     machine    what QPUs of all kinds have in common
     clock, faults, record, accounts, backends, answers
 

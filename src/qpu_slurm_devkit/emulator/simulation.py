@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from qpu_slurm_devkit.emulator import executor, inputs, primitives, strict
+from qpu_slurm_devkit.emulator import batches, executor, inputs, primitives, strict
 from qpu_slurm_devkit.emulator.errors import InvalidInputError
-from qpu_slurm_devkit.emulator.iqm import execution
 from qpu_slurm_devkit.emulator.tasks import Outcome, TaskStatus
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def run(work: Work) -> None:
 def _execute(work: Work) -> tuple[str, dict[str, Any], str]:
     """Return a task's result text, its metrics and its log."""
     if work.program_id.startswith("circuit"):
-        text, log = execution.execute(Path(work.input).read_bytes(), work.configuration or b"", work.seed)
+        text, log = batches.execute(Path(work.input).read_bytes(), work.configuration or b"", work.seed)
         return text, {}, log
     configuration = msgspec.json.decode(work.configuration) if work.configuration is not None else None
     if work.program_id == "executor":

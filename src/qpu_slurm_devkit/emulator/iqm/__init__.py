@@ -4,8 +4,9 @@
     chip       the QPUs: their layout, their gates, their errors
     server     the jobs, in the queues of their QPUs
     tasks      one job, as the server describes it
-    execution  what a child process does: a batch of circuits on Aer, with the chip's errors as noise
     answers    the server's errors
+
+`batches` executes circuits, in a child process.
 
 What is served was taken from the requests and models of iqm-client 35 and 36 and of qrmi 0.26. A job is
 found by its id alone: the API lists none.

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from qpu_slurm_devkit.emulator.machine import Machine
+from qpu_slurm_devkit.emulator.noise import Noise
 
 _ROWS: Final = {
     # The column of each row's first qubit, and how many there are.
@@ -28,25 +29,6 @@ _MADE: Final = datetime(2026, 11, 1, tzinfo=UTC)
 _T1: Final = 45e-6
 _T2: Final = 12e-6
 _SECONDS: Final[dict[str, float]] = {"prx": 40e-9, "cz": 80e-9}
-
-
-class Noise(msgspec.Struct, frozen=True, kw_only=True):
-    """What goes wrong on a chip, for a simulation.
-
-    Attributes:
-        loci: Where each gate is possible; keys of `errors` likewise.
-        errors: The depolarizing error of each gate, by its name and its locus; of `measure`: how likely a bit
-            is read wrong.
-        t1: Seconds after which an excitation is lost, on average.
-        t2: Seconds after which a phase is.
-        seconds: How long gates take.
-    """
-
-    loci: dict[str, list[list[str]]]
-    errors: dict[str, dict[str, float]]
-    t1: float
-    t2: float
-    seconds: dict[str, float]
 
 
 class Chip(Machine):

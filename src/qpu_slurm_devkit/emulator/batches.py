@@ -3,7 +3,7 @@
 
 Only the qubits that a circuit uses are simulated. Each gate is followed by a depolarizing error and by
 relaxation for as long as it takes; each bit is read wrong as often as the chip's metrics say. That is how
-iqm-client's own fake backends simulate, too; the numbers are `chip.py`'s.
+iqm-client's own fake backends simulate, too; the numbers are those of `iqm.chip`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel, ReadoutError, depolarizing_error, thermal_relaxation_error
 
 from qpu_slurm_devkit.emulator.errors import InvalidInputError
-from qpu_slurm_devkit.emulator.iqm.chip import Noise
+from qpu_slurm_devkit.emulator.noise import Noise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
