@@ -324,6 +324,8 @@ def _line(job_id: int) -> str:
         "TimeLimit": "1:00:00",
         "SubmitTime": "1795563199",
         "Account": "quantum",
+        "Partition": "quantum",
+        "QOS": "normal",
         "Reason": "None",
         "Licenses": "ibm_fez",
         "admin_comment": "(null)",

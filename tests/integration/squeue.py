@@ -44,6 +44,8 @@ class Squeue:
             "TimeLimit": "15:00",
             "SubmitTime": "1795563199",
             "Account": "(null)",
+            "Partition": "quantum",
+            "QOS": "(null)",
             "Reason": "None",
             "Licenses": "(null)",
             "tres-per-node": "N/A",

@@ -35,6 +35,8 @@ PLAIN = {
     "TimeLimit": "1:00:00",
     "SubmitTime": "1795563199",
     "Account": "physics",
+    "Partition": "quantum",
+    "QOS": "high",
     "Reason": "None",
     "Licenses": "(null)",
     "tres-per-node": "N/A",
@@ -61,6 +63,8 @@ def test_a_job() -> None:
             time_left=3599,
             submitted_at=SUBMITTED,
             account="physics",
+            partition="quantum",
+            qos="high",
             admin_comment='{"a": 1}',
         )
     ]
@@ -199,6 +203,8 @@ PYSLURM = {
     "run_time": 90,
     "submit_time": 1795563199,
     "account": None,
+    "partition": "quantum",
+    "qos": None,
     "state_reason": "Licenses",
     "admin_comment": None,
 }
@@ -224,6 +230,7 @@ def test_a_job_as_pyslurm_shows_it(
         licenses=("ibm_fez", "matlab"),
         time_left=time_left,
         submitted_at=SUBMITTED,
+        partition="quantum",
         reason="Licenses",
         admin_comment="",
     )

@@ -153,7 +153,10 @@ def qpus_as_json(reports: Sequence[QpuReport]) -> str:
 
 def qpus_as_table(reports: Sequence[QpuReport]) -> str:
     """Draw how QPUs are, times as on the clock of this machine."""
-    table = Table("QPU", "state", "jobs", "limit", "waiting", "tasks", "reason", box=None, pad_edge=False)
+    restricted = any(report.access not in {None, "yes"} for report in reports)
+    access = ["you may use it"] if restricted else []
+    columns = ("QPU", "state", *access, "jobs", "limit", "waiting", "tasks", "reason")
+    table = Table(*columns, box=None, pad_edge=False)
     for report in reports:
         reason = report.reason
         if report.closed_by is not None:
@@ -161,6 +164,7 @@ def qpus_as_table(reports: Sequence[QpuReport]) -> str:
         row = (
             report.qpu,
             report.state,
+            *([report.access or "?"] if restricted else []),
             str(len(report.jobs)),
             "-" if report.limit is None else str(report.limit),
             "?" if report.waiting is None else str(len(report.waiting)),

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 _LENGTH = 16
 
 _OF_THE_KEEPER = frozenset(
-    ("key_file", "s3_key_file", "api_key", "s3_secret", "max_leases", "exclusive", "starts_at_once")
+    (
+        *("access_rules", "key_file", "s3_key_file", "api_key", "s3_secret"),
+        *("max_leases", "exclusive", "starts_at_once"),
+    )
 )
 """The fields of a QPU that only the host of keys and journal uses."""
 

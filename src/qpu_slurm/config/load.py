@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from qpu_slurm.config.access import read_access
 from qpu_slurm.config.kinds import CLOUD, KINDS, NOT_YET
 from qpu_slurm.config.model import Config, GatewayConfig, OutageConfig, QpuConfig, SlurmConfig
 from qpu_slurm.config.qrmi_file import read_qpus, read_upstream
@@ -24,7 +25,9 @@ _MAX_BYTES = 1 << 20
 
 _SECTIONS = ("slurm", "outage", "gateway", "defaults", "qpu")
 _KEYS = keys_of(Config, leave=("path", "slurm", "outage", "gateway", "qpus", "warnings"))
-_QPU_KEYS = {kind: keys_of(kind, leave=("api_key", "s3_secret")) for kind in KINDS.values()}
+_ACCESS = "access"
+"""The key of a QPU whose value is a table; see `config/access.py`."""
+_QPU_KEYS = {kind: keys_of(kind, leave=("access_rules", "api_key", "s3_secret")) for kind in KINDS.values()}
 _DEFAULTS_KEYS = {key: key for keys in _QPU_KEYS.values() for key in keys if key != "name"}
 """What `[defaults]` may have: each QPU takes what its kind has of it."""
 _POLICIES = {name: name for name in ("session", "exclusive", "max_leases", "starts_at_once")}
@@ -182,8 +185,11 @@ def _read_defaults(table: Any, problems: Problems) -> dict[str, Any]:  # noqa: A
     if not isinstance(table, dict):
         problems.add("[defaults]: expected a table.")
         return {}
-    problems.unknown_keys(table, "[defaults] ", _DEFAULTS_KEYS)
+    problems.unknown_keys(table, "[defaults] ", (*_DEFAULTS_KEYS, _ACCESS))
     right = {}
+    if _ACCESS in table:
+        read_access(table[_ACCESS], "[defaults] ", problems)
+        right[_ACCESS] = table[_ACCESS]
     for key in filter(_DEFAULTS_KEYS.__contains__, table):
         if key == "type":  # noted at the QPUs that have it from here
             right[key] = table[key]
@@ -218,12 +224,17 @@ def _read_qpu(
 ) -> dict[str, Any]:
     """Return the fields of one QPU that are right."""
     keys = _QPU_KEYS[kind]
-    given = {key: value for key, value in common.items() if key in keys} | table
+    given = {key: value for key, value in common.items() if key in keys or key == _ACCESS} | table
     for key in table:
         if key not in keys and key in _DEFAULTS_KEYS:
             problems.add(f'{where}{key}: a QPU of type "{given.get("type", CLOUD)}" has no such key.')
-    problems.unknown_keys({key: None for key in table if key not in {*keys, *_DEFAULTS_KEYS}}, where, keys)
+    foreign = {key: None for key in table if key not in {*keys, *_DEFAULTS_KEYS, _ACCESS}}
+    problems.unknown_keys(foreign, where, (*keys, _ACCESS))
     qpu = problems.fields(kind, given, where, keys)
+    if _ACCESS in given:
+        # What is wrong in [defaults] is noted there.
+        found = problems if _ACCESS in table else problems.apart()
+        qpu["access_rules"] = read_access(given[_ACCESS], where, found)
     problems.missing(kind, given, where, keys)
     credentials = qpu.get("credentials", _default(kind, "credentials"))
     if credentials != "user" and "key_file" not in given:

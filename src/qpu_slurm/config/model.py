@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
+from qpu_slurm.config.access import AccessRules
 from qpu_slurm.config.private import read_key
 from qpu_slurm.errors import ConfigError, RequestError
 from qpu_slurm.names import QPU_NAME
@@ -242,6 +243,7 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         max_leases: How many jobs may have a lease on it at a time; None: any number.
         starts_at_once: How many sessions are asked for at a time; other jobs that start wait for their turn.
             A service that is asked too much lowers it for a while.
+        access_rules: Who may use it (`access` in the file).
         api_key: The admin's key, if an upstream configuration contains it.
         needs: The keys without a default of which only an upstream configuration can do without.
     """
@@ -261,6 +263,7 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     exclusive: bool = False
     max_leases: Number | None = None
     starts_at_once: AtOnce = 10
+    access_rules: AccessRules = AccessRules()
     api_key: Secret | None = None
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from qpu_slurm.errors import NoLeaseError, QpuSlurmError, RefusedError, SlurmAwa
 from qpu_slurm.gateway.answers import ApiError
 from qpu_slurm.gateway.lookups import Lookups
 from qpu_slurm.job.variables import to_environ
+from qpu_slurm.leases.access import places_of
 from qpu_slurm.leases.comments import completed, lacking
 from qpu_slurm.lifecycle.end import End
 from qpu_slurm.lifecycle.start import NOT_STARTED, Start
@@ -35,6 +36,7 @@ from qpu_slurm.system.deadline import Deadline
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
+    from qpu_slurm.config.access import Place
     from qpu_slurm.gateway.gateway import Gateway
     from qpu_slurm.journal.model import Lease
     from qpu_slurm.leases.comments import Unwritten
@@ -222,6 +224,11 @@ class Jobs:
                 components = []
             leader = components[0].leader if components else None
         return job_id if leader is None else leader
+
+    def places(self, leader: int) -> tuple[Place, ...] | None:
+        """Return where in Slurm a job runs; None if it was not started here."""
+        records = self._started.records(leader)
+        return None if records is None else places_of(records)
 
     def cancel(self, leader: int, mark: str) -> None:
         """Cancel the tasks that a step has left, as far as its job has leases yet; this blocks.

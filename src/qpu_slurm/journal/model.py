@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Required, TypedDict
 
 import msgspec
 
+from qpu_slurm.config.access import Place
 from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
@@ -186,6 +187,7 @@ class LeaseRequest(msgspec.Struct, frozen=True, kw_only=True):
         account: Slurm's account of the job.
         submitted_at: When the job was submitted, or requeued.
         cluster: The cluster's name.
+        places: Where in Slurm its components run.
         api_key: The user's own credential, where the plugin published one.
     """
 
@@ -199,6 +201,7 @@ class LeaseRequest(msgspec.Struct, frozen=True, kw_only=True):
     account: str = ""
     submitted_at: datetime | None = None
     cluster: str = ""
+    places: tuple[Place, ...] = ()
     api_key: Secret | None = None
 
 

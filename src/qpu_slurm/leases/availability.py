@@ -21,8 +21,10 @@ import structlog
 
 from qpu_slurm import providers
 from qpu_slurm.errors import QpuSlurmError, SlurmError, UnavailableError
+from qpu_slurm.leases.access import outlook
 from qpu_slurm.slurm.admin_comment import AdminComment
 from qpu_slurm.system.deadline import Deadline
+from qpu_slurm.system.directory import DIRECTORY, Person
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -73,6 +75,8 @@ class QpuReport(msgspec.Struct, frozen=True, kw_only=True):
         limit: How many may; None is any number.
         waiting: The jobs that wait for it in the queue; None if Slurm does not say.
         tasks: How many tasks wait for it at the service, whoever's; None if nobody can ask.
+        access: Whether the user who asks may use it: `yes`, `no`, or what his jobs need for it; None if that
+            was not asked.
     """
 
     qpu: str
@@ -84,6 +88,7 @@ class QpuReport(msgspec.Struct, frozen=True, kw_only=True):
     limit: int | None = None
     waiting: tuple[int, ...] | None = None
     tasks: int | None = None
+    access: str | None = None
 
     @property
     def room(self) -> float:
@@ -115,6 +120,21 @@ def as_now(reports: Iterable[QpuReport], journal: Journal) -> tuple[QpuReport, .
         )
 
     return tuple(map(now, reports))
+
+
+def with_access(reports: Iterable[QpuReport], config: Config, user_id: int) -> tuple[QpuReport, ...]:
+    """Add to reports what a user may use."""
+    person = Person(user_id, DIRECTORY)
+
+    def access(report: QpuReport) -> str | None:
+        qpu = config.qpus.get(report.qpu)
+        try:
+            return None if qpu is None else outlook(qpu.access_rules, person)
+        except UnavailableError as error:
+            _log.warning("what a user may use is not known", user_id=user_id, why=str(error))
+            return None
+
+    return tuple(msgspec.structs.replace(report, access=access(report)) for report in reports)
 
 
 def not_checked(config: Config) -> tuple[QpuReport, ...]:

@@ -27,18 +27,21 @@ from typing import TYPE_CHECKING
 from qpu_slurm import providers
 from qpu_slurm.errors import NoLeaseError, QpuFullError, QpuSlurmError
 from qpu_slurm.journal.model import Hold, LeaseState
+from qpu_slurm.leases.access import places_of, refuse_denied
 from qpu_slurm.leases.granting import Granting, is_usable
 from qpu_slurm.leases.limits import refuse_blocked, refuse_if_full
 from qpu_slurm.leases.opening import Opener, Target
 from qpu_slurm.leases.release import Releaser, audit_lease
 from qpu_slurm.providers.lifetime import later_session_ttl
+from qpu_slurm.slurm.query import connect
 from qpu_slurm.system import logs
 from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from qpu_slurm.config import Config, QpuConfig
+    from qpu_slurm.config.access import Place
     from qpu_slurm.journal.journal import Journal
     from qpu_slurm.journal.model import Lease, LeaseRequest, Refusal
     from qpu_slurm.providers.base import Connect, Provider
@@ -94,12 +97,15 @@ class Broker(Releaser):
             deadline: When to give up.
 
         Raises:
-            RequestError: There is no such QPU, or an admin has blocked the user.
+            RequestError: There is no such QPU, an admin has blocked the user, or the job may not use a QPU.
             MustWaitError: A QPU is closed, or in use by as many jobs as may.
+            UnavailableError: Whether the job may use a QPU cannot be found out now.
             JournalError: The journal cannot be written.
         """
         refuse_blocked(self._journal, request.user_id)
         qpus = [self._config.qpu(name) for name in request.qpus]
+        bound = [self._config.qpu(name) for name in request.bind]
+        refuse_denied([*qpus, *bound], request.user_id, request.places, deadline)
         # Before any lock: what cannot be ended now is in nobody's way but that of the same QPU.
         for lease in self._journal.end(
             request.job_id, "The job was started again.", run=request.run, others=True
@@ -138,8 +144,8 @@ class Broker(Releaser):
             it is only bound to.
 
         Raises:
-            RequestError: There is no such QPU, the user's key is missing, an admin has blocked the user, or
-                the job was ended meanwhile.
+            RequestError: There is no such QPU, the job may not use it, the user's key is missing, an admin
+                has blocked the user, or the job was ended meanwhile.
             RefusedError: The service will not open a session for this account.
             MustWaitError: The QPU is closed, away, or in use by as many jobs as may; or many jobs start at
                 once, and it was not this one's turn.
@@ -172,8 +178,6 @@ class Broker(Releaser):
         for name in request.qpus:
             qpu = self._config.qpu(name)
             targets.append(Target(qpu, self._connect(qpu.access(request.api_key), deadline=deadline)))
-        for name in request.bind:
-            self._config.qpu(name)
         turn = deadline.sooner(_TURN)
         while True:
             self.prepare(request, deadline=deadline)
@@ -195,21 +199,24 @@ class Broker(Releaser):
         """
         self._journal.refuse(refusal)
 
-    def open_session(self, lease_id: int) -> Lease:
+    def open_session(self, lease_id: int, places: Sequence[Place] | None = None) -> Lease:
         """Return a lease with a session that takes tasks: the one that it has, or one that is opened for it.
 
         So a job's first task gets one where nothing is held before, and a later task where the last session
-        takes no more. Those who ask at the same time get the same one.
+        takes no more. Those who ask at the same time get the same one. Whether the job may use the QPU is
+        asked again before a session is opened: the admin may have written other rules since.
 
         Args:
             lease_id: The lease; its job has it already.
+            places: Where in Slurm the job runs; None asks Slurm, if the QPU has rules.
 
         Returns:
             The lease: HELD.
 
         Raises:
             NoLeaseError: The lease is only bound to the QPU, or over.
-            RequestError: An admin has blocked the user.
+            RequestError: An admin has blocked the user, or the job may not use the QPU any more.
+            SlurmError: Slurm does not say where the job runs.
             RefusedError: The service will not open a session for this account.
             UnavailableError: The service is away, for now.
             JournalError: The journal cannot be written.
@@ -220,7 +227,7 @@ class Broker(Releaser):
         qpu = self._config.qpu(lease.qpu)
         provider = self._connect(qpu.access(self._journal.api_key(lease_id)), deadline=deadline)
         with self._locks.job(lease.job_id, [lease.qpu], deadline=deadline):
-            return self._reopen(self._journal.lease(lease_id), Target(qpu, provider), deadline)
+            return self._reopen(self._journal.lease(lease_id), Target(qpu, provider), places, deadline)
 
     def release(self, job_id: int, reason: str, *, run: str = "", others: bool = False) -> tuple[Lease, ...]:
         """End every session that a job holds, and whatever waits in it.
@@ -298,7 +305,9 @@ class Broker(Releaser):
 
     # A session for a lease that the job has already; under the job's lock.
 
-    def _reopen(self, lease: Lease, target: Target, deadline: Deadline) -> Lease:
+    def _reopen(
+        self, lease: Lease, target: Target, places: Sequence[Place] | None, deadline: Deadline
+    ) -> Lease:
         if lease.state is LeaseState.HELD:
             if is_usable(lease, target.provider):
                 return lease
@@ -310,6 +319,10 @@ class Broker(Releaser):
                 return lease
         if lease.hold is Hold.NONE or lease.state not in {LeaseState.BOUND, LeaseState.ACQUIRING}:
             raise NoLeaseError(f"Job {lease.job_id} has no lease on {lease.qpu} to open a session with.")
+        if not target.qpu.access_rules.open_to_all:
+            if places is None:
+                places = places_of(connect(self._config.slurm).components(lease.job_id))
+            refuse_denied([target.qpu], lease.user_id, places, deadline)
         ends_at = lease.job_ends_at
         left = None if ends_at is None else (ends_at - datetime.now(UTC)).total_seconds()
         ttl = later_session_ttl(target.qpu.max_ttl, left)

@@ -26,6 +26,7 @@ from qpu_slurm.errors import (
     UnavailableError,
 )
 from qpu_slurm.journal.model import Hold, LeaseRequest, Refusal
+from qpu_slurm.leases.access import places_of
 from qpu_slurm.leases.comments import of_leases
 from qpu_slurm.names import parse_qpu_option
 from qpu_slurm.slurm.admin_comment import AdminComment
@@ -190,6 +191,7 @@ class Start:
             account=leader.account,
             submitted_at=leader.submitted_at,
             cluster=self._job.cluster,
+            places=places_of(found.values()),
             api_key=self._job.api_key,
         )
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -23,15 +24,15 @@ class LocalBroker(Broker):
     """A broker that also reads from the journal and from Slurm what a gateway would answer."""
 
     def qpus(self) -> tuple[QpuReport, ...]:
-        """Report the state of every QPU; see `Availability.look`."""
+        """Report the state of every QPU, and which this process's user may use; see `Availability.look`."""
         # Here, since hooks have no use for it.
-        from qpu_slurm.leases.availability import Availability  # noqa: PLC0415
+        from qpu_slurm.leases.availability import Availability, with_access  # noqa: PLC0415
         from qpu_slurm.slurm.control import Control  # noqa: PLC0415
         from qpu_slurm.slurm.licenses import Licenses  # noqa: PLC0415
 
         slurm = self._config.slurm
         availability = Availability(self._config, self._journal, Control(slurm), Licenses(slurm))
-        return availability.look(jobs_of(slurm))
+        return with_access(availability.look(jobs_of(slurm)), self._config, os.getuid())
 
     def history(self, job_id: int) -> JobHistory:
         """Return what is known of a job; see `job_history.read`."""

@@ -34,6 +34,8 @@ FIELDS = {
     "TimeLimit": 20,
     "SubmitTime": 20,
     "Account": 100,
+    "Partition": 100,
+    "QOS": 100,
     "Reason": 40,
     "Licenses": 1000,
     "tres-per-node": 1000,
@@ -44,7 +46,7 @@ FIELDS = {
 ALL = ("--noheader", "--all", "--states=all", "--sort=i")
 """Jobs in every state and partition, in the order of their numbers."""
 
-_MAY_BE_NULL = ("Account", "Licenses", "admin_comment")
+_MAY_BE_NULL = ("Account", "Licenses", "QOS", "admin_comment")
 
 _NO_TABLE = "squeue printed something that is not the table that it was asked for."
 
@@ -194,6 +196,8 @@ def _job(values: dict[str, str]) -> JobRecord:
         time_left=parse_time_left(values["TimeLeft"], values["TimeLimit"]),
         submitted_at=_time(values["SubmitTime"]),
         account=given["Account"],
+        partition=values["Partition"],
+        qos=given["QOS"],
         reason=values["Reason"],
         admin_comment=given["admin_comment"],
     )

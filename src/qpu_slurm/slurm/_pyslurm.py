@@ -97,6 +97,8 @@ def record(job: Any) -> JobRecord:  # noqa: ANN401 - pyslurm.Job, which has no t
         time_left=None if time_left is not None and time_left > _YEAR else time_left,
         submitted_at=datetime.fromtimestamp(job.submit_time, UTC),
         account=_cut("Account", job.account or ""),
+        partition=_cut("Partition", job.partition or ""),
+        qos=_cut("QOS", job.qos or ""),
         reason=_cut("Reason", job.state_reason or "None"),
         admin_comment=job.admin_comment or "",
     )

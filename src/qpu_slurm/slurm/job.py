@@ -99,6 +99,8 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         time_left: Seconds until its time limit; None where it has none, or none within a year.
         submitted_at: When it was submitted, or requeued.
         account: Slurm's account of it; empty where Slurm has none.
+        partition: Its partition; while it waits, there may be several, with commas between them.
+        qos: Its quality of service; empty where Slurm has none.
         reason: Why it waits, in Slurm's word, such as `Licenses`; `None` if it does not.
         admin_comment: What the hooks wrote for the job's steps; users cannot.
     """
@@ -114,6 +116,8 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     time_left: int | None
     submitted_at: datetime | None = None
     account: str = ""
+    partition: str = ""
+    qos: str = ""
     reason: str = "None"
     admin_comment: str
 

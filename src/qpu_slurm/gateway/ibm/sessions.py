@@ -14,6 +14,7 @@ from qpu_slurm.gateway.ibm.answers import session_closed
 from qpu_slurm.gateway.ibm.clients import client_headers
 from qpu_slurm.gateway.ibm.dialect import IBM
 from qpu_slurm.gateway.ibm.requests import held, message, own, read_as
+from qpu_slurm.gateway.jobs import JOBS
 from qpu_slurm.gateway.relay import copy, relay
 from qpu_slurm.gateway.requests import SMALL
 
@@ -88,7 +89,8 @@ async def _open(request: web.Request, caller: Caller) -> str:
     """Open a session for a lease."""
     gateway = request.app[GATEWAY]
     gateway.sessions.one(caller.lease.id)
-    lease = await gateway.pools.sessions.run(gateway.broker.open_session, caller.lease.id)
+    places = request.app[JOBS].places(caller.lease.job_id)
+    lease = await gateway.pools.sessions.run(gateway.broker.open_session, caller.lease.id, places)
     return lease.session_id or ""
 
 

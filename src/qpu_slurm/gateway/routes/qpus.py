@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from qpu_slurm.gateway.routes.control import signed
-from qpu_slurm.leases.availability import as_now, not_checked
+from qpu_slurm.leases.availability import as_now, not_checked, with_access
 
 if TYPE_CHECKING:
     from qpu_slurm.gateway.gateway import Gateway
+    from qpu_slurm.leases.availability import QpuReport
 
 ROUTES = web.RouteTableDef()
 
@@ -27,7 +28,7 @@ _FIRST_LOOK_SECONDS = 3.0
 @ROUTES.get("/qpus")
 @signed
 async def qpus(_: web.Request, gateway: Gateway, _body: bytes, uid: int) -> object:
-    """Tell how the QPUs are."""
+    """Tell how the QPUs are, and which the user who asks may use."""
     if uid not in gateway.trusted:
         gateway.looks_per_minute.one(uid)
     if gateway.reports is None:  # it has just started
@@ -35,4 +36,9 @@ async def qpus(_: web.Request, gateway: Gateway, _body: bytes, uid: int) -> obje
             async with asyncio.timeout(_FIRST_LOOK_SECONDS):
                 await gateway.looked.wait()
     reports = gateway.reports or not_checked(gateway.config)
-    return await gateway.pools.queries.run(as_now, reports, gateway.observer)
+    config = gateway.config
+
+    def own() -> tuple[QpuReport, ...]:
+        return with_access(as_now(reports, gateway.observer), config, uid)
+
+    return await gateway.pools.queries.run(own)

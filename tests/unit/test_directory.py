@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The system's users and groups, and a directory that does not answer."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from qpu_slurm.errors import UnavailableError
+from qpu_slurm.system.deadline import Deadline
+from qpu_slurm.system.directory import Directory, Person
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ME = pwd.getpwuid(os.getuid())
+NO_USER, NO_GROUP = 3_999_999_999, "qpu-slurm-has-no-such-group"
+
+
+def test_a_user_is_known_by_name_and_by_number() -> None:
+    person = Person(ME.pw_uid, Directory())
+    assert person.is_one_of([ME.pw_name])
+    assert person.is_one_of([ME.pw_uid])
+    assert not person.is_one_of(["qpu-slurm-nobody", ME.pw_uid + 1])
+
+
+def test_a_user_is_in_the_primary_group_and_in_the_others() -> None:
+    person = Person(ME.pw_uid, Directory())
+    for number in os.getgrouplist(ME.pw_name, ME.pw_gid):
+        assert person.is_in([number])
+        assert person.is_in([NO_GROUP, grp.getgrgid(number).gr_name])
+    assert not person.is_in([NO_USER])
+
+
+def test_a_group_that_is_not_known_leaves_open_who_is_in_it() -> None:
+    with pytest.raises(UnavailableError, match=f"knows no group '{NO_GROUP}'"):
+        Person(ME.pw_uid, Directory()).is_in([NO_GROUP])
+
+
+def test_a_user_who_is_not_known() -> None:
+    stranger = Person(NO_USER, Directory())
+    assert stranger.is_one_of([NO_USER])
+    assert not stranger.is_one_of([7])
+    with pytest.raises(UnavailableError, match=f"knows no user {NO_USER}"):
+        stranger.is_one_of(["ada"])
+    with pytest.raises(UnavailableError, match=f"knows no user {NO_USER}"):
+        stranger.is_in([0])
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Have the directory answer only once the event is set."""
+    go_on = threading.Event()
+    found = pwd.getpwuid
+
+    def wait(number: int) -> pwd.struct_passwd:
+        go_on.wait(60)
+        return found(number)
+
+    monkeypatch.setattr(pwd, "getpwuid", wait)
+    yield go_on
+    go_on.set()
+
+
+def test_a_directory_that_hangs_is_given_up_on(hanging: threading.Event) -> None:
+    directory = Directory()
+    for _ in range(40):  # more than hang at once
+        with pytest.raises(UnavailableError, match="has not answered"):
+            Person(ME.pw_uid, directory, Deadline.after(0.01)).is_in([ME.pw_gid])
+    hanging.set()
+    assert Person(ME.pw_uid, directory, Deadline.after(60)).is_in([ME.pw_gid])
+
+
+def test_an_answer_is_used_again_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = Directory()
+    assert directory.name_of(ME.pw_uid) == ME.pw_name
+    monkeypatch.setattr(pwd, "getpwuid", None)
+    assert directory.name_of(ME.pw_uid) == ME.pw_name
