@@ -32,7 +32,13 @@ class Squeue:
         program.write_text(_PROGRAM.format(python=sys.executable, jobs=self._jobs))
         program.chmod(0o755)
 
-    def lists(self, *jobs: int, user_id: int | None = None, admin_comment: str = "(null)") -> None:
+    def lists(
+        self,
+        *jobs: int,
+        user_id: int | None = None,
+        account: str = "(null)",
+        admin_comment: str = "(null)",
+    ) -> None:
         """Have these jobs run, and no others."""
         values = {
             "HetJobID": "N/A",
@@ -43,7 +49,7 @@ class Squeue:
             "TimeLeft": "10:00",
             "TimeLimit": "15:00",
             "SubmitTime": "1795563199",
-            "Account": "(null)",
+            "Account": account,
             "Partition": "quantum",
             "QOS": "(null)",
             "Reason": "None",

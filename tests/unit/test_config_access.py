@@ -128,8 +128,8 @@ WRONG = {
     "two lines of contact": (
         'access = { contact = "a\\nb" }',
         (
-            'access: contact: expected whom users ask, such as "quantum@centre.example", at most 200 characters '
-            "on one line, not 'a\\nb'."
+            'access: contact: expected whom users ask, such as "quantum@centre.example", at most 200 '
+            "characters on one line, not 'a\\nb'."
         ),
     ),
 }

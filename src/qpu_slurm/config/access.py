@@ -96,6 +96,11 @@ class AccessRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return *self.allow, *self.deny
 
     @property
+    def compare_jobs(self) -> bool:
+        """Whether they compare what a job chooses, and not only who its user is."""
+        return any(rule.accounts or rule.partitions or rule.qos for rule in self.rules)
+
+    @property
     def open_to_all(self) -> bool:
         """Whether every job may use the QPU."""
         return not self.deny and self.default == "allow"

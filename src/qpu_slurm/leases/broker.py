@@ -20,6 +20,7 @@ makes that safe:
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -38,7 +39,7 @@ from qpu_slurm.system import logs
 from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from qpu_slurm.config import Config, QpuConfig
     from qpu_slurm.config.access import Place
@@ -102,6 +103,10 @@ class Broker(Releaser):
             UnavailableError: Whether the job may use a QPU cannot be found out now.
             JournalError: The journal cannot be written.
         """
+        with _audited(request):
+            self._prepare(request, deadline)
+
+    def _prepare(self, request: LeaseRequest, deadline: Deadline) -> None:
         refuse_blocked(self._journal, request.user_id)
         qpus = [self._config.qpu(name) for name in request.qpus]
         bound = [self._config.qpu(name) for name in request.bind]
@@ -154,19 +159,8 @@ class Broker(Releaser):
             JournalError: The journal cannot be written.
         """
         deadline = deadline or Deadline.after(self._config.outage.acquire_timeout)
-        try:
+        with _audited(request):
             leases = self._acquire(request, deadline, wanted)
-        except QpuSlurmError as error:
-            logs.audit(
-                "lease refused",
-                user_id=request.user_id,
-                account=request.account,
-                job_id=request.job_id,
-                qpus=[*request.qpus, *request.bind],
-                kind=type(error).__name__,
-                why=str(error),
-            )
-            raise
         for lease in leases:
             audit_lease("lease granted", lease)
         return leases
@@ -180,7 +174,7 @@ class Broker(Releaser):
             targets.append(Target(qpu, self._connect(qpu.access(request.api_key), deadline=deadline)))
         turn = deadline.sooner(_TURN)
         while True:
-            self.prepare(request, deadline=deadline)
+            self._prepare(request, deadline)
             try:
                 with self._locks.job(request.job_id, request.qpus, deadline=deadline):
                     return Granting(
@@ -320,10 +314,28 @@ class Broker(Releaser):
         if lease.hold is Hold.NONE or lease.state not in {LeaseState.BOUND, LeaseState.ACQUIRING}:
             raise NoLeaseError(f"Job {lease.job_id} has no lease on {lease.qpu} to open a session with.")
         if not target.qpu.access_rules.open_to_all:
-            if places is None:
+            if places is None and target.qpu.access_rules.compare_jobs:
                 places = places_of(connect(self._config.slurm).components(lease.job_id))
-            refuse_denied([target.qpu], lease.user_id, places, deadline)
+            refuse_denied([target.qpu], lease.user_id, places or (), deadline)
         ends_at = lease.job_ends_at
         left = None if ends_at is None else (ends_at - datetime.now(UTC)).total_seconds()
         ttl = later_session_ttl(target.qpu.max_ttl, left)
         return self._opener.open(target, partial(self._opener.begin, lease, ttl), ttl, deadline=deadline)
+
+
+@contextmanager
+def _audited(request: LeaseRequest) -> Iterator[None]:
+    """Have it in the audit if a job does not get what it asks for."""
+    try:
+        yield
+    except QpuSlurmError as error:
+        logs.audit(
+            "lease refused",
+            user_id=request.user_id,
+            account=request.account,
+            job_id=request.job_id,
+            qpus=[*request.qpus, *request.bind],
+            kind=type(error).__name__,
+            why=str(error),
+        )
+        raise
