@@ -34,11 +34,12 @@ SECTIONS = {
     "[slurm]": (SlurmConfig, set()),
     "[outage]": (OutageConfig, set()),
     "[gateway]": (GatewayConfig, set()),
-    "[[qpu]] and [defaults]": (ComputeServiceQpu, {"api_key"}),
+    "[[qpu]] and [defaults]": (ComputeServiceQpu, {"access_rules", "api_key"}),
     "QPUs on your own premises": (
         QuantumSystemQpu,
         # As for any other QPU, or only in upstream's configuration.
         {
+            "access_rules",
             "api_key",
             "s3_secret",
             "name",

@@ -36,6 +36,7 @@ examples:
   qpu-slurm release 4711               end the sessions of job 4711
   qpu-slurm reap                       end the sessions of jobs that are over
   qpu-slurm qpus                       show which QPUs are available, and how many jobs wait
+  qpu-slurm access                     print who may use each QPU
   qpu-slurm drain ibm_fez --reason …   close a QPU to new jobs (open it again: resume)
   qpu-slurm block ada --reason …       end a user's access at once (give it back: unblock)
   qpu-slurm report --by user,qpu --since 30d
@@ -188,6 +189,7 @@ COMMANDS = {
     "release": Command("End the sessions of a job", admin.configure_release, admin.run_release),
     "reap": Command("End the sessions of jobs that are over", admin.configure_reap, admin.run_reap),
     "qpus": _of("qpus", "Show which QPUs are available, and how many jobs wait"),
+    "access": _of("access", "Print who may use each QPU"),
     "drain": _of("qpus", "Close a QPU to new jobs", changes=True),
     "resume": _of("qpus", "Open a closed QPU again", changes=True),
     "block": _of("users", "End a user's access to QPUs at once", changes=True),

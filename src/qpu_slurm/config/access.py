@@ -15,7 +15,7 @@ decides.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 # Directories have names such as `CENTRE\domain users`. What is let through is shown on terminals.
 _Principal = Annotated[str, msgspec.Meta(pattern=r"\A[\w.@+\\$-](?:[\w .@+\\$-]{0,98}[\w.@+\\$-])?\Z")]
 _Number = Annotated[int, msgspec.Meta(ge=0, lt=(1 << 32) - 1)]
+
+JOB_KEYS: Final = ("accounts", "partitions", "qos")
+"""The keys of a rule that compare what a job chooses; the others compare its user."""
 
 People = Annotated[
     tuple[_Principal | _Number, ...],
@@ -74,6 +77,11 @@ class AccessRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     partitions: SlurmNames = ()
     qos: SlurmNames = ()
 
+    @property
+    def compares_jobs(self) -> bool:
+        """Whether it compares what a job chooses, and not only who its user is."""
+        return any(getattr(self, key) for key in JOB_KEYS)
+
 
 class AccessRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who may use a QPU.
@@ -96,9 +104,9 @@ class AccessRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return *self.allow, *self.deny
 
     @property
-    def compare_jobs(self) -> bool:
+    def compares_jobs(self) -> bool:
         """Whether they compare what a job chooses, and not only who its user is."""
-        return any(rule.accounts or rule.partitions or rule.qos for rule in self.rules)
+        return any(rule.compares_jobs for rule in self.rules)
 
     @property
     def open_to_all(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from qpu_slurm.config.access import Place
+from qpu_slurm.config.access import JOB_KEYS, Place
 from qpu_slurm.errors import RequestError
 from qpu_slurm.system.directory import DIRECTORY
 from qpu_slurm.system.directory import Person as SystemPerson
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 _NAMED = 6
 """How many names of a list a sentence has."""
-
-_OF_THE_JOB = ("accounts", "partitions", "qos")
-"""The keys that a job chooses, rather than a user has."""
 
 
 class Person(Protocol):
@@ -87,10 +84,10 @@ def refusal(qpu: str, rules: AccessRules, person: Person, places: Sequence[Place
 def outlook(rules: AccessRules, person: Person) -> str:
     """Tell a user in a few words with which jobs he may use a QPU: `yes`, `no`, or what they need."""
     denied = [rule for rule in rules.deny if _fits_person(rule, person)]
-    if any(_of_person_alone(rule) for rule in denied):
+    if not all(rule.compares_jobs for rule in denied):
         return "no"
     allowed = [rule for rule in rules.allow if _fits_person(rule, person)]
-    if rules.default == "allow" or any(_of_person_alone(rule) for rule in allowed):
+    if rules.default == "allow" or not all(rule.compares_jobs for rule in allowed):
         found = "yes"
     elif allowed:
         found = _joined(list(dict.fromkeys(_place_words(rule) for rule in allowed)), "or")
@@ -139,10 +136,6 @@ def _is_among(name: str, names: Sequence[str]) -> bool:
     return name.lower() in (known.lower() for known in names)
 
 
-def _of_person_alone(rule: AccessRule) -> bool:
-    return not (rule.accounts or rule.partitions or rule.qos)
-
-
 def _sentence(
     qpu: str, rules: AccessRules, places: Sequence[Place], *, except_for: AccessRule | None = None
 ) -> str:
@@ -153,7 +146,7 @@ def _sentence(
 
 def _facts(rules: AccessRules, places: Sequence[Place]) -> Iterator[str]:
     """Name what the rules compare of a job."""
-    named = {key for rule in rules.rules for key in _OF_THE_JOB if getattr(rule, key)}
+    named = {key for rule in rules.rules for key in JOB_KEYS if getattr(rule, key)}
     for key, field, word in (
         ("accounts", "account", "with account"),
         ("partitions", "partition", "in partition"),
@@ -166,7 +159,7 @@ def _facts(rules: AccessRules, places: Sequence[Place]) -> Iterator[str]:
 
 def _place_words(rule: AccessRule) -> str:
     """Say what a rule asks of a job, such as `with account physics in partition quantum`."""
-    found = {key: getattr(rule, key) for key in _OF_THE_JOB}
+    found = {key: getattr(rule, key) for key in JOB_KEYS}
     return " ".join(f"{_WORDS[key][0]} {_names(names)}" for key, names in found.items() if names)
 
 

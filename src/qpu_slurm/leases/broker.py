@@ -314,7 +314,7 @@ class Broker(Releaser):
         if lease.hold is Hold.NONE or lease.state not in {LeaseState.BOUND, LeaseState.ACQUIRING}:
             raise NoLeaseError(f"Job {lease.job_id} has no lease on {lease.qpu} to open a session with.")
         if not target.qpu.access_rules.open_to_all:
-            if places is None and target.qpu.access_rules.compare_jobs:
+            if places is None and target.qpu.access_rules.compares_jobs:
                 places = places_of(connect(self._config.slurm).components(lease.job_id))
             refuse_denied([target.qpu], lease.user_id, places or (), deadline)
         ends_at = lease.job_ends_at

@@ -13,6 +13,7 @@ import pwd
 import threading
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from qpu_slurm.errors import UnavailableError
@@ -121,7 +122,8 @@ class Directory:
 
         def look() -> None:
             try:
-                found.append(find())
+                with suppress(OSError):
+                    found.append(find())
             finally:
                 self._free.release()
 

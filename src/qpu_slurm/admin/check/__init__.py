@@ -6,6 +6,7 @@
     _hooks      the hooks
     _plugin     the plugin
     _slurm      partitions, licenses, accounting
+    _access     who may use a QPU
     _gateway    whether it can be reached, and runs with this configuration
     _services   the quantum services
     _partition  all nodes of a partition
@@ -25,7 +26,7 @@ from rich.console import Console
 from rich.text import Text
 
 from qpu_slurm import config as configuration
-from qpu_slurm.admin.check import _files, _gateway, _hooks, _partition, _plugin, _services, _slurm
+from qpu_slurm.admin.check import _access, _files, _gateway, _hooks, _partition, _plugin, _services, _slurm
 from qpu_slurm.admin.check._accounts import Keeper
 from qpu_slurm.admin.check._diagnoses import found
 from qpu_slurm.admin.check._finding import Finding, Level, fine
@@ -151,6 +152,7 @@ def _controller(config: Config, environ: Mapping[str, str], *, here: bool) -> It
         yield fine(
             "hooks", f"not on this host but on {host} (a node: `check --node`; a submit host: `--submit`)"
         )
+    yield from _access.check(config, settings, here=here)
     yield from _gateway.check(config, here=here)
     token = environ.get("QISKIT_IBM_TOKEN")
     yield from _services.check(config, Secret(token) if token else None, here=here)

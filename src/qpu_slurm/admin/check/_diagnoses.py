@@ -156,6 +156,35 @@ DIAGNOSES = {
         "Write `JobSubmitPlugins=lua` into slurm.conf, and copy contrib/slurm/job_submit.lua beside it.",
     ),
     "no job_submit.lua": problem("{path}: is not there.", "Copy contrib/slurm/job_submit.lua to it."),
+    # Who may use a QPU.
+    "access user": warning(
+        "The rules name a user {name}, whom this host does not know.",
+        "Correct `access` in the configuration, or the directory of users of this host.",
+    ),
+    "access group": problem(
+        "The rules name a group {name}, which this host does not know: jobs that it decides on are put back.",
+        "Correct `access` in the configuration, or the directory of users of this host.",
+    ),
+    "access directory": problem(
+        "{why}", "Mend the directory of users of this host: `getent passwd` shows whether it answers."
+    ),
+    "access unproven": problem(
+        "The rules name a {what}, and Slurm lets users write any {what} into a job.",
+        "Write `{value}` into AccountingStorageEnforce in slurm.conf (docs/accounting.md).",
+    ),
+    "access not compared": warning(
+        "Whether each {what} in the rules exists is not known: {why}",
+        "Run this where sacctmgr and sinfo work.",
+    ),
+    "access name": problem(
+        "The rules name a {what} {name}, which Slurm does not have.", "Correct `access` in the configuration."
+    ),
+    "access at submission": warning(
+        "{path}: does not have the rules of the configuration: a job that may not use its QPU is not refused "
+        "before it starts, or for another reason.",
+        "Write `qpu-slurm access --lua` to it, and copy contrib/slurm/job_submit.lua beside it.",
+    ),
+    "access unreadable": problem("{path}: cannot be read ({why}).", "Write `chmod 644 {path}`."),
     # The plugin.
     "plugstack unreadable": problem("{path}: cannot be read by {me} ({why}).", "Write `chmod 644 {path}`."),
     "plugin not named": problem(
