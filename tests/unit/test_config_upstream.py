@@ -219,9 +219,9 @@ def test_a_qpu_on_the_premises_has_its_storage(tmp_path: Path) -> None:
 
 
 def test_the_defaults_of_a_config_toml_hold_for_the_qpus_of_the_file(tmp_path: Path) -> None:
-    text = f'{GATEWAY}[defaults]\nsession = "task"\nmax_leases = 3\n'
+    text = f'{GATEWAY}[defaults]\nsession = "task"\nmax_leases = 3\naccess = {{ default = "deny" }}\n'
     qpus = read_behind_gateway(tmp_path, *EXAMPLE, text=text).qpus.values()
-    assert {(qpu.session, qpu.limit) for qpu in qpus} == {("task", 3)}
+    assert {(qpu.session, qpu.limit, qpu.access_rules.default) for qpu in qpus} == {("task", 3, "deny")}
 
 
 @pytest.mark.parametrize("missing", ["IAM_APIKEY", "AWS_SECRET_ACCESS_KEY", "S3_BUCKET", "SERVICE_CRN"])

@@ -122,7 +122,13 @@ def _read_upstreams(
         problems.add("qrmi_config: needs a [gateway] table, whose gateway alone reads that file.")
     if "qpu" in document:
         problems.add("qrmi_config, [[qpu]]: expected one of them. A qrmi_config.json has all QPUs.")
-    policies = problems.table(QpuConfig, document.get("defaults", {}), "[defaults] ", _POLICIES)
+    defaults, access = document.get("defaults", {}), None
+    if isinstance(defaults, dict) and _ACCESS in defaults:
+        access = read_access(defaults[_ACCESS], "[defaults] ", problems)
+        defaults = {key: value for key, value in defaults.items() if key != _ACCESS}
+    policies = problems.table(QpuConfig, defaults, "[defaults] ", _POLICIES)
+    if access is not None:
+        policies["access_rules"] = access
     # Nodes need not know the QPUs: the gateway answers for them.
     if path is None or problems.found or not os.access(path, os.R_OK):
         return {}, []
