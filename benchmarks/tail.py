@@ -15,6 +15,7 @@ from unittest import mock
 from benchmarks.figures import Figure
 from benchmarks.processes import rounded
 from benchmarks.step import Step
+from qpu_slurm.system import deadline
 from qpu_slurm.system.atomic_file import Output
 from qpu_slurm.tasks import execution, payload
 
@@ -116,7 +117,9 @@ def _simulated(duration: float, times: int) -> _Tail:
             clock = _Clock(step)
             task_input = payload.read(step.input)
             with (
+                # All that waits for a task reads the clock in one of the two.
                 mock.patch.object(execution, "time", clock),
+                mock.patch.object(deadline, "time", clock),
                 Output(step.output) as output,
                 execution.Execution(step.provider) as running,
             ):
