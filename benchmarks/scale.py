@@ -43,6 +43,7 @@ from qpu_slurm.gateway.keys import JobKeys
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import Lease, LeaseRequest
 from qpu_slurm.leases.broker import Broker
+from qpu_slurm.leases.comments import of_leases
 from qpu_slurm.leases.reaper import Reaper
 from qpu_slurm.slurm._command_line import FIELDS
 from qpu_slurm.slurm.query import connect
@@ -239,7 +240,7 @@ class Site:
         squeue = directory / "squeue"
         squeue.write_text(SQUEUE.format(jobs=directory / "jobs"))
         squeue.chmod(0o755)
-        (directory / "jobs").write_text("".join(map(_line, range(1, count + 1))))
+        (directory / "jobs").write_text("".join(map(_line, self.journal.leases())))
 
     @property
     def path(self) -> Path:
@@ -310,12 +311,12 @@ class Site:
         self._munged.wait()
 
 
-def _line(job_id: int) -> str:
-    """Print a job as squeue does."""
+def _line(lease: Lease) -> str:
+    """Print the job of a lease as squeue does."""
     values = {
-        "JobID": str(job_id),
+        "JobID": str(lease.job_id),
         "HetJobID": "N/A",
-        "ArrayJobID": str(job_id),
+        "ArrayJobID": str(lease.job_id),
         "ArrayTaskID": "N/A",
         "UserID": str(os.getuid()),
         "State": "RUNNING",
@@ -328,7 +329,7 @@ def _line(job_id: int) -> str:
         "QOS": "normal",
         "Reason": "None",
         "Licenses": "ibm_fez",
-        "admin_comment": "(null)",
+        "admin_comment": of_leases([lease]).into_comment(""),
     }
     fields = (values[name].ljust(width) for name, width in FIELDS.items() if name in values)
     return "".join(fields) + "\n"

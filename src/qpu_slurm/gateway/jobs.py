@@ -13,6 +13,7 @@ from collections import OrderedDict
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -52,6 +53,9 @@ _STEP_SECONDS = 4.0
 
 _CANCEL_SECONDS = 20.0
 """How long cancelling the tasks that a step has left may take."""
+
+_COMPLETED = 100
+"""How many comments that lack leases are written after a run of the reaper; the next run finds the others."""
 
 _STOP_SECONDS = 10.0
 """How long comments that are not written yet may take when the gateway stops."""
@@ -252,13 +256,15 @@ class Jobs:
 
         Those that Slurm has refused are left alone, until they have been complete once.
         """
-        control, missing = Control(self._gateway.config.slurm), {job.job_id for job, _ in unwritten}
-        self._refused &= missing
-        for job, comment in unwritten:
-            if job.job_id not in self._refused and job.job_id not in self._comments:
-                text = comment.into_comment(job.admin_comment)
-                _log.info("the job's AdminComment lacks leases", job_id=job.job_id, leases=comment.leases)
-                await self._comment(job.job_id, partial(control.set_admin_comment, job.job_id, text))
+        control = Control(self._gateway.config.slurm)
+        self._refused &= {job.job_id for job, _ in unwritten}
+        passed_over = self._refused | self._comments.keys()
+        for job, comment in islice(
+            (one for one in unwritten if one.job.job_id not in passed_over), _COMPLETED
+        ):
+            text = comment.into_comment(job.admin_comment)
+            _log.info("the job's AdminComment lacks leases", job_id=job.job_id, leases=comment.leases)
+            await self._comment(job.job_id, partial(control.set_admin_comment, job.job_id, text))
 
     async def _comment(self, job_id: int, write: partial[None]) -> None:
         """Have a job's AdminComment written, after the one that was to be written before."""

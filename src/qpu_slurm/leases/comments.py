@@ -17,13 +17,27 @@ from qpu_slurm.journal.model import Hold
 from qpu_slurm.slurm.admin_comment import AdminComment, Granted
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from qpu_slurm.journal.model import Lease
     from qpu_slurm.slurm.job import JobRecord
 
 _RUNS = frozenset({"RUNNING", "SUSPENDED", "STOPPED"})
 """The states of a job whose prolog has ended. Until then, the prolog may be about to write the comment."""
+
+
+class Commented(NamedTuple):
+    """A job with what its AdminComment holds.
+
+    Attributes:
+        job: Slurm's record of it; of a heterogeneous job, the leader's, or its first component's.
+        own: What this record's comment holds.
+        comment: What the comments of all components hold together.
+    """
+
+    job: JobRecord
+    own: AdminComment
+    comment: AdminComment
 
 
 class Unwritten(NamedTuple):
@@ -75,7 +89,23 @@ def completed(comment: AdminComment, leases: Iterable[Lease]) -> AdminComment:
     )
 
 
-def unwritten(jobs: Collection[JobRecord], leases: Iterable[Lease]) -> Iterator[Unwritten]:
+def commented(jobs: Iterable[JobRecord]) -> Iterator[Commented]:
+    """Read the AdminComments of jobs. A job is left out if an operator wrote something else in our place."""
+    components: dict[int, list[JobRecord]] = {}
+    for job in jobs:
+        components.setdefault(job.leader, []).append(job)
+    for records in components.values():
+        records.sort(key=lambda record: record.job_id)
+        try:
+            comments = [AdminComment.from_comment(record.admin_comment) for record in records]
+        except SlurmError:
+            continue
+        yield Commented(
+            records[0], comments[0], comments[0] if len(comments) == 1 else AdminComment.merged(comments)
+        )
+
+
+def unwritten(jobs: Iterable[Commented], leases: Iterable[Lease]) -> Iterator[Unwritten]:
     """Compare the leases of running jobs with their AdminComments.
 
     Args:
@@ -89,20 +119,11 @@ def unwritten(jobs: Collection[JobRecord], leases: Iterable[Lease]) -> Iterator[
     for lease in leases:
         if lease.granted:
             granted.setdefault(lease.job_id, []).append(lease)
-    components: dict[int, list[JobRecord]] = {}
-    for job in jobs:
-        if job.leader in granted:
-            components.setdefault(job.leader, []).append(job)
-    for leader, records in components.items():
-        records.sort(key=lambda record: record.job_id)
-        job = records[0]
-        if job.job_id != leader or job.state not in _RUNS:
+    for job, own, comment in jobs:
+        if job.job_id not in granted or job.state not in _RUNS or comment.error:
             continue
-        held = [lease for lease in granted[leader] if lease.user_id == job.user_id and lease.is_of(job.run)]
-        try:
-            comments = [AdminComment.from_comment(record.admin_comment) for record in records]
-        except SlurmError:
-            continue  # an operator has written something else in our place
-        left = AdminComment.merged(comments)
-        if not left.error and (missing := lacking(left, held)):
-            yield Unwritten(job, completed(comments[0], missing))
+        held = [
+            lease for lease in granted[job.job_id] if lease.user_id == job.user_id and lease.is_of(job.run)
+        ]
+        if missing := lacking(comment, held):
+            yield Unwritten(job, completed(own, missing))

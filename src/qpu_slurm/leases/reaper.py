@@ -22,10 +22,11 @@ import structlog
 
 from qpu_slurm.errors import SlurmError
 from qpu_slurm.journal.model import Lease, LeaseState
-from qpu_slurm.leases.comments import Unwritten, unwritten
+from qpu_slurm.leases.comments import Unwritten, commented, unwritten
 from qpu_slurm.leases.reconcile import CLOSED, LATE, Sessions
 from qpu_slurm.leases.takeover import Takeover
 from qpu_slurm.system.deadline import Deadline
+from qpu_slurm.system.pace import paced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,12 +145,13 @@ class Reaper:
         mark = self._journal.last_event()
         leases = self._journal.leases()
         jobs, trouble = self._jobs()
-        why = {lease.id: reason for lease in leases if (reason := self._why(lease, jobs))}
+        why = {lease.id: reason for lease in paced(leases) if (reason := self._why(lease, jobs))}
         if jobs is not None:
             completing = {job.job_id for job in jobs.values() if job.state == _COMPLETING}
             self._completing = {lease.id for lease in leases if lease.job_id in completing}
         goes_on = [lease for lease in leases if lease.id not in why]
-        self.unwritten = tuple(unwritten(self.jobs or (), goes_on))
+        comments = list(paced(commented(self.jobs or ())))
+        self.unwritten = tuple(unwritten(paced(comments), goes_on))
         ids = list(why)
         # In another order each time, so that a service that does not answer does not delay the same ones.
         random.shuffle(ids)
@@ -177,7 +179,7 @@ class Reaper:
             reaped += self._compared(goes_on, deadline)
         reaped += self._late(deadline)
         # Last: the next run ends the leases of ended jobs that are taken over here.
-        taken_over = () if jobs is None else tuple(self._takeover.run(jobs.values(), deadline))
+        taken_over = () if jobs is None else tuple(self._takeover.run(paced(comments), leases, deadline))
         return Report(
             leases=len(leases),
             reaped=tuple(reaped),

@@ -14,19 +14,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from qpu_slurm.errors import ConfigError, NotFoundError, RequestError, ServiceError, SlurmError
+from qpu_slurm.errors import ConfigError, NotFoundError, RequestError, ServiceError
 from qpu_slurm.journal.model import Hold
 from qpu_slurm.providers.lifetime import session_ttl
-from qpu_slurm.slurm.admin_comment import AdminComment, Granted
 from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterable, Iterator
 
     from qpu_slurm.config import Config, QpuConfig
     from qpu_slurm.journal.journal import Journal
     from qpu_slurm.journal.model import Lease
     from qpu_slurm.leases.broker import Broker
+    from qpu_slurm.leases.comments import Commented
+    from qpu_slurm.slurm.admin_comment import Granted
     from qpu_slurm.slurm.job import JobRecord
 
 _ANSWER_SECONDS = 10.0
@@ -67,13 +68,12 @@ class Takeover:
         self._broker = broker
         self._journal = journal
 
-    def run(self, jobs: Collection[JobRecord], deadline: Deadline) -> Iterator[Lease]:
+    def run(self, jobs: Iterable[Commented], leases: Iterable[Lease], deadline: Deadline) -> Iterator[Lease]:
         """Compare Slurm's jobs with the journal.
-
-        If nothing was lost, this queries only the journal.
 
         Args:
             jobs: Slurm's jobs.
+            leases: The journal's open leases. The journal is asked only about claims to others.
             deadline: When to leave the rest to the next run.
 
         Yields:
@@ -82,8 +82,11 @@ class Takeover:
         Raises:
             JournalError: The journal cannot be read or written.
         """
+        known = {(lease.job_id, lease.qpu) for lease in leases}
         for claim in self._claims(jobs):
             job = claim.job
+            if (job.leader, claim.qpu.name) in known:
+                continue
             if not self._journal.is_news(job.leader, claim.qpu.name, job.run, claim.session_id):
                 continue
             if deadline.passed:
@@ -106,29 +109,16 @@ class Takeover:
                 )
                 yield lease
 
-    def _claims(self, jobs: Collection[JobRecord]) -> Iterator[_Claim]:
-        components: dict[int, list[JobRecord]] = {}
-        for component in jobs:
-            if component.admin_comment:
-                components.setdefault(component.leader, []).append(component)
-        leaders = {job.job_id: job for job in jobs}
-        for leader, found in components.items():
-            job = leaders.get(leader, found[0])
+    def _claims(self, jobs: Iterable[Commented]) -> Iterator[_Claim]:
+        for job, _, comment in jobs:
             if job.state == _STARTS:
                 continue
-            try:
-                handover = AdminComment.merged(
-                    AdminComment.from_comment(component.admin_comment)
-                    for component in sorted(found, key=lambda component: component.job_id)
-                )
-            except SlurmError:
-                continue
-            for name, session_id in handover.sessions.items():
+            for name, session_id in comment.sessions.items():
                 qpu = self._config.qpus.get(name)
                 if qpu is None or not (session_id or job.state in _RUNS):
                     continue
-                hold = Hold(handover.holds(name) or "none")
-                yield _Claim(job, qpu, hold, session_id, handover.leases.get(name))
+                hold = Hold(comment.holds(name) or "none")
+                yield _Claim(job, qpu, hold, session_id, comment.leases.get(name))
 
     def _open_session(self, claim: _Claim) -> str | None:
         """Return the job's open session, as the service reports it; None if it has ended.

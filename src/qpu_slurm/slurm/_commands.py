@@ -11,6 +11,7 @@ from qpu_slurm.slurm.no_answer import NO_ANSWER
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import BinaryIO
 
     from qpu_slurm.config import SlurmConfig
 
@@ -42,8 +43,13 @@ class Commands:
             "SLURM_TIME_FORMAT": "%s",
         }
 
-    def run(self, program: str, *arguments: str) -> bytes:
+    def run(self, program: str, *arguments: str, into: BinaryIO | None = None) -> bytes:
         """Run one command and return what it printed.
+
+        Args:
+            program: Its name.
+            arguments: Its arguments.
+            into: The file to print into, for a long output. Nothing is returned then.
 
         Raises:
             UnknownJobError: It says that there is no such job.
@@ -63,7 +69,8 @@ class Commands:
             answer = subprocess.run(
                 [self._config.bin / program, *arguments],
                 stdin=subprocess.DEVNULL,
-                capture_output=True,
+                stdout=subprocess.PIPE if into is None else into,
+                stderr=subprocess.PIPE,
                 env=environ,
                 timeout=self._config.timeout,
                 check=False,
@@ -79,7 +86,7 @@ class Commands:
             raise _kind(said)(
                 f"{program} failed: {said or f'exit code {answer.returncode}'}{looked and '.'}{looked}"
             )
-        return answer.stdout
+        return answer.stdout or b""
 
 
 def _kind(said: str) -> type[SlurmError]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from qpu_slurm.errors import SlurmError
 from qpu_slurm.slurm._command_line import FIELDS
 from qpu_slurm.slurm.job import ArrayElement, JobRecord, parse_licenses
+from qpu_slurm.system.pace import paced
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,7 +60,7 @@ class Pyslurm:
         if pyslurm is None:
             return self._command_line.jobs()
         try:
-            return [record(job) for job in pyslurm.Jobs.load().values()]
+            return [record(job) for job in paced(pyslurm.Jobs.load().values())]
         except pyslurm.RPCError as error:
             raise SlurmError(f"pyslurm: {error}") from error
         except UnicodeDecodeError:  # an AdminComment that is no text

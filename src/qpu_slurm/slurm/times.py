@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -81,7 +82,7 @@ def _times(output: bytes) -> Iterator[JobTimes]:
 
     An array's number belongs to one of its elements, whose line need not be the first.
     """
-    for values in records(output, _FIELDS):
+    for values in records(BytesIO(output), _FIELDS):
         if not all(map(_NUMBER.fullmatch, (values["JobID"], values["UserID"]))):
             raise SlurmError("squeue printed something that is not the table that it was asked for.")
         yield JobTimes(
