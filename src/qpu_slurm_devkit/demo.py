@@ -50,6 +50,24 @@ _KEYS: dict[Credentials, str] = {
 """What is said of each kind of credentials."""
 
 
+class Vendor(NamedTuple):
+    """A kind of service that the QPUs of the demo are behind.
+
+    Attributes:
+        title: What it is called on the screen.
+        has_sessions: Whether it has sessions; where it has none, a job's lease holds a gate.
+    """
+
+    title: str
+    has_sessions: bool
+
+
+VENDORS = {
+    "ibm": Vendor("IBM Quantum Platform", has_sessions=True),
+    "ibm-system": Vendor("IBM Quantum System on the premises", has_sessions=False),
+}
+
+
 class Workflow(NamedTuple):
     """A way to run the three tasks.
 
@@ -92,6 +110,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--task-seconds", type=float, default=2.0, metavar="S", help="how long a task runs (default: 2)"
+    )
+    parser.add_argument(
+        "--vendor",
+        choices=VENDORS,
+        default="ibm",
+        help="the kind of service that is emulated (default: ibm); all but ibm need the gateway",
     )
     parser.add_argument(
         "--credentials",
@@ -145,12 +169,16 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
         raise DemoError(f"There is no workflow {unknown.pop()!r}; known are {', '.join(WORKFLOWS)}.")
     if not (checkout / "contrib" / "seed").is_dir():
         raise DemoError(f"{checkout} does not hold the project's sources; name them with --checkout.")
+    vendor = VENDORS[arguments.vendor]
+    if not vendor.has_sessions and arguments.credentials != "gateway":
+        raise DemoError(f"--vendor {arguments.vendor} goes with --credentials gateway only.")
     emulator = Emulator(task_seconds=arguments.task_seconds)
     # Only a job that asks for the gres opens a session: transpiling holds nothing.
     lab = Lab(
         checkout,
         credentials=arguments.credentials,
         emulator=emulator,
+        on_premises=emulator.backends if arguments.vendor == "ibm-system" else (),
         top='acquire_on = "gres"',
         keep_directory=arguments.keep,
     )
@@ -158,7 +186,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
     with emulator, console.status("starting the emulator and the cluster") as status, lab:
         version = "{}.{:02}.{}".format(*lab.cluster.version)
         seconds = time.monotonic() - started
-        console.print(f"Slurm {version} and an emulated quantum service are up after {seconds:.1f} s:")
+        console.print(f"Slurm {version} and an emulated {vendor.title} are up after {seconds:.1f} s:")
         console.print("c1-c4 in partition normal, c5 with gres qpu:1 in partition quantum;", end=" ")
         console.print(f"QPUs {', '.join(emulator.backends)}.")
         console.print(_KEYS[arguments.credentials].format(gateway=lab.gateway and lab.gateway.url))
@@ -170,7 +198,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
             runs = {}
             for name in dict.fromkeys(arguments.workflows or WORKFLOWS):
                 status.update(f"waiting for the jobs: {WORKFLOWS[name].title}")
-                jobs = _Jobs(lab, WORKFLOWS[name], console).run()
+                jobs = _Jobs(lab, WORKFLOWS[name], vendor, console).run()
                 runs[name] = _timeline(lab, jobs, WORKFLOWS[name].title)
             console.print()
             print(text.draw(list(runs.values())))  # noqa: T201 - it knows the terminal
@@ -178,12 +206,23 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
                 for name, workflow in runs.items():
                     picture.draw([workflow], [arguments.figures / f"{name}.svg"])
         status.update("taking everything down")
-        sessions = [session.id for session in emulator.sessions() if session.state != "closed"]
+        left = _left(emulator, vendor)
         drained = [node for node, state in lab.cluster.node_states().items() if "drain" in state]
-    console.print(f"Sessions left open: {len(sessions)}. Nodes drained: {len(drained)}.")
+    what = "Sessions left open" if vendor.has_sessions else "Tasks left at the service"
+    console.print(f"{what}: {left}. Nodes drained: {len(drained)}.")
     console.print("The cluster and the emulator are gone.")
     if arguments.keep:
         console.print(f"The cluster's files are in {lab.cluster.directory}.")
+
+
+def _left(emulator: Emulator, vendor: Vendor) -> int:
+    """Count what the jobs left at the service: open sessions, or tasks that are not deleted yet."""
+    if vendor.has_sessions:
+        return sum(session.state != "closed" for session in emulator.sessions())
+    deadline = Deadline.after(_TOLD_SECONDS)
+    while emulator.tasks() and not deadline.passed:
+        time.sleep(_LOOK_SECONDS)
+    return len(emulator.tasks())
 
 
 def _timeline(lab: Lab, jobs: Sequence[int], title: str) -> chart.Workflow:
@@ -199,9 +238,10 @@ def _timeline(lab: Lab, jobs: Sequence[int], title: str) -> chart.Workflow:
 class _Jobs:
     """The jobs of one workflow, from their submission to their end."""
 
-    def __init__(self, lab: Lab, workflow: Workflow, console: Console) -> None:
+    def __init__(self, lab: Lab, workflow: Workflow, vendor: Vendor, console: Console) -> None:
         self._lab = lab
         self._workflow = workflow
+        self._vendor = vendor
         self._console = console
         self._before = len(lab.emulator.events())
         self._submitted = time.time()
@@ -239,7 +279,10 @@ class _Jobs:
         news = self._lab.emulator.events()[self._before + len(self._events) :]
         for event in news:
             if event.kind in _MILESTONES:
-                self._tell(f"{_MILESTONES[event.kind]} ({event.backend})", event.time)
+                told = _MILESTONES[event.kind]
+                # Without sessions, nothing but the gateway keeps a QPU for a job.
+                told = told if self._vendor.has_sessions else told.partition(":")[0]
+                self._tell(f"{told} ({event.backend})", event.time)
         self._events += news
         for job, state in found:
             if self._states.get(job) != state:

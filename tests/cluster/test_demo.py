@@ -71,6 +71,29 @@ def test_one_workflow(directory: Path) -> None:
     assert "Sessions left open: 0. Nodes drained: 0." in output
 
 
+def test_a_qpu_on_the_premises(directory: Path) -> None:
+    with start_demo(directory, "hetjob", "--vendor=ibm-system", "--task-seconds=1") as demo:
+        output, errors = demo.communicate(timeout=240)
+
+    assert (demo.returncode, errors) == (0, "")
+    assert "an emulated IBM Quantum System on the premises" in output
+    assert set(re.findall(r"'([01]+)': \d+", output)) == {"00000", "11111"}
+    assert re.findall(r"s  (session opened|task [\w :]+) \(", output) == [
+        "task queued",
+        "task running",
+        "task done",
+    ]
+    assert "Tasks left at the service: 0. Nodes drained: 0." in output
+
+
+def test_a_vendor_that_needs_the_gateway(directory: Path) -> None:
+    with start_demo(directory, "hetjob", "--vendor=ibm-system", "--credentials=shared") as demo:
+        _, errors = demo.communicate(timeout=240)
+
+    assert demo.returncode == 1
+    assert "--vendor ibm-system goes with --credentials gateway only" in errors
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "kill"])
 def test_interrupted(directory: Path, number: signal.Signals) -> None:
     with start_demo(directory, "hetjob", "--task-seconds=60") as demo:
