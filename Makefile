@@ -10,6 +10,7 @@
 # make deb         build the packages for this Debian and its Slurm into dist/
 # make rpm         build the packages for RPM, for this machine's Slurm, into dist/
 # make man         write the man pages and the shells' completion below build/man
+# make test-watching  dashboard and alerts, with a real Prometheus that watches a real gateway
 # make test-matrix the cluster tests on Slurm 22.05, 24.11 and 26.05, in chroots (RELEASES=forky: on that one of Debian)
 # make fuzz        look for inputs that break the plugin, for SECONDS (30) each; needs clang
 # make reliability  play every scenario of faults on a real cluster, and write docs/reliability.md
@@ -28,7 +29,7 @@ VENV := $(shell tools/setup --venv)
 PYTEST = $(VENV)/bin/python -m pytest -n $(1) $(PYTEST_ARGS)
 
 .PHONY: demo lab figures reliability soak bench bench-gateway bench-hostile bench-thin test lint test-unit test-integration \
-	test-clients test-clients-ends test-cluster test-matrix test-packages test-plugin fuzz deb rpm man dist setup other-tools lock clean help
+	test-clients test-clients-ends test-cluster test-matrix test-packages test-watching test-plugin fuzz deb rpm man dist setup other-tools lock clean help
 .NOTPARALLEL:
 
 help:
@@ -89,6 +90,10 @@ test-clients-ends: setup
 test-packages: setup
 	tools/need debootstrap fish iproute2 man-db mandoc zsh
 	$(call PYTEST,0) tests/packages
+
+test-watching: setup
+	tools/need prometheus
+	$(call PYTEST,0) tests/watching
 
 test-cluster: setup
 	$(call PYTEST,2) --dist loadfile tests/cluster

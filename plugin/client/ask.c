@@ -46,7 +46,8 @@ static enum connection_result send_question(struct connection *connection, const
 	if (proof == NULL)
 		return CONNECTION_BROKEN;
 	length = snprintf(head, sizeof(head),
-			  "%s %s HTTP/1.1\r\nHost: %s\r\nAuthorization: MUNGE %s\r\n"
+			  "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: qpu-slurm-client/" VERSION
+			  "\r\nAuthorization: MUNGE %s\r\n"
 			  "Content-Type: application/octet-stream\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n",
 			  question->method, question->path, strstr(config->origin, "://") + 3, proof, question->length);
 	explicit_bzero(proof, strlen(proof));

@@ -160,7 +160,7 @@ def test_one_user_cannot_take_them_all(emulator: Emulator) -> None:
             assert other.get(f"/sessions/{other.session_id}")["id"] == other.session_id
             assert statuses == []
         assert jobs[2].get(f"/sessions/{jobs[2].session_id}")
-        assert metric(site, 'qpu_slurm_connections_refused_total{limit="max_connections_per_user"}') == 1
+        assert metric(site, 'qpu_slurm_limits_reached_total{limit="max_connections_per_user"}') == 1
 
 
 def test_a_request_is_logged_when_it_begins(site: Site, emulator: Emulator) -> None:

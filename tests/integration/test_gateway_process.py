@@ -222,7 +222,10 @@ def test_health_and_metrics(own: Site, emulator: Emulator) -> None:
 
 
 def metric(site: Site, name: str) -> float:
-    for line in requests.get(f"{site.url}/metrics", timeout=SECONDS).text.splitlines():
+    certificate = site.directory / "cert.pem"
+    trust = str(certificate) if certificate.exists() else True
+    text = requests.get(f"{site.url}/metrics", verify=trust, timeout=SECONDS).text
+    for line in text.splitlines():
         if line.startswith(f"{name} "):
             return float(line.rpartition(" ")[2])
     raise AssertionError(f"there is no {name}")
@@ -275,12 +278,16 @@ def test_it_speaks_tls_and_reads_a_renewed_certificate(own: Site) -> None:
     assert own.url.startswith("https://")
     (lease,) = own.hooks().acquire(own.request("ibm_fez"))
     assert list(own.hooks().keys(lease.job_id)) == ["ibm_fez"]
+    ends = metric(own, "qpu_slurm_certificate_end_timestamp_seconds")
+    assert ends == pytest.approx(time.time() + 86_400, abs=600)
+    time.sleep(1.1)  # certificates end at whole seconds
     renew(certificate, key)
     with pytest.raises(requests.exceptions.SSLError):
         requests.get(f"{own.url}/healthz", verify=str(certificate), timeout=SECONDS)
     own.hang_up()
     wait_until(lambda: own.events("reloaded"))
     assert requests.get(f"{own.url}/healthz", verify=str(certificate), timeout=SECONDS).ok
+    assert metric(own, "qpu_slurm_certificate_end_timestamp_seconds") > ends
 
 
 def test_a_certificates_key_that_others_can_read_is_refused(own: Site) -> None:

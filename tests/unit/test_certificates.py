@@ -3,11 +3,17 @@
 
 from __future__ import annotations
 
+import calendar
 import ssl
+import subprocess
+from typing import TYPE_CHECKING
 
 import pytest
 
-from qpu_slurm.system.certificates import authorities, refusal
+from qpu_slurm.system.certificates import authorities, ends_at, refusal
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SAID = {
     9: "is not valid yet by this host's clock",
@@ -44,3 +50,65 @@ def test_a_machine_without_authorities_trusts_those_of_certifi(monkeypatch: pyte
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere.pem")
     monkeypatch.setenv("SSL_CERT_DIR", "/nowhere")
     assert str(authorities()).endswith("cacert.pem")
+
+
+# When one ends.
+
+CA = """\
+[ca]
+default_ca = own
+[own]
+database = {0}/index
+serial = {0}/serial
+new_certs_dir = {0}
+policy = any
+default_md = sha256
+x509_extensions = extensions
+[any]
+commonName = supplied
+[extensions]
+extendedKeyUsage = {1}
+[req]
+distinguished_name = none
+[none]
+"""
+
+
+def context(directory: Path, ends: str, usage: str = "serverAuth") -> tuple[ssl.SSLContext, Path]:
+    """Have an authority sign a certificate that ends at a time; return what serves it, and its file."""
+    (directory / "ca.cnf").write_text(CA.format(directory, usage))
+    (directory / "index").touch()
+    (directory / "serial").write_text("01")
+    for command in (
+        (
+            "req -x509 -config ca.cnf -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=ca"
+            " -days 9999 -keyout ca.key -out ca.pem"
+        ),
+        (
+            "req -config ca.cnf -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=gateway"
+            " -keyout own.key -out own.csr"
+        ),
+        (
+            f"ca -batch -notext -config ca.cnf -startdate 20200101000000Z -enddate {ends} -in own.csr"
+            " -out own.pem -cert ca.pem -keyfile ca.key"
+        ),
+    ):
+        argv = ["openssl", *command.split()]
+        subprocess.run(argv, cwd=directory, check=True, capture_output=True, timeout=60)
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(directory / "own.pem", directory / "own.key")
+    return server, directory / "own.pem"
+
+
+@pytest.mark.parametrize("year", [2021, 2040])
+def test_the_end_of_a_certificate_is_known_also_after_it(tmp_path: Path, year: int) -> None:
+    found = ends_at(*context(tmp_path, f"{year}0203040506Z"))
+    assert found == calendar.timegm((year, 2, 3, 4, 5, 6))
+
+
+def test_a_certificate_that_no_client_takes_has_no_end(tmp_path: Path) -> None:
+    assert ends_at(*context(tmp_path, "20400203040506Z", "clientAuth")) is None
+
+
+def test_without_tls_nothing_ends() -> None:
+    assert ends_at(None, None) is None

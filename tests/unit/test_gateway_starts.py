@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qpu_slurm.errors import MustWaitError, NoLeaseError
+from qpu_slurm.gateway.metrics import Metrics
 from qpu_slurm.gateway.pools import Pool
 from qpu_slurm.gateway.starts import Queue, Starts
 from qpu_slurm.journal.journal import Journal
@@ -17,6 +18,7 @@ from qpu_slurm.journal.model import Lease, LeaseState
 from qpu_slurm.leases.broker import Broker
 from qpu_slurm.system.deadline import Deadline
 from tests.unit.memory_service import Service, configure, request
+from tests.unit.no_state import NoState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +77,7 @@ class Gate:
         self.service = Service()
         self.journal = Journal(self.config.journal)
         self.broker = Broker(self.config, self.journal, self.service.connect, settle=0)
-        self.starts = Starts(Pool("acquire", 4))
+        self.starts = Starts(Pool("acquire", 4), Metrics(NoState()))
 
     async def ask(
         self,

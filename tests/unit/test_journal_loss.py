@@ -140,6 +140,24 @@ def test_what_cannot_be_a_backup_is_refused(path: Path, tmp_path: Path, target: 
         assert jobs(journal) == [1]
 
 
+def test_a_journal_that_another_process_has_begun_anew_is_kept(path: Path) -> None:
+    with Journal(path) as late, Journal(path) as first:
+        hold(first, 1)
+        for file in path.parent.iterdir():
+            if file.suffix != ".lock":
+                with file.open("r+b") as damaged:
+                    damaged.write(os.urandom(file.stat().st_size))
+        for journal in (first, late):
+            with pytest.raises(JournalDamagedError):
+                jobs(journal)
+        first.begin_anew()
+        hold(first, 2)
+        assert jobs(late) == [2]  # it has noticed
+        late.begin_anew()
+        assert jobs(late) == jobs(first) == [2]
+        assert (len(first.losses), len(late.losses)) == (1, 0)
+
+
 @pytest.mark.parametrize("state", ["sound", "damaged", "deleted"])
 def test_a_backup_becomes_the_journal_while_that_is_open(path: Path, tmp_path: Path, state: str) -> None:
     copy = tmp_path / "copy.sqlite"

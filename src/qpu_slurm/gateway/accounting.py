@@ -64,10 +64,7 @@ async def keep_account(gateway: Gateway) -> NoReturn:
 
 
 def _count(gateway: Gateway, used: Used) -> None:
-    metrics, qpu = gateway.metrics, used.lease.qpu
-    metrics.locked_seconds.labels(qpu).inc(used.locked_seconds)
-    metrics.qpu_seconds.labels(qpu).inc(used.executed_seconds)
-    metrics.idle_seconds.labels(qpu).inc(max(used.locked_seconds - used.executed_seconds, 0.0))
+    gateway.metrics.note_use(used.lease.qpu, locked=used.locked_seconds, executed=used.executed_seconds)
 
 
 class SlurmsRecord:

@@ -26,6 +26,7 @@ class ApiError(Exception):
         code: The service's number for such an error; None leaves it to the dialect.
         kind: The metrics' name for it.
         retry_after: Seconds that the client should wait before it repeats the request; None gives no advice.
+        limit: The metrics' name of the limit that it is about; empty if there is none.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class ApiError(Exception):
         code: int | None = None,
         kind: str = "request",
         retry_after: int | None = None,
+        limit: str = "",
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -45,6 +47,7 @@ class ApiError(Exception):
         self.code = code
         self.kind = kind
         self.retry_after = retry_after
+        self.limit = limit
 
     @property
     def temporary(self) -> bool:
@@ -82,7 +85,10 @@ def forbidden(why: str, solution: str = "") -> ApiError:
 def too_large(limit: int) -> ApiError:
     """Refuse a body that is too large."""
     return ApiError(
-        413, f"The body is larger than {limit} bytes.", "Send less, or ask the admin for a larger max_body."
+        413,
+        f"The body is larger than {limit} bytes.",
+        "Send less, or ask the admin for a larger max_body.",
+        limit="size",
     )
 
 

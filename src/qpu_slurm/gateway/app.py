@@ -159,7 +159,10 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
     except Exception as error:  # noqa: BLE001 - a mistake of ours is logged, and looks like one of the service
         told = _told(request, error)
         request["why"] = told.message
-        request.app[GATEWAY].metrics.errors.labels(told.kind).inc()
+        metrics = request.app[GATEWAY].metrics
+        metrics.errors.labels(told.kind).inc()
+        if told.limit:
+            metrics.limits.labels(told.limit).inc()
         return ibm_answers.answer(told)
 
 

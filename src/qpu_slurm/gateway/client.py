@@ -22,6 +22,7 @@ from qpu_slurm.gateway import messages
 from qpu_slurm.system import munge
 from qpu_slurm.system.certificates import refusal
 from qpu_slurm.system.deadline import Deadline
+from qpu_slurm.system.version import __version__
 
 if TYPE_CHECKING:
     from qpu_slurm.config import Config, GatewayConfig
@@ -230,7 +231,9 @@ class GatewayBroker:
 
     def _send(self, method: str, path: str, type_: type[T], deadline: Deadline, body: bytes) -> T:
         left = max(0.1, deadline.left)
-        headers = {"Content-Type": "application/json"} if body else {}
+        headers = {"User-Agent": f"qpu_slurm/{__version__}"}
+        if body:
+            headers["Content-Type"] = "application/json"
         # Each try needs a new one, which is valid once.
         credential = munge.encode(messages.binding(method, path, body), socket=self._socket)
         headers["Authorization"] = f"{messages.SCHEME} {credential}"

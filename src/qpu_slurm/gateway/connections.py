@@ -116,7 +116,7 @@ class ConnectionLimiter:
             room, why = True, ""
         if not room:
             if len(self._reserved) >= settings.reserved_connections and not self._close_one(reserved=True):
-                self._metrics.connections_refused.labels(why).inc()
+                self._metrics.limits.labels(why).inc()
                 _log.warning("connection refused", why=why, peer=address)
                 return False
             self._reserved.add(connection)
@@ -166,8 +166,12 @@ class ConnectionLimiter:
             return
         most = self._settings.max_connections_per_user
         if limited and self._of_user[user_id] >= most:
-            self._metrics.connections_refused.labels("max_connections_per_user").inc()
-            raise busy(f"User {user_id} has {most} requests under way already.", "Wait for them.", 1)
+            raise busy(
+                f"User {user_id} has {most} requests under way already.",
+                "Wait for them.",
+                1,
+                "max_connections_per_user",
+            )
         connection.user_id = user_id
         self._of_user[user_id] += 1
         self._free.pop(connection, None)

@@ -22,6 +22,7 @@ from qpu_slurm.gateway.limits import AtOnce, Credit, PerMinute
 from qpu_slurm.gateway.metrics import Metrics
 from qpu_slurm.gateway.pools import Pools
 from qpu_slurm.gateway.starts import Starts
+from qpu_slurm.gateway.state import State
 from qpu_slurm.journal.database import set_aside
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.leases.broker import Broker
@@ -100,6 +101,7 @@ class Gateway:
         ended: Set when sessions have ended: wakes the accountant.
         trusted: The users that may acquire and release.
         reports: The QPUs' state at the last check; None before the first one.
+        certificate_ends: When the certificate ends, in seconds since the epoch; None without TLS.
         looked: Set after the first check.
         recovering: Whether the journal was lost, and the reaper has not restored its leases from Slurm yet.
         socket: Who holds the gateway's socket under systemd: `systemd` or `own`.
@@ -115,20 +117,24 @@ class Gateway:
         settings = _settings(config)
         self.tasks = KnownTasks()
         self.pools = Pools()
-        self.starts = Starts(self.pools.acquire)
-        self.requests = AtOnce(_REQUESTS, f"The job has {_REQUESTS} requests")
+        self.requests = AtOnce(_REQUESTS, f"The job has {_REQUESTS} requests", "requests_of_a_lease")
         self.credit = Credit(_UNASKED, _ADVANCE)
-        self.sessions = PerMinute(settings.sessions_per_minute, "The job has opened {limit} sessions")
-        self.histories = AtOnce(_HISTORIES, "Several of your requests for a history are")
-        self.histories_per_minute = PerMinute(_HISTORIES_PER_MINUTE, "You have asked for {limit} histories")
+        self.sessions = PerMinute(
+            settings.sessions_per_minute, "The job has opened {limit} sessions", "sessions_per_minute"
+        )
+        self.histories = AtOnce(_HISTORIES, "Several of your requests for a history are", "histories")
+        self.histories_per_minute = PerMinute(
+            _HISTORIES_PER_MINUTE, "You have asked for {limit} histories", "histories_per_minute"
+        )
         self.looks_per_minute = PerMinute(
-            _LOOKS_PER_MINUTE, "You have asked {limit} times for the state of the QPUs"
+            _LOOKS_PER_MINUTE, "You have asked {limit} times for the state of the QPUs", "qpus_per_minute"
         )
         self.dialects: list[Dialect] = []
         self.ended = asyncio.Event()
         self.socket: Literal["systemd", "own", ""] = ""
         self.finished = True
         self.reports: tuple[QpuReport, ...] | None = None
+        self.certificate_ends: float | None = None
         self.looked = asyncio.Event()
         self._exit = ExitStack()
         # A secret without its journal: jobs may have keys of leases that the journal has lost.
@@ -143,7 +149,9 @@ class Gateway:
             self.background = on_failure.enter_context(Journal(config.journal))
             # What takes a while to read keeps its connection's other users waiting: no request, for metrics.
             self.observer = on_failure.enter_context(Journal(config.journal, patience=_READ_PATIENCE))
-            self.metrics = Metrics(self.observer, lambda: len(self.losses))
+            self.config = config  # which the metrics describe
+            self.metrics = Metrics(State(self, self.observer))
+            self.starts = Starts(self.pools.acquire, self.metrics)
             self.limiter = ConnectionLimiter(settings, self.metrics)
             self._client: aiohttp.ClientSession | None = None
             self.use(config)
@@ -198,7 +206,7 @@ class Gateway:
         self.broker = Broker(config, self.journal, self.connections.connect)
         self.sessions.limit = settings.sessions_per_minute
         self.limiter.use_settings(settings)
-        self.metrics.show(config.qpus)
+        self.metrics.show(config)
         if self._client is not None:
             self._renew_dialects()
 

@@ -25,11 +25,13 @@ class AtOnce:
     Args:
         limit: How many.
         what: The subject of the error: "The job has 64 requests".
+        name: The metrics' name of the limit.
     """
 
-    def __init__(self, limit: int, what: str) -> None:
+    def __init__(self, limit: int, what: str, name: str = "") -> None:
         self._limit = limit
         self._what = what
+        self._name = name
         self._busy: Counter[int] = Counter()
 
     @contextmanager
@@ -40,7 +42,7 @@ class AtOnce:
             ApiError: The limit is reached.
         """
         if self._busy[key] >= self._limit:
-            raise busy(f"{self._what} under way already.", "Wait for them.", 1)
+            raise busy(f"{self._what} under way already.", "Wait for them.", 1, self._name)
         self._busy[key] += 1
         try:
             yield
@@ -69,14 +71,16 @@ class PerMinute:
     Args:
         limit: How often.
         what: The subject of the error; `{limit}` stands for the limit.
+        name: The metrics' name of the limit.
 
     Attributes:
         limit: As above; it may change.
     """
 
-    def __init__(self, limit: int, what: str) -> None:
+    def __init__(self, limit: int, what: str, name: str = "") -> None:
         self.limit = limit
         self._what = what
+        self._name = name
         self._done: dict[int, deque[float]] = {}
 
     def one(self, key: int) -> None:
@@ -94,7 +98,7 @@ class PerMinute:
         if len(done) >= self.limit:
             wait = int(done[-self.limit] + _MINUTE - now) + 1
             what = self._what.format(limit=self.limit)
-            raise busy(f"{what} within a minute already.", f"Try again in {wait} seconds.", wait)
+            raise busy(f"{what} within a minute already.", f"Try again in {wait} seconds.", wait, self._name)
         done.append(now)
 
 
@@ -132,6 +136,6 @@ class Credit:
         return self._saved.get(key, self._advance)
 
 
-def busy(why: str, solution: str, seconds: int) -> ApiError:
-    """Return the error for a limit that is reached."""
-    return ApiError(429, why, solution, kind="busy", retry_after=seconds)
+def busy(why: str, solution: str, seconds: int, limit: str) -> ApiError:
+    """Return the error for a limit that is reached; `limit` is the metrics' name for it."""
+    return ApiError(429, why, solution, kind="busy", retry_after=seconds, limit=limit)

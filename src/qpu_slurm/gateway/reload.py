@@ -49,11 +49,11 @@ class Hangup:
             config = self._read()
         except (ConfigError, JournalError) as error:
             _log.error("reload failed", why=str(error))
-            self._gateway.metrics.reloaded.set(0)
+            self._gateway.metrics.note_reload(successful=False)
             notify(f"STATUS=Listens on {self._url}. The last reload failed, and changed nothing: see the log")
             return
         self._log_to(config)
-        self._gateway.metrics.reloaded.set(1)
+        self._gateway.metrics.note_reload(successful=True)
         notify(f"STATUS=Listens on {self._url}")
         _log.info("reloaded", qpus=list(config.qpus))
 

@@ -40,6 +40,7 @@ def begin(request: web.Request, user_id: int) -> None:
     """
     gateway = request.app[GATEWAY]
     gateway.limiter.use(request.protocol, user_id, limited=user_id not in gateway.trusted)
+    gateway.metrics.note_client(request.headers)
     _log.info("request begins", **described(request))
 
 

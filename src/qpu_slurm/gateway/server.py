@@ -31,13 +31,16 @@ from qpu_slurm.leases.reaper import Reaper
 from qpu_slurm.slurm.control import Control
 from qpu_slurm.slurm.licenses import Licenses
 from qpu_slurm.slurm.query import connect
+from qpu_slurm.system.certificates import ends_at
 from qpu_slurm.system.systemd import notify, supervised, watchdog_seconds
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     from qpu_slurm.config import Config, GatewayConfig
     from qpu_slurm.gateway.jobs import Jobs
+    from qpu_slurm.leases.reaper import Report
 
 _KEEP_ALIVE = 75.0
 """Seconds that a connection may be idle, also before its first request."""
@@ -73,6 +76,7 @@ async def serve(config: Config, *, stop: asyncio.Event, announce: Callable[[str]
     gateway = Gateway(config)
     settings = gateway.settings
     certificate = certificate_of(settings)
+    gateway.certificate_ends = ends_at(certificate, settings.certificate)
     sys.setswitchinterval(_SWITCH_SECONDS)
     _allow_files(settings)
     app = build(gateway)
@@ -102,7 +106,7 @@ async def serve(config: Config, *, stop: asyncio.Event, announce: Callable[[str]
         gc.collect()
         gc.freeze()
         url = listener.url
-        hangup = Hangup(gateway, url, partial(load_certificate, context=certificate) if certificate else None)
+        hangup = Hangup(gateway, url, partial(_certify, gateway, certificate) if certificate else None)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup)
         announce(url)
         notify(f"READY=1\nSTATUS=Listens on {url}")
@@ -113,6 +117,12 @@ async def serve(config: Config, *, stop: asyncio.Event, announce: Callable[[str]
         await listener.close()
         await drain(gateway.limiter)
     return gateway.finished
+
+
+def _certify(gateway: Gateway, context: ssl.SSLContext, settings: GatewayConfig) -> None:
+    """Use a renewed certificate; see `load_certificate` for the error."""
+    load_certificate(settings, context)
+    gateway.certificate_ends = ends_at(context, settings.certificate)
 
 
 # Its background work.
@@ -141,6 +151,7 @@ async def _reap(gateway: Gateway, jobs: Jobs) -> None:
     while True:
         if config is not gateway.config:  # it was reloaded
             config, caretaker = gateway.config, _Caretaker.of(gateway)
+        report: Report | None = None
         try:
             if gateway.damage:
                 await gateway.pools.background.run(gateway.mend_journal)
@@ -152,12 +163,9 @@ async def _reap(gateway: Gateway, jobs: Jobs) -> None:
         else:
             gateway.recovering = False
             await jobs.write(caretaker.reaper.unwritten)
-            for lease in report.taken_over:
-                gateway.metrics.taken_over.labels(lease.qpu).inc()
-            for reaped in report.reaped:
-                if reaped.lease.state.final:
-                    gateway.metrics.reaped.labels(reaped.lease.qpu).inc()
-                    gateway.ended.set()
+            if any(reaped.lease.state.final for reaped in report.reaped):
+                gateway.ended.set()
+        gateway.metrics.note_run(report, config.qpus)
         await _keep_available(gateway, *caretaker)
         await asyncio.sleep(gateway.settings.reap_every)
 

@@ -11,16 +11,26 @@ from __future__ import annotations
 import asyncio
 import bisect
 import itertools
+import time
 from collections import defaultdict
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from qpu_slurm.errors import MustWaitError, NoLeaseError
+from qpu_slurm.errors import (
+    JournalError,
+    MustWaitError,
+    NoLeaseError,
+    QpuFullError,
+    QpuSlurmError,
+    RefusedError,
+    ServiceError,
+)
 from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    from qpu_slurm.gateway.metrics import Metrics
     from qpu_slurm.gateway.pools import Pool
     from qpu_slurm.journal.model import Lease, LeaseRequest
     from qpu_slurm.leases.broker import Broker
@@ -31,10 +41,12 @@ class Starts:
 
     Args:
         pool: The threads in which sessions are opened.
+        metrics: Counts and times the starts.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, metrics: Metrics) -> None:
         self._pool = pool
+        self._metrics = metrics
         self._queues: dict[str, Queue] = {}
         self._askers: defaultdict[int, list[_Asker]] = defaultdict(list)
 
@@ -61,7 +73,7 @@ class Starts:
             NoLeaseError: Nobody waits for it any more.
         """
         deadline = Deadline.after(seconds, since=arrived)
-        with self._asking(request, is_there) as wanted:
+        with self._timed(arrived), self._asking(request, is_there) as wanted:
             await self._pool.run(broker.prepare, request, deadline=deadline)
             async with AsyncExitStack() as turns:
                 for account, qpu in sorted(broker.accounts(request).items()):
@@ -88,6 +100,20 @@ class Starts:
                 asker.ended.append(True)
 
     @contextmanager
+    def _timed(self, arrived: float) -> Iterator[None]:
+        """Count a start and its time, by how it ends."""
+        outcome = "granted"
+        try:
+            yield
+        except BaseException as error:
+            outcome = outcome_of(error)
+            raise
+        finally:
+            self._metrics.starts.labels(outcome).observe(time.monotonic() - arrived)
+            if outcome == "full":
+                self._metrics.limits.labels("max_leases").inc()
+
+    @contextmanager
     def _asking(self, request: LeaseRequest, is_there: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
         """Note who asks; the value tells whether the job still wants what it asked for."""
         asker = _Asker(request.run, is_there, [])
@@ -100,6 +126,21 @@ class Starts:
             askers.remove(asker)
             if not askers:
                 self._askers.pop(request.job_id, None)
+
+
+def outcome_of(error: BaseException) -> str:
+    """Return the metrics' word for what ended a start."""
+    match error:
+        case QpuFullError():
+            return "full"
+        case RefusedError():
+            return "refused"
+        case ServiceError() | JournalError():
+            return "postponed"
+        case QpuSlurmError() if not isinstance(error, NoLeaseError):
+            return "refused"
+        case _:  # nobody waits for it any more
+            return "dropped"
 
 
 class _Asker(NamedTuple):

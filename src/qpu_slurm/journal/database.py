@@ -148,15 +148,23 @@ class Database:
             JournalDamagedError: It is damaged.
         """
         with self.reading() as db:
-            check_soundness(db, self.path)
+            try:
+                check_soundness(db, self.path)
+            except JournalDamagedError as error:
+                self.damage = str(error)
+                raise
 
     def begin_anew(self) -> None:
         """Rename a damaged file, and continue with an empty one.
+
+        Another thread, or another process, may have done that meanwhile: what follows it stays.
 
         Raises:
             JournalError: That is not possible.
         """
         with self._mutex:
+            if not self.damage:
+                return
             try:
                 with self._locked():
                     if not self._is_elsewhere():

@@ -62,6 +62,23 @@ class QpuState(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Cause(StrEnum):
+    """Why a QPU is not available, in a word: `QpuReport.reason` has the sentence.
+
+    CLOSED: by an admin. OFFLINE: its service says so. UNREACHABLE: the service does not answer. REFUSED: the
+    service, or the configuration, does not let the gateway ask. MISSING: the service has no such QPU.
+    USER_KEY: only a user's own key can tell. NOT_CHECKED: the service was not asked yet.
+    """
+
+    CLOSED = "closed"
+    OFFLINE = "offline"
+    UNREACHABLE = "unreachable"
+    REFUSED = "refused"
+    MISSING = "missing"
+    USER_KEY = "user_key"
+    NOT_CHECKED = "not_checked"
+
+
 class QpuReport(msgspec.Struct, frozen=True, kw_only=True):
     """How a QPU is.
 
@@ -69,6 +86,7 @@ class QpuReport(msgspec.Struct, frozen=True, kw_only=True):
         qpu: Its name.
         state: See `QpuState`.
         reason: Why it is not available.
+        cause: The same in a word; None if it is available.
         closed_by: Who closed it: his user id.
         closed_at: When.
         jobs: The jobs that have it.
@@ -82,6 +100,7 @@ class QpuReport(msgspec.Struct, frozen=True, kw_only=True):
     qpu: str
     state: QpuState
     reason: str = ""
+    cause: Cause | None = None
     closed_by: int | None = None
     closed_at: datetime | None = None
     jobs: tuple[int, ...] = ()
@@ -112,7 +131,8 @@ def as_now(reports: Iterable[QpuReport], journal: Journal) -> tuple[QpuReport, .
         if report.qpu in closed:
             state = _closed(closed[report.qpu])
         elif report.state is QpuState.CLOSED:
-            state = QpuReport(qpu=report.qpu, state=QpuState.UNKNOWN, reason="It was opened a moment ago.")
+            why = "It was opened a moment ago."
+            state = QpuReport(qpu=report.qpu, state=QpuState.UNKNOWN, reason=why, cause=Cause.NOT_CHECKED)
         else:
             state = report
         return msgspec.structs.replace(
@@ -140,7 +160,9 @@ def with_access(reports: Iterable[QpuReport], config: Config, user_id: int) -> t
 def not_checked(config: Config) -> tuple[QpuReport, ...]:
     """Return what is known of the QPUs before the first look: that they are there."""
     return tuple(
-        msgspec.structs.replace(_unknown(qpu, "the service was not asked yet"), limit=qpu.limit)
+        msgspec.structs.replace(
+            _unknown(qpu, "the service was not asked yet", Cause.NOT_CHECKED), limit=qpu.limit
+        )
         for qpu in config.qpus.values()
     )
 
@@ -225,7 +247,7 @@ class Availability:
         deadline = Deadline.after(_ANSWER_SECONDS)
         for qpu in qpus:
             if qpu.needs_user_key:
-                reports[qpu.name] = _unknown(qpu, "only a user's own key can tell")
+                reports[qpu.name] = _unknown(qpu, "only a user's own key can tell", Cause.USER_KEY)
                 continue
             try:
                 access = qpu.access()
@@ -233,7 +255,7 @@ class Availability:
                 if account not in accounts:
                     accounts[account] = (self._connect(access, deadline=deadline), [])
             except QpuSlurmError as error:
-                reports[qpu.name] = _unknown(qpu, str(error))
+                reports[qpu.name] = _unknown(qpu, str(error), Cause.REFUSED)
             else:
                 accounts[account][1].append(qpu)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -246,9 +268,9 @@ class Availability:
         try:
             statuses = provider.statuses()
         except UnavailableError as error:
-            return {qpu.name: _away(qpu, str(error)) for qpu in qpus}
+            return {qpu.name: _away(qpu, str(error), Cause.UNREACHABLE) for qpu in qpus}
         except QpuSlurmError as error:
-            return {qpu.name: _unknown(qpu, str(error)) for qpu in qpus}
+            return {qpu.name: _unknown(qpu, str(error), Cause.REFUSED) for qpu in qpus}
         self._answers |= {
             qpu.name: (asked_at, statuses[qpu.backend]) for qpu in qpus if qpu.backend in statuses
         }
@@ -307,18 +329,18 @@ class Availability:
 
 def _report(qpu: QpuConfig, status: QpuStatus | None) -> QpuReport:
     if status is None:
-        return _unknown(qpu, f"{qpu.backend} is none of the QPUs of its instance")
+        return _unknown(qpu, f"{qpu.backend} is none of the QPUs of its instance", Cause.MISSING)
     if not status.online:
-        return _away(qpu, status.reason)
+        return _away(qpu, status.reason, Cause.OFFLINE)
     return QpuReport(qpu=qpu.name, state=QpuState.AVAILABLE, tasks=status.queue_length)
 
 
-def _away(qpu: QpuConfig, why: str) -> QpuReport:
-    return QpuReport(qpu=qpu.name, state=QpuState.AWAY, reason=why)
+def _away(qpu: QpuConfig, why: str, cause: Cause) -> QpuReport:
+    return QpuReport(qpu=qpu.name, state=QpuState.AWAY, reason=why, cause=cause)
 
 
-def _unknown(qpu: QpuConfig, why: str) -> QpuReport:
-    return QpuReport(qpu=qpu.name, state=QpuState.UNKNOWN, reason=why)
+def _unknown(qpu: QpuConfig, why: str, cause: Cause) -> QpuReport:
+    return QpuReport(qpu=qpu.name, state=QpuState.UNKNOWN, reason=why, cause=cause)
 
 
 def _closed(closing: Closing) -> QpuReport:
@@ -326,6 +348,7 @@ def _closed(closing: Closing) -> QpuReport:
         qpu=closing.qpu,
         state=QpuState.CLOSED,
         reason=closing.reason,
+        cause=Cause.CLOSED,
         closed_by=closing.user_id,
         closed_at=closing.closed_at,
     )

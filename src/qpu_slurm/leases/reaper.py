@@ -91,6 +91,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         leases: How many leases were open.
         reaped: The leases that the reaper changed.
         taken_over: The leases that Slurm knew and the journal did not, since it was lost.
+        unended: The leases of ended jobs that are left to the next run: ending them failed, or there was no
+            time.
         left: How many there was no time for.
         forgotten: How many old leases were deleted from the journal.
         trouble: What kept the run from being complete.
@@ -99,6 +101,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     leases: int
     reaped: tuple[Reaped, ...] = ()
     taken_over: tuple[Lease, ...] = ()
+    unended: tuple[Lease, ...] = ()
     left: int = 0
     forgotten: int = 0
     trouble: str = ""
@@ -163,15 +166,20 @@ class Reaper:
             return self._broker.end(lease_id, why[lease_id], unless_after=mark)
 
         reaped = []
+        unended = []
         left = 0
+        found = {lease.id: lease for lease in leases}
         # Most of the time is spent waiting for the service.
         with ThreadPoolExecutor(_AT_ONCE, "reaper") as pool:
             for lease_id, lease in zip(ids, pool.map(end, ids), strict=True):
                 if lease is None:
                     left += 1
+                    unended.append(found[lease_id])
                 elif lease.state.final or lease.state is LeaseState.RELEASING:
                     reason = why[lease_id]
                     reaped.append(Reaped(lease=lease, why=reason, trouble=self._trouble(lease)))
+                    if not lease.state.final:
+                        unended.append(lease)
                     _log.info("reaped", job_id=lease.job_id, qpu=lease.qpu, state=lease.state, why=reason)
         if trouble:
             _log.warning("reaped without Slurm", why=trouble)
@@ -184,6 +192,7 @@ class Reaper:
             leases=len(leases),
             reaped=tuple(reaped),
             taken_over=taken_over,
+            unended=tuple(unended),
             left=left,
             forgotten=self._forget(),
             trouble=trouble,

@@ -11,6 +11,13 @@ from pathlib import Path
 _ENVIRONMENT = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
+_NO_CHECK_TIME = 0x200000
+"""X509_V_FLAG_NO_CHECK_TIME of openssl/x509_vfy.h, for which Python has no name."""
+
+_FLIGHTS = 3
+"""How often each side has its turn: enough for TLS 1.2, which takes more than TLS 1.3."""
+
+
 class Why(StrEnum):
     """Why a certificate was not accepted."""
 
@@ -52,6 +59,38 @@ def refusal(error: ssl.SSLCertVerificationError, server: str) -> str:
         server: The host, with its port.
     """
     return f"{_SENTENCES[why_refused(error)].format(server=server)} ({error.verify_message.rstrip('.')})"
+
+
+def ends_at(server: ssl.SSLContext | None, certificate: Path | None) -> float | None:
+    """Return when a server's certificate ends, in seconds since the epoch.
+
+    A handshake in memory shows it: Python reads the dates of a peer's certificate only.
+
+    Args:
+        server: Has loaded the certificate; None without TLS.
+        certificate: Its file.
+
+    Returns:
+        The time; None without TLS, or if no client would take the certificate, whatever the date.
+    """
+    if server is None or certificate is None:
+        return None
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.load_verify_locations(certificate)
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asks = client.wrap_bio(to_client, to_server)
+    answers = server.wrap_bio(to_server, to_client, server_side=True)
+    for end in (asks, answers) * _FLIGHTS:
+        try:
+            end.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+        except ssl.SSLError:
+            return None
+    shown = (asks.getpeercert() or {}).get("notAfter")
+    return None if shown is None else float(ssl.cert_time_to_seconds(str(shown)))
 
 
 def authorities() -> str | None:

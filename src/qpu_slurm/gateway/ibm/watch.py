@@ -114,7 +114,7 @@ class Watch:
         # By connection: a client's pool has one for each of its threads.
         self._told: WeakKeyDictionary[object, _Told] = WeakKeyDictionary()
         self._way = 0.0
-        self._waiting = AtOnce(_WAITING, f"The job has {_WAITING} requests that wait")
+        self._waiting = AtOnce(_WAITING, f"The job has {_WAITING} requests that wait", "requests_of_a_lease")
         self._quiet_until = Deadline.after(0)
         self._refusals = 0
         self._early_results = True

@@ -91,6 +91,8 @@ def _signed(
         except ApiError as error:
             kind = UnavailableError if error.temporary else RequestError
             status, failure = error.status, kind(error.message)
+            if error.limit:
+                gateway.metrics.limits.labels(error.limit).inc()
         except QpuSlurmError as error:
             status, failure = messages.error_answer(error)[0], error
         gateway.metrics.errors.labels(type(failure).__name__).inc()

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dashboard and alerts, with a real Prometheus that watches a real gateway (`make test-watching`)."""
