@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The journal: the crash-safe record of all leases and of what happened to them.
 
-Every change is one transaction; which of them survive a power loss, and why the others need not, says
-`database`. A change that another process was faster with is not made twice. Times are UTC.
+Every change is one transaction. `database` explains which of them survive a power loss, and why the others
+need not. If another process has made a change already, it is not made twice. Times are UTC.
 
-    database       the file
+    database       the file, its transactions and its damage
     schema         its tables
-    journal        leases: every change of one
-    lookup         leases: every question about them
-    history        what their sessions were used for, and when
+    journal        leases: how one is granted, and what happens to it
+    endings        leases: how one ends
+    lookup         leases: every query about them
+    history        the use of their sessions: what for, and when
     closed_qpus    the QPUs that an admin has closed to new leases
-    blocked_users  the users who get none
-    seen_qpus      how the QPUs were when they were last asked for
-    backup         a copy of it all, and the way back
+    blocked_users  the users who get no lease
+    seen_qpus      the last known status of each QPU
+    backup         copies of the journal, and how they are restored
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from qpu_slurm.journal import rows
 from qpu_slurm.journal.blocked_users import BlockedUsers
 from qpu_slurm.journal.closed_qpus import Closings
 from qpu_slurm.journal.database import Database
+from qpu_slurm.journal.endings import Endings
 from qpu_slurm.journal.history import History
-from qpu_slurm.journal.lookup import Lookup
 from qpu_slurm.journal.model import Hold, Lease, LeaseState
 from qpu_slurm.journal.seen_qpus import SeenQpus
 
@@ -39,24 +40,24 @@ if TYPE_CHECKING:
 _PATIENCE = 10.0
 
 
-class Journal(Lookup):
+class Journal(Endings):
     """The journal in one file. Threads may share it.
 
     Args:
         path: The file.
         patience: Seconds to wait for another process that is writing.
-        make: Make the file if it is not there: for those who write to it.
+        make: Make the file if it is missing. Processes that only read do not.
 
     Attributes:
         path: The file.
-        history: What sessions were used for, and when.
+        history: The use of sessions.
         closings: The QPUs that an admin has closed to new leases.
         blocked_users: The users who get no lease.
-        seen_qpus: How the QPUs were when they were last asked for.
+        seen_qpus: The last known status of each QPU.
 
     Raises:
-        NoJournalError: It is not there, and is not to be made.
-        JournalError: It cannot be opened; so does every method when it cannot be read or written.
+        NoJournalError: The file is missing, and `make` is False.
+        JournalError: It cannot be opened. Every method raises this if it cannot be read or written.
     """
 
     def __init__(self, path: Path, *, patience: float = _PATIENCE, make: bool = True) -> None:
@@ -69,24 +70,24 @@ class Journal(Lookup):
 
     @property
     def losses(self) -> list[str]:
-        """What was noticed of the file's being deleted or damaged since it was opened, the newest last."""
+        """When the file was found deleted or damaged, since it was opened; the newest last."""
         return self._database.losses
 
     @property
     def damage(self) -> str:
-        """What SQLite said of the file last, if it is damaged."""
+        """SQLite's message about the file's damage; empty if there is none."""
         return self._database.damage
 
     def begin_anew(self) -> None:
-        """Give a damaged file another name, and go on with an empty one."""
+        """Rename a damaged file, and continue with an empty one."""
         self._database.begin_anew()
 
     def check(self) -> None:
-        """Read all of the file; raise `JournalDamagedError` if it is damaged."""
+        """Read the whole file; raise `JournalDamagedError` if it is damaged."""
         self._database.check()
 
     def copy_to(self, path: Path) -> None:
-        """Copy all of it into a new file, as it is now; others may write meanwhile."""
+        """Copy the journal, as it is now, into a new file. Other processes may write meanwhile."""
         self._database.copy_to(path)
 
     def close(self) -> None:
@@ -111,15 +112,15 @@ class Journal(Lookup):
         limit: int | None = None,
         **holder: Unpack[Holder],
     ) -> Lease:
-        """Write down that a session is about to be opened for a job that has no lease on the QPU.
+        """Record that a session is about to be opened for a job that has no lease on the QPU.
 
         Args:
             qpu: The QPU's name.
-            expires_at: When the session will have ended by itself, at the latest.
+            expires_at: When the session ends by itself, at the latest.
             hold: How long sessions are held.
             max_ttl: The seconds that the session is asked to live.
             limit: How many jobs may have the QPU; None is any number.
-            holder: Who gets it.
+            holder: The job that gets the lease.
 
         Raises:
             QpuFullError: As many other jobs have it.
@@ -145,13 +146,13 @@ class Journal(Lookup):
     def bind(
         self, *, qpu: str, hold: Hold = Hold.NONE, limit: int | None = None, **holder: Unpack[Holder]
     ) -> Lease:
-        """Write down that a job may know what a QPU is like, and open a session on it if `hold` says so.
+        """Record that a job may read a QPU's properties, and open a session on it if `hold` allows that.
 
         Args:
             qpu: The QPU's name.
             hold: NONE: the job never gets a session; otherwise it may open one: see `begin_session`.
             limit: How many jobs may have the QPU, if this one is to have it; None is any number.
-            holder: Who gets it.
+            holder: The job that gets the lease.
 
         Returns:
             The lease: BOUND, or the one with a session that the job has or is about to get.
@@ -164,7 +165,7 @@ class Journal(Lookup):
             query = "SELECT id, hold FROM open_leases WHERE job_id = ? AND qpu = ? AND state <> 'releasing'"
             row = db.execute(query, (holder["job_id"], qpu)).fetchone()
             if row is not None and row["hold"] == Hold.NONE and hold is not Hold.NONE:
-                # Another component of the job was faster, which only wants to know what the QPU is like.
+                # Another component of the job was faster; it only reads the QPU's properties.
                 rows.begin_end(db, row["id"], "The job gets a session.")
                 row = None
             if row is None:
@@ -176,12 +177,12 @@ class Journal(Lookup):
             return rows.one(db, lease_id)
 
     def refuse(self, refusal: Refusal) -> list[Lease]:
-        """Write down that a job was refused: a lease that FAILED, for each QPU that it asked for.
+        """Record that a job was refused, as a FAILED lease for each QPU that it asked for.
 
-        What failed as the job's acquire did is not written down twice: it gets the sentence.
+        If the job's acquire has recorded such a lease already, that one gets the reason.
 
         Args:
-            refusal: Who was refused what, and why.
+            refusal: The job, its QPUs and the reason.
         """
         holder: Holder = {
             "job_id": refusal.job_id,
@@ -212,15 +213,15 @@ class Journal(Lookup):
         return leases
 
     def begin_session(self, lease_id: int, expires_at: datetime, max_ttl: int | None = None) -> Lease:
-        """Write down that a session is about to be opened for a lease that has none, and may have one.
+        """Record that a session is about to be opened for a lease that has none.
 
         Args:
             lease_id: The lease, BOUND with another `hold` than NONE.
-            expires_at: When the session will have ended by itself, at the latest.
+            expires_at: When the session ends by itself, at the latest.
             max_ttl: The seconds that the session is asked to live.
 
         Returns:
-            The lease: ACQUIRING; or as it is, if it is not (any more) a lease that may open one.
+            The lease: ACQUIRING; or unchanged, if it may not open a session (any more).
         """
         with self._database.transaction(durable=True) as db:
             lease = rows.one(db, lease_id)
@@ -237,18 +238,18 @@ class Journal(Lookup):
             )
 
     def ask_again(self, lease_id: int, expires_at: datetime, max_ttl: int | None = None) -> Lease:
-        """Write down that a session is about to be asked for once more: the first answer was lost.
+        """Record that a session is about to be requested again, since the first answer was lost.
 
-        The first one may come yet. A lease that is over stands for it from now on: it is `unsettled`, so
-        whoever finds that session ends it.
+        The first session may still appear. A second lease, which is over, stands for it from now on. That
+        lease is `unsettled`, so the reaper ends the session if it finds it.
 
         Args:
-            lease_id: The lease, ACQUIRING; it was looked whether there is a session.
-            expires_at: When the session will have ended by itself, at the latest.
+            lease_id: The lease, ACQUIRING. No session was found for it.
+            expires_at: When the session ends by itself, at the latest.
             max_ttl: The seconds that the session is asked to live.
 
         Returns:
-            The lease; or as it is, if it is not ACQUIRING any more.
+            The lease; unchanged, if it is not ACQUIRING any more.
         """
         with self._database.transaction(durable=True) as db:
             lease = rows.one(db, lease_id)
@@ -261,15 +262,15 @@ class Journal(Lookup):
             return rows.one(db, lease_id)
 
     def part(self, lease_id: int, session_id: str, why: str) -> Lease:
-        """Write down that a lease's session takes no more tasks: a later task needs another one.
+        """Record that a lease's session takes no more tasks. A later task needs another session.
 
         Args:
             lease_id: The lease.
-            session_id: The session; if the lease has another one by now, nothing changes.
-            why: What closed it.
+            session_id: The session. If the lease has another one by now, nothing changes.
+            why: The reason.
 
         Returns:
-            The lease: BOUND, without a session; or as it is, if it is not HELD with this one.
+            The lease: BOUND, without a session; or unchanged, if it is not HELD with this one.
         """
         with self._database.transaction() as db:
             lease = rows.one(db, lease_id)
@@ -280,17 +281,17 @@ class Journal(Lookup):
 
     @staticmethod
     def _stand_in(db: sqlite3.Connection, lease: Lease) -> None:
-        """Write another lease, which is over, for a session that may come yet."""
+        """Record another lease, which is over, for a session that may still appear."""
         number = rows.copy(db, lease, LeaseState.RELEASED, reason="No answer came, nor was a session found.")
         rows.log(db, number, LeaseState.RELEASED, "")
 
     def give_up_session(self, lease_id: int, why: str, *, may_come: bool = False) -> Lease:
-        """Write down that a lease gets no session now, after all; it stays the job's.
+        """Record that a lease gets no session now. It stays the job's.
 
         Args:
             lease_id: The lease, ACQUIRING by `begin_session`.
-            why: What kept it from having one.
-            may_come: A session may come yet, though none was found; see `ask_again` for what becomes of it.
+            why: The reason.
+            may_come: Whether a session may still appear, though none was found; see `ask_again`.
         """
         with self._database.transaction(durable=may_come) as db:
             lease = rows.one(db, lease_id)
@@ -311,20 +312,20 @@ class Journal(Lookup):
         created_at: datetime | None,
         **holder: Unpack[Holder],
     ) -> Lease | None:
-        """Write down a lease that was granted, and that a journal which is lost has known.
+        """Record a lease that was granted, and that a lost journal had recorded.
 
         Args:
             qpu: The QPU's name.
             hold: How long sessions are held.
-            session_id: The session that it has; None if it has none.
-            expires_at: When that ends by itself, at the latest.
-            number: What number it had; it gets another one if that is another lease's by now.
-            created_at: When it was written down first.
-            holder: Who has it.
+            session_id: Its session; None if it has none.
+            expires_at: When the session ends by itself, at the latest.
+            number: Its old number. If another lease has that by now, it gets a new one.
+            created_at: When it was recorded first.
+            holder: The job that has it.
 
         Returns:
-            The lease: HELD, or BOUND without a session; None if this journal knows of the session, or of
-            this run's hold on the QPU, already.
+            The lease: HELD, or BOUND without a session; None if this journal has the session, or a lease of
+            this run on the QPU, already.
         """
         with self._database.transaction(durable=True) as db:
             run = holder.get("run", "")
@@ -350,7 +351,7 @@ class Journal(Lookup):
             return rows.one(db, lease_id)
 
     def renew(self, lease_id: int) -> Lease:
-        """Write down that a lease that was held already is given to the job again, if it is HELD still."""
+        """Record that a lease is given to its job again, if it is still HELD."""
         with self._database.transaction() as db:
             lease = rows.one(db, lease_id)
             if lease.state is LeaseState.HELD:
@@ -358,19 +359,19 @@ class Journal(Lookup):
             return lease
 
     def hold(self, lease_id: int, session_id: str, expires_at: datetime, *, adopted: bool = False) -> Lease:
-        """Write down the session of an intent.
+        """Record the session that was opened for a lease.
 
         Args:
-            lease_id: Whose session it is.
+            lease_id: The lease.
             session_id: The session.
             expires_at: When it ends by itself, at the latest.
-            adopted: It was found, left by a process that died, rather than opened.
+            adopted: Whether the session was found, after the process that opened it had died.
 
         Returns:
-            The lease: HELD; or RELEASING, now with its session, if it is to end already.
+            The lease: HELD; or RELEASING, now with its session, if it is being ended already.
 
         Raises:
-            JournalError: It is another lease's session already.
+            JournalError: The session is another lease's.
         """
         # On the disk before the job learns of it: else a power loss could leave the session to another lease.
         with self._database.transaction(durable=True) as db:
@@ -395,96 +396,12 @@ class Journal(Lookup):
             return rows.one(db, lease_id)
 
     def found(self, lease_id: int, session_id: str) -> None:
-        """Write down a further session of a lease: one to be ended with it, or at once if that is over.
+        """Record a further session of a lease. It is ended with the lease, or at once if the lease is over.
 
-        It was opened by the job itself, or while the job was being ended.
+        The job itself has opened it, or it was opened while the job was being ended.
         """
         with self._database.transaction() as db:
             if rows.add_session(db, lease_id, session_id):
                 rows.log(db, lease_id, "adopted", session_id)
             if rows.one(db, lease_id).state.final:
                 rows.end_sessions(db, lease_id)
-
-    def end(self, job_id: int, reason: str, *, run: str = "", others: bool = False) -> list[Lease]:
-        """Write down the intent to end what a job holds.
-
-        Args:
-            job_id: The job; of a heterogeneous job, the leader.
-            reason: What ended it.
-            run: Which run of the job has ended; empty is all of them.
-            others: Rather what all runs hold but this one.
-
-        Returns:
-            The leases, RELEASING now; those that held nothing are RELEASED.
-        """
-        with self._database.reading() as db:
-            if not rows.open_leases(db, job_id):
-                return []  # as for most jobs that start: none of them waits for who writes
-        with self._database.transaction() as db:
-            return [
-                rows.begin_end(db, lease.id, reason)
-                for lease in rows.open_leases(db, job_id)
-                if lease.is_of(run) is not others
-            ]
-
-    def end_one(self, lease_id: int, reason: str, *, unless_after: int | None = None) -> Lease:
-        """Write down the intent to end one lease.
-
-        Args:
-            lease_id: The lease.
-            reason: What ended it.
-            unless_after: Leave the lease as it is if something has happened to it since; see `last_event`.
-                That a lost session was found for it does not count: anybody may find it.
-        """
-        with self._database.transaction() as db:
-            query = "SELECT EXISTS (SELECT 1 FROM events WHERE lease_id = ? AND id > ? AND what <> 'adopted')"
-            if unless_after is not None and db.execute(query, (lease_id, unless_after)).fetchone()[0]:
-                return rows.one(db, lease_id)
-            return rows.begin_end(db, lease_id, reason)
-
-    def postpone(self, lease_id: int, why: str) -> Lease:
-        """Write down why a lease could not be ended yet; it stays RELEASING."""
-        with self._database.transaction() as db:
-            # The same as last time is not written again and again, while a service is away for days.
-            again = db.execute(
-                "UPDATE events SET time = ? WHERE what = 'postponed' AND detail = ?"
-                " AND id = (SELECT max(id) FROM events WHERE lease_id = ?)",
-                (rows.now(), why, lease_id),
-            )
-            if not again.rowcount:
-                rows.log(db, lease_id, "postponed", why)
-            return rows.one(db, lease_id)
-
-    def finish(self, lease_id: int, state: LeaseState, reason: str = "") -> Lease:
-        """Write down that nothing is held any more, and forget the credential with it.
-
-        Where a session may still come (see `unsettled`), the credential is kept until that is settled.
-
-        Args:
-            lease_id: The lease.
-            state: RELEASED or FAILED.
-            reason: Why; empty leaves what is known already.
-        """
-        with self._database.transaction() as db:
-            lease = rows.one(db, lease_id)
-            if not lease.state.final:
-                rows.end_sessions(db, lease_id)
-                known = reason or lease.reason
-                lease = rows.move(db, lease_id, state, why=reason, reason=known, ended_at=rows.now())
-            forgotten = db.execute(
-                "DELETE FROM credentials WHERE lease_id = ?"
-                " AND lease_id NOT IN (SELECT id FROM unsettled_leases)",
-                (lease_id,),
-            ).rowcount
-        if forgotten:
-            self._database.scrub()
-        return lease
-
-    def settle(self, lease_id: int) -> None:
-        """Write down that no session of a lease that is over can come any more; forget the credential."""
-        with self._database.transaction() as db:
-            rows.change(db, lease_id, intended_at=None)
-            forgotten = db.execute("DELETE FROM credentials WHERE lease_id = ?", (lease_id,)).rowcount
-            rows.log(db, lease_id, "settled", "")
-        if forgotten:
-            self._database.scrub()
