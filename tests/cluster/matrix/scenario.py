@@ -112,6 +112,7 @@ class Scenario:
         backend: The QPU, as the service calls it; empty for any.
         second: A second QPU, `{qpu}b`, as the service calls it; empty for none.
         limit: How many jobs may have the QPU at once; None for any number.
+        access: Who may use the QPU, as in config.toml; empty for everyone.
         plan: The account's plan.
         keys: Who opens the sessions.
         kind: What kind of service the QPU is behind.
@@ -130,6 +131,7 @@ class Scenario:
     backend: str = ""
     second: str = ""
     limit: int | None = None
+    access: str = ""
     plan: Plan = "premium"
     keys: Keys = "gateway"
     kind: Kind = "ibm-quantum-compute-service"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from tests.cluster.matrix import ways_of_the_cluster as cluster
+from tests.cluster.matrix.ways_by_rules import WAYS_BY_RULES
 from tests.cluster.matrix.ways_of_arrays import WAYS_OF_ARRAYS
 from tests.cluster.matrix.ways_of_many import WAYS_OF_MANY
 from tests.cluster.matrix.ways_the_service_fails import WAYS_THE_SERVICE_FAILS
@@ -25,6 +26,7 @@ GROUPS = {
         *cluster.CLOCKS,
         *cluster.JOURNAL_OF_THE_HOOKS,
     ),
+    "Rules of the centre": WAYS_BY_RULES,
     "Every way the service can fail": (*WAYS_THE_SERVICE_FAILS, *cluster.REFUSED, *cluster.EXPIRED),
     "QPUs on the premises, without sessions": WAYS_ON_THE_PREMISES,
 }

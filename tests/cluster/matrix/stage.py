@@ -207,6 +207,8 @@ class Stage:
         if scenario.limit is not None:
             table["max_leases"] = scenario.limit
         common = "".join(f"{name} = {json.dumps(value)}\n" for name, value in table.items())
+        if scenario.access:
+            common += f"access = {scenario.access}\n"
         backend = scenario.backend or BACKENDS[int(qpu[1:]) % SHARED]
         backends = {qpu: backend} | ({f"{qpu}b": scenario.second} if scenario.second else {})
         return "".join(
