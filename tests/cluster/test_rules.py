@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may use a QPU, on a real Slurm with slurmdbd; the set-ups are those of docs/rules.md."""
+"""Who may use a QPU, on a real Slurm, with slurmdbd and without; the set-ups are those of docs/rules.md."""
 
 from __future__ import annotations
 
@@ -89,14 +89,25 @@ class Centre:
         return output.removeprefix("qpu_slurm: ").strip()
 
 
-@pytest.fixture(scope="module", params=["gateway", "user"])
+both = pytest.mark.parametrize("shared", ["gateway", "user"], indirect=True, scope="module")
+"""On a cluster with gateway and slurmdbd, and on one without, where users have their own keys."""
+
+with_gateway = pytest.mark.parametrize("shared", ["gateway"], indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
 def shared(request: pytest.FixtureRequest) -> Iterator[Centre]:
-    """One cluster with a gateway, and one where users have their own keys."""
     licenses = {"ibm_fez": 100, "ibm_torino": 100}
+    # Without a gateway, the rules have to do without slurmdbd as well, which takes long to start.
+    accounting = request.param == "gateway"
     with Lab(
-        CHECKOUT, credentials=request.param, accounting=True, settings=SETTINGS, licenses=licenses
+        CHECKOUT,
+        credentials=request.param,
+        accounting=accounting,
+        settings=SETTINGS if accounting else None,
+        licenses=licenses,
     ) as lab:
-        for account, users in ACCOUNTS.items():
+        for account, users in ACCOUNTS.items() if accounting else ():
             sacctmgr(lab, "add", "account", account)
             for user in users:
                 sacctmgr(lab, "add", "user", user, f"account={account}")
@@ -114,11 +125,13 @@ def sacctmgr(lab: Lab, *arguments: str) -> None:
     lab.cluster.ask("sacctmgr", "--immediate", "--quiet", *arguments)
 
 
+@both
 def test_free_for_all(centre: Centre) -> None:
     centre.use(set_up("Free for all"), at_submission=True)
     assert centre.ends(centre.submit("other"))[:2] == ("COMPLETED", "ran\n")
 
 
+@both
 def test_by_project_as_jobs_start(centre: Centre) -> None:
     centre.use(set_up("By project"))
     jobs = {
@@ -141,6 +154,7 @@ def test_by_project_as_jobs_start(centre: Centre) -> None:
     assert sentence in srun.stderr
 
 
+@with_gateway
 @pytest.mark.parametrize("command", ["sbatch", "srun", "salloc"])
 def test_by_project_at_submission(centre: Centre, command: str) -> None:
     centre.use(set_up("By project"), at_submission=True)
@@ -151,6 +165,7 @@ def test_by_project_at_submission(centre: Centre, command: str) -> None:
     assert centre.lab.emulator.sessions() == []
 
 
+@with_gateway
 def test_at_submission_others_are_let_through(centre: Centre) -> None:
     centre.use(set_up("By project"), at_submission=True)
     assert centre.ends(centre.submit("physics"))[:2] == ("COMPLETED", "ran\n")
@@ -159,6 +174,7 @@ def test_at_submission_others_are_let_through(centre: Centre) -> None:
         centre.submit("course", "daemon")
 
 
+@with_gateway
 def test_without_an_option_the_default_account_and_partition_are_compared(centre: Centre) -> None:
     rule = '[{ accounts = ["chemistry"], partitions = ["normal"] }]'
     centre.use(f"{TABLE}[qpu.access]\nallow = {rule}\n", at_submission=True)
@@ -176,6 +192,7 @@ def test_without_an_option_the_default_account_and_partition_are_compared(centre
     assert "in partition quantum" in centre.refused(either)
 
 
+@both
 def test_of_a_heterogeneous_job_one_component_is_enough(centre: Centre) -> None:
     rule = '[{ accounts = ["physics"], partitions = ["quantum"] }]'
     centre.use(f"{TABLE}[qpu.access]\nallow = {rule}\n", at_submission=True)
@@ -186,6 +203,7 @@ def test_of_a_heterogeneous_job_one_component_is_enough(centre: Centre) -> None:
     assert centre.ends(centre.submit("physics", job=script))[:2] == ("COMPLETED", "ran\n")
 
 
+@both
 def test_users_with_their_own_keys(centre: Centre) -> None:
     table = set_up("Users with their own keys")
     if centre.lab.credentials != "user":
@@ -200,12 +218,14 @@ def test_users_with_their_own_keys(centre: Centre) -> None:
     )
 
 
+@with_gateway
 def test_rules_that_cannot_be_read_refuse_nothing_at_submission(centre: Centre) -> None:
     centre.use(set_up("By project"))
     Path(centre.lab.cluster.conf.with_name(LUA)).write_text("return nonsense()")
     assert BY_PROJECT in centre.refused(centre.submit("other"))
 
 
+@with_gateway
 def test_check_reports_names_that_there_are_not(centre: Centre) -> None:
     centre.use(
         f"""{TABLE}[qpu.access]
