@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from qpu_slurm.errors import NotFoundError, RefusedError, UnavailableError
+from qpu_slurm.errors import AnswerLostError, NotFoundError, RefusedError, UnavailableError
 from qpu_slurm.providers.base import Provider, SessionState, TaskStatus
 from qpu_slurm.system.deadline import NEVER, Deadline
 
@@ -106,7 +106,13 @@ def ended(provider: Provider, task_id: str) -> Task:
 
 
 class QpuConformance:
-    """What a provider tells of its QPU."""
+    """What a provider tells of its QPU.
+
+    Attributes:
+        paused: Why the QPU is away after `pause("Back on Monday.")`, for a service that has words of its own.
+    """
+
+    paused = "Back on Monday."
 
     def test_a_qpu_that_works_is_online(self, service: Service) -> None:
         status = service.connect(service.backend).status()
@@ -118,12 +124,9 @@ class QpuConformance:
         service.pause("Back on Monday.")
         provider = service.connect(service.backend)
 
-        assert (provider.status().online, provider.status().reason) == (False, "Back on Monday.")
+        assert (provider.status().online, provider.status().reason) == (False, self.paused)
         statuses = provider.statuses()
-        assert (statuses[service.backend].online, statuses[service.backend].reason) == (
-            False,
-            "Back on Monday.",
-        )
+        assert (statuses[service.backend].online, statuses[service.backend].reason) == (False, self.paused)
         assert statuses[service.other].online
 
     def test_circuits_can_be_compared_with_the_device(self, service: Service) -> None:
@@ -483,6 +486,11 @@ class NetworkConformance:
         service.pause("They wait.")
         service.lose_answer_to_task()
 
+        if not provider.features.lists_tasks:
+            with pytest.raises(AnswerLostError, match="The task may run"):
+                submit(service, provider, session_id, "slurm-job:7", "task:1")
+            assert provider.status().queue_length == 1
+            return
         task_id = submit(service, provider, session_id, "slurm-job:7", "task:1")
 
         assert provider.pending_tasks("slurm-job:7") == [task_id]

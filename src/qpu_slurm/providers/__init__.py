@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _IBM_TYPES = ("ibm-quantum-compute-service", "qiskit-runtime-service")
 _IBM_SYSTEM = "ibm-quantum-system"
+_IQM = "iqm-server"
 
 _KEPT_SECONDS = 900.0
 _KEPT = 100
@@ -40,6 +41,8 @@ def connect(access: Access, *, deadline: Deadline = NEVER, beside: Provider | No
         return QuantumComputeService(access, deadline=deadline, beside=other)
     if access.type == _IBM_SYSTEM:
         return _quantum_system(access, deadline, beside)
+    if access.type == _IQM:
+        return _iqm_server(access, deadline, beside)
     raise ConfigError(f"{access.backend}: there is no provider for the resource type {access.type!r}.")
 
 
@@ -56,6 +59,15 @@ def _quantum_system(access: Access, deadline: Deadline, beside: Provider | None)
         raise ConfigError(f"{access.backend}: its storage is not known.")
     other = beside if isinstance(beside, QuantumSystem) else None
     return QuantumSystem(access, deadline=deadline, beside=other)
+
+
+def _iqm_server(access: Access, deadline: Deadline, beside: Provider | None) -> Provider:
+    from qpu_slurm.providers.iqm.access import IqmAccess  # noqa: PLC0415 - likewise
+    from qpu_slurm.providers.iqm.service import IqmServer  # noqa: PLC0415
+
+    if not isinstance(access, IqmAccess):
+        raise ConfigError(f"{access.backend}: its ledger is not known.")
+    return IqmServer(access, deadline=deadline, beside=beside if isinstance(beside, IqmServer) else None)
 
 
 class Connections:

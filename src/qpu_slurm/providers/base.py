@@ -33,8 +33,8 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
         type: The resource type, in QRMI's words, such as `ibm-quantum-compute-service`.
         backend: The service's name of the QPU.
         endpoint: The service's base URL, its version included (`https://…/api/v1`).
-        iam_endpoint: The base URL that turns an API key into a token.
-        instance: The service instance (a CRN) that pays.
+        iam_endpoint: The base URL that turns an API key into a token; empty where the key is the token.
+        instance: The service instance (a CRN) that pays; empty where there are none.
         api_key: The credential.
         mode: The session's mode: `dedicated` or `batch`.
     """
@@ -42,8 +42,8 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     backend: str
     endpoint: str
-    iam_endpoint: str
-    instance: str
+    iam_endpoint: str = ""
+    instance: str = ""
     api_key: Secret
     mode: str = "dedicated"
 
@@ -88,6 +88,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
             anywhere, or, on two qubits, where these are `coupled`.
         coupled: Pairs of qubits, in both orders; none are no bound.
         max_shots: The most shots of one circuit; None if the service does not say.
+        names: What the service calls the qubits, where it does not number them.
     """
 
     qubits: int
@@ -95,27 +96,28 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     places: dict[str, frozenset[tuple[int, ...]]]
     coupled: frozenset[tuple[int, ...]]
     max_shots: int | None = None
+    names: tuple[str, ...] = ()
 
     def problem(self, name: str, qubits: tuple[int, ...]) -> str | None:
         """Return why an operation is not possible on some qubits; None if it is."""
         if name not in self.operations:
             return f"{name} is no operation of the QPU"
         if any(qubit >= self.qubits for qubit in qubits):
-            return f"{name} on qubits {_named(qubits)}: the QPU has {self.qubits}"
+            return f"{name} on qubits {self._named(qubits)}: the QPU has {self.qubits}"
         if name in TIMING or not qubits:
             return None
         places = self.places.get(name, self.coupled if len(qubits) == _PAIR else None)
         if places and qubits not in places:
-            return f"{name} on qubits {_named(qubits)}: the QPU has none there"
+            return f"{name} on qubits {self._named(qubits)}: the QPU has none there"
         return None
 
     def lacks(self, operations: Iterable[str]) -> list[str]:
         """Return those operations that the QPU does not have."""
         return sorted({*operations} - self.operations)
 
-
-def _named(qubits: tuple[int, ...]) -> str:
-    return " and ".join(map(str, qubits))
+    def _named(self, qubits: tuple[int, ...]) -> str:
+        names = dict(enumerate(self.names))
+        return " and ".join(names.get(qubit, str(qubit)) for qubit in qubits)
 
 
 class SessionState(StrEnum):
@@ -261,11 +263,13 @@ class Features(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         sessions: It has sessions. Without them, what a lease holds is a gate (`providers.gates`).
         keeps_tasks: It keeps a task that is over, and what that holds, until it is deleted.
+        lists_tasks: Its tasks can be listed, so a submission whose answer was lost can be looked up.
         early_results: It can be asked for a result that is not there yet; see `Provider.early_result`.
     """
 
     sessions: bool
     keeps_tasks: bool
+    lists_tasks: bool = True
     early_results: bool = False
 
 
@@ -385,7 +389,7 @@ class Provider(Protocol):
         """Submit a task.
 
         A submission whose answer was lost is looked up by its tags before it is repeated, so the tags
-        must be the task's own.
+        must be the task's own. Where the service lists no tasks, `AnswerLostError` is raised instead.
 
         Args:
             program_id: `sampler`, `estimator` or `executor`.

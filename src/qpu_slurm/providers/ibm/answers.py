@@ -212,11 +212,12 @@ class _Error(msgspec.Struct):
 
 
 class _Errors(msgspec.Struct):
-    """What the service says no with; IAM's own shape in the second line."""
+    """What the service says no with; after that, IAM's own shape, and that of IQM Server."""
 
     errors: list[_Error] = []
     errorCode: str | None = None  # noqa: N815 - IAM's name
     errorMessage: str | None = None  # noqa: N815 - IAM's name
+    message: str | None = None
 
 
 def reading(type_: type[T]) -> Callable[[BaseHTTPResponse], T]:
@@ -261,7 +262,7 @@ def error_of(response: BaseHTTPResponse, what: str) -> ServiceError:
     status = response.status
     try:
         errors = msgspec.json.decode(read(response), type=_Errors)
-        first = errors.errors[0] if errors.errors else _Error(errors.errorCode, errors.errorMessage)
+        first = errors.errors[0] if errors.errors else _other_shape(errors)
     except (msgspec.DecodeError, UnicodeDecodeError, HTTPError):
         # No JSON, or a connection that broke: the status has to do.
         first = _Error()
@@ -276,6 +277,10 @@ def error_of(response: BaseHTTPResponse, what: str) -> ServiceError:
         code=_number(first.code),
         advice=quote(first.solution or ""),
     )
+
+
+def _other_shape(errors: _Errors) -> _Error:
+    return _Error(errors.errorCode, errors.errorMessage or errors.message)
 
 
 def quote(text: str) -> str:
