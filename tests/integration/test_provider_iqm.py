@@ -58,7 +58,7 @@ class Iqm:
             backend=backend,
             endpoint=self.emulator.url,
             api_key=Secret(key or self.emulator.accounts[0].api_key),
-            ledger=self.ledger,
+            ledger=str(self.ledger),
         )
 
     def pause(self, reason: str) -> None:

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from qpu_slurm.providers.base import Access
 
 
@@ -15,4 +13,4 @@ class IqmAccess(Access, frozen=True, kw_only=True):
         ledger: The directory of the ledger.
     """
 
-    ledger: Path
+    ledger: str

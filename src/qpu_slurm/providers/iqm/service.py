@@ -7,6 +7,7 @@ import logging
 import re
 from contextlib import suppress
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from qpu_slurm.errors import AnswerLostError, NotFoundError, RefusedError, UnavailableError
@@ -84,7 +85,7 @@ class IqmServer(Gates):
             deadline=deadline,
             beside=None if beside is None else beside._http,  # noqa: SLF001 - our own kind
         )
-        self._ledger = Ledger(access.ledger, access.backend)
+        self._ledger = Ledger(Path(access.ledger), access.backend)
 
     def status(self) -> QpuStatus:
         """Ask whether the QPU takes tasks."""
