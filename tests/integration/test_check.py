@@ -20,7 +20,7 @@ import pytest
 from qpu_slurm import config
 from qpu_slurm.admin.check import Level, _gateway
 from qpu_slurm.slurm.admin_comment import AdminComment
-from tests.integration.gateway_site import PROGRAM, SECONDS, USER, Job, Site
+from tests.integration.gateway_site import ON_PREMISES, PROGRAM, SECONDS, USER, Job, Site
 from tests.integration.squeue import Squeue
 from tests.integration.steps import TASK_RUNNER, sampler_input
 
@@ -65,6 +65,18 @@ def check(site: Site, *options: str, **environ: str) -> list[Found]:
 def only(found: list[Found]) -> Found:
     [finding] = found
     return finding
+
+
+@pytest.mark.parametrize(
+    ("limit", "about"),
+    [("", ["ibm_torino"]), ("max_leases = 6", ["ibm_torino"]), ("max_leases = 5", [])],
+)
+def test_more_jobs_than_the_qpu_has_lanes(emulator: Emulator, limit: str, about: list[str]) -> None:
+    with Site(emulator, qpus=f"{ON_PREMISES}{limit}\n") as site:
+        site.start()
+        found = [finding for finding in check(site) if finding["diagnosis"] == "more leases than slots"]
+    assert [finding["about"] for finding in found] == about
+    assert all("Set `max_leases` to 5 or less." in finding["remedy"] for finding in found)
 
 
 class Authority:

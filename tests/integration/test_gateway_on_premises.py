@@ -156,6 +156,16 @@ def test_upstreams_library_acquires_uses_and_releases_what_the_job_holds(job: Jo
     assert (done.stdout, done.returncode) == ("True\n100\nTrue\n", 0), done.stderr
 
 
+def test_a_user_sees_what_the_service_does_not_do(job: Job) -> None:
+    limits = {report.qpu: report.limits for report in job.site.hooks().qpus()}
+    assert limits == {
+        "ibm_fez": (),
+        "torino": (),
+        "own": (),
+        "ibm_torino": ("no sessions", "sampler and estimator only", "tasks that wait count as running"),
+    }
+
+
 def test_upstreams_primitives_run_in_the_jobs_gate(job: Job) -> None:
     done = program(
         job,

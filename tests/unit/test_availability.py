@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from qpu_slurm.admin import tables
 from qpu_slurm.config import SlurmConfig
 from qpu_slurm.errors import RefusedError, SlurmError, UnavailableError
-from qpu_slurm.leases.availability import Availability, QpuState
+from qpu_slurm.leases.availability import Availability, QpuReport, QpuState
 from qpu_slurm.slurm.admin_comment import AdminComment
 from qpu_slurm.slurm.job import JobRecord
 from qpu_slurm.slurm.licenses import Licenses
@@ -238,6 +238,18 @@ def test_qpus_as_a_table(availability: Availability, journal: Journal) -> None:
     lines = tables.qpus_as_table(availability.look(None)).splitlines()
     assert re.split(r" {2,}", lines[1].strip())[:5] == ["ibm_fez", "available", "0", "1", "?"]
     assert "[red]New[/red] fridge. [root, " in lines[2]
+
+
+def test_what_a_service_does_not_do_stands_in_the_line_of_its_qpu() -> None:
+    reports = [
+        QpuReport(qpu="onprem", state=QpuState.AVAILABLE, limits=("no sessions", "sampler only")),
+        QpuReport(qpu="ibm_fez", state=QpuState.AVAILABLE),
+    ]
+    head, onprem, fez = tables.qpus_as_table(reports).splitlines()
+    assert head.split()[-1] == "service"
+    assert onprem.rstrip().endswith("no sessions; sampler only")
+    assert fez.split()[-2:] == ["-", "-"]
+    assert "service" not in tables.qpus_as_table(reports[1:])
 
 
 # The reservations, with an scontrol that is a script.

@@ -155,7 +155,9 @@ def qpus_as_table(reports: Sequence[QpuReport]) -> str:
     """Draw how QPUs are, times as on the clock of this machine."""
     restricted = any(report.access not in {None, "yes"} for report in reports)
     access = ["you may use it"] if restricted else []
-    columns = ("QPU", "state", *access, "jobs", "limit", "waiting", "tasks", "reason")
+    # Most services do all that IBM's cloud does.
+    limits = ["service"] if any(report.limits for report in reports) else []
+    columns = ("QPU", "state", *access, "jobs", "limit", "waiting", "tasks", "reason", *limits)
     table = Table(*columns, box=None, pad_edge=False)
     for report in reports:
         reason = report.reason
@@ -170,6 +172,7 @@ def qpus_as_table(reports: Sequence[QpuReport]) -> str:
             "?" if report.waiting is None else str(len(report.waiting)),
             "?" if report.tasks is None else str(report.tasks),
             reason or "-",
+            *(["; ".join(report.limits) or "-"] if limits else []),
         )
         table.add_row(*map(Text, row), style=_QPU_COLOURS.get(report.state, ""))
     return printed(table)

@@ -80,6 +80,11 @@ class QuantumSystemQpu(QpuConfig, frozen=True, kw_only=True, forbid_unknown_fiel
     """
 
     needs: ClassVar[tuple[str, ...]] = ("s3_key_file",)
+    limits: ClassVar[tuple[str, ...]] = (
+        "no sessions",
+        "sampler and estimator only",
+        "tasks that wait count as running",
+    )
 
     type: Literal["ibm-quantum-system"]
     credentials: Literal["gateway"] = "gateway"

@@ -246,9 +246,11 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         access_rules: Who may use it (`access` in the file).
         api_key: The admin's key, if an upstream configuration contains it.
         needs: The keys without a default of which only an upstream configuration can do without.
+        limits: What this kind of service does not do, a few words each, as users have to know.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
+    limits: ClassVar[tuple[str, ...]] = ()
 
     name: Name
     type: str

@@ -95,6 +95,7 @@ class QpuReport(msgspec.Struct, frozen=True, kw_only=True):
         tasks: How many tasks wait for it at the service, whoever's; None if nobody can ask.
         access: Whether the user who asks may use it: `yes`, `no`, or what his jobs need for it; None if that
             was not asked.
+        limits: What its kind of service does not do, a few words each.
     """
 
     qpu: str
@@ -108,6 +109,7 @@ class QpuReport(msgspec.Struct, frozen=True, kw_only=True):
     waiting: tuple[int, ...] | None = None
     tasks: int | None = None
     access: str | None = None
+    limits: tuple[str, ...] = ()
 
     @property
     def room(self) -> float:
@@ -136,7 +138,11 @@ def as_now(reports: Iterable[QpuReport], journal: Journal) -> tuple[QpuReport, .
         else:
             state = report
         return msgspec.structs.replace(
-            state, limit=report.limit, jobs=tuple(sorted(journal.jobs_on(report.qpu))), waiting=report.waiting
+            state,
+            limit=report.limit,
+            jobs=tuple(sorted(journal.jobs_on(report.qpu))),
+            waiting=report.waiting,
+            limits=report.limits,
         )
 
     return tuple(map(now, reports))
@@ -215,6 +221,7 @@ class Availability:
                 limit=qpu.limit,
                 jobs=tuple(sorted(self._journal.jobs_on(name))),
                 waiting=None if jobs is None else tuple(sorted(waiting.get(name, ()))),
+                limits=qpu.limits,
             )
             for name, qpu in self._config.qpus.items()
         )

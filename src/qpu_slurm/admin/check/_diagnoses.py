@@ -304,6 +304,10 @@ DIAGNOSES = {
     "not available": warning(
         "The service gives no task to it now: {why}", "Wait; `qpu-slurm qpus` shows it."
     ),
+    "more leases than slots": warning(
+        "The QPU takes {slots} tasks at once, but more jobs than that may have it: a task may wait for long.",
+        "Set `max_leases` to {slots} or less.",
+    ),
     # A whole partition.
     "no node": problem(
         "{partition}: Slurm names no such partition, or it has no node.", "Write `sinfo --summarize`."

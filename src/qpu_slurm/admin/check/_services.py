@@ -49,7 +49,7 @@ def check(config: Config, user_key: Secret | None, *, here: bool) -> Iterator[Fi
             wrong[account][1].append(qpu.name)
             continue
         try:
-            yield _status(qpu, _ask(qpu, user_key))
+            yield from _asked(qpu, user_key)
         except NotFoundError as error:  # of this QPU alone
             yield _wrong(config, qpu, error)
         except ConfigError:
@@ -70,8 +70,12 @@ def _not_asked(qpu: QpuConfig, user_key: Secret | None, *, here: bool) -> str:
     return ""
 
 
-def _ask(qpu: QpuConfig, user_key: Secret | None) -> QpuStatus:
-    return providers.connect(qpu.access(user_key), deadline=Deadline.after(_ANSWER_SECONDS)).status()
+def _asked(qpu: QpuConfig, user_key: Secret | None) -> Iterator[Finding]:
+    service = providers.connect(qpu.access(user_key), deadline=Deadline.after(_ANSWER_SECONDS))
+    yield _status(qpu, service.status())
+    slots = service.slots()
+    if slots is not None and (qpu.limit is None or qpu.limit > slots):
+        yield found("more leases than slots", qpu.name, slots=slots)
 
 
 def _status(qpu: QpuConfig, status: QpuStatus) -> Finding:
