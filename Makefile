@@ -9,6 +9,7 @@
 # make dist        build wheels and sdists into dist/
 # make deb         build the packages for this Debian and its Slurm into dist/
 # make rpm         build the packages for RPM, for this machine's Slurm, into dist/
+# make site        write the documentation as a site into build/site, with its links checked
 # make man         write the man pages and the shells' completion below build/man
 # make test-watching  dashboard and alerts, with a real Prometheus that watches a real gateway
 # make test-matrix the cluster tests on Slurm 22.05, 24.11 and 26.05, in chroots (RELEASES=forky: on that one of Debian)
@@ -29,7 +30,7 @@ VENV := $(shell tools/setup --venv)
 PYTEST = $(VENV)/bin/python -m pytest -n $(1) $(PYTEST_ARGS)
 
 .PHONY: demo lab figures reliability soak bench bench-gateway bench-hostile bench-thin test lint test-unit test-integration \
-	test-clients test-clients-ends test-cluster test-matrix test-packages test-watching test-plugin fuzz deb rpm man dist setup other-tools lock clean help
+	test-clients test-clients-ends test-cluster test-matrix test-packages test-watching test-plugin fuzz deb rpm man site dist setup other-tools lock clean help
 .NOTPARALLEL:
 
 help:
@@ -116,6 +117,10 @@ deb:
 
 man: setup
 	$(VENV)/bin/python -m packages.manual build/man
+
+site: setup
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	@echo "The site is in build/site. To read it: python3 -m http.server --directory build/site"
 
 dist:
 	@packages/dist dist

@@ -8,4 +8,5 @@ build.lock  what the packages are built with
 manual      man pages, completion and the commented config.toml, from arguments and docs
 pages       one man page: of a command, or of a document
 sample      the commented config.toml
+site        the documentation as a site (`make site`)
 """
