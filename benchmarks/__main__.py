@@ -13,6 +13,7 @@ from rich.console import Console
 from benchmarks import (
     api,
     broker,
+    choice,
     figures,
     hooks,
     loop,
@@ -33,6 +34,7 @@ PARTS = {
     "memory": memory.measure,
     "throughput": throughput.measure,
     "broker": broker.measure,
+    "choice": choice.measure,
     "reconcile": reconcile.measure,
     "hooks": hooks.measure,
     "loop": loop.measure,

@@ -19,6 +19,7 @@ HEAD: Final = """\
 SECTIONS: Final = ("At the top", "[slurm]", "[outage]", "[gateway]", "[[qpu]] and [defaults]")
 
 EXAMPLES: Final = {
+    "attributes": '{qubits = 20, processor = "crystal", error = 0.006}',
     "audit_syslog": '"/dev/log"',
     "backend": '"ibm_fez"',
     "ca": '"/etc/qpu_slurm/ca.pem"',

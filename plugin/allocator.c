@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "option.h"
 #include "output.h"
 #include "variables.h"
 
@@ -119,6 +120,23 @@ static const char *needs_key(const struct arguments *arguments, const struct nam
 	return NULL;
 }
 
+/*
+ * A QPU for which the job has to have the user's own key, or NULL: one that it gets, or all that it may be given
+ * instead of each other.
+ */
+static const char *must_have_key(const struct arguments *arguments, const struct option *option)
+{
+	const struct names *offered = option->any ? &arguments->qpus : &option->offered;
+	const char *qpu = needs_key(arguments, &option->named);
+
+	if (qpu != NULL || !option_has_choice(option))
+		return qpu;
+	for (size_t i = 0; i < offered->count; i++)
+		if (!names_contain(&arguments->user_credentials, offered->items[i]))
+			return NULL;
+	return offered->items[0];
+}
+
 static bool check_known(const struct arguments *arguments, const struct names *qpus, struct problem *why)
 {
 	char known[sizeof(why->text) / 2];
@@ -128,6 +146,12 @@ static bool check_known(const struct arguments *arguments, const struct names *q
 			return problem_set(why, "--qpu: no QPU is called '%s'; this cluster has: %s", qpus->items[i],
 					   names_join(&arguments->qpus, known, sizeof(known)));
 	return true;
+}
+
+static bool may_need_key(const struct arguments *arguments, const struct option *option)
+{
+	return needs_key(arguments, &option->named) != NULL || needs_key(arguments, &option->offered) != NULL ||
+	       (option->any && arguments->user_credentials.count > 0);
 }
 
 /* The message never holds the key. */
@@ -154,19 +178,19 @@ bool allocator_check(const struct arguments *arguments, const char *value, struc
 {
 	const char *checked_before = getenv(JOB_QPU);
 	const char *qpu;
-	struct names qpus;
+	struct option option;
 	bool fine;
 
 	/* A step inherits its job's option. What was right when the job was submitted is right for it. */
 	if (!submits_a_job() && checked_before != NULL && strcmp(value, checked_before) == 0)
 		return true;
-	if (!names_parse(&qpus, "--qpu", value, name_is_guess, NAMES_MAX, why))
+	if (!option_parse(&option, value, name_is_guess, why))
 		return false;
-	fine = check_known(arguments, &qpus, why);
-	qpu = needs_key(arguments, &qpus);
+	fine = check_known(arguments, &option.named, why) && check_known(arguments, &option.offered, why);
+	qpu = must_have_key(arguments, &option);
 	if (fine && qpu != NULL && submits_a_job())
 		fine = check_key(qpu, why);
-	names_free(&qpus);
+	option_free(&option);
 	return fine;
 }
 
@@ -184,15 +208,18 @@ static bool publish(spank_t spank, const char *name, const char *job_name, const
 static bool publish_qpu(spank_t spank, const struct arguments *arguments, const char *value,
 			struct problem *why)
 {
-	struct names qpus;
+	struct option option;
+	struct problem no_key;
 	bool published;
 
-	if (!names_parse(&qpus, "--qpu", value, name_is_qpu, NAMES_MAX, why))
+	if (!option_parse(&option, value, name_is_qpu, why))
 		return false;
 	published = publish(spank, PUBLISHED_QPU, JOB_QPU, value);
-	if (published && needs_key(arguments, &qpus) != NULL)
+	/* Where there is a choice, a job without a key gets a QPU that needs none. */
+	if (published && may_need_key(arguments, &option) &&
+	    (must_have_key(arguments, &option) != NULL || check_key("", &no_key)))
 		published = publish(spank, PUBLISHED_API_KEY, JOB_API_KEY, getenv(USER_API_KEY));
-	names_free(&qpus);
+	option_free(&option);
 	return published || problem_set(why, "--qpu: Slurm cannot store it in the job");
 }
 

@@ -68,8 +68,8 @@ static int take_option(int option, const char *value, int remote)
 static struct spank_option options[OPTIONS] = {
 	[QPU] = {
 		.name = (char *)"qpu",
-		.arginfo = (char *)"NAME[,NAME]",
-		.usage = (char *)"use these quantum processors (QPUs) in the job",
+		.arginfo = (char *)"NAME[,NAME]|any",
+		.usage = (char *)"use these quantum processors (QPUs) in the job, or one that is chosen",
 		.has_arg = 1,
 		.val = QPU,
 		.cb = take_option,

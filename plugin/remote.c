@@ -8,6 +8,7 @@
 #include "clock.h"
 #include "environment.h"
 #include "helper.h"
+#include "option.h"
 #include "output.h"
 #include "question.h"
 #include "subject.h"
@@ -61,6 +62,14 @@ static void refuse(const char *what, const char *why)
 	note(what, why);
 }
 
+static void refuse_option(const char *asked, const char *has)
+{
+	(void)problem_set(&refusal,
+			  "--qpu: this job does not have %s; it has %s. A job gets its QPUs when it is submitted, and a "
+			  "step needs no --qpu.",
+			  asked, has == NULL ? "no QPU" : has);
+}
+
 /*
  * Refuse a --qpu that the job does not have: a step gets no QPU of its own. A job for which nothing was acquired
  * goes on: its programs say why they have no QPU.
@@ -68,24 +77,29 @@ static void refuse(const char *what, const char *why)
 static void check_option(spank_t spank, const struct output *output, const char *option)
 {
 	const char *has = output_value(output, JOB_RESOURCES);
-	struct names asked, held = {0};
+	struct names held = {0};
+	struct option asked;
 	struct problem why;
+	bool met;
 
 	if (option == NULL || (has == NULL && environment_has(spank, JOB_QPU) && !environment_has(spank, ATTACHED)))
 		return;
-	if (!names_parse(&asked, "--qpu", option, name_is_guess, NAMES_MAX, &why)) {
+	if (!option_parse(&asked, option, name_is_guess, &why)) {
 		(void)problem_set(&refusal, "%s", why.text);
 		return;
 	}
 	if (has == NULL || names_parse(&held, JOB_RESOURCES, has, name_is_qpu, SIZE_MAX, &why)) {
-		for (size_t i = 0; i < asked.count && refusal.text[0] == '\0'; i++)
-			if (!names_contain(&held, asked.items[i]))
-				(void)problem_set(&refusal,
-						  "--qpu: this job does not have %s; it has %s. A job gets its QPUs when "
-						  "it is submitted, and a step needs no --qpu.",
-						  asked.items[i], has == NULL ? "no QPU" : has);
+		for (size_t i = 0; i < asked.named.count && refusal.text[0] == '\0'; i++)
+			if (!names_contain(&held, asked.named.items[i]))
+				refuse_option(asked.named.items[i], has);
+		/* A choice was made when the job started. Here it is met by what the job has of it. */
+		met = !option_has_choice(&asked) || (asked.any && held.count > 0);
+		for (size_t i = 0; i < asked.offered.count; i++)
+			met = met || names_contain(&held, asked.offered.items[i]);
+		if (!met && refusal.text[0] == '\0')
+			refuse_option(option, has);
 	}
-	names_free(&asked);
+	option_free(&asked);
 	names_free(&held);
 }
 

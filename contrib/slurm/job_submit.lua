@@ -30,7 +30,8 @@ local ACCESS = string.gsub(debug.getinfo(1, "S").source, "^@(.*/)[^/]*$", "%1") 
 
 local QPU_NAME = "^[A-Za-z][A-Za-z0-9_-]*$"
 
--- The names in `--qpu`, as the SPANK plugin published them.
+-- The names in `--qpu`, as the SPANK plugin published them. A job that leaves a choice (`any`, `NAME|NAME`) gets no
+-- license for it: which one it would need is known when it starts. It waits as docs/choosing-a-qpu.md says.
 local function named(job_desc)
     local names = {}
     local env = job_desc.spank_job_env
@@ -197,7 +198,7 @@ local function add_licenses(job_desc)
     end
     for _, name in ipairs(wanted) do
         -- What is no name is refused by the hook, with a sentence.
-        if string.match(name, QPU_NAME) and not has[name] then
+        if string.match(name, QPU_NAME) and name ~= "any" and not has[name] then
             has[name] = true
             licenses = licenses .. (licenses == "" and "" or ",") .. name .. ":1"
         end

@@ -30,6 +30,12 @@ admin reads. It never contains a credential.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 def sentences(*texts: str) -> str:
     """Join messages into sentences: each text once, with one full stop at its end.
@@ -123,7 +129,12 @@ class ServiceError(QpuSlurmError):
         code: The service's own number for the error, such as 1352.
         advice: What the service suggests that a user does (its field `solution`).
         admin_advice: What only the admin can do. It is logged, and not shown to the user.
+
+    Attributes:
+        qpu: The name of the QPU that it is about, where a job wanted several; else empty.
     """
+
+    qpu: str = ""
 
     def __init__(
         self,
@@ -140,6 +151,20 @@ class ServiceError(QpuSlurmError):
         self.code = code
         self.advice = advice
         self.admin_advice = admin_advice
+
+
+@contextmanager
+def about(qpu: str) -> Iterator[None]:
+    """Note in a `ServiceError` that leaves the block which QPU it is about.
+
+    Args:
+        qpu: The QPU's name.
+    """
+    try:
+        yield
+    except ServiceError as error:
+        error.qpu = error.qpu or qpu
+        raise
 
 
 class RefusedError(ServiceError):

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names that several rooms share: of QPUs, of steps, and of the tags that tasks carry at the service.
 
-The plugin in C holds to the same rules (plugin/names.h, plugin/step.h, plugin/session.c).
+`qpu_option` reads the value of `--qpu`. The plugin in C holds to the same rules (plugin/names.h,
+plugin/step.h, plugin/session.c).
 """
 
 from __future__ import annotations
 
 import re
 from typing import Final, Literal, TypeAlias
-
-from qpu_slurm.errors import RequestError
 
 QPU_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 """What a QPU may be called: it becomes part of a variable's name, a gres type and a log line. A hyphen would
@@ -38,28 +37,6 @@ STEP_TAG: Final = "slurm-step:"
 
 TASK_TAG: Final = "qpu-slurm-task:"
 """What the tag that is a task's own begins with."""
-
-
-def parse_qpu_option(value: str) -> tuple[str, ...]:
-    """Read the value of `--qpu`: names separated by commas, each once.
-
-    Args:
-        value: What the user wrote; hostile.
-
-    Raises:
-        RequestError: It is empty, malformed or names a QPU twice.
-    """
-    names = tuple(value.split(","))
-    if len(names) > MAX_QPUS:
-        raise RequestError(f"--qpu names more than {MAX_QPUS} QPUs.")
-    for name in names:
-        if not QPU_NAME.fullmatch(name):
-            raise RequestError(
-                f"--qpu: {name[:64]!r} is not the name of a QPU. Write --qpu=NAME or --qpu=NAME,NAME."
-            )
-    if len(set(names)) < len(names):
-        raise RequestError("--qpu names a QPU twice.")
-    return names
 
 
 def why_no_tag(text: str) -> str | None:

@@ -27,6 +27,7 @@ from qpu_slurm.providers.base import (
     TaskStatus,
     TaskTimes,
     TaskUsage,
+    Traits,
 )
 from qpu_slurm.system.deadline import NEVER, Deadline
 from qpu_slurm.system.secret import Secret
@@ -67,6 +68,8 @@ class Service:
         self.ttls: list[int] = []
         self.keys: list[str] = []
         self.offline: dict[str, str] = {}
+        self.queues: dict[str, int] = {}
+        self.traits: dict[str, Traits] = {}
         self.before: dict[str, Callable[[], object]] = {}
         self.after: dict[str, Callable[[], object]] = {}
 
@@ -153,7 +156,12 @@ class OneQpu:
 
     def _status(self, backend: str) -> QpuStatus:
         reason = self.service.offline.get(backend, "")
-        return QpuStatus(online=not reason, reason=reason, queue_length=0)
+        return QpuStatus(
+            online=not reason,
+            reason=reason,
+            queue_length=self.service.queues.get(backend, 0),
+            traits=self.service.traits.get(backend, Traits()),
+        )
 
     def statuses(self) -> dict[str, QpuStatus]:
         names = ("ibm_fez", "ibm_torino", "ibm_paris")

@@ -51,6 +51,7 @@ SECTIONS = {
             "exclusive",
             "max_leases",
             "starts_at_once",
+            "attributes",
         },
     ),
 }

@@ -107,8 +107,9 @@ def test_everything_written(tmp_path: Path) -> None:
 TTL = 'expected a duration such as "30m" or "8h", or seconds as an integer, from 1s to 8h'
 A_CRN = 'expected the CRN of a service instance, "crn:v1:…" with ten fields in all'
 A_NAME = (
-    "expected a name that variables can have: a letter, then letters, digits or _, at most 64 in all "
-    "(a shell drops variables with - or : in their name: write _, with the service's name as backend)"
+    "expected a name that variables can have: a letter, then letters, digits or _, at most 64 in all, "
+    "other than any (a shell drops variables with - or : in their name: write _, with the service's name as "
+    "backend)"
 )
 A_URL = 'expected a URL such as "https://quantum.cloud.ibm.com/api/v1", with neither user nor query'
 AN_ADDRESS = 'expected an address and a port such as "127.0.0.1:8470" or "[::1]:8470"'

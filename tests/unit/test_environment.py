@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qpu_slurm.errors import NoLeaseError, RequestError
-from qpu_slurm.job.variables import JobQpu, find, from_environ, to_environ
+from qpu_slurm.job.variables import JobQpu, choose, find, from_environ, to_environ
 from qpu_slurm.names import QPU_NAME
 from qpu_slurm.system.secret import Secret
 
@@ -259,3 +259,51 @@ def test_a_key_with_stray_characters_is_not_written(key: str) -> None:
     with pytest.raises(RequestError, match="stray characters") as caught:
         to_environ([job_qpu(api_key=Secret(key))])
     assert key not in str(caught.value)
+
+
+def chosen(name: str, asked: str | None = None) -> JobQpu:
+    return JobQpu(
+        name=name,
+        backend=name,
+        endpoint="http://127.0.0.1:1",
+        iam_endpoint="http://127.0.0.1:1",
+        instance="crn",
+        api_key=Secret("k"),
+        asked=asked,
+    )
+
+
+@pytest.mark.parametrize(
+    ("wish", "name"),
+    [
+        ("any", "ibm_fez"),
+        ("any:qubits>=100", "ibm_fez"),
+        ("ibm_kyiv|ibm_torino", "ibm_torino"),
+        ("ibm_kyiv|ibm_torino:by=error", "ibm_torino"),
+        ("ibm_paris", "ibm_paris"),
+        ("ibm_paris|ibm_rome", "ibm_paris"),
+        (None, "ibm_paris"),
+    ],
+)
+def test_a_step_finds_the_qpu_that_was_chosen(wish: str | None, name: str) -> None:
+    qpus = [
+        chosen("ibm_paris"),
+        chosen("ibm_fez", "any:qubits>=100"),
+        chosen("ibm_torino", "ibm_kyiv|ibm_torino:by=error"),
+    ]
+    found = from_environ(to_environ(qpus))
+    assert choose(found, wish).name == name
+
+
+def test_any_is_also_a_jobs_only_qpu() -> None:
+    assert choose({"ibm_fez": chosen("ibm_fez")}, "any").name == "ibm_fez"
+
+
+def test_a_step_is_told_why_it_finds_none() -> None:
+    qpus = {"ibm_fez": chosen("ibm_fez", "any"), "ibm_torino": chosen("ibm_torino", "any")}
+    with pytest.raises(NoLeaseError, match=r"any: this job has several QPUs .* ibm_fez, ibm_torino"):
+        choose(qpus, "any")
+    with pytest.raises(NoLeaseError, match=r"a\|b: this job has no QPU that was chosen for it"):
+        choose(qpus, "a|b")
+    with pytest.raises(NoLeaseError, match="no QPU 'ibm_rome', only ibm_fez"):
+        choose(qpus, "ibm_rome")

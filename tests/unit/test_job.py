@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from qpu_slurm.errors import RequestError, SlurmError
-from qpu_slurm.names import MAX_QPUS, QPU_NAME, parse_qpu_option
+from qpu_slurm.errors import SlurmError
+from qpu_slurm.names import QPU_NAME
 from qpu_slurm.slurm.job import Gres, HookJob, parse_gres
 from qpu_slurm.system import logs
 
@@ -19,53 +19,6 @@ if TYPE_CHECKING:
 
 QPU_NAMES = st.from_regex(QPU_NAME, fullmatch=True)
 HOOK = {"SLURM_JOB_ID": "17", "SLURM_JOB_UID": "1000"}
-
-
-@given(st.lists(QPU_NAMES, min_size=1, max_size=MAX_QPUS, unique=True))
-def test_well_formed_names_are_read_in_their_order(names: list[str]) -> None:
-    assert parse_qpu_option(",".join(names)) == tuple(names)
-
-
-@given(st.text())
-@example("")
-@example(",")
-@example("ibm_fez,")
-@example("ibm_fez, ibm_torino")
-@example("ibm_fez\n")
-@example("ibm_fez\0")
-@example("ibm_féz")
-@example("1bm_fez")
-@example("../ibm_fez")
-@example("$(id)")
-@example("a" * 65)
-def test_whatever_is_written_is_names_or_a_mistake_in_one_short_line(value: str) -> None:
-    names: tuple[str, ...] = ()
-    sentence = ""
-    try:
-        names = parse_qpu_option(value)
-    except RequestError as mistake:
-        sentence = str(mistake)
-    assert bool(names) != bool(sentence)
-    assert sentence.isprintable()
-    assert len(sentence) < 500
-    if names:
-        assert ",".join(names) == value
-        assert all(QPU_NAME.fullmatch(name) for name in names)
-        assert len(set(names)) == len(names) <= MAX_QPUS
-
-
-@pytest.mark.parametrize(
-    ("value", "sentence"),
-    [
-        ("ibm_fez,ibm_fez", "twice"),
-        (",".join(f"q{number}" for number in range(MAX_QPUS + 1)), f"more than {MAX_QPUS}"),
-        ("ibm fez", "'ibm fez' is not the name of a QPU"),
-        ("", "'' is not the name of a QPU"),
-    ],
-)
-def test_a_mistake_is_named(value: str, sentence: str) -> None:
-    with pytest.raises(RequestError, match=sentence):
-        parse_qpu_option(value)
 
 
 @pytest.mark.parametrize(

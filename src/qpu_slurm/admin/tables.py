@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from qpu_slurm.errors import sentences
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import LeaseState
 from qpu_slurm.leases.availability import QpuState
@@ -179,10 +180,14 @@ def qpus_as_table(reports: Sequence[QpuReport]) -> str:
 
 
 def _reason(lease: Lease, journal: Journal) -> str:
-    if lease.state is not LeaseState.RELEASING:
-        return lease.reason
-    last = journal.events(lease.id)[-1]
-    return f"not released yet: {last.detail}" if last.what == "postponed" else lease.reason
+    """Say why a lease is as it is: what ended it, or is in the way of its end, and what it was chosen for."""
+    why = lease.reason
+    if lease.state is LeaseState.RELEASING:
+        last = journal.events(lease.id)[-1]
+        why = f"not released yet: {last.detail}" if last.what == "postponed" else why
+    if lease.chosen is None:
+        return why
+    return sentences(why, f"Chosen for {lease.chosen.asked}.", lease.chosen.why)
 
 
 def one_line(text: str) -> str:

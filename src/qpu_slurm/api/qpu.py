@@ -48,7 +48,8 @@ class Qpu:
         """Find one of this job's QPUs.
 
         Args:
-            name: As in `--qpu=NAME`; None is the job's first QPU.
+            name: As in `--qpu=NAME`; `"any"`, or alternatives such as `"ibm_fez|ibm_torino"`, is the QPU that
+                was chosen for that. None is the job's first QPU.
             environ: The environment to read; None is this process's own.
 
         Raises:
@@ -60,6 +61,11 @@ class Qpu:
     def name(self) -> str:
         """The QPU's name, as the user wrote it in `--qpu`."""
         return self.binding.name
+
+    @property
+    def asked(self) -> str | None:
+        """What the user wrote in `--qpu` that this QPU was chosen for; None for a QPU that the user named."""
+        return self.binding.asked
 
     @property
     def backend_name(self) -> str:

@@ -104,6 +104,7 @@ def run_leases(arguments: argparse.Namespace) -> int:
     logs.configure("error")
     with open_journal(config) as journal:
         leases = journal.leases(job_id=arguments.job_id, over=arguments.all or arguments.job_id is not None)
+        leases = journal.with_choices(leases)
         used = {} if arguments.offline else uses(Broker(config, journal), leases)
         show = tables.as_json if arguments.json else tables.as_table
         print(show(leases, journal, used))

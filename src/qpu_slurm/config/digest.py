@@ -16,7 +16,7 @@ _LENGTH = 16
 _OF_THE_KEEPER = frozenset(
     (
         *("access_rules", "key_file", "s3_key_file", "api_key", "s3_secret"),
-        *("max_leases", "exclusive", "starts_at_once"),
+        *("max_leases", "exclusive", "starts_at_once", "attributes"),
     )
 )
 """The fields of a QPU that only the host of keys and journal uses."""

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from qpu_slurm.config.access import read_access
+from qpu_slurm.config.attributes import Attributes
 from qpu_slurm.config.kinds import CLOUD, KINDS, NOT_YET
 from qpu_slurm.config.model import Config, GatewayConfig, OutageConfig, QpuConfig, SlurmConfig
 from qpu_slurm.config.qrmi_file import read_qpus, read_upstream
@@ -236,7 +237,12 @@ def _read_qpu(
             problems.add(f'{where}{key}: a QPU of type "{given.get("type", CLOUD)}" has no such key.')
     foreign = {key: None for key in table if key not in {*keys, *_DEFAULTS_KEYS, _ACCESS}}
     problems.unknown_keys(foreign, where, (*keys, _ACCESS))
-    qpu = problems.fields(kind, given, where, keys)
+    flat = {key: name for key, name in keys.items() if key != "attributes"}
+    qpu = problems.fields(kind, given, where, flat)
+    if "attributes" in given:
+        inside = f"{where}attributes."
+        told = problems.table(Attributes, given["attributes"], inside, keys_of(Attributes))
+        qpu["attributes"] = Attributes(**told)
     if _ACCESS in given:
         # What is wrong in [defaults] is noted there.
         found = problems if _ACCESS in table else problems.apart()

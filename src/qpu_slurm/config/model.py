@@ -14,10 +14,12 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 from qpu_slurm.config.access import AccessRules
+from qpu_slurm.config.attributes import Attributes
 from qpu_slurm.config.private import read_key
 from qpu_slurm.errors import ConfigError, RequestError
 from qpu_slurm.names import QPU_NAME
 from qpu_slurm.providers.base import Access
+from qpu_slurm.qpu_option import ANY
 from qpu_slurm.system.secret import Secret
 
 MAX_TTL = 28_800
@@ -131,9 +133,10 @@ Crn = Annotated[
 Name = Annotated[
     str,
     msgspec.Meta(
-        pattern=rf"\A(?:{QPU_NAME.pattern})\Z",
+        pattern=rf"\A(?!{ANY}\Z)(?:{QPU_NAME.pattern})\Z",
         # docs/configuration.md says more.
-        description="a name that variables can have: a letter, then letters, digits or _, at most 64 in all "
+        description="a name that variables can have: a letter, then letters, digits or _, at most 64 in all, "
+        f"other than {ANY} "
         "(a shell drops variables with - or : in their name: write _, with the service's name as backend)",
     ),
 ]
@@ -244,6 +247,7 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         starts_at_once: How many sessions are asked for at a time; other jobs that start wait for their turn.
             A service that is asked too much lowers it for a while.
         access_rules: Who may use it (`access` in the file).
+        attributes: What it is like, where its service does not say it.
         api_key: The admin's key, if an upstream configuration contains it.
         needs: The keys without a default of which only an upstream configuration can do without.
         limits: What this kind of service does not do, a few words each, as users have to know.
@@ -266,6 +270,12 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     max_leases: Number | None = None
     starts_at_once: AtOnce = 10
     access_rules: AccessRules = AccessRules()
+    attributes: Annotated[
+        Attributes,
+        msgspec.Meta(
+            description='a table such as {qubits = 20, processor = "crystal"}', extra={"table": True}
+        ),
+    ] = Attributes()
     api_key: Secret | None = None
 
     def __post_init__(self) -> None:

@@ -139,7 +139,7 @@ def _expected(type_: Any) -> str:  # noqa: ANN401 - any annotation
 
 def _instead(value: object, type_: Any) -> str:  # noqa: ANN401 - any annotation
     if isinstance(value, dict):
-        return ", not a table"
+        return "" if _extra(type_).get("table") else ", not a table"
     if isinstance(value, list) and not _extra(type_).get("list"):
         return ", not a list"
     return "" if _extra(type_).get("unquoted") else f", not {quote(value)}"

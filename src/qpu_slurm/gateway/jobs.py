@@ -183,7 +183,7 @@ class Jobs:
         leases = [] if left.error else self._leases(records[0], left)
         # A gateway that was killed after it had granted a lease has not written the comment.
         if unwritten := lacking(left, leases):
-            own = completed(handover(records[:1]), unwritten)
+            own = completed(handover(records[:1]), gateway.reader.with_choices(unwritten))
             records[0] = msgspec.structs.replace(records[0], admin_comment=own.into_comment(""))
             left = handover(records)
         if not left.sessions and not left.error:

@@ -24,6 +24,8 @@ from qpu_slurm.errors import (
     QpuSlurmError,
     RefusedError,
     ServiceError,
+    UnavailableError,
+    about,
 )
 from qpu_slurm.system.deadline import Deadline
 
@@ -48,6 +50,7 @@ class Starts:
         self._pool = pool
         self._metrics = metrics
         self._queues: dict[str, Queue] = {}
+        self._choices: dict[int, tuple[asyncio.Lock, int]] = {}
         self._askers: defaultdict[int, list[_Asker]] = defaultdict(list)
 
     async def acquire(
@@ -74,17 +77,53 @@ class Starts:
         """
         deadline = Deadline.after(seconds, since=arrived)
         with self._timed(arrived), self._asking(request, is_there) as wanted:
-            await self._pool.run(broker.prepare, request, deadline=deadline)
-            async with AsyncExitStack() as turns:
-                for account, qpu in sorted(broker.accounts(request).items()):
-                    queue = self._queues.setdefault(account, Queue())
-                    turn = queue.turn(
-                        qpu.starts_at_once, qpu.name, arrived=arrived, deadline=broker.turn_by(deadline)
-                    )
-                    await turns.enter_async_context(turn)
-                if not wanted():
-                    raise NoLeaseError(f"Job {request.job_id} does not want its QPUs any more.")
-                return await self._pool.run(broker.acquire, request, deadline=deadline, wanted=wanted)
+            choosing = broker.choosing(request)
+            if choosing is None:
+                return await self._acquire(broker, request, arrived, deadline, wanted)
+            async with self._one_choice(request.job_id):
+                while True:
+                    chosen = await self._pool.run(choosing.next, deadline=deadline)
+                    try:
+                        attempt = choosing.attempt(deadline)
+                        return await self._acquire(broker, chosen, arrived, attempt, wanted)
+                    except UnavailableError as error:
+                        choosing.failed(error, chosen, deadline=deadline)
+
+    async def _acquire(
+        self,
+        broker: Broker,
+        request: LeaseRequest,
+        arrived: float,
+        deadline: Deadline,
+        wanted: Callable[[], bool],
+    ) -> tuple[Lease, ...]:
+        """Acquire QPUs that have names."""
+        await self._pool.run(broker.prepare, request, deadline=deadline)
+        async with AsyncExitStack() as turns:
+            for account, qpu in sorted(broker.accounts(request).items()):
+                queue = self._queues.setdefault(account, Queue())
+                turn = queue.turn(
+                    qpu.starts_at_once, qpu.name, arrived=arrived, deadline=broker.turn_by(deadline)
+                )
+                await turns.enter_async_context(turn)
+            if not wanted():
+                raise NoLeaseError(f"Job {request.job_id} does not want its QPUs any more.")
+            return await self._pool.run(broker.acquire, request, deadline=deadline, wanted=wanted)
+
+    @asynccontextmanager
+    async def _one_choice(self, job_id: int) -> AsyncIterator[None]:
+        """Have components of one job that start at once make one choice, one after the other."""
+        lock, waiting = self._choices.get(job_id, (asyncio.Lock(), 0))
+        self._choices[job_id] = (lock, waiting + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, waiting = self._choices[job_id]
+            if waiting > 1:
+                self._choices[job_id] = (lock, waiting - 1)
+            else:
+                del self._choices[job_id]
 
     def release(
         self, broker: Broker, job_id: int, reason: str, *, run: str = "", others: bool = False
@@ -200,10 +239,11 @@ class Queue:
                 self._leave()
             if not isinstance(error, TimeoutError):
                 raise
-            raise MustWaitError(
-                f"Many jobs start on {qpu} at once, and its service is asked for {at_once} sessions at a "
-                f"time. {before} jobs were before this one."
-            ) from None
+            with about(qpu):
+                raise MustWaitError(
+                    f"Many jobs start on {qpu} at once, and its service is asked for {at_once} sessions at a "
+                    f"time. {before} jobs were before this one."
+                ) from None
         try:
             yield
         finally:

@@ -17,7 +17,7 @@ neither.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
@@ -25,6 +25,7 @@ from qpu_slurm.errors import NoLeaseError, RequestError
 from qpu_slurm.job.absence import why_no_qpu
 from qpu_slurm.names import STEP_MARK, SessionOption
 from qpu_slurm.providers.base import Access
+from qpu_slurm.qpu_option import ANY, is_wish
 from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
@@ -33,7 +34,16 @@ if TYPE_CHECKING:
 
     from qpu_slurm.config import QpuConfig
 
-T = TypeVar("T")
+
+class _Asked(Protocol):
+    """A QPU of a job, however it is had."""
+
+    @property
+    def asked(self) -> str | None:
+        """See `JobQpu.asked`."""
+
+
+Q = TypeVar("Q", bound=_Asked)
 
 _RESOURCES = ("QRMI_JOB_QPU_RESOURCES", "SLURM_JOB_QPU_RESOURCES")
 _TYPES = ("QRMI_JOB_QPU_TYPES", "SLURM_JOB_QPU_TYPES")
@@ -65,11 +75,12 @@ _OF_QPU = {
     "user_id": "QRMI_JOB_UID",
     "hold": "QRMI_QPU_SLURM_SESSION",
     "tag": "QRMI_QPU_SLURM_TAG",
+    "asked": "QRMI_QPU_SLURM_ASKED",
     "backend": "QRMI_QPU_SLURM_BACKEND",
     "search_endpoint": "QRMI_QPU_SLURM_SEARCH_ENDPOINT",
     "catalog_endpoint": "QRMI_QPU_SLURM_CATALOG_ENDPOINT",
 }
-"""The attributes of a `JobQpu` whose variable is `<qpu>_<this>`; set where there is a value. Five are our
+"""The attributes of a `JobQpu` whose variable is `<qpu>_<this>`; set where there is a value. Six are our
 own: qrmi takes a QPU's name for the backend's, and knows of no session that is not there yet."""
 
 _OVERRIDES = {"session_id": "SESSION_ID", "task_timeout": "TIMEOUT_SECONDS"}
@@ -111,6 +122,8 @@ class JobQpu(msgspec.Struct, frozen=True, kw_only=True):
             a task gets another session where the last one takes no more. None: it opens none.
         tag: What the job's tasks are tagged with, so that they are told from all others of the account; None
             where the job's hooks did not say.
+        asked: The wish that this QPU was chosen for, as the user wrote it in `--qpu`; None for a QPU that the
+            user named.
         session_id: The session that the job had when the step started; None if it had none.
     """
 
@@ -130,6 +143,7 @@ class JobQpu(msgspec.Struct, frozen=True, kw_only=True):
     user_id: int | None = None
     hold: SessionOption | None = None
     tag: str | None = None
+    asked: str | None = None
     session_id: str | None = None
 
     @classmethod
@@ -141,14 +155,15 @@ class JobQpu(msgspec.Struct, frozen=True, kw_only=True):
         session_id: str | None,
         hold: SessionOption | None = None,
         tag: str | None = None,
+        asked: str | None = None,
     ) -> JobQpu:
         """Bind a job to a configured QPU; without a session and a hold, it may know what the QPU is like."""
         shared = {
             name: getattr(qpu, name)
             for name in cls.__struct_fields__
-            if name not in {"api_key", "hold", "tag", "session_id", "job_id", "user_id"}
+            if name not in {"api_key", "hold", "tag", "asked", "session_id", "job_id", "user_id"}
         }
-        return cls(**shared, api_key=api_key, hold=hold, tag=tag, session_id=session_id)
+        return cls(**shared, api_key=api_key, hold=hold, tag=tag, asked=asked, session_id=session_id)
 
     def access(self) -> Access:
         """Say how the QPU is reached."""
@@ -306,14 +321,33 @@ def _text(value: str | int | Secret) -> str:
     return value.reveal() if isinstance(value, Secret) else str(value)
 
 
-def choose(qpus: Mapping[str, T], name: str | None) -> T:
-    """Choose one of a job's QPUs; None is the first.
+def choose(qpus: Mapping[str, Q], name: str | None) -> Q:
+    """Choose one of a job's QPUs.
+
+    Args:
+        qpus: The job's QPUs by name, in the user's order.
+        name: The QPU's name; or a wish as in `--qpu`, with or without its terms: the QPU that was chosen for
+            it. `any` is also a job's only QPU. None is the first one.
 
     Raises:
-        NoLeaseError: There is none of that name.
+        NoLeaseError: There is none of that name, none that was chosen for it, or several.
     """
     if name is None:
         return next(iter(qpus.values()))
-    if name not in qpus:
-        raise NoLeaseError(f"This job has no QPU {name!r}, only {', '.join(qpus)}.")
-    return qpus[name]
+    if name in qpus:
+        return qpus[name]
+    has = ", ".join(qpus)
+    if not is_wish(name):
+        raise NoLeaseError(f"This job has no QPU {name[:64]!r}, only {has}.")
+    found = [qpu for qpu in qpus.values() if qpu.asked is not None and name in {qpu.asked, _pool(qpu.asked)}]
+    if not found:
+        alternatives = name.split("|")
+        found = [qpu for own, qpu in qpus.items() if name == ANY or own in alternatives]
+    if len(found) == 1:
+        return found[0]
+    many = "several QPUs that it could be" if found else "no QPU that was chosen for it"
+    raise NoLeaseError(f"{name[:64]}: this job has {many}. Name one: it has {has}.")
+
+
+def _pool(wish: str) -> str:
+    return wish.partition(":")[0]

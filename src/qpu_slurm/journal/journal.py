@@ -13,6 +13,7 @@ need not. If another process has made a change already, it is not made twice. Ti
     closed_qpus    the QPUs that an admin has closed to new leases
     blocked_users  the users who get no lease
     seen_qpus      the last known status of each QPU
+    pace           how long sessions and tasks take on each QPU
     backup         copies of the journal, and how they are restored
 """
 
@@ -28,6 +29,7 @@ from qpu_slurm.journal.database import Database
 from qpu_slurm.journal.endings import Endings
 from qpu_slurm.journal.history import History
 from qpu_slurm.journal.model import Hold, Lease, LeaseState
+from qpu_slurm.journal.pace import Paces
 from qpu_slurm.journal.seen_qpus import SeenQpus
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class Journal(Endings):
         closings: The QPUs that an admin has closed to new leases.
         blocked_users: The users who get no lease.
         seen_qpus: The last known status of each QPU.
+        paces: How long sessions and tasks take on each QPU.
 
     Raises:
         NoJournalError: The file is missing, and `make` is False.
@@ -67,6 +70,7 @@ class Journal(Endings):
         self.closings = Closings(self._database)
         self.blocked_users = BlockedUsers(self._database)
         self.seen_qpus = SeenQpus(self._database)
+        self.paces = Paces(self._database)
 
     @property
     def losses(self) -> list[str]:

@@ -9,9 +9,11 @@ import msgspec
 
 from qpu_slurm.journal import rows
 from qpu_slurm.journal.model import Event, Lease, LeaseState
+from qpu_slurm.qpu_option import Choice
 from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from qpu_slurm.journal.database import Database
@@ -120,6 +122,17 @@ class Lookup:
         query = "SELECT time, lease_id, what, detail FROM events WHERE lease_id = ? ORDER BY id"
         with self._database.reading() as db:
             return [msgspec.convert(dict(row), Event) for row in db.execute(query, (lease_id,))]
+
+    def with_choices(self, leases: Iterable[Lease]) -> list[Lease]:
+        """Return leases with what was written down of why their jobs have these QPUs."""
+        query = "SELECT detail FROM events WHERE lease_id = ? AND what = ?"
+        found = []
+        with self._database.reading() as db:
+            for lease in leases:
+                row = db.execute(query, (lease.id, rows.CHOSEN)).fetchone()
+                chosen = None if row is None else msgspec.json.decode(row["detail"], type=Choice)
+                found.append(msgspec.structs.replace(lease, chosen=chosen))
+        return found
 
     def statistics(self) -> dict[str, int]:
         """Count what is in the journal: its schema's version, the leases by state, the rows of each table."""

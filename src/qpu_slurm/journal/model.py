@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Required, TypedDict
 import msgspec
 
 from qpu_slurm.config.access import Place
+from qpu_slurm.qpu_option import Choice
 from qpu_slurm.system.secret import Secret
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
         expires_at: When the session ends by itself, at the latest.
         ended_at: When it was released or failed.
         reason: Why it failed, or what ended it.
+        chosen: Why the job has this QPU, where it was chosen for it; read by `Lookup.with_choices` only.
     """
 
     id: int
@@ -120,6 +122,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
     ended_at: datetime | None
     reason: str
+    chosen: Choice | None = None
 
     @property
     def granted(self) -> bool:
@@ -137,7 +140,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         time: When it was written down.
         lease_id: Which lease.
-        what: `intent`, `held`, `adopted`, `bound`, `renewed`, `parted`, `releasing`, `postponed`,
+        what: `chosen`, `intent`, `held`, `adopted`, `bound`, `renewed`, `parted`, `releasing`, `postponed`,
             `released`, `failed`, `refused` or `settled`.
         detail: The session's id, or why.
     """
@@ -159,6 +162,7 @@ class Holder(TypedDict, total=False):
         submitted_at: When the job was submitted, or requeued.
         job_ends_at: When its time limit is over.
         tag: See `Lease.tag`.
+        chosen: Why the job has this QPU, if it was chosen for it.
         api_key: The user's own credential: kept until the lease is over and no session of it can come any
             more, since nobody else could end that if the job is gone.
     """
@@ -170,6 +174,7 @@ class Holder(TypedDict, total=False):
     submitted_at: datetime | None
     job_ends_at: datetime | None
     tag: str
+    chosen: Choice | None
     api_key: Secret | None
 
 
@@ -179,8 +184,10 @@ class LeaseRequest(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         job_id: The Slurm job; of a heterogeneous job, the leader.
         user_id: The job's user.
-        qpus: The names of the QPUs to open a session on, each once.
+        qpus: The names of the QPUs to open a session on, each once; and wishes, as their users wrote them
+            (`qpu_option`).
         bind: Likewise, of those whose configuration the job wants to know, and no more.
+        chosen: Of those names, which were chosen for wishes, and why.
         hold: How long sessions are held; None is what the admin chose for each QPU.
         seconds_left: What is left of the job's time limit.
         run: Which run of the job it is.
@@ -195,6 +202,7 @@ class LeaseRequest(msgspec.Struct, frozen=True, kw_only=True):
     user_id: int
     qpus: tuple[str, ...]
     bind: tuple[str, ...] = ()
+    chosen: dict[str, Choice] = {}
     hold: Hold | None = None
     seconds_left: int
     run: str = ""

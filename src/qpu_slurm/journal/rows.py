@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from qpu_slurm.journal.model import Holder
 
+CHOSEN = "chosen"
+"""The event that says why a lease's job has this QPU; its detail is a `Choice` in JSON."""
+
 
 def begin_end(db: sqlite3.Connection, lease_id: int, reason: str) -> Lease:
     """Write down the intent to end a lease that gives its job something."""
@@ -89,6 +92,8 @@ def insert(db: sqlite3.Connection, holder: Holder, state: LeaseState, **more: st
     lease_id = cursor.lastrowid or 0
     if (api_key := holder.get("api_key")) is not None:
         db.execute("INSERT INTO credentials VALUES (?, ?)", (lease_id, api_key.reveal()))
+    if (chosen := holder.get("chosen")) is not None:
+        log(db, lease_id, CHOSEN, msgspec.json.encode(chosen).decode())
     return lease_id
 
 

@@ -11,7 +11,6 @@ It may run beside others of its kind: each leads to the same.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -20,25 +19,29 @@ import msgspec
 import structlog
 
 from qpu_slurm import providers
-from qpu_slurm.errors import QpuSlurmError, SlurmError, UnavailableError
-from qpu_slurm.leases.access import outlook
+from qpu_slurm.errors import QpuSlurmError, RequestError, SlurmError, UnavailableError
+from qpu_slurm.leases.access import outlook, places_of, refusal
+from qpu_slurm.leases.asking import ask_services
+from qpu_slurm.leases.choice import Candidate, could_start
+from qpu_slurm.leases.choosing import attributes_of
+from qpu_slurm.providers.base import QpuStatus
+from qpu_slurm.qpu_option import Wish, wish_of
 from qpu_slurm.slurm.admin_comment import AdminComment
 from qpu_slurm.system.deadline import Deadline
 from qpu_slurm.system.directory import DIRECTORY, Person
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
     from qpu_slurm.config import Config, QpuConfig
     from qpu_slurm.journal.closed_qpus import Closing
     from qpu_slurm.journal.journal import Journal
-    from qpu_slurm.providers.base import Account, Connect, Provider, QpuStatus
+    from qpu_slurm.providers.base import Connect
     from qpu_slurm.slurm.control import Control
     from qpu_slurm.slurm.job import JobRecord
     from qpu_slurm.slurm.licenses import Licenses
 
 _ANSWER_SECONDS = 5.0
-_AT_ONCE = 8
 
 _CLOSED_SECONDS = 365 * 86_400
 _AWAY_SECONDS = 15 * 60
@@ -213,7 +216,7 @@ class Availability:
             JournalError: The journal cannot be read.
         """
         closed = self._journal.closings.all()
-        waiting = _waiting(jobs or ())
+        waiting = _waiting(jobs or (), self._config)
         found = self._ask([qpu for name, qpu in self._config.qpus.items() if name not in closed])
         return tuple(
             msgspec.structs.replace(
@@ -250,38 +253,18 @@ class Availability:
     def _ask(self, qpus: Iterable[QpuConfig]) -> dict[str, QpuReport]:
         """Ask the services how QPUs are: once for all that are reached in the same way."""
         reports: dict[str, QpuReport] = {}
-        accounts: dict[Account, tuple[Provider, list[QpuConfig]]] = {}
-        deadline = Deadline.after(_ANSWER_SECONDS)
+        asked = {}
         for qpu in qpus:
             if qpu.needs_user_key:
                 reports[qpu.name] = _unknown(qpu, "only a user's own key can tell", Cause.USER_KEY)
-                continue
-            try:
-                access = qpu.access()
-                account = access.account
-                if account not in accounts:
-                    accounts[account] = (self._connect(access, deadline=deadline), [])
-            except QpuSlurmError as error:
-                reports[qpu.name] = _unknown(qpu, str(error), Cause.REFUSED)
             else:
-                accounts[account][1].append(qpu)
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for found in pool.map(lambda asked: self._ask_account(*asked), accounts.values()):
-                reports |= found
+                asked[qpu.name] = qpu
+        deadline = Deadline.after(_ANSWER_SECONDS)
+        for name, answer in ask_services(asked.values(), self._connect, deadline=deadline).items():
+            reports[name] = _report(asked[name], answer.says)
+            if isinstance(answer.says, QpuStatus):
+                self._answers[name] = (answer.asked_at, answer.says)
         return reports
-
-    def _ask_account(self, provider: Provider, qpus: Iterable[QpuConfig]) -> dict[str, QpuReport]:
-        asked_at = datetime.now(UTC)
-        try:
-            statuses = provider.statuses()
-        except UnavailableError as error:
-            return {qpu.name: _away(qpu, str(error), Cause.UNREACHABLE) for qpu in qpus}
-        except QpuSlurmError as error:
-            return {qpu.name: _unknown(qpu, str(error), Cause.REFUSED) for qpu in qpus}
-        self._answers |= {
-            qpu.name: (asked_at, statuses[qpu.backend]) for qpu in qpus if qpu.backend in statuses
-        }
-        return {qpu.name: _report(qpu, statuses.get(qpu.backend)) for qpu in qpus}
 
     def _hold_back(self, reports: Iterable[QpuReport]) -> None:
         """Take away the licenses of QPUs that are not to be had, and give back those of all others."""
@@ -317,7 +300,8 @@ class Availability:
             left = _left_by_requeue(job)
             if left is None or not left.qpus or job.leader in started or job.reason != "BeginTime":
                 continue
-            if not all(room.get(name, 0) >= 1 for name in left.qpus):
+            names = self._would_get(left.qpus, room, job)
+            if names is None or not all(room.get(name, 0) >= 1 for name in names):
                 continue
             rest = self._config.outage.delay if left.tries else _TOO_EARLY
             if job.submitted_at is not None and now - job.submitted_at < timedelta(seconds=rest):
@@ -330,13 +314,53 @@ class Availability:
                 continue
             started.add(job.leader)
             _log.info("a job that waited is started", job_id=job.leader, qpus=left.qpus)
-            for name in left.qpus:
+            for name in names:
                 room[name] -= 1
 
+    def _would_get(
+        self, texts: Iterable[str], room: Mapping[str, float], job: JobRecord
+    ) -> tuple[str, ...] | None:
+        """Name the QPUs that a job would get if it started now; None if there is none to choose.
 
-def _report(qpu: QpuConfig, status: QpuStatus | None) -> QpuReport:
+        Args:
+            texts: What it waits for: names and wishes.
+            room: How many jobs more may have each QPU that is available.
+            job: Slurm's record of the job.
+        """
+        items = [wish_of(text) or text for text in texts]
+        names = tuple(item for item in items if isinstance(item, str))
+        wishes = [item for item in items if isinstance(item, Wish)]
+        if not wishes:
+            return names
+        candidates = [
+            Candidate(
+                name=name,
+                attributes=attributes_of(qpu, self._answers[name][1] if name in self._answers else None),
+                bar="" if room.get(name, 0) >= 1 else "wait",
+            )
+            for name, qpu in self._config.qpus.items()
+            if _may_use(qpu, job)
+        ]
+        got = could_start(wishes, candidates, taken=names)
+        return None if got is None else (*names, *got)
+
+
+def _may_use(qpu: QpuConfig, job: JobRecord) -> bool:
+    """Return whether the admin's rules give a job a QPU, as far as that is known."""
+    try:
+        return refusal(qpu.name, qpu.access_rules, Person(job.user_id, DIRECTORY), places_of([job])) is None
+    except UnavailableError as error:
+        _log.warning("what a user may use is not known", user_id=job.user_id, why=str(error))
+        return False
+
+
+def _report(qpu: QpuConfig, status: QpuStatus | QpuSlurmError | None) -> QpuReport:
     if status is None:
         return _unknown(qpu, f"{qpu.backend} is none of the QPUs of its instance", Cause.MISSING)
+    if isinstance(status, UnavailableError):
+        return _away(qpu, str(status), Cause.UNREACHABLE)
+    if isinstance(status, QpuSlurmError):
+        return _unknown(qpu, str(status), Cause.REFUSED)
     if not status.online:
         return _away(qpu, status.reason, Cause.OFFLINE)
     return QpuReport(qpu=qpu.name, state=QpuState.AVAILABLE, tasks=status.queue_length)
@@ -361,13 +385,17 @@ def _closed(closing: Closing) -> QpuReport:
     )
 
 
-def _waiting(jobs: Iterable[JobRecord]) -> dict[str, set[int]]:
-    """Tell which jobs wait for which license or QPU."""
+def _waiting(jobs: Iterable[JobRecord], config: Config) -> dict[str, set[int]]:
+    """Tell which jobs wait for which license or QPU; one that leaves a choice waits for each of them."""
     found: dict[str, set[int]] = {}
     for job in jobs:
         if job.state == "PENDING":
             left = _left_by_requeue(job)
-            for name in (*job.licenses, *(left.qpus if left else ())):
+            names = [*job.licenses]
+            for text in left.qpus if left else ():
+                wish = wish_of(text)
+                names += [text] if wish is None else wish.names or config.qpus
+            for name in names:
                 found.setdefault(name, set()).add(job.leader)
     return found
 
@@ -378,6 +406,8 @@ def _left_by_requeue(job: JobRecord) -> AdminComment | None:
         return None
     try:
         handover = AdminComment.from_comment(job.admin_comment)
-    except SlurmError:
+        for text in handover.qpus:
+            wish_of(text)
+    except (SlurmError, RequestError):
         return None
     return handover if handover.waiting else None

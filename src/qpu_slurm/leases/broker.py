@@ -9,6 +9,7 @@ makes that safe:
   without a session knows that the other process died, or has lost the answer; see `lost_sessions`.
 - Ending is written down before the service is asked as well; any process can repeat it.
 
+    choosing       chooses QPUs for jobs that do not name them
     granting       gives one job all of its QPUs, or none
     opening        opens one session
     lost_sessions  finds those whose answer was lost
@@ -26,14 +27,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from qpu_slurm import providers
-from qpu_slurm.errors import NoLeaseError, QpuFullError, QpuSlurmError
+from qpu_slurm.errors import NoLeaseError, QpuFullError, QpuSlurmError, UnavailableError
 from qpu_slurm.journal.model import Hold, LeaseState
 from qpu_slurm.leases.access import places_of, refuse_denied
+from qpu_slurm.leases.choosing import Chooser, Choosing, has_wishes
 from qpu_slurm.leases.granting import Granting, is_usable
 from qpu_slurm.leases.limits import refuse_blocked, refuse_if_full
 from qpu_slurm.leases.opening import Opener, Target
 from qpu_slurm.leases.release import Releaser, audit_lease
 from qpu_slurm.providers.lifetime import later_session_ttl
+from qpu_slurm.qpu_option import ANY
 from qpu_slurm.slurm.query import connect
 from qpu_slurm.system import logs
 from qpu_slurm.system.deadline import Deadline
@@ -73,6 +76,7 @@ class Broker(Releaser):
     ) -> None:
         super().__init__(config, journal, connect, settle=settle, release_timeout=release_timeout)
         self._opener = Opener(config, journal, self._locks, self._lost, settle=settle)
+        self._chooser = Chooser(config, journal, connect)
 
     def accounts(self, request: LeaseRequest) -> dict[str, QpuConfig]:
         """Name the accounts on which a job wants sessions, each with a QPU on it.
@@ -121,9 +125,14 @@ class Broker(Releaser):
             try:
                 return refuse_if_full(self._journal, qpus, request.job_id)
             except QpuFullError:
-                if turn.passed:
+                # Where there is a choice, another QPU is better than a wait.
+                if turn.passed or request.chosen:
                     raise
             time.sleep(_LOOK_AGAIN)
+
+    def choosing(self, request: LeaseRequest) -> Choosing | None:
+        """Return what chooses QPUs for a job that leaves the choice to us; None if it names all of them."""
+        return Choosing(self._chooser, self._journal, request) if has_wishes(request) else None
 
     def acquire(
         self,
@@ -160,10 +169,28 @@ class Broker(Releaser):
         """
         deadline = deadline or Deadline.after(self._config.outage.acquire_timeout)
         with _audited(request):
-            leases = self._acquire(request, deadline, wanted)
+            leases = self._choose_and_acquire(request, deadline, wanted)
         for lease in leases:
             audit_lease("lease granted", lease)
         return leases
+
+    def _choose_and_acquire(
+        self, request: LeaseRequest, deadline: Deadline, wanted: Callable[[], bool]
+    ) -> tuple[Lease, ...]:
+        """Acquire, after a choice if there is one to make; another choice if the first cannot be had."""
+        choosing = self.choosing(request)
+        if choosing is None:
+            leases = self._acquire(request, deadline, wanted)
+            return tuple(self._journal.with_choices(leases)) if request.chosen else leases
+        # Components of one job that start at once make one choice.
+        with self._locks.job(request.job_id, [ANY], deadline=deadline):
+            while True:
+                chosen = choosing.next(deadline=deadline)
+                try:
+                    leases = self._acquire(chosen, choosing.attempt(deadline), wanted)
+                    return tuple(self._journal.with_choices(leases))
+                except UnavailableError as error:
+                    choosing.failed(error, chosen, deadline=deadline)
 
     def _acquire(
         self, request: LeaseRequest, deadline: Deadline, wanted: Callable[[], bool]
@@ -182,7 +209,7 @@ class Broker(Releaser):
                     ).run()
             except QpuFullError:
                 # Another job was faster.
-                if turn.passed:
+                if turn.passed or request.chosen:
                     raise
 
     def refuse(self, refusal: Refusal) -> None:

@@ -17,7 +17,7 @@ from qpu_slurm.journal.model import Hold
 from qpu_slurm.slurm.admin_comment import AdminComment, Granted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from qpu_slurm.journal.model import Lease
     from qpu_slurm.slurm.job import JobRecord
@@ -53,7 +53,11 @@ class Unwritten(NamedTuple):
 
 
 def of_leases(leases: Iterable[Lease]) -> AdminComment:
-    """Return the comment of a job that has been granted these leases."""
+    """Return the comment of a job that has been granted these leases.
+
+    Args:
+        leases: The leases, with why they were chosen (`Lookup.with_choices`).
+    """
     leases = list(leases)
     return AdminComment(
         sessions={lease.qpu: lease.session_id for lease in leases},
@@ -61,6 +65,7 @@ def of_leases(leases: Iterable[Lease]) -> AdminComment:
         leases={
             lease.qpu: Granted(id=lease.id, created_at=lease.created_at, tag=lease.tag) for lease in leases
         },
+        chosen={lease.qpu: lease.chosen for lease in leases if lease.chosen is not None},
     )
 
 
@@ -77,11 +82,13 @@ def completed(comment: AdminComment, leases: Iterable[Lease]) -> AdminComment:
     """Return a comment that names these leases, too, in place of older ones on the same QPUs."""
     new = of_leases(leases)
     kept = {name: hold for name, hold in comment.hold.items() if name not in new.sessions}
+    chosen = {name: choice for name, choice in comment.chosen.items() if name not in new.sessions}
     return msgspec.structs.replace(
         comment,
         sessions=comment.sessions | new.sessions,
         hold=kept | new.hold,
         leases=comment.leases | new.leases,
+        chosen=chosen | new.chosen,
         # The job does not wait any more.
         waiting="",
         qpus=(),
@@ -105,12 +112,17 @@ def commented(jobs: Iterable[JobRecord]) -> Iterator[Commented]:
         )
 
 
-def unwritten(jobs: Iterable[Commented], leases: Iterable[Lease]) -> Iterator[Unwritten]:
+def unwritten(
+    jobs: Iterable[Commented],
+    leases: Iterable[Lease],
+    with_choices: Callable[[Iterable[Lease]], list[Lease]],
+) -> Iterator[Unwritten]:
     """Compare the leases of running jobs with their AdminComments.
 
     Args:
         jobs: Slurm's jobs.
         leases: The journal's open leases, read before Slurm was asked.
+        with_choices: The journal's.
 
     Yields:
         Each job whose comment has to be written.
@@ -126,4 +138,4 @@ def unwritten(jobs: Iterable[Commented], leases: Iterable[Lease]) -> Iterator[Un
             lease for lease in granted[job.job_id] if lease.user_id == job.user_id and lease.is_of(job.run)
         ]
         if missing := lacking(comment, held):
-            yield Unwritten(job, completed(own, missing))
+            yield Unwritten(job, completed(own, with_choices(missing)))

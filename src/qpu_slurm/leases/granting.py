@@ -7,7 +7,7 @@ import secrets
 from functools import partial
 from typing import TYPE_CHECKING
 
-from qpu_slurm.errors import NoLeaseError, NotFoundError, QpuSlurmError
+from qpu_slurm.errors import NoLeaseError, NotFoundError, QpuSlurmError, about
 from qpu_slurm.journal.model import Hold, LeaseState
 from qpu_slurm.leases.limits import refuse_blocked
 from qpu_slurm.leases.release import from_now
@@ -81,10 +81,12 @@ class Granting:
         found = [self._find(target) for target in self._targets]
         for target, lease in zip(self._targets, found, strict=True):
             if lease is None or lease.state is not LeaseState.HELD:
-                self._opener.refuse_if_away(target)
+                with about(target.qpu.name):
+                    self._opener.refuse_if_away(target)
         for target, lease in zip(self._targets, found, strict=True):
             if lease is None or lease.state is not LeaseState.HELD:
-                lease = self._have(target, lease)  # noqa: PLW2901 - what was found, or what comes in its place
+                with about(target.qpu.name):
+                    lease = self._have(target, lease)  # noqa: PLW2901 - what was found, or what comes in its place
                 self._taken.append(lease)
             yield lease
 
@@ -116,7 +118,8 @@ class Granting:
         qpu, request = target.qpu, self._request
         if _hold(qpu, request) is Hold.TASK:
             # The job's first task opens the session.
-            return self._journal.bind(qpu=qpu.name, hold=Hold.TASK, limit=qpu.limit, **_holder(request, qpu))
+            holder = _holder(request, qpu.name, qpu)
+            return self._journal.bind(qpu=qpu.name, hold=Hold.TASK, limit=qpu.limit, **holder)
         ttl = session_ttl(qpu.max_ttl, request.seconds_left)
         begin = partial(self._intend, qpu, ttl) if lease is None else partial(self._opener.begin, lease, ttl)
         return self._opener.open(target, begin, ttl, deadline=self._deadline, wanted=self._wanted)
@@ -128,12 +131,12 @@ class Granting:
             expires_at=self._opener.ends_by(ttl),
             max_ttl=ttl,
             limit=qpu.limit,
-            **_holder(self._request, qpu),
+            **_holder(self._request, qpu.name, qpu),
         )
 
     def _bind(self) -> Iterator[Lease]:
         for name in self._request.bind:
-            yield self._journal.bind(qpu=name, **_holder(self._request))
+            yield self._journal.bind(qpu=name, **_holder(self._request, name))
 
 
 def is_usable(lease: Lease, provider: Provider) -> bool:
@@ -150,8 +153,8 @@ def _new_tag(request: LeaseRequest) -> str:
     return JOB_TAG + ":".join(filter(None, (request.cluster, str(request.job_id), secrets.token_hex(8))))
 
 
-def _holder(request: LeaseRequest, qpu: QpuConfig | None = None) -> Holder:
-    """Say who gets a lease; of a QPU that he may have a session on, with what ends it."""
+def _holder(request: LeaseRequest, name: str, qpu: QpuConfig | None = None) -> Holder:
+    """Say who gets a lease on a QPU; of one that the job may have a session on, with what ends it."""
     holder: Holder = {
         "job_id": request.job_id,
         "user_id": request.user_id,
@@ -159,6 +162,7 @@ def _holder(request: LeaseRequest, qpu: QpuConfig | None = None) -> Holder:
         "account": request.account,
         "submitted_at": request.submitted_at,
         "tag": _new_tag(request),
+        "chosen": request.chosen.get(name),
     }
     if qpu is not None:
         holder["job_ends_at"] = from_now(request.seconds_left)

@@ -63,6 +63,8 @@ def read(journal: Journal, slurm: SlurmConfig, job_id: int) -> JobHistory:
         _log.warning("Slurm was asked in vain", job_id=job_id, why=str(error))
         times = None
     leases = journal.history.leases(job_id)
+    chosen = journal.with_choices(past.lease for past in leases)
+    leases = [msgspec.structs.replace(past, lease=lease) for past, lease in zip(leases, chosen, strict=True)]
     if times is None and not leases:
         raise NotFoundError(f"Neither the journal nor Slurm knows job {job_id}.")
     steps = journal.history.steps(job_id, leases[-1].lease.run) if leases else []

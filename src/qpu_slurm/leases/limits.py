@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qpu_slurm.errors import MustWaitError, QpuFullError, RequestError
+from qpu_slurm.errors import MustWaitError, QpuFullError, RequestError, about
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -36,9 +36,13 @@ def refuse_if_full(journal: Journal, qpus: Iterable[QpuConfig], job_id: int) -> 
         if job_id in jobs:
             continue
         if qpu.name in closed:
-            raise MustWaitError(f"{qpu.name} is closed: {closed[qpu.name].reason.rstrip('.')}.")
+            with about(qpu.name):
+                raise MustWaitError(f"{qpu.name} is closed: {closed[qpu.name].reason.rstrip('.')}.")
         if qpu.limit is not None and len(jobs) >= qpu.limit:
-            raise QpuFullError(f"{qpu.name} is in use by {_named(jobs)}, the most that may use it at once.")
+            with about(qpu.name):
+                raise QpuFullError(
+                    f"{qpu.name} is in use by {named_jobs(jobs)}, the most that may use it at once."
+                )
 
 
 def refuse_blocked(journal: Journal, user_id: int) -> None:
@@ -52,7 +56,7 @@ def refuse_blocked(journal: Journal, user_id: int) -> None:
         raise RequestError(f"You may not use QPUs on this cluster now: {blocked.reason.rstrip('.')}.")
 
 
-def _named(jobs: Collection[int]) -> str:
+def named_jobs(jobs: Collection[int]) -> str:
     """Name jobs, a few of them."""
     first = [str(job_id) for job_id in sorted(jobs)[:_NAMED]]
     more = len(jobs) - len(first)

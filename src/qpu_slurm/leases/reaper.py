@@ -154,7 +154,7 @@ class Reaper:
             self._completing = {lease.id for lease in leases if lease.job_id in completing}
         goes_on = [lease for lease in leases if lease.id not in why]
         comments = list(paced(commented(self.jobs or ())))
-        self.unwritten = tuple(unwritten(paced(comments), goes_on))
+        self.unwritten = tuple(unwritten(paced(comments), goes_on, self._journal.with_choices))
         ids = list(why)
         # In another order each time, so that a service that does not answer does not delay the same ones.
         random.shuffle(ids)

@@ -28,7 +28,7 @@ from qpu_slurm.errors import (
 from qpu_slurm.journal.model import Hold, LeaseRequest, Refusal
 from qpu_slurm.leases.access import places_of
 from qpu_slurm.leases.comments import of_leases
-from qpu_slurm.names import parse_qpu_option
+from qpu_slurm.qpu_option import Wish, is_wish, parse, text_of
 from qpu_slurm.slurm.admin_comment import AdminComment
 
 if TYPE_CHECKING:
@@ -61,7 +61,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Wanted(NamedTuple):
-    """The QPUs that a job means: those to open a session on, and those that it is only bound to."""
+    """The QPUs that a job means: those to open a session on, and those that it is only bound to.
+
+    Each is a name, or a wish as the user wrote it.
+    """
 
     acquire: tuple[str, ...] = ()
     bind: tuple[str, ...] = ()
@@ -78,17 +81,23 @@ def wanted(option: str | None, gres: Sequence[Gres], config: Config) -> Wanted:
     Raises:
         RequestError: It names a QPU that there is not, or asks for one without saying which.
     """
-    named = parse_qpu_option(option) if option else ()
+    items = parse(option) if option else ()
+    named = tuple(map(text_of, items))
     asked = [item for item in gres if item.name == GRES and item.count > 0]
     typed = tuple(dict.fromkeys(item.type for item in asked if item.type))
     untyped = len(asked) > sum(1 for item in asked if item.type)
     if untyped and not named and not typed:
         typed = _only_qpu(config)
-    for name in (*named, *typed):
-        if config.qpus:  # otherwise, only the gateway knows them
-            config.qpu(name)
+    for item in (*items, *typed):
+        for name in item.names if isinstance(item, Wish) else (item,):
+            if config.qpus:  # otherwise, only the gateway knows them
+                config.qpu(name)
     acquired = (*named, *typed) if untyped or config.acquire_on == "qpu" else typed
-    return Wanted(tuple(dict.fromkeys(acquired)), tuple(name for name in named if name not in acquired))
+    # A wish may be there twice: it is met by two QPUs then.
+    acquired = tuple(
+        name for place, name in enumerate(acquired) if is_wish(name) or name not in acquired[:place]
+    )
+    return Wanted(acquired, tuple(name for name in named if name not in acquired))
 
 
 def _only_qpu(config: Config) -> tuple[str, ...]:
@@ -199,7 +208,8 @@ class Start:
         """Return what to write into the job's AdminComment (`write`), which has got these leases."""
         handover = of_leases(leases)
         self.handover = handover
-        self._log.info("the job has its QPUs", sessions=handover.sessions, hold=handover.hold)
+        chosen = {name: choice.asked for name, choice in handover.chosen.items()}
+        self._log.info("the job has its QPUs", sessions=handover.sessions, hold=handover.hold, chosen=chosen)
         return handover
 
     def write(self, handover: AdminComment) -> None:
@@ -308,7 +318,7 @@ def look_up(job_id: int, query: Query) -> JobRecord | None:
 def _asked_for(option: str | None, gres: Sequence[Gres]) -> tuple[str, ...]:
     """Name what a job asked for, for the record: a question mark for none, and for what is no name."""
     try:
-        named = parse_qpu_option(option) if option else ()
+        named = tuple(map(text_of, parse(option))) if option else ()
     except RequestError:
         named = ()
     typed = tuple(item.type for item in gres if item.name == GRES and item.type)

@@ -69,6 +69,7 @@ def of_step(
             session_id=opened[name].session_id,
             hold=left.holds(name),
             tag=granted.tag if (granted := left.leases.get(name)) else None,
+            asked=chosen.asked if (chosen := left.chosen.get(name)) else None,
         )
         found.append(
             msgspec.structs.replace(

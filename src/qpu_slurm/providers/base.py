@@ -64,12 +64,40 @@ class Account(NamedTuple):
     key_sha256: bytes
 
 
+class Traits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a QPU is like, as far as it can be asked for in `--qpu=any:…`; None is not known.
+
+    Attributes:
+        qubits: How many qubits it has.
+        processor: The family of its processor, with the revision behind it: `heron-r2`, in lower case.
+        error: The error of a two-qubit gate; in a layer of such gates, if the service says that.
+        clops: Layers of a circuit in a second.
+        max_shots: The most shots of one circuit.
+        simulator: Whether it is none.
+    """
+
+    qubits: int | None = None
+    processor: str | None = None
+    error: float | None = None
+    clops: float | None = None
+    max_shots: int | None = None
+    simulator: bool | None = None
+
+
 class QpuStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a QPU takes tasks now; `reason` says why not, `queue_length` counts waiting tasks."""
+    """Whether a QPU takes tasks now.
+
+    Attributes:
+        online: Whether it does.
+        reason: Why not.
+        queue_length: How many tasks wait.
+        traits: What it is like, where the same answer says that.
+    """
 
     online: bool
     reason: str
     queue_length: int
+    traits: Traits = Traits()
 
 
 TIMING: Final = frozenset({"barrier", "delay"})

@@ -172,7 +172,7 @@ def command_line() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("name", metavar="NAME", help="the QPU, as in --qpu=NAME")
+    add("name", metavar="NAME", help="the QPU, as in --qpu=NAME; any: the one that was chosen")
     add(
         "input",
         metavar="INPUT [OUTPUT]",

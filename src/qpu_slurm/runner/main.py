@@ -97,6 +97,7 @@ def _execute(
         Stopped: A signal came.
     """
     qpu = variables.choose(variables.from_environ(environ), options.name)
+    summary.qpu = qpu.name
     summary.backend, summary.session_id = qpu.backend, qpu.session_id
     context = Context(options, environ, qpu, console, signals)
     if options.dry_run:

@@ -7,6 +7,7 @@ which sessions the job holds and what went wrong, and no secret. It is JSON:
     {"qpu_slurm": {"sessions": {"ibm_fez": "<session id>", "ibm_torino": null}}}
     {"qpu_slurm": {"sessions": {"ibm_fez": null}, "hold": {"ibm_fez": "task"}}}
     {"qpu_slurm": {"sessions": …, "leases": {"ibm_fez": {"id": 12, "created_at": …, "tag": …}}}}
+    {"qpu_slurm": {"sessions": …, "chosen": {"ibm_fez": {"asked": "any:qubits>=100", "why": "…"}}}}
     {"qpu_slurm": {"sessions": …, "usage": {"ibm_fez": {"locked": 2.5, "executed": 2.0}}}}
     {"qpu_slurm": {"error": "<one sentence>"}}
     {"qpu_slurm": {"waiting": "<one sentence>", "qpus": ["ibm_fez"], "tries": 1}}
@@ -24,6 +25,7 @@ import msgspec
 
 from qpu_slurm.errors import SlurmError
 from qpu_slurm.names import SessionOption
+from qpu_slurm.qpu_option import Choice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,17 +63,19 @@ class AdminComment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         hold: Of those without a session, how long the job will hold one; those that it is only bound to are
             not named.
         leases: Which lease it has on each.
+        chosen: Which of them were chosen for it, and why.
         usage: What its sessions that are over were used for: added by the gateway while the job still runs,
             since Slurm takes no comment for a job that has ended.
         error: Why the job cannot have what it asked for: it ends with this sentence.
         waiting: Why the job was requeued.
-        qpus: With it, the QPUs that it waits for.
+        qpus: With it, the QPUs that it waits for, or its wishes, as its user wrote them.
         tries: With it, how many outages in a row have requeued it.
     """
 
     sessions: dict[str, str | None] = {}
     hold: dict[str, SessionOption] = {}
     leases: dict[str, Granted] = {}
+    chosen: dict[str, Choice] = {}
     usage: dict[str, Usage] = {}
     error: str = ""
     waiting: str = ""
@@ -103,17 +107,19 @@ class AdminComment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         sessions: dict[str, str | None] = {}
         hold: dict[str, SessionOption] = {}
         leases: dict[str, Granted] = {}
+        chosen: dict[str, Choice] = {}
         error = ""
         for handover in handovers:
             error = error or handover.error
             for name, session_id in handover.sessions.items():
                 sessions[name] = sessions.get(name) or session_id
             hold |= handover.hold
+            chosen |= handover.chosen
             for name, granted in handover.leases.items():
                 # Of a component that is only bound to the QPU, the lease may have ended for another one's.
                 if name not in leases or handover.holds(name):
                     leases[name] = granted
-        return cls(sessions=sessions, hold=hold, leases=leases, error=error)
+        return cls(sessions=sessions, hold=hold, leases=leases, chosen=chosen, error=error)
 
     def holds(self, name: str) -> SessionOption | None:
         """Say how long the job holds sessions on one of its QPUs; None if it is only bound to it."""

@@ -40,6 +40,9 @@ from tests.cluster.matrix.jobs import (
 )
 from tests.cluster.matrix.scenario import Event, Scenario, When
 
+NOT_AVAILABLE = '{"errors": [{"code": 1004, "message": "Being calibrated."}]}'
+"""What the service answers for a QPU that takes nothing now."""
+
 
 class Request(NamedTuple):
     """A request that is part of acquire, of a task, or of release."""
@@ -188,6 +191,26 @@ LASTING = (
         faults=(Fault(method="POST", path="/sessions", skip=1, status=403, times=None),),
         ends="FAILED",
         told="qpu_slurm: .*Injected fault",
+    ),
+    Scenario(
+        way="acquire of the QPU that was chosen: not available",
+        submit=batch(
+            f"{SAY}exec task_runner any input.json {{qpu}}.json\n", "--qpu={qpu}|{qpu}b:qubits>=100"
+        ),
+        # Of equal waits, the smaller error is chosen first.
+        backend="ibm_fez",
+        second="ibm_torino",
+        faults=(Fault(method="POST", path="/sessions", status=400, body=NOT_AVAILABLE),),
+        told=HOLDS,
+    ),
+    Scenario(
+        way="acquire of the QPU that was chosen, srun: 503 for ever, as of the other one",
+        submit=srun(SAY, "--qpu={qpu}|{qpu}b"),
+        second="ibm_torino",
+        faults=(Fault(method="POST", path="/sessions", status=503, times=None),),
+        ends="CANCELLED",
+        told="qpu_slurm: .*No QPU is available now for",
+        sessions=(0,),
     ),
     Scenario(
         way="task: 503 for 10 requests",

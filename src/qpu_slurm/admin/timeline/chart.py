@@ -182,6 +182,8 @@ def _job(history: JobHistory, times: _Times, scale: _Scale) -> JobRows:
         rows.append(Row(label="waits", bars=(), note=history.waits))
     rows += [_step(step, times.ended_at, scale) for step in history.steps if step.step not in _SCRIPT]
     for past in history.leases:
+        if (chosen := past.lease.chosen) is not None and past.lease.granted:
+            rows.append(Row(label=f"{past.lease.qpu}: chosen", note=f"for {chosen.asked}. {chosen.why}"))
         if past.sessions:
             rows += _lease(past, scale)
         elif past.lease.state is LeaseState.FAILED:

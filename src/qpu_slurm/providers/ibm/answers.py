@@ -16,7 +16,7 @@ import msgspec
 from urllib3.exceptions import HTTPError
 
 from qpu_slurm.errors import NotFoundError, RefusedError, ServiceError, UnavailableError
-from qpu_slurm.providers.base import QpuStatus, TaskStatus, TaskTimes
+from qpu_slurm.providers.base import QpuStatus, TaskStatus, TaskTimes, Traits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +29,7 @@ MAX_BYTES = 16 << 20
 """More than any answer has that is not a result."""
 
 _CHUNK = 1 << 16
+_NOTHING = msgspec.Raw(b"null")
 _QUOTED = 400
 
 _STATUSES = {
@@ -71,11 +72,36 @@ class DeviceStatus(msgspec.Struct):
 
 
 class Device(msgspec.Struct):
-    """A QPU as GET /backends lists it."""
+    """A QPU as GET /backends lists it; what it is like is read by `traits_of`."""
 
     name: str
     status: DeviceStatus = msgspec.field(default_factory=DeviceStatus)
     queue_length: int | None = None
+    qubits: msgspec.Raw = _NOTHING
+    is_simulator: msgspec.Raw = _NOTHING
+    clops: msgspec.Raw = _NOTHING
+    processor_type: msgspec.Raw = _NOTHING
+    performance_metrics: msgspec.Raw = _NOTHING
+
+
+class _Value(msgspec.Struct):
+    """A number with more about it: `clops`, and each of `performance_metrics`."""
+
+    value: float | None = None
+
+
+class _Processor(msgspec.Struct):
+    """`processor_type`."""
+
+    family: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_ .-]{1,32}\Z")]
+    revision: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_.-]{0,16}\Z")] | float | None = None
+
+
+class _Metrics(msgspec.Struct):
+    """`performance_metrics`: errors of two-qubit gates, in a layer of them and the least of all."""
+
+    two_q_error_layered: _Value | None = None
+    two_q_error_best: _Value | None = None
 
 
 class Backends(msgspec.Struct):
@@ -290,12 +316,51 @@ def quote(text: str) -> str:
 
 
 def qpu_status(
-    word: str, reason: str | None, queue_length: int | None, *, operational: bool = True
+    word: str,
+    reason: str | None,
+    queue_length: int | None,
+    *,
+    operational: bool = True,
+    traits: Traits | None = None,
 ) -> QpuStatus:
     """Read how a QPU is, from the words that either answer has for it."""
     online = operational and word.lower() in {"active", "online"}
     why = "" if online else quote(reason or word or "not operational")
-    return QpuStatus(online=online, reason=why, queue_length=max(queue_length or 0, 0))
+    length = max(queue_length or 0, 0)
+    return QpuStatus(online=online, reason=why, queue_length=length, traits=traits or Traits())
+
+
+def traits_of(device: Device) -> Traits:
+    """Read what a QPU is like; what is missing or has another shape is not known."""
+    clops = _part(device.clops, _Value)
+    metrics = _part(device.performance_metrics, _Metrics) or _Metrics()
+    errors = (metrics.two_q_error_layered, metrics.two_q_error_best)
+    return Traits(
+        qubits=_part(device.qubits, Annotated[int, msgspec.Meta(ge=0)]),
+        processor=_processor(_part(device.processor_type, _Processor)),
+        error=next((found.value for found in errors if found is not None and found.value is not None), None),
+        clops=None if clops is None else clops.value,
+        simulator=_part(device.is_simulator, bool),
+    )
+
+
+def _processor(processor: _Processor | None) -> str | None:
+    """Write a processor's family and revision as one word."""
+    if processor is None:
+        return None
+    revision = processor.revision
+    family = processor.family.strip().lower().replace(" ", "-").replace("_", "-")
+    if revision is None or revision == "":
+        return family
+    return f"{family}-r{revision if isinstance(revision, str) else format(revision, 'g')}".lower()
+
+
+def _part(raw: msgspec.Raw, type_: Any) -> Any:  # noqa: ANN401 - as msgspec has it
+    """Read a part of an answer that may be missing, or of another shape: None then."""
+    try:
+        return msgspec.json.decode(raw, type=type_)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def status_of(job: Job) -> TaskStatus | None:

@@ -117,7 +117,12 @@ class QuantumComputeService:
         """Ask the same of all QPUs of the instance; see the protocol."""
         listing = self._http.call("GET", "/backends", answers.reading(answers.Backends))
         return {
-            device.name: answers.qpu_status(device.status.name, device.status.reason, device.queue_length)
+            device.name: answers.qpu_status(
+                device.status.name,
+                device.status.reason,
+                device.queue_length,
+                traits=answers.traits_of(device),
+            )
             for device in listing.devices
         }
 
