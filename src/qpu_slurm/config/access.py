@@ -15,6 +15,7 @@ decides.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
@@ -22,6 +23,8 @@ import msgspec
 from qpu_slurm.config.tables import keys_of, quote
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from qpu_slurm.config.tables import Problems
 
 # Directories have names such as `CENTRE\domain users`. What is let through is shown on terminals.
@@ -60,7 +63,7 @@ Contact = Annotated[
 ]
 
 
-class AccessRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AccessRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """Some jobs: those that fit every key. A key that is left out fits every job.
 
     Attributes:
@@ -81,6 +84,15 @@ class AccessRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def compares_jobs(self) -> bool:
         """Whether it compares what a job chooses, and not only who its user is."""
         return any(getattr(self, key) for key in JOB_KEYS)
+
+    @cached_property
+    def members(self) -> Mapping[str, frozenset[str | int]]:
+        """The names of each key, to look one up among thousands.
+
+        Accounts and QOS are in lower case, as slurmdbd has them; see `Place`.
+        """
+        lower = {key: frozenset(name.lower() for name in getattr(self, key)) for key in ("accounts", "qos")}
+        return {key: frozenset(getattr(self, key)) for key in ("users", "groups", "partitions")} | lower
 
 
 class AccessRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,7 +14,7 @@ from qpu_slurm.system.directory import DIRECTORY
 from qpu_slurm.system.directory import Person as SystemPerson
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from qpu_slurm.config import QpuConfig
     from qpu_slurm.config.access import AccessRule, AccessRules
@@ -28,7 +28,7 @@ _NAMED = 6
 class Person(Protocol):
     """What rules ask of a user; see `system.directory.Person`."""
 
-    def is_one_of(self, users: Iterable[str | int]) -> bool:
+    def is_one_of(self, users: Collection[str | int]) -> bool:
         """Tell whether the user is one of these."""
 
     def is_in(self, groups: Iterable[str | int]) -> bool:
@@ -120,20 +120,17 @@ def _fits(rule: AccessRule, person: Person, places: Sequence[Place]) -> bool:
 
 
 def _fits_person(rule: AccessRule, person: Person) -> bool:
-    return (not rule.users or person.is_one_of(rule.users)) and (not rule.groups or person.is_in(rule.groups))
+    return (not rule.users or person.is_one_of(rule.members["users"])) and (
+        not rule.groups or person.is_in(rule.groups)
+    )
 
 
 def _fits_place(rule: AccessRule, place: Place) -> bool:
     return (
-        (not rule.accounts or _is_among(place.account, rule.accounts))
-        and (not rule.partitions or place.partition in rule.partitions)
-        and (not rule.qos or _is_among(place.qos, rule.qos))
+        (not rule.accounts or place.account.lower() in rule.members["accounts"])
+        and (not rule.partitions or place.partition in rule.members["partitions"])
+        and (not rule.qos or place.qos.lower() in rule.members["qos"])
     )
-
-
-def _is_among(name: str, names: Sequence[str]) -> bool:
-    """Compare names as slurmdbd does, which has them in lower case."""
-    return name.lower() in (known.lower() for known in names)
 
 
 def _sentence(

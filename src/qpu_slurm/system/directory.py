@@ -20,7 +20,7 @@ from qpu_slurm.errors import UnavailableError
 from qpu_slurm.system.deadline import NEVER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Collection, Hashable, Iterable
 
     from qpu_slurm.system.deadline import Deadline
 
@@ -154,13 +154,12 @@ class Person:
         self._directory = directory
         self._deadline = deadline
 
-    def is_one_of(self, users: Iterable[str | int]) -> bool:
+    def is_one_of(self, users: Collection[str | int]) -> bool:
         """Tell whether the user is one of these, by name or number.
 
         Raises:
             UnavailableError: There was no answer in time, or the system does not know the user.
         """
-        users = tuple(users)
         # Numbers first: they need no look-up.
         if self._user_id in users:
             return True
