@@ -82,18 +82,33 @@ local function het_offset(job_desc)
     return nil
 end
 
--- The file is read for each job with a QPU: slurmctld would not notice that it has changed.
+-- What was read last, and the first line of the file then: it has a digest of all others.
+local access_read, access_line = {}, nil
+
+-- slurmctld would not notice that the file has changed, so its first line is read for each job with a QPU.
 local function read_access()
+    local file = io.open(ACCESS)
+    local line = file and file:read("*l")
+    if file ~= nil then
+        file:close()
+    end
+    if line == access_line then
+        return access_read
+    end
+    access_read, access_line = {}, line
+    if line == nil then
+        return access_read
+    end
     local read = loadfile(ACCESS)
-    if read == nil then
-        return {}
-    end
-    local fine, rules = pcall(read)
-    if not fine or type(rules) ~= "table" then
+    local fine, rules = pcall(read or error)
+    if fine and type(rules) == "table" then
+        access_read = rules
+    else
+        -- It may be half written.
+        access_line = nil
         slurm.log_error("%s cannot be used: write it again with `qpu-slurm access --lua`", ACCESS)
-        return {}
     end
-    return rules
+    return access_read
 end
 
 local function given(value)

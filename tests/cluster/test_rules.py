@@ -189,7 +189,7 @@ def test_without_an_option_the_default_account_and_partition_are_compared(centre
     either = centre.lab.submit(
         ["--qpu=ibm_fez", "--partition=quantum,normal", "--nodelist=c5", "--wrap=true"], user="daemon"
     )
-    assert "in partition quantum" in centre.refused(either)
+    assert "in partition quantum:" in centre.refused(either)
 
 
 @both

@@ -153,8 +153,29 @@ def test_defaults_of_slurm_are_known_at_submission(script: Script) -> None:
     assert script.refusal({"user_id": 1001, "account": "maths"}, "other,ibm_fez") is not None
 
 
+def test_changed_rules_count_at_the_next_submission(script: Script) -> None:
+    job = {"user_id": 1001}
+    for _ in range(2):
+        script.use(AccessRules(default="deny"))
+        assert script.refusal(job) == (
+            "You may not use ibm_fez: it is closed to all jobs. Ask the admin of your cluster for access."
+        )
+        script.use(AccessRules(deny=(AccessRule(users=(1002,)),)))
+        assert script.refusal(job) is None
+        assert script.refusal({"user_id": 1002}) is not None
+
+
+def test_a_file_that_is_half_written_is_read_again(script: Script) -> None:
+    script.use(AccessRules(default="deny"))
+    whole = script.rules.read_text()
+    script.rules.write_text(whole[:-1])
+    assert script.refusal({"user_id": 1001}) is None
+    script.rules.write_text(whole)
+    assert script.refusal({"user_id": 1001}) is not None
+
+
 def test_a_file_that_cannot_be_used_refuses_nothing(script: Script) -> None:
-    for text in ("return nonsense()", "return 7", "return {"):
+    for text in ("return nonsense()", "return 7", "return {", "", "--\nreturn {"):
         script.rules.write_text(text)
         assert script.refusal({"user_id": 1001}) is None
     script.rules.unlink()

@@ -158,6 +158,38 @@ def test_who_may_is_printed_in_words(installation: Installation, capsys: pytest.
     )
 
 
+def test_what_the_rules_mean_for_a_job(
+    installation: Installation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ask(*options: str) -> list[str]:
+        assert cli.main(["--config", str(installation.config), "access", *options]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    for user in (ME.pw_name, str(ME.pw_uid)):
+        assert ask("--user", user, "--account", "physics") == ["ibm_fez: yes", "ibm_torino: yes"]
+    denied = ask("--user", ME.pw_name, "--account", "physics", "--partition", "quantum", "--qos", "high")
+    assert denied[0] == "ibm_fez: yes"
+    assert denied[1].startswith(
+        "ibm_torino: You may not use ibm_torino with account physics in partition quantum with QOS high: "
+    )
+    assert f"but not for user {ME.pw_name} with QOS high" in denied[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--user", "qpu-slurm-nobody"], "This host knows no user 'qpu-slurm-nobody'."),
+        (["--user", "3999999999"], "This host knows no user '3999999999'."),
+        (["--account", "physics"], "name its user with --user."),
+    ],
+)
+def test_a_job_of_no_user(
+    installation: Installation, capsys: pytest.CaptureFixture[str], options: list[str], sentence: str
+) -> None:
+    assert cli.main(["--config", str(installation.config), "access", *options]) == 1
+    assert sentence in capsys.readouterr().err
+
+
 def test_the_rules_for_job_submit(installation: Installation, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--config", str(installation.config), "access", "--lua"]) == 0
     said = capsys.readouterr().out

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
 from qpu_slurm.admin.tables import printed
-from qpu_slurm.config.access import JOB_KEYS
-from qpu_slurm.leases.access import describe, how_to_ask, who_may
-from qpu_slurm.system.directory import DIRECTORY
+from qpu_slurm.config.access import JOB_KEYS, Place
+from qpu_slurm.errors import RequestError
+from qpu_slurm.leases.access import describe, how_to_ask, refusal, who_may
+from qpu_slurm.system.directory import DIRECTORY, Person
 
 if TYPE_CHECKING:
     import argparse
@@ -27,11 +29,15 @@ LUA = "qpu_slurm_access.lua"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.description = (
-        "Print who may use each QPU, by the rules of the configuration. Run it where the gateway's "
-        "configuration is, or on the controller without a gateway. A user sees with `qpu-slurm qpus` what "
-        "the rules mean for his jobs."
+        "Print who may use each QPU, by the rules of the configuration. With --user, print what they mean for "
+        "a job of that user. Run it where the gateway's configuration is, or on the controller without a gateway. "
+        "Users see with `qpu-slurm qpus` what they may use."
     )
-    parser.add_argument(
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--user", metavar="NAME", help="the user of a job, by name or number")
+    for key, what in (("account", "account"), ("partition", "partition"), ("qos", "QOS")):
+        parser.add_argument(f"--{key}", default="", metavar="NAME", help=f"with --user: the job's {what}")
+    form.add_argument(
         "--lua",
         action="store_true",
         help=f"print {LUA}, with which job_submit.lua refuses at submission who may not use a QPU",
@@ -40,8 +46,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(config: Config, arguments: argparse.Namespace) -> int:
     """Do it, and return the exit code."""
-    print(as_lua(config) if arguments.lua else as_table(config))  # noqa: T201 - a command
+    place = Place(arguments.account, arguments.partition, arguments.qos)
+    if arguments.user is not None:
+        text = for_job(config, arguments.user, place)
+    elif place != Place():
+        raise RequestError("--account, --partition and --qos describe a job: name its user with --user.")
+    else:
+        text = as_lua(config) if arguments.lua else as_table(config)
+    print(text)  # noqa: T201 - a command
     return 0
+
+
+def for_job(config: Config, user: str, place: Place) -> str:
+    """Say of each QPU whether a job may use it, a line each.
+
+    Args:
+        config: What the admin wrote.
+        user: The job's user, by name or number.
+        place: Where the job runs.
+
+    Raises:
+        RequestError: The system knows no such user.
+        UnavailableError: Its directory of users does not answer.
+    """
+    user_id = int(user) if user.isascii() and user.isdigit() else DIRECTORY.user_id(user)
+    if user_id is None or DIRECTORY.name_of(user_id) is None:
+        raise RequestError(f"This host knows no user {user!r}.")
+    person = Person(user_id, DIRECTORY)
+    lines = (
+        (name, refusal(name, qpu.access_rules, person, [place]) or "yes") for name, qpu in config.qpus.items()
+    )
+    return "\n".join(f"{name}: {line}" for name, line in lines)
 
 
 def as_table(config: Config) -> str:
@@ -61,13 +96,11 @@ def as_lua(config: Config) -> str:
         UnavailableError: The system's directory of users does not answer.
     """
     ruled = {name: qpu.access_rules for name, qpu in config.qpus.items() if not qpu.access_rules.open_to_all}
-    lines = [
-        "-- Who may use which QPU. Written by `qpu-slurm access --lua`: do it again when they change.",
-        "return {",
-        *(line for name, rules in ruled.items() for line in _qpu(name, rules)),
-        "}",
-    ]
-    return "\n".join(lines)
+    lines = ["return {", *(line for name, rules in ruled.items() for line in _qpu(name, rules)), "}"]
+    text = "\n".join(lines)
+    # The script reads the rest only if the first line has changed.
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"-- Who may use which QPU, by `qpu-slurm access --lua`: {digest}\n{text}"
 
 
 def _qpu(name: str, rules: AccessRules) -> Iterator[str]:
