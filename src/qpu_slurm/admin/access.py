@@ -29,9 +29,9 @@ LUA = "qpu_slurm_access.lua"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.description = (
-        "Print who may use each QPU, by the rules of the configuration. With --user, print what they mean for "
-        "a job of that user. Run it where the gateway's configuration is, or on the controller without a gateway. "
-        "Users see with `qpu-slurm qpus` what they may use."
+        "Print who may use each QPU, by the rules of the configuration. With --user, print what they mean "
+        "for a job of that user. Run it where the gateway's configuration is, or on the controller without "
+        "a gateway. Users see with `qpu-slurm qpus` what they may use."
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--user", metavar="NAME", help="the user of a job, by name or number")
