@@ -243,7 +243,7 @@ def test_soak() -> None:
     slots = [Scenario(way=f"QPU {number}", submit=batch(""), told="") for number in range(QPUS)]
     with Stage("gateway", slots) as stage:
         soak = Soak(stage, SEED)
-        print(f"\nsoak: {JOBS} jobs; repeat with: make soak SEED={SEED} JOBS={JOBS}")  # noqa: T201
+        print(f"\nsoak: {JOBS} jobs; repeat with: make soak SEED={SEED} JOBS={JOBS}")  # noqa: T201 - progress for who runs it
         submit_all(soak)
         finish(soak)
         faults = faults_of(soak)
@@ -267,7 +267,7 @@ def submit_all(soak: Soak) -> None:
             soak.disturb()
         soak.look()
         if number % 10 == 0:
-            print(f"soak: {number} submitted, {len(soak.alive())} not over; {story(soak)}")  # noqa: T201
+            print(f"soak: {number} submitted, {len(soak.alive())} not over; {story(soak)}")  # noqa: T201 - progress for who runs it
 
 
 def finish(soak: Soak) -> None:

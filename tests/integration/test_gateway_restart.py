@@ -326,7 +326,7 @@ def test_what_the_gateway_starts_does_not_inherit_the_socket(held: Site) -> None
     ],
 )
 def test_a_socket_that_does_not_fit_the_configuration_is_refused(own: Site, address: str, why: str) -> None:
-    same = own.config.gateway is not None and address == "0.0.0.0"  # noqa: S104
+    same = own.config.gateway is not None and address == "0.0.0.0"  # noqa: S104 - compared, not listened on
     port = int(own.config.gateway.listen.rpartition(":")[2]) if same and own.config.gateway else 0
     with socket.create_server((address, port)) as other:
         done = command(own, other)

@@ -9,6 +9,7 @@ import pwd
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -299,8 +300,6 @@ def own_file_of_the_gateway(it: Installation) -> None:
 
 
 def left_behind(it: Installation) -> None:
-    from datetime import UTC, datetime  # noqa: PLC0415
-
     with Journal(it.root / "lib" / "journal.sqlite") as journal:
         lease = journal.intend(job_id=7, user_id=0, qpu="ibm_fez", expires_at=datetime.now(UTC))
         journal.hold(lease.id, "s", datetime.now(UTC))

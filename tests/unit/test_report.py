@@ -229,10 +229,10 @@ USES = st.lists(
         user_id=st.sampled_from([0, 4_000_000]),
         account=st.sampled_from(["", "physics"]),
         qpu=st.sampled_from(["ibm_fez", "ibm_torino"]),
-        opened_at=st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
+        opened_at=st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 - hypothesis takes bounds without a zone
         locked_seconds=st.none() | st.floats(0, 1e6),
         executed_seconds=st.floats(0, 1e6),
-        given_up=st.just(False),  # noqa: FBT003
+        given_up=st.just(False),  # noqa: FBT003 - a value of a field
         tasks=st.integers(0, 9),
     )
 )

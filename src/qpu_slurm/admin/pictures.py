@@ -52,7 +52,7 @@ def figure(height: float) -> Figure:
     try:
         # Neither pyplot nor a display: a figure by itself, in no global state.
         import matplotlib as mpl  # noqa: PLC0415 - it belongs to an extra, and takes a while
-        from matplotlib.figure import Figure  # noqa: PLC0415
+        from matplotlib.figure import Figure  # noqa: PLC0415 - likewise
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"Pictures need the Python package {error.name}. In qpu_slurm's sources: pip install '.[plot]'."

@@ -285,7 +285,7 @@ def _pool(base: str) -> PoolManager:
         trust["ca_cert_dir" if Path(trusted).is_dir() else "ca_certs"] = trusted
     if any(name.lower().endswith("_proxy") for name in os.environ):
         from requests.adapters import HTTPAdapter  # noqa: PLC0415 - likewise
-        from requests.utils import get_environ_proxies, select_proxy  # noqa: PLC0415
+        from requests.utils import get_environ_proxies, select_proxy  # noqa: PLC0415 - likewise
 
         if proxy := select_proxy(base, get_environ_proxies(base)):
             proxy = proxy if "://" in proxy else f"http://{proxy}"

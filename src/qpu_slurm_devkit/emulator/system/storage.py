@@ -191,8 +191,8 @@ def _in_header(request: web.Request) -> _Signed | None:
 def _signature(request: web.Request, signed: _Signed, secret: str) -> str:
     """Compute what a request's signature has to be."""
     from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth  # noqa: PLC0415 - it takes a while
-    from botocore.awsrequest import AWSRequest  # noqa: PLC0415
-    from botocore.credentials import Credentials  # noqa: PLC0415
+    from botocore.awsrequest import AWSRequest  # noqa: PLC0415 - likewise
+    from botocore.credentials import Credentials  # noqa: PLC0415 - likewise
 
     access_key_id, _, region, service, _ = signed.scope
     kind = S3SigV4Auth if signed.expires is None else S3SigV4QueryAuth
