@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of the tasks that clients wait for, and of the sessions that they are in; see `watch`."""
+"""What the gateway knows of the tasks that clients wait for, and of their sessions; see `watch`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FINAL: Final = ("completed", "cancelled", "canceled", "failed")
 QUEUED: Final = "queued"
 
 QUERIES: Final[tuple[Query, ...]] = ([], [("exclude_params", "true")])
-"""The queries with which clients ask for a task's state: with its input, and without."""
+"""The queries of clients that request a task's state: with its input, and without."""
 
 
 class _State(msgspec.Struct, frozen=True):
@@ -33,7 +33,7 @@ class _State(msgspec.Struct, frozen=True):
 
 
 class _Document(msgspec.Struct):
-    """What is read of a task; a service that does not say that it is not private may mean that it is."""
+    """What is read of a task. If the service does not say whether it is private, it counts as private."""
 
     status: str = ""
     state: _State = _State()
@@ -48,12 +48,12 @@ class Line:
     """The tasks of one session, which run one after the other.
 
     Attributes:
-        expectation: How long the next one will take.
-        pending: Those that are not over, as far as they were submitted here.
-        last_over: When one was last seen to be over, on the monotonic clock.
-        is_loop: Whether a client has waited for the last one from its submission to its end.
-        interval: Seconds from one question of the client to the next, if the service answered them.
-        pause: Seconds between an answer and its next question.
+        expectation: How long the next task is expected to take.
+        pending: The tasks that are not over, as far as they were submitted here.
+        last_over: When the end of a task was seen last, on the monotonic clock.
+        is_loop: Whether a client has waited for the last task from its submission to its end.
+        interval: Seconds from one request of the client to the next, if the service answered them.
+        pause: Seconds between an answer and the client's next request.
         large_results: Whether results are too large to be fetched ahead.
         large_states: Whether states, with the input in them, are too large to be kept.
     """
@@ -78,12 +78,12 @@ class Line:
 
 
 class Watched:
-    """A task, as far as it was seen.
+    """A task, as far as its state is known.
 
     Args:
         line: Its session's tasks.
-        private: Whether its result is read once; None if that is not known.
-        submitted_at: When its submission was answered, on the monotonic clock; None if not here.
+        private: Whether its result can be read only once; None if that is not known.
+        submitted_at: When its submission was answered, on the monotonic clock; None if it went elsewhere.
 
     Attributes:
         document: The service's last answer with its state.
@@ -123,11 +123,11 @@ class Watched:
 
     @property
     def started_at(self) -> float:
-        """When it started at the earliest."""
+        """The earliest time at which it can have started."""
         return max(self.submitted_at, min(self.line.last_over, time.monotonic()))
 
     def see(self, document: Copy) -> None:
-        """Take note of a state, unless a later one is known."""
+        """Record a state, unless the final one is known."""
         try:
             read = msgspec.json.decode(document.body, type=_Document)
         except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -146,11 +146,11 @@ class Watched:
         self._changed = asyncio.Event()
 
     def hurry(self) -> None:
-        """Have it looked at now."""
+        """Request a look now."""
         self._hurry.set()
 
     async def change(self, seconds: float) -> bool:
-        """Wait until it changes; return whether it has."""
+        """Wait until its state changes; return whether it has."""
         changed = self._changed
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -158,7 +158,7 @@ class Watched:
         return changed.is_set()
 
     async def until(self, moment: Deadline) -> bool:
-        """Wait for the next look; return whether it is one that cannot wait."""
+        """Wait until the next look is due; return whether one was requested before that."""
         with suppress(TimeoutError):
             async with asyncio.timeout(moment.left):
                 await self._hurry.wait()
