@@ -17,10 +17,12 @@
     │   └── SlurmAwayError          it did not answer: asking again later may help
     └── ServiceError                the quantum service refused a request, or did not answer
         ├── RefusedError            it refused: trying again does not help
-        │   └── NotFoundError       the requested object does not exist
+        │   ├── NotFoundError       the requested object does not exist
+        │   └── BudgetSpentError    a budget of QPU time, or money, is used up
         └── UnavailableError        trying again later may help
             ├── MustWaitError       the QPU is closed, in maintenance, or fully used
             │   ├── QpuFullError    as many jobs as may have the QPU
+            │   ├── BudgetReservedError  running jobs have reserved what is left of a budget
             │   └── ThrottledError  the service takes no more requests of this kind for now
             └── AnswerLostError     a request may have taken effect, but its answer is lost
 
@@ -175,6 +177,34 @@ class NotFoundError(RefusedError):
     """The requested object does not exist, or no longer."""
 
 
+class BudgetSpentError(RefusedError):
+    """A budget of QPU time, or of money, is used up.
+
+    The gateway answers jobs with `STATUS` and `CODE`.
+
+    Args:
+        message: Whose budget, and how much of it is used.
+        status: The HTTP status.
+        code: The number by which clients of the gateway recognize it.
+        advice: What a user can do.
+        admin_advice: What only the admin can do.
+    """
+
+    STATUS = 403
+    CODE = 9403
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = STATUS,
+        code: int | None = CODE,
+        advice: str = "",
+        admin_advice: str = "",
+    ) -> None:
+        super().__init__(message, status=status, code=code, advice=advice, admin_advice=admin_advice)
+
+
 class UnavailableError(ServiceError):
     """The service cannot be reached, or cannot serve now; trying again later may help."""
 
@@ -185,6 +215,10 @@ class MustWaitError(UnavailableError):
 
 class QpuFullError(MustWaitError):
     """As many jobs as may have the QPU."""
+
+
+class BudgetReservedError(MustWaitError):
+    """Running jobs have reserved what is left of a budget."""
 
 
 class ThrottledError(MustWaitError):

@@ -67,6 +67,8 @@ class Service:
         self.calls: list[str] = []
         self.ttls: list[int] = []
         self.keys: list[str] = []
+        # For how long a session was active.
+        self.used: dict[str, float] = {}
         self.offline: dict[str, str] = {}
         self.queues: dict[str, int] = {}
         self.traits: dict[str, Traits] = {}
@@ -267,7 +269,7 @@ class OneQpu:
             tasks = self.service.tasks_of(session_id)
             return SessionUsage(
                 state=self.service.session(session_id).state,
-                locked_seconds=0.0,
+                locked_seconds=self.service.used.get(session_id, 0.0),
                 tasks=tuple(TaskUsage(id=task.id, status=task.status, seconds=0.0) for task in tasks),
             )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qpu_slurm import cli, config
+from qpu_slurm.admin.budget import show as budget_keys
 from qpu_slurm.admin.report.show import COLUMNS
 from qpu_slurm.admin.timeline.chart import Bar, JobRows, Row, Workflow
 from qpu_slurm.config import (
@@ -21,6 +22,7 @@ from qpu_slurm.config import (
     QuantumSystemQpu,
     SlurmConfig,
 )
+from qpu_slurm.config.budgets import KEYS, BudgetsConfig
 from qpu_slurm.journal.model import Lease, LeaseState
 from qpu_slurm.system.durations import parse_duration
 
@@ -30,10 +32,11 @@ if TYPE_CHECKING:
 DOCS = Path(__file__).parents[2] / "docs"
 
 SECTIONS = {
-    "At the top": (Config, {"path", "slurm", "outage", "gateway", "qpus", "warnings"}),
+    "At the top": (Config, {"path", "slurm", "outage", "gateway", "qpus", "budgets", "warnings"}),
     "[slurm]": (SlurmConfig, set()),
     "[outage]": (OutageConfig, set()),
     "[gateway]": (GatewayConfig, set()),
+    "[budgets]": (BudgetsConfig, {"standing"}),
     "[[qpu]] and [defaults]": (ComputeServiceQpu, {"access_rules", "api_key"}),
     "QPUs on your own premises": (
         QuantumSystemQpu,
@@ -60,6 +63,7 @@ SECTIONS = {
 JSON = {
     "A lease, as JSON": (*Lease.__struct_fields__, "sessions", "use"),
     "A row of a report": tuple(COLUMNS),
+    "budget": budget_keys.COLUMNS,
     "A workflow, as JSON": Workflow.__struct_fields__,
 }
 
@@ -83,6 +87,11 @@ def test_every_key_stands_in_the_reference_with_its_default(name: str) -> None:
         if isinstance(default, int) and isinstance(value, str):
             value = parse_duration(value)
         assert value == (str(default) if isinstance(default, Path) else default), key
+
+
+def test_every_key_of_a_budget_stands_in_the_reference() -> None:
+    text = section("[[budget]]", "configuration.md")
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == set(KEYS)
 
 
 def test_the_example_can_be_used(tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from qpu_slurm.config.budgets import Budget, BudgetsConfig, Period, Scope
 from qpu_slurm.errors import (
     AnswerLostError,
     ConfigError,
@@ -73,7 +75,11 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    return configure(tmp_path)
+    standing = (
+        Budget(scope=Scope("physics"), period=Period.MONTH, limit=100),
+        Budget(scope=Scope("class", "1000"), period=Period.DAY, limit=0),
+    )
+    return msgspec.structs.replace(configure(tmp_path), budgets=BudgetsConfig(standing=standing))
 
 
 @pytest.fixture
@@ -129,6 +135,16 @@ def test_no_text_of_admins_and_services_is_exported(metrics: Metrics, journal: J
     journal.closings.close("ibm_fez", SECRETS[0], user_id=1000)
     text = metrics.text().decode()
     assert not [secret for secret in SECRETS if secret in text]
+
+
+def test_budgets_are_counted_and_no_user_is_named(metrics: Metrics) -> None:
+    found = {name: value for name, value in values(metrics).items() if "budget" in name}
+    assert found == {
+        "qpu_slurm_budgets{state=ok}": 1,
+        "qpu_slurm_budgets{state=near}": 0,
+        "qpu_slurm_budgets{state=spent}": 1,
+        "qpu_slurm_budget_used_ratio{account=physics,period=month,qpu=*}": 0,
+    }
 
 
 def test_before_the_first_check_nothing_is_known_of_a_qpu(config: Config, journal: Journal) -> None:

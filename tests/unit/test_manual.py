@@ -25,8 +25,8 @@ VERBS = [name for name in cli.COMMANDS if name not in manual.FROM_DEVKIT]
 
 OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
 
-DERIVED = {"path", "slurm", "outage", "gateway", "qpus", "warnings", "access_rules", "api_key"}
-"""Fields of the configuration that are no keys; docs/rules.md has the table `access`."""
+DERIVED = {"path", "slurm", "outage", "gateway", "qpus", "budgets", "warnings", "access_rules", "api_key"}
+"""Fields of the configuration that are no keys; docs/rules.md has the table `access`, and budgets."""
 
 CONFIG = """
 [defaults]

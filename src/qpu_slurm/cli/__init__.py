@@ -41,6 +41,7 @@ examples:
   qpu-slurm block ada --reason …       end a user's access at once (give it back: unblock)
   qpu-slurm report --by user,qpu --since 30d
                                        sum up the use of the QPUs, by user and QPU
+  qpu-slurm budget                     show what is left of your QPU time
   qpu-slurm journal backup FILE        copy the journal (bring it back: restore)
   qpu-slurm timeline 4711              draw when job 4711 ran and locked the QPU
   qpu-slurm demo                       run example jobs on a throw-away cluster
@@ -194,6 +195,7 @@ COMMANDS = {
     "resume": _of("qpus", "Open a closed QPU again", changes=True),
     "block": _of("users", "End a user's access to QPUs at once", changes=True),
     "unblock": _of("users", "Give a blocked user access to QPUs again", changes=True),
+    "budget": _of("budget.command", "Show what is left of your QPU time, or set budgets", changes=True),
     "report": _of("report.command", "Sum up what the QPUs were used for"),
     "journal": _of("journal", "Back up the journal, or restore it"),
     "timeline": _of("timeline.command", "Draw when jobs ran and when they locked a QPU"),

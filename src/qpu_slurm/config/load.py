@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from qpu_slurm.config import budgets
 from qpu_slurm.config.access import read_access
 from qpu_slurm.config.attributes import Attributes
 from qpu_slurm.config.kinds import CLOUD, KINDS, NOT_YET
@@ -24,8 +25,8 @@ DEFAULT_PATH = Path("/etc/qpu_slurm/config.toml")
 
 _MAX_BYTES = 1 << 20
 
-_SECTIONS = ("slurm", "outage", "gateway", "defaults", "qpu")
-_KEYS = keys_of(Config, leave=("path", "slurm", "outage", "gateway", "qpus", "warnings"))
+_SECTIONS = ("slurm", "outage", "gateway", "defaults", "qpu", "budgets", "budget")
+_KEYS = keys_of(Config, leave=("path", "slurm", "outage", "gateway", "qpus", "budgets", "warnings"))
 _ACCESS = "access"
 """The key of a QPU whose value is a table; see `config/access.py`."""
 _QPU_KEYS = {kind: keys_of(kind, leave=("access_rules", "api_key", "s3_secret")) for kind in KINDS.values()}
@@ -97,6 +98,7 @@ def _read(path: Path, document: dict[str, Any], problems: Problems) -> Config | 
         qpus, skipped = _read_upstreams(document, values.get("qrmi_config"), problems)
     else:
         qpus, skipped = _read_tables(document, problems), []
+    limits = budgets.read(document, qpus, problems)
     if problems.found:
         return None
     server = None if gateway is None else GatewayConfig(**gateway)
@@ -107,6 +109,7 @@ def _read(path: Path, document: dict[str, Any], problems: Problems) -> Config | 
         outage=OutageConfig(**outage),
         gateway=server,
         qpus=qpus,
+        budgets=limits,
         warnings=(
             *skipped,
             *(server.warnings() if server else ()),

@@ -15,6 +15,7 @@ import msgspec
 
 from qpu_slurm.config.access import AccessRules
 from qpu_slurm.config.attributes import Attributes
+from qpu_slurm.config.budgets import BudgetsConfig
 from qpu_slurm.config.private import read_key
 from qpu_slurm.errors import ConfigError, RequestError
 from qpu_slurm.names import QPU_NAME
@@ -378,6 +379,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         qrmi_config: An upstream qrmi_config.json that has the QPUs, all of them behind the gateway; None: the
             file itself has them.
         qpus: The QPUs by name, in the file's order; none where this process may not read `qrmi_config`.
+        budgets: See `BudgetsConfig`.
         warnings: Skipped resources and insecure settings, a sentence each.
     """
 
@@ -393,6 +395,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     gateway: GatewayConfig | None = None
     qrmi_config: AbsolutePath | None = None
     qpus: dict[str, QpuConfig]
+    budgets: BudgetsConfig = BudgetsConfig()
     warnings: tuple[str, ...] = ()
 
     @property

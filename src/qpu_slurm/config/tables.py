@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
@@ -131,6 +132,8 @@ def _extra(type_: Any) -> dict[str, Any]:  # noqa: ANN401 - any annotation
 
 
 def _expected(type_: Any) -> str:  # noqa: ANN401 - any annotation
+    if get_origin(type_) in {Union, UnionType} and get_origin(get_args(type_)[0]) is Literal:
+        type_ = get_args(type_)[0]
     if get_origin(type_) is Literal:
         return " or ".join(f'"{choice}"' for choice in get_args(type_))
     meta = _meta(type_)

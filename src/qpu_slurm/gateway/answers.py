@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
-from qpu_slurm.errors import NoLeaseError, RefusedError, RequestError
+from qpu_slurm.errors import BudgetSpentError, NoLeaseError, RefusedError, RequestError
 
 if TYPE_CHECKING:
     from qpu_slurm.errors import QpuSlurmError
@@ -98,7 +98,8 @@ def of_error(error: QpuSlurmError) -> ApiError:
         return unauthorized(str(error))
     if isinstance(error, RefusedError):
         status, code = error.status or _BAD_GATEWAY, error.code or None
-        return ApiError(status, error.message, error.advice, code=code, kind="upstream")
+        kind = "budget" if isinstance(error, BudgetSpentError) else "upstream"
+        return ApiError(status, error.message, error.advice, code=code, kind=kind)
     if isinstance(error, RequestError):
         return forbidden(str(error))
     return unavailable(str(error))

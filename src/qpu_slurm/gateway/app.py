@@ -22,7 +22,7 @@ from qpu_slurm.gateway.ibm.upstream import in_the_cloud
 from qpu_slurm.gateway.ibm_system.upstream import on_premises
 from qpu_slurm.gateway.jobs import JOBS, Jobs
 from qpu_slurm.gateway.requests import described
-from qpu_slurm.gateway.routes import control, history, jobs, qpus, watch
+from qpu_slurm.gateway.routes import budgets, control, history, jobs, qpus, watch
 from qpu_slurm.system import logs
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _ROUTES = (
     ("", watch.ROUTES),
-    *((messages.PREFIX, routes) for routes in (control.ROUTES, jobs.ROUTES, history.ROUTES, qpus.ROUTES)),
+    *((messages.PREFIX, part.ROUTES) for part in (control, jobs, history, qpus, budgets)),
     *IBM_ROUTES,
 )
 """Prefixes, and what is below them."""

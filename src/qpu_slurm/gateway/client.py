@@ -26,6 +26,7 @@ from qpu_slurm.system.version import __version__
 
 if TYPE_CHECKING:
     from qpu_slurm.config import Config, GatewayConfig
+    from qpu_slurm.journal.balances import Balance
     from qpu_slurm.journal.model import Lease, LeaseRequest, Refusal
     from qpu_slurm.leases.availability import QpuReport
     from qpu_slurm.leases.job_history import JobHistory
@@ -205,6 +206,15 @@ class GatewayBroker:
 
         type_ = tuple[QpuReport, ...]
         return self._ask("GET", messages.QPUS_PATH, type_, _KEYS_SECONDS, patience=_PATIENCE)
+
+    def budgets(self, user_id: int) -> tuple[Balance, ...]:
+        """Return the balance of every budget that limits this process's user."""
+        # Here, likewise.
+        from qpu_slurm.journal.balances import Balance  # noqa: PLC0415
+
+        del user_id  # MUNGE says who asks
+        type_ = tuple[Balance, ...]
+        return self._ask("GET", messages.BUDGETS_PATH, type_, _HISTORY_SECONDS, patience=_PATIENCE)
 
     def _ask(
         self,

@@ -26,6 +26,7 @@ from qpu_slurm.gateway.state import State
 from qpu_slurm.journal.database import set_aside
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.leases.broker import Broker
+from qpu_slurm.leases.budgets import Budgets
 from qpu_slurm.providers import Connections
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Gateway:
         reader: The journal, for the event loop, and for nothing else: reading takes no time there.
         observer: The journal, for whoever reads much of it: metrics, histories, how the QPUs are.
         background: The journal, for background work.
+        budgets: What budgets say of jobs, for the event loop.
         callers: Finds the job that a request comes from.
         keys: Job keys.
         metrics: The metrics.
@@ -204,6 +206,7 @@ class Gateway:
         # New ones, since the old ones have the old keys.
         self.connections = Connections()
         self.broker = Broker(config, self.journal, self.connections.connect)
+        self.budgets = Budgets(config, self.reader)
         self.sessions.limit = settings.sessions_per_minute
         self.limiter.use_settings(settings)
         self.metrics.show(config)

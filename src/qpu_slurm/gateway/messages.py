@@ -60,6 +60,7 @@ PREFIX = "/qpu-slurm/v1"
 LEASES_PATH = f"{PREFIX}/leases"
 
 QPUS_PATH = f"{PREFIX}/qpus"
+BUDGETS_PATH = f"{PREFIX}/budgets"
 
 REFUSALS_PATH = f"{PREFIX}/refusals"
 

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from qpu_slurm.config.budgets import ALL
+from qpu_slurm.journal.balances import STATES
 from qpu_slurm.journal.model import LeaseState
 from qpu_slurm.leases.availability import Cause, QpuState, as_now, not_checked
+from qpu_slurm.leases.budgets import Budgets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from qpu_slurm.config import Config
+    from qpu_slurm.journal.balances import Balance
     from qpu_slurm.journal.journal import Journal
     from qpu_slurm.leases.availability import QpuReport
 
@@ -81,6 +85,7 @@ class State(Collector):
                 self._gateway.certificate_ends,
             )
         yield from _qpus(self._reports())
+        yield from _budgets(Budgets(self._gateway.config, self._journal).all())
 
     def _leases(self) -> Metric:
         found = self._journal.count()
@@ -124,6 +129,30 @@ def _qpus(reports: Iterable[QpuReport]) -> Iterator[Metric]:
             if value is not None:
                 family.add_metric((report.qpu,), value)
     yield from (state, cause, jobs, limit, waiting, tasks)
+
+
+def _budgets(balances: Iterable[Balance]) -> Iterator[Metric]:
+    """Describe budgets: how many are near their end, and the use of those that the configuration names.
+
+    Users are not named here: every client that reaches the port can read metrics.
+    """
+    counted = dict.fromkeys(STATES, 0)
+    used = GaugeMetricFamily(
+        "qpu_slurm_budget_used_ratio",
+        "The used part of a budget of the configuration that is no user's.",
+        labels=("account", "qpu", "period"),
+    )
+    for balance in balances:
+        counted[balance.state] += 1
+        scope = balance.budget.scope
+        if balance.standing and scope.user == ALL and not scope.is_each:
+            used.add_metric((scope.account, scope.qpu, balance.budget.period), balance.ratio)
+    family = GaugeMetricFamily(
+        "qpu_slurm_budgets", "Budgets, by how much of them is used.", labels=("state",)
+    )
+    for state, number in counted.items():
+        family.add_metric((state,), number)
+    yield from (family, used)
 
 
 def _family(name: str, documentation: str, *labels: str) -> GaugeMetricFamily:

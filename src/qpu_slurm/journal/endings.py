@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qpu_slurm.journal import rows
+from qpu_slurm.journal import budgets, rows
 from qpu_slurm.journal.lookup import Lookup
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class Endings(Lookup):
             lease = rows.one(db, lease_id)
             if not lease.state.final:
                 rows.end_sessions(db, lease_id)
+                budgets.drop(db, lease_id)
                 known = reason or lease.reason
                 lease = rows.move(db, lease_id, state, why=reason, reason=known, ended_at=rows.now())
             forgotten = db.execute(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from qpu_slurm.journal import rows
+from qpu_slurm.journal import budgets, rows
 from qpu_slurm.journal.model import Lease
 
 if TYPE_CHECKING:
@@ -215,6 +215,7 @@ class History:
         executed: float,
         tasks: Iterable[TaskUse],
         locks: Iterable[Lock] = (),
+        cost: float = 0.0,
     ) -> None:
         """Record the usage of a session.
 
@@ -224,6 +225,7 @@ class History:
             executed: Seconds that its tasks ran.
             tasks: Its tasks.
             locks: When it was active, as far as the service reports it.
+            cost: What that costs, where QPUs have prices.
         """
         with self._database.transaction() as db:
             db.execute(
@@ -231,6 +233,7 @@ class History:
                 " WHERE session_id = ?",
                 (locked, executed, session_id),
             )
+            budgets.settle(db, session_id, locked, executed, cost)
             _write_tasks(db, session_id, tasks)
             db.executemany(
                 "INSERT OR REPLACE INTO locks (session_id, began_at, ended_at) VALUES (?, ?, ?)",
@@ -254,6 +257,7 @@ class History:
                 "UPDATE sessions SET unknown = ? WHERE session_id = ? AND locked_seconds IS NULL",
                 (why, session_id),
             )
+            budgets.settle_unknown(db, session_id)
 
     def locks(self, session_id: str) -> list[Lock]:
         """Return the periods in which a session had the QPU to itself, the oldest first."""

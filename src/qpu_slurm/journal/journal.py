@@ -14,16 +14,20 @@ need not. If another process has made a change already, it is not made twice. Ti
     blocked_users  the users who get no lease
     seen_qpus      the last known status of each QPU
     pace           how long sessions and tasks take on each QPU
+    budgets        how much may be used, was used, and is reserved
+    balances       the arithmetic of budgets
     backup         copies of the journal, and how they are restored
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Self, Unpack
 
 from qpu_slurm.errors import JournalError
-from qpu_slurm.journal import rows
+from qpu_slurm.journal import budgets, rows
 from qpu_slurm.journal.blocked_users import BlockedUsers
+from qpu_slurm.journal.budgets import BudgetBook
 from qpu_slurm.journal.closed_qpus import Closings
 from qpu_slurm.journal.database import Database
 from qpu_slurm.journal.endings import Endings
@@ -34,9 +38,9 @@ from qpu_slurm.journal.seen_qpus import SeenQpus
 
 if TYPE_CHECKING:
     import sqlite3
-    from datetime import datetime
     from pathlib import Path
 
+    from qpu_slurm.journal.balances import Terms
     from qpu_slurm.journal.model import Holder, Refusal
 
 _PATIENCE = 10.0
@@ -57,6 +61,7 @@ class Journal(Endings):
         blocked_users: The users who get no lease.
         seen_qpus: The last known status of each QPU.
         paces: How long sessions and tasks take on each QPU.
+        budgets: How much may be used, was used, and is reserved.
 
     Raises:
         NoJournalError: The file is missing, and `make` is False.
@@ -71,6 +76,7 @@ class Journal(Endings):
         self.blocked_users = BlockedUsers(self._database)
         self.seen_qpus = SeenQpus(self._database)
         self.paces = Paces(self._database)
+        self.budgets = BudgetBook(self._database)
 
     @property
     def losses(self) -> list[str]:
@@ -114,6 +120,7 @@ class Journal(Endings):
         hold: Hold = Hold.JOB,
         max_ttl: int | None = None,
         limit: int | None = None,
+        terms: Terms | None = None,
         **holder: Unpack[Holder],
     ) -> Lease:
         """Record that a session is about to be opened for a job that has no lease on the QPU.
@@ -124,10 +131,16 @@ class Journal(Endings):
             hold: How long sessions are held.
             max_ttl: The seconds that the session is asked to live.
             limit: How many jobs may have the QPU; None is any number.
+            terms: What budgets say of it, and that it is to be reserved; None reserves nothing.
             holder: The job that gets the lease.
+
+        Returns:
+            The lease: ACQUIRING. Its `max_ttl` is no more than the budgets leave.
 
         Raises:
             QpuFullError: As many other jobs have it.
+            BudgetSpentError: A budget is used up.
+            BudgetReservedError: Running jobs have reserved what is left.
         """
         with self._database.transaction(durable=True) as db:
             rows.make_sure_of_room(db, qpu, holder["job_id"], limit)
@@ -145,6 +158,7 @@ class Journal(Endings):
                 max_ttl=max_ttl,
             )
             rows.log(db, lease_id, "intent", qpu)
+            _reserve(db, lease_id, expires_at, max_ttl, terms)
             return rows.one(db, lease_id)
 
     def bind(
@@ -216,13 +230,16 @@ class Journal(Endings):
                 leases.append(rows.one(db, lease_id))
         return leases
 
-    def begin_session(self, lease_id: int, expires_at: datetime, max_ttl: int | None = None) -> Lease:
+    def begin_session(
+        self, lease_id: int, expires_at: datetime, max_ttl: int | None = None, terms: Terms | None = None
+    ) -> Lease:
         """Record that a session is about to be opened for a lease that has none.
 
         Args:
             lease_id: The lease, BOUND with another `hold` than NONE.
             expires_at: When the session ends by itself, at the latest.
             max_ttl: The seconds that the session is asked to live.
+            terms: What budgets say of it; see `intend`, also for the errors.
 
         Returns:
             The lease: ACQUIRING; or unchanged, if it may not open a session (any more).
@@ -231,7 +248,7 @@ class Journal(Endings):
             lease = rows.one(db, lease_id)
             if lease.state is not LeaseState.BOUND or lease.hold is Hold.NONE:
                 return lease
-            return rows.move(
+            rows.move(
                 db,
                 lease_id,
                 LeaseState.ACQUIRING,
@@ -240,8 +257,12 @@ class Journal(Endings):
                 expires_at=rows.text(expires_at),
                 max_ttl=max_ttl,
             )
+            _reserve(db, lease_id, expires_at, max_ttl, terms)
+            return rows.one(db, lease_id)
 
-    def ask_again(self, lease_id: int, expires_at: datetime, max_ttl: int | None = None) -> Lease:
+    def ask_again(
+        self, lease_id: int, expires_at: datetime, max_ttl: int | None = None, terms: Terms | None = None
+    ) -> Lease:
         """Record that a session is about to be requested again, since the first answer was lost.
 
         The first session may still appear. A second lease, which is over, stands for it from now on. That
@@ -251,6 +272,7 @@ class Journal(Endings):
             lease_id: The lease, ACQUIRING. No session was found for it.
             expires_at: When the session ends by itself, at the latest.
             max_ttl: The seconds that the session is asked to live.
+            terms: What budgets say of it; see `intend`, also for the errors.
 
         Returns:
             The lease; unchanged, if it is not ACQUIRING any more.
@@ -263,6 +285,7 @@ class Journal(Endings):
             intended_at, ends_at = rows.now(), rows.text(expires_at)
             rows.change(db, lease_id, intended_at=intended_at, expires_at=ends_at, max_ttl=max_ttl)
             rows.log(db, lease_id, "intent", "again")
+            _reserve(db, lease_id, expires_at, max_ttl, terms)
             return rows.one(db, lease_id)
 
     def part(self, lease_id: int, session_id: str, why: str) -> Lease:
@@ -303,6 +326,7 @@ class Journal(Endings):
                 return lease
             if may_come:
                 self._stand_in(db, lease)
+            budgets.drop(db, lease_id)
             return rows.move(db, lease_id, LeaseState.BOUND, event="parted", why=why, intended_at=None)
 
     def take_over(
@@ -352,7 +376,10 @@ class Journal(Endings):
             if session_id:
                 rows.add_session(db, lease_id, session_id)
             rows.log(db, lease_id, "adopted", session_id or "")
-            return rows.one(db, lease_id)
+            lease = rows.one(db, lease_id)
+            if session_id and expires_at is not None:
+                budgets.take_over(db, lease, (expires_at - datetime.now(UTC)).total_seconds())
+            return lease
 
     def renew(self, lease_id: int) -> Lease:
         """Record that a lease is given to its job again, if it is still HELD."""
@@ -393,6 +420,7 @@ class Journal(Endings):
                 "intended_at": None,
             }
             rows.add_session(db, lease_id, session_id)
+            budgets.attach(db, lease_id, session_id)
             if lease.state is LeaseState.ACQUIRING:
                 return rows.move(db, lease_id, LeaseState.HELD, event=event, why=session_id, **found)
             rows.change(db, lease_id, **found)
@@ -409,3 +437,15 @@ class Journal(Endings):
                 rows.log(db, lease_id, "adopted", session_id)
             if rows.one(db, lease_id).state.final:
                 rows.end_sessions(db, lease_id)
+
+
+def _reserve(
+    db: sqlite3.Connection, lease_id: int, expires_at: datetime, max_ttl: int | None, terms: Terms | None
+) -> None:
+    """Reserve what a session may use, and have it live no longer than its budgets let it."""
+    if terms is None or max_ttl is None:
+        return
+    seconds = budgets.reserve(db, lease_id, max_ttl, terms, datetime.now(UTC))
+    if seconds < max_ttl:
+        ends_at = rows.text(expires_at - timedelta(seconds=max_ttl - seconds))
+        rows.change(db, lease_id, max_ttl=seconds, expires_at=ends_at)

@@ -273,4 +273,96 @@ SCHEMA: tuple[tuple[str, ...], ...] = (
         )
         """,
     ),
+    # Budgets: see `budgets`. What was used until now counts as well, and what runs is reserved.
+    (
+        """
+        CREATE TABLE budgets (
+            account  TEXT NOT NULL,
+            user     TEXT NOT NULL,
+            qpu      TEXT NOT NULL,
+            period   TEXT NOT NULL CHECK (period IN ('day', 'month', 'project')),
+            begins   TEXT,
+            ends     TEXT,
+            amount   REAL NOT NULL,
+            in_money INTEGER NOT NULL,
+            PRIMARY KEY (account, user, qpu, period)
+        ) WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE budget_changes (
+            id       INTEGER PRIMARY KEY,
+            time     TEXT NOT NULL,
+            by_user  INTEGER NOT NULL,
+            what     TEXT NOT NULL CHECK (what IN ('set', 'granted', 'removed')),
+            account  TEXT NOT NULL,
+            user     TEXT NOT NULL,
+            qpu      TEXT NOT NULL,
+            period   TEXT NOT NULL,
+            amount   REAL NOT NULL,
+            in_money INTEGER NOT NULL,
+            window   TEXT,
+            reason   TEXT NOT NULL
+        )
+        """,
+        """
+        CREATE INDEX budget_grants ON budget_changes (account, user, qpu, period, window)
+            WHERE what = 'granted'
+        """,
+        """
+        CREATE TABLE used (
+            account  TEXT NOT NULL,
+            user     TEXT NOT NULL,
+            qpu      TEXT NOT NULL,
+            day      TEXT NOT NULL,
+            locked   REAL NOT NULL,
+            executed REAL NOT NULL,
+            cost     REAL NOT NULL,
+            PRIMARY KEY (account, user, qpu, day)
+        ) WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE reservations (
+            id         INTEGER PRIMARY KEY,
+            lease_id   INTEGER NOT NULL REFERENCES leases (id) ON DELETE CASCADE,
+            -- NULL until the session is recorded.
+            session_id TEXT,
+            day        TEXT NOT NULL,
+            account    TEXT NOT NULL,
+            user       TEXT NOT NULL,
+            qpu        TEXT NOT NULL,
+            seconds    REAL NOT NULL,
+            cost       REAL NOT NULL
+        )
+        """,
+        "CREATE INDEX reservations_of_a_lease ON reservations (lease_id)",
+        "CREATE INDEX reservations_of_a_session ON reservations (session_id)",
+        "CREATE INDEX reservations_of_an_account ON reservations (account, day)",
+        "CREATE INDEX reservations_of_a_user ON reservations (user, day)",
+        "CREATE INDEX reservations_by_day ON reservations (day, qpu)",
+        # What of a session's use stands in `used`, and on which day.
+        "ALTER TABLE sessions ADD COLUMN charged_day TEXT",
+        "ALTER TABLE sessions ADD COLUMN charged_locked REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE sessions ADD COLUMN charged_executed REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE sessions ADD COLUMN charged_cost REAL NOT NULL DEFAULT 0",
+        """
+        UPDATE sessions SET charged_day = date(opened_at, 'localtime'), charged_locked = locked_seconds,
+                charged_executed = ifnull(executed_seconds, 0)
+            WHERE locked_seconds IS NOT NULL
+        """,
+        """
+        INSERT INTO used (account, user, qpu, day, locked, executed, cost)
+            SELECT iif(mask & 1, account, '*'), iif(mask & 2, user_id, '*'), iif(mask & 4, qpu, '*'),
+                charged_day, sum(charged_locked), sum(charged_executed), 0
+            FROM sessions JOIN leases ON leases.id = lease_id
+            JOIN (SELECT column1 AS mask FROM (VALUES (0), (1), (2), (3), (4), (5), (6), (7)))
+            WHERE charged_day IS NOT NULL GROUP BY 1, 2, 3, 4
+        """,
+        """
+        INSERT INTO reservations (lease_id, session_id, day, account, user, qpu, seconds, cost)
+            SELECT lease_id, sessions.session_id, date(opened_at, 'localtime'), account, user_id, qpu,
+                max_ttl, 0
+            FROM sessions JOIN leases ON leases.id = lease_id
+            WHERE locked_seconds IS NULL AND unknown = '' AND max_ttl IS NOT NULL
+        """,
+    ),
 )

@@ -31,6 +31,7 @@ from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
     from qpu_slurm.config import Config
+    from qpu_slurm.config.budgets import BudgetsConfig
     from qpu_slurm.journal.history import SessionUse
     from qpu_slurm.journal.journal import Journal
     from qpu_slurm.providers.base import Connect, Provider, SessionUsage
@@ -124,7 +125,7 @@ class Accountant:
                 return None
             access = qpu.access(user_key)
             provider = self._connect(access, deadline=Deadline.after(_TIMEOUT))
-            return account(self._journal, lease, session.session_id, provider)
+            return account(self._config.budgets, self._journal, lease, session.session_id, provider)
         except NotFoundError as error:
             self._give_up(session, str(error))
         except (ServiceError, ConfigError, RequestError, NotYetError) as error:
@@ -150,23 +151,30 @@ class NotYetError(QpuSlurmError):
     """The service has not reported the usage of a session yet."""
 
 
-def account(journal: Journal, lease: Lease, session_id: str, provider: Provider) -> Used:
+def account(
+    prices: BudgetsConfig, journal: Journal, lease: Lease, session_id: str, provider: Provider
+) -> Used:
     """Query the usage of a session, and record it.
 
     Args:
+        prices: What it costs.
         journal: The journal.
         lease: The session's lease.
         session_id: The session.
         provider: Its service.
 
     Raises:
-        NotYetError: The session has not ended, or the service does not report its usage yet.
+        NotYetError: The session, or its last task, has not ended; or the service does not report its usage
+            yet.
         ServiceError: The service does not answer.
         JournalError: The journal cannot be written.
     """
     usage = provider.usage(session_id)
     if usage.state is not SessionState.CLOSED:
         raise NotYetError(f"The session is {usage.state} still.")
+    if any(task.status is not None and not task.status.final for task in usage.tasks):
+        # Closed at the end of its life: what runs then goes on, and is billed.
+        raise NotYetError("A task of the session runs still.")
     if usage.locked_seconds is None:
         raise NotYetError("The service does not say how long the session was active.")
     locked, executed = usage.locked_seconds, usage.executed_seconds
@@ -177,24 +185,26 @@ def account(journal: Journal, lease: Lease, session_id: str, provider: Provider)
         provider.forget_session(session_id)
         tasks = journal.history.tasks(session_id)
         locked = executed = sum(task.seconds for task in tasks)
-    journal.history.account(session_id, locked=locked, executed=executed, tasks=tasks, locks=locks)
+    cost = prices.cost(lease.qpu, locked, executed)
+    journal.history.account(session_id, locked=locked, executed=executed, tasks=tasks, locks=locks, cost=cost)
     _log.info("session used", qpu=lease.qpu, session_id=session_id, locked=locked, executed=executed)
     return Used(lease=lease, session_id=session_id, locked_seconds=locked, executed_seconds=executed)
 
 
-def account_at_release(journal: Journal, lease: Lease, provider: Provider) -> None:
+def account_at_release(prices: BudgetsConfig, journal: Journal, lease: Lease, provider: Provider) -> None:
     """Account for the sessions of a lease that just ended, if the service reports their usage at once.
 
     The code that ends a lease has the user's key. Later, no process has it.
 
     Args:
+        prices: What it costs.
         journal: The journal.
         lease: The lease.
         provider: Its service, with an early deadline.
     """
     try:
         for session in journal.history.unaccounted(lease.id):
-            account(journal, lease, session.session_id, provider)
+            account(prices, journal, lease, session.session_id, provider)
     except (ServiceError, NotYetError, JournalError) as error:
         _log.info("usage not known yet", job_id=lease.job_id, qpu=lease.qpu, why=str(error))
 

@@ -21,13 +21,20 @@ makes that safe:
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
 from qpu_slurm import providers
-from qpu_slurm.errors import NoLeaseError, QpuFullError, QpuSlurmError, UnavailableError
+from qpu_slurm.errors import (
+    BudgetReservedError,
+    BudgetSpentError,
+    NoLeaseError,
+    QpuFullError,
+    QpuSlurmError,
+    UnavailableError,
+)
 from qpu_slurm.journal.model import Hold, LeaseState
 from qpu_slurm.leases.access import places_of, refuse_denied
 from qpu_slurm.leases.choosing import Chooser, Choosing, has_wishes
@@ -52,6 +59,9 @@ if TYPE_CHECKING:
 
 _TURN, _LOOK_AGAIN = 5.0, 0.2
 """Seconds to wait for a QPU that has as many jobs as may, and between two looks."""
+
+_ACCOUNT_TIMEOUT = 5.0
+"""Seconds to wait for the accountant, which asks what a session has used whose job wants another one."""
 
 
 class Broker(Releaser):
@@ -95,7 +105,8 @@ class Broker(Releaser):
         """Do all that a job may have to wait for before it is its turn to open sessions.
 
         What other runs of the job held is ended. If as many jobs as may have a QPU, one of them may just be
-        ending: Slurm gives nodes and licenses to the next job while the last one's epilog is at work yet.
+        ending: Slurm gives nodes and licenses to the next job while the last one's epilog is at work yet. A
+        moment later it is known, too, what the last one has left of a budget.
 
         Args:
             request: Who asks, for what.
@@ -103,7 +114,9 @@ class Broker(Releaser):
 
         Raises:
             RequestError: There is no such QPU, an admin has blocked the user, or the job may not use a QPU.
-            MustWaitError: A QPU is closed, or in use by as many jobs as may.
+            BudgetSpentError: A budget is used up.
+            MustWaitError: A QPU is closed, or in use by as many jobs as may; or running jobs have reserved
+                what is left of a budget.
             UnavailableError: Whether the job may use a QPU cannot be found out now.
             JournalError: The journal cannot be written.
         """
@@ -123,8 +136,9 @@ class Broker(Releaser):
         turn = deadline.sooner(_TURN)
         while True:
             try:
+                self._opener.budgets.refuse(request)
                 return refuse_if_full(self._journal, qpus, request.job_id)
-            except QpuFullError:
+            except (QpuFullError, BudgetReservedError):
                 # Where there is a choice, another QPU is better than a wait.
                 if turn.passed or request.chosen:
                     raise
@@ -160,9 +174,9 @@ class Broker(Releaser):
         Raises:
             RequestError: There is no such QPU, the job may not use it, the user's key is missing, an admin
                 has blocked the user, or the job was ended meanwhile.
-            RefusedError: The service will not open a session for this account.
-            MustWaitError: The QPU is closed, away, or in use by as many jobs as may; or many jobs start at
-                once, and it was not this one's turn.
+            RefusedError: The service will not open a session for this account; or a budget is used up.
+            MustWaitError: The QPU is closed, away, or in use by as many jobs as may; or running jobs have
+                reserved what is left of a budget; or many jobs start at once, and it was not this one's turn.
             UnavailableError: The service is away, for now.
             ConfigError: The admin's key cannot be read.
             JournalError: The journal cannot be written.
@@ -207,7 +221,7 @@ class Broker(Releaser):
                     return Granting(
                         self, self._opener, targets, request, deadline=deadline, wanted=wanted
                     ).run()
-            except QpuFullError:
+            except (QpuFullError, BudgetReservedError):
                 # Another job was faster.
                 if turn.passed or request.chosen:
                     raise
@@ -239,6 +253,8 @@ class Broker(Releaser):
             RequestError: An admin has blocked the user, or the job may not use the QPU any more.
             SlurmError: Slurm does not say where the job runs.
             RefusedError: The service will not open a session for this account.
+            BudgetSpentError: A budget is used up.
+            BudgetReservedError: Running jobs have reserved what is left of one.
             UnavailableError: The service is away, for now.
             JournalError: The journal cannot be written.
         """
@@ -247,8 +263,44 @@ class Broker(Releaser):
         refuse_blocked(self._journal, lease.user_id)
         qpu = self._config.qpu(lease.qpu)
         provider = self._connect(qpu.access(self._journal.api_key(lease_id)), deadline=deadline)
+        target = Target(qpu, provider)
         with self._locks.job(lease.job_id, [lease.qpu], deadline=deadline):
-            return self._reopen(self._journal.lease(lease_id), Target(qpu, provider), places, deadline)
+            try:
+                return self._reopen(self._journal.lease(lease_id), target, places, deadline)
+            except (BudgetReservedError, BudgetSpentError):
+                # What the job's last session has left is known once its use is.
+                self._wait_for_accountant(lease, deadline)
+                return self._reopen(self._journal.lease(lease_id), target, places, deadline)
+
+    def refuse_task(self, lease_id: int, session_id: str) -> None:
+        """Say why the service takes no task for a session of a lease, if that is since a budget is used up.
+
+        Args:
+            lease_id: The lease.
+            session_id: The session.
+
+        Raises:
+            BudgetSpentError: A budget is used up.
+            UnavailableError: The service is away, for now.
+            JournalError: The journal cannot be read or written.
+        """
+        deadline = Deadline.after(self._config.outage.acquire_timeout)
+        lease = self._journal.lease(lease_id)
+        qpu = self._config.qpu(lease.qpu)
+        provider = self._connect(qpu.access(self._journal.api_key(lease_id)), deadline=deadline)
+        with self._locks.job(lease.job_id, [lease.qpu], deadline=deadline):
+            lease = self._journal.lease(lease_id)
+            if lease.session_id == session_id and not is_usable(lease, provider):
+                self._journal.part(lease.id, session_id, "The service had closed the session.")
+        self._wait_for_accountant(lease, deadline)
+        with suppress(BudgetReservedError):
+            self._opener.budgets.refuse_next(lease)
+
+    def _wait_for_accountant(self, lease: Lease, deadline: Deadline) -> None:
+        """Wait until the use of the lease's ended sessions is known, but not long: a task may run yet."""
+        soon = deadline.sooner(_ACCOUNT_TIMEOUT)
+        while self._journal.history.unaccounted(lease.id) and not soon.passed:
+            time.sleep(_LOOK_AGAIN)
 
     def release(self, job_id: int, reason: str, *, run: str = "", others: bool = False) -> tuple[Lease, ...]:
         """End every session that a job holds, and whatever waits in it.

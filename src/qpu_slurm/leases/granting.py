@@ -59,6 +59,8 @@ class Granting:
         self._wanted = wanted
         # What was not held before.
         self._taken: list[Lease] = []
+        # On how many QPUs it has no session yet: a budget has to last for all of them.
+        self._missing = 1
 
     def run(self) -> tuple[Lease, ...]:
         """Have all leases, or give back what was had; see `Broker.acquire`."""
@@ -83,11 +85,13 @@ class Granting:
             if lease is None or lease.state is not LeaseState.HELD:
                 with about(target.qpu.name):
                     self._opener.refuse_if_away(target)
+        self._missing = sum(1 for lease in found if lease is None or lease.state is not LeaseState.HELD)
         for target, lease in zip(self._targets, found, strict=True):
             if lease is None or lease.state is not LeaseState.HELD:
                 with about(target.qpu.name):
                     lease = self._have(target, lease)  # noqa: PLW2901 - what was found, or what comes in its place
                 self._taken.append(lease)
+                self._missing -= 1
             yield lease
 
     def _find(self, target: Target) -> Lease | None:
@@ -126,12 +130,17 @@ class Granting:
 
     def _intend(self, qpu: QpuConfig, ttl: int) -> Lease:
         """Write down that a session is about to be asked for."""
+        request = self._request
+        terms = self._opener.budgets.terms(
+            request.account, request.user_id, qpu.name, share=max(self._missing, 1)
+        )
         return self._journal.intend(
             qpu=qpu.name,
             expires_at=self._opener.ends_by(ttl),
             max_ttl=ttl,
             limit=qpu.limit,
-            **_holder(self._request, qpu.name, qpu),
+            terms=terms,
+            **_holder(request, qpu.name, qpu),
         )
 
     def _bind(self) -> Iterator[Lease]:

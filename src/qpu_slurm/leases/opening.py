@@ -26,6 +26,7 @@ from qpu_slurm.errors import (
     UnavailableError,
 )
 from qpu_slurm.journal.model import LeaseState
+from qpu_slurm.leases.budgets import Budgets
 from qpu_slurm.leases.release import from_now
 from qpu_slurm.system.backoff import backoff
 from qpu_slurm.system.deadline import Deadline
@@ -81,6 +82,7 @@ class Opener:
         self.locks = locks
         self.lost = lost
         self.settle = min(settle, _SETTLE)
+        self.budgets = Budgets(config, journal)
 
     def refuse_if_away(self, target: Target) -> None:
         """Make sure that a QPU takes tasks. The service is asked only if no recent answer is known.
@@ -128,6 +130,8 @@ class Opener:
         Raises:
             NoLeaseError: The job was ended meanwhile, or the session is not wanted any more.
             QpuFullError: As many jobs as may have the QPU.
+            BudgetSpentError: A budget is used up.
+            BudgetReservedError: Running jobs have reserved what is left of one.
             MustWaitError: So many sessions are being opened that it was not this one's turn.
             ServiceError: The service refused, or was away. A lease that its job has already is BOUND then,
                 another one FAILED. If an answer was lost, the session has to be looked for.
@@ -151,9 +155,10 @@ class Opener:
 
     def begin(self, lease: Lease, max_ttl: int) -> Lease:
         """Write the intent for a lease that its job has already, or that a process which died has begun."""
+        terms = self.budgets.terms_of(lease)
         if lease.state is LeaseState.ACQUIRING:
-            return self.journal.ask_again(lease.id, self.ends_by(max_ttl), max_ttl)
-        return self.journal.begin_session(lease.id, self.ends_by(max_ttl), max_ttl)
+            return self.journal.ask_again(lease.id, self.ends_by(max_ttl), max_ttl, terms)
+        return self.journal.begin_session(lease.id, self.ends_by(max_ttl), max_ttl, terms)
 
     def turn_by(self, deadline: Deadline) -> Deadline:
         """Return when a session has to be asked for at the latest, so that its answer comes in time."""
@@ -213,6 +218,8 @@ class _Opening:
                 self.lease = lease = self._intend()
                 if lease.state is not LeaseState.ACQUIRING:
                     return self._found(lease)
+                # What budgets leave; or what was asked for before, with an answer that was lost.
+                self._max_ttl = lease.max_ttl or self._max_ttl
                 asked_at = time.monotonic()
                 session = self._provider.open_session(self._max_ttl, look_up=False)
                 return self._record(lease, session)

@@ -90,7 +90,8 @@ class Releaser:
             if not qpu.through_gateway:
                 # The gateway's sessions are accounted for in the background; of others, only we have the key.
                 soon = deadline.sooner(_ACCOUNT_TIMEOUT)
-                account_at_release(self._journal, lease, self._connect(access, deadline=soon))
+                budgets, service = self._config.budgets, self._connect(access, deadline=soon)
+                account_at_release(budgets, self._journal, lease, service)
         except (ServiceError, ConfigError, RequestError) as error:
             expires_at = lease.expires_at or lease.job_ends_at
             if expires_at is not None and expires_at < datetime.now(UTC):

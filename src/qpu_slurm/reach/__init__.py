@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from qpu_slurm.config import Config
+    from qpu_slurm.journal.balances import Balance
     from qpu_slurm.leases.availability import QpuReport
     from qpu_slurm.leases.job_history import JobHistory
 
@@ -27,6 +28,9 @@ class JobBroker(Leasing, Protocol):
 
     def qpus(self) -> tuple[QpuReport, ...]:
         """Report the state of every QPU; see `Availability.look`."""
+
+    def budgets(self, user_id: int) -> tuple[Balance, ...]:
+        """Return the balance of every budget that limits a user; behind a gateway, who asks is the user."""
 
     def history(self, job_id: int) -> JobHistory:
         """Return what is known of a job; see `job_history.read`."""

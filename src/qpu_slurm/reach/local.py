@@ -15,6 +15,7 @@ from qpu_slurm.leases.broker import Broker
 
 if TYPE_CHECKING:
     from qpu_slurm.config import Config, SlurmConfig
+    from qpu_slurm.journal.balances import Balance
     from qpu_slurm.leases.availability import QpuReport
     from qpu_slurm.leases.job_history import JobHistory
     from qpu_slurm.slurm.job import JobRecord
@@ -33,6 +34,12 @@ class LocalBroker(Broker):
         slurm = self._config.slurm
         availability = Availability(self._config, self._journal, Control(slurm), Licenses(slurm))
         return with_access(availability.look(jobs_of(slurm)), self._config, os.getuid())
+
+    def budgets(self, user_id: int) -> tuple[Balance, ...]:
+        """Return the balance of every budget that limits a user."""
+        from qpu_slurm.leases.budgets import balances_of  # noqa: PLC0415 - likewise
+
+        return balances_of(self._config, self._journal, user_id)
 
     def history(self, job_id: int) -> JobHistory:
         """Return what is known of a job; see `job_history.read`."""

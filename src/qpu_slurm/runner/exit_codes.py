@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Final
 
 from qpu_slurm.errors import (
+    BudgetSpentError,
     ConfigError,
     OutputError,
     PayloadError,
@@ -29,6 +30,7 @@ class Exit(IntEnum):
     OUTPUT = 5
     CANCELLED = 6
     TIMED_OUT = 7
+    OVER_BUDGET = 8
     INTERNAL = 70
 
     @property
@@ -47,6 +49,7 @@ exit codes:
   5   the output cannot be written
   6   cancelled, by a signal or at the service
   7   cancelled after --timeout
+  8   over budget: no QPU time is left for the task
   70  an error in task_runner itself
 With several inputs, the exit code is the highest of theirs.
 """
@@ -56,6 +59,7 @@ _OF: Final[tuple[tuple[type[QpuSlurmError], Exit], ...]] = (
     (PayloadError, Exit.BAD_INPUT),
     (OutputError, Exit.OUTPUT),
     (TaskTimeoutError, Exit.TIMED_OUT),
+    (BudgetSpentError, Exit.OVER_BUDGET),
     (RefusedError, Exit.REFUSED),
     (ServiceError, Exit.UNAVAILABLE),
     (RequestError, Exit.REFUSED),

@@ -81,8 +81,12 @@ class _Tags(msgspec.Struct):
 @ROUTES.post("/jobs")
 @held
 async def submit(request: web.Request, caller: Caller) -> web.StreamResponse:
-    """Submit a task to a session of the lease: the one that it names, or the one that takes tasks."""
+    """Submit a task to a session of the lease: the one that it names, or the one that takes tasks.
+
+    Once a budget is used up, none takes any.
+    """
     gateway = request.app[GATEWAY]
+    gateway.budgets.refuse_task(caller.lease)
     # The audit has the user's name, and looking that up may take a request to a directory.
     request["submitter"] = await gateway.pools.short.run(user_name, caller.lease.user_id)
     limit = gateway.settings.max_body
@@ -102,6 +106,10 @@ async def submit(request: web.Request, caller: Caller) -> web.StreamResponse:
         if submission.refusal is not None:
             raise submission.refusal from None
         raise
+    if found.status in _REFUSED and gateway.budgets.limits(caller.lease):
+        # The session's life was over with its budget.
+        session_id = submission.session_id or ""
+        await gateway.pools.sessions.run(gateway.broker.refuse_task, caller.lease.id, session_id)
     if found.status in range(200, 300):
         task_id = request["task"] = _learn(gateway, caller, submission.session_id or "", found.body)
         watch = request.app[IBM].watch(caller.qpu.name)

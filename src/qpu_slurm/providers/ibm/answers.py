@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import msgspec
 from urllib3.exceptions import HTTPError
 
-from qpu_slurm.errors import NotFoundError, RefusedError, ServiceError, UnavailableError
+from qpu_slurm.errors import (
+    BudgetSpentError,
+    NotFoundError,
+    RefusedError,
+    ServiceError,
+    UnavailableError,
+)
 from qpu_slurm.providers.base import QpuStatus, TaskStatus, TaskTimes, Traits
 
 if TYPE_CHECKING:
@@ -295,6 +301,8 @@ def error_of(response: BaseHTTPResponse, what: str) -> ServiceError:
     kind: type[ServiceError] = RefusedError
     if status == 404 and first.message:  # noqa: PLR2004 - Not Found, as the service says it, not some proxy
         kind = NotFoundError
+    elif _number(first.code) == BudgetSpentError.CODE:  # as the gateway says it
+        kind = BudgetSpentError
     elif status in _TOO_EARLY_OR_MANY or status >= 500:  # noqa: PLR2004 - the server's own fault
         kind = UnavailableError
     return kind(
