@@ -188,6 +188,13 @@ def test_licenses_of_ones_own_stay(lab: Lab) -> None:
     shown = lab.run(["squeue", "--noheader", "--states=all", f"--jobs={job}", "--Format=Licenses:100"]).stdout
     assert sorted(shown.strip().split(",")) == ["ibm_fez:1", "ibm_torino:1"]
     assert lab.wait(job) == "COMPLETED"
+    # Which QPU is chosen is not known yet, and neither is its license.
+    chosen = lab.submit(["--qpu=any,ibm_fez|ibm_torino", "--wrap=true"])
+    shown = lab.run(
+        ["squeue", "--noheader", "--states=all", f"--jobs={chosen}", "--Format=Licenses:100"]
+    ).stdout
+    assert shown.strip() == "(null)"
+    assert lab.wait(chosen) == "COMPLETED"
     plain = lab.submit(["--wrap=true"])
     shown = lab.run(
         ["squeue", "--noheader", "--states=all", f"--jobs={plain}", "--Format=Licenses:100"]

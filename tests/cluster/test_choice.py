@@ -66,6 +66,7 @@ def test_a_jobs_steps_find_the_chosen_qpu(lab: Lab) -> None:
     }
     (lease,) = json.loads(lab.command("leases", str(job), "--all", "--json").stdout)
     assert lease["chosen"] == chosen["ibm_fez"]
+    assert "ibm_fez: chosen" in lab.command("timeline", str(job)).stdout
     assert "Chosen for any:qubits>=150" in lab.command("leases", str(job), "--all").stdout
 
 
