@@ -218,6 +218,19 @@ def test_the_admin_says_what_the_service_does_not(config: Config, journal: Journ
         broker.acquire(request("any:error<=0.1,qubits=20", job_id=8))
 
 
+def test_a_qpus_configuration_is_asked_for_where_a_wish_takes_it(broker: Broker, service: Service) -> None:
+    service.traits.clear()
+    broker.acquire(request("any:by=error", job_id=1))
+    assert not any(call.startswith("device") for call in service.calls)
+    # The service in memory has QPUs of two qubits, and does not list how many.
+    for number in range(2, 5):
+        broker.acquire(request("any:qubits=2", job_id=number))
+    assert service.calls.count("device ibm_fez") == service.calls.count("device ibm_torino") <= 2
+    service.before["device ibm_fez"] = raises(UnavailableError("It does not answer."))
+    with pytest.raises(RequestError, match="ibm_fez does not say its max_shots"):
+        broker.acquire(request("any:max_shots>1", job_id=9))
+
+
 def test_what_can_never_be_met_ends_the_job(broker: Broker, journal: Journal) -> None:
     with pytest.raises(
         RequestError, match=r"no QPU meets any:qubits>1000: ibm_fez has qubits=156; ibm_torino"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
@@ -28,14 +28,14 @@ from qpu_slurm.providers.base import QpuStatus, Traits
 from qpu_slurm.qpu_option import is_wish, wish_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from qpu_slurm.config import Config, QpuConfig
     from qpu_slurm.journal.journal import Journal
     from qpu_slurm.journal.model import LeaseRequest
     from qpu_slurm.leases.choice import Bar
     from qpu_slurm.providers.base import Connect
-    from qpu_slurm.qpu_option import Wish
+    from qpu_slurm.qpu_option import Value, Wish
     from qpu_slurm.system.deadline import Deadline
     from qpu_slurm.system.secret import Secret
 
@@ -44,6 +44,12 @@ _CURRENT: Final = 15.0
 """Seconds for which it is known how the QPUs are."""
 
 _PACE_CURRENT: Final = 60.0
+_DEVICE_CURRENT: Final = 3600.0
+"""Seconds for which it is known how long things take, and what a QPU's configuration says."""
+
+_OF_DEVICE: Final = {"qubits": "qubits", "max_shots": "max_shots"}
+"""The attributes that a QPU's configuration has, and what they are called in `Device`."""
+
 _TURN, _LOOK_AGAIN = 5.0, 0.2
 """Seconds to wait for a QPU that has as many jobs as may, and between two looks."""
 
@@ -68,6 +74,7 @@ class Chooser:
         self._connect = connect
         self._lock = threading.Lock()
         self._seen: dict[str, Answer] = {}
+        self._devices: dict[str, tuple[float, dict[str, Value]]] = {}
         self._paces: tuple[float, dict[str, Pace]] = (float("-inf"), {})
 
     def candidates(
@@ -98,6 +105,7 @@ class Chooser:
         }
         meant = None if any(not wish.names for wish in wishes) else {n for wish in wishes for n in wish.names}
         qpus = {name: qpu for name, qpu in self._config.qpus.items() if meant is None or name in meant}
+        asked_for = {term.attribute for wish in wishes for term in wish.terms}
         answers, paces = self._answers(qpus.values(), request.api_key, deadline), self._pace()
         found = []
         for name, qpu in qpus.items():
@@ -118,7 +126,7 @@ class Chooser:
             found.append(
                 Candidate(
                     name=name,
-                    attributes=attributes_of(qpu, answer),
+                    attributes=self._attributes(qpu, answer, asked_for, request.api_key, deadline),
                     wait=expected_wait(answer, len(others), paces.get(name, Pace())),
                     bar=bar,
                     why=why,
@@ -151,6 +159,36 @@ class Chooser:
                         name, asked_at=asked_at, online=says.online, reason=says.reason
                     )
             return {name: answer.says for name, answer in (self._seen | found).items()}
+
+    def _attributes(
+        self,
+        qpu: QpuConfig,
+        answer: Said,
+        asked_for: Collection[str],
+        api_key: Secret | None,
+        deadline: Deadline,
+    ) -> dict[str, Value]:
+        """Say what a QPU is like; its service is asked for its configuration only if a wish takes that."""
+        found = attributes_of(qpu, answer)
+        missing = _OF_DEVICE.keys() & set(asked_for) - found.keys()
+        if not missing or not isinstance(answer, QpuStatus):
+            return found
+        with self._lock:
+            kept, traits = self._devices.get(qpu.name, (float("-inf"), {}))
+            if time.monotonic() - kept > _DEVICE_CURRENT:
+                try:
+                    provider = self._connect(qpu.access(api_key), deadline=deadline.sooner(_ANSWER_SECONDS))
+                    device = provider.device()
+                except QpuSlurmError as error:
+                    _log.warning("what a QPU is like is not known", qpu=qpu.name, why=str(error))
+                    return found
+                traits = {
+                    name: value
+                    for name, member in _OF_DEVICE.items()
+                    if (value := getattr(device, member)) is not None
+                }
+                self._devices[qpu.name] = (time.monotonic(), traits)
+        return traits | found
 
     def _denied(self, qpu: QpuConfig, request: LeaseRequest, deadline: Deadline) -> tuple[Bar, str] | None:
         """Say why the admin's rules keep a QPU from a job; None if they do not."""
@@ -257,10 +295,10 @@ def has_wishes(request: LeaseRequest) -> bool:
     return any(map(is_wish, (*request.qpus, *request.bind)))
 
 
-def attributes_of(qpu: QpuConfig, answer: Said) -> dict[str, Any]:
+def attributes_of(qpu: QpuConfig, answer: Said) -> dict[str, Value]:
     """Say what a QPU is like: by its service, and where that says nothing, by the admin."""
     traits = answer.traits if isinstance(answer, QpuStatus) else Traits()
-    found: dict[str, Any] = {"name": qpu.name, "type": qpu.type}
+    found: dict[str, Value] = {"name": qpu.name, "type": qpu.type}
     for field in Traits.__struct_fields__:
         said = getattr(traits, field)
         value = getattr(qpu.attributes, field) if said is None else said
