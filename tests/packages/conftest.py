@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The packages, built once for all tests of a release: an older and a newer version of them."""
+"""The packages, built once for all tests of a release: of this commit, and of the one before."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path  # noqa: TC003 - Debs is made of them
 from typing import NamedTuple
 
@@ -19,8 +20,8 @@ class Debs(NamedTuple):
 
     Attributes:
         release: Its name.
-        older: The packages of the commit.
-        newer: The same, as of a second later: what an upgrade is made with.
+        older: The packages of the commit before this one.
+        newer: The packages of this checkout, which an upgrade is made with.
     """
 
     release: str
@@ -35,13 +36,18 @@ def debs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         pytest.fail("The packages are tested in chroots, which takes root.")
     release = request.param
     time = int(output_of(str(CHECKOUT / "packages/version"), "--time"))
-    both = [build(release, when, tmp_path_factory.mktemp(f"{release}-{when}")) for when in (time, time + 1)]
-    return Debs(release, *both)
+    before = tmp_path_factory.mktemp("before")
+    archive = ["/usr/bin/git", "-C", str(CHECKOUT), "archive", "--format=tar", "HEAD~1"]
+    with subprocess.Popen(archive, stdout=subprocess.PIPE) as packed:
+        unpack = ["/usr/bin/tar", "-x", "-C", str(before)]
+        subprocess.run(unpack, stdin=packed.stdout, check=True, timeout=60)
+    older = build(before, release, time - 1, tmp_path_factory.mktemp(f"{release}-older"))
+    return Debs(release, older, build(CHECKOUT, release, time, tmp_path_factory.mktemp(f"{release}-newer")))
 
 
-def build(release: str, time: int, directory: Path) -> list[Path]:
-    """Build the packages as of a time; return them in a directory of theirs."""
-    chroot(release, "/bin/sh", "-ec", BUILD, timeout=1200, SOURCE_DATE_EPOCH=str(time))
+def build(checkout: Path, release: str, time: int, directory: Path) -> list[Path]:
+    """Build the packages of a checkout as of a time; return them in a directory of theirs."""
+    chroot(release, "/bin/sh", "-ec", BUILD, timeout=1800, checkout=checkout, SOURCE_DATE_EPOCH=str(time))
     found = []
     for path in sorted((path_of(release) / "usr/src/qpu_slurm/dist").glob("*.deb")):
         found.append(directory / path.name)

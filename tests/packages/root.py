@@ -35,19 +35,27 @@ _SLURM: Final = """\
 printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d
 export DEBIAN_FRONTEND=noninteractive
 apt-get -q update && apt-get -q -y --no-install-recommends install \\
-    slurmctld slurmd slurm-client munge python3 systemd logrotate man-db procps
+    slurmctld slurmd slurm-client munge python3 systemd logrotate man-db procps \\
+    curl environment-modules iproute2 openssh-server openssl sudo
 """
-"""A plain Slurm on it, as Debian packages it, and what our packages need."""
+"""A plain Slurm on it, as Debian packages it, what our packages need, and what an admin's hosts have."""
 
 
-def chroot(name: str, *command: str, timeout: float, **environ: str) -> None:
+def chroot(name: str, *command: str, timeout: float, checkout: Path = CHECKOUT, **environ: str) -> None:
     """Run a command in a chroot of tools/chroot, which is made if it is not there.
+
+    Args:
+        name: The chroot's.
+        command: What runs in the copy of the checkout there.
+        timeout: When to give up, in seconds.
+        checkout: What is copied.
+        environ: What the command finds in its environment.
 
     Raises:
         subprocess.CalledProcessError: The command failed.
     """
     settings = [f"{key}={value}" for key, value in environ.items()]
-    argv = ["/usr/bin/env", *settings, str(CHECKOUT / "tools/chroot"), name, *command]
+    argv = ["/usr/bin/env", *settings, str(checkout / "tools/chroot"), name, *command]
     subprocess.run(argv, check=True, timeout=timeout)
 
 
@@ -64,8 +72,10 @@ def output_of(*command: str) -> str:
 def with_slurm(release: str) -> Path:
     """Return a root of a Debian release with a plain Slurm; it is made once, and kept."""
     root = path_of(f"{release}-slurm")
-    if not (root / "usr/sbin/slurmd").exists():
-        chroot(f"{release}-slurm", "/bin/sh", "-ec", _SLURM, timeout=1200)
+    made = root / "var/lib/plain-slurm"
+    if not (made.exists() and made.read_text() == _SLURM):
+        chroot(f"{release}-slurm", "/bin/sh", "-ec", _SLURM, timeout=1800)
+        made.write_text(_SLURM)
     return root
 
 

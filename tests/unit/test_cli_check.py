@@ -204,6 +204,23 @@ def test_nothing_is_printed_where_all_is_well(
     assert not (installation.root / "asked").exists()
 
 
+def test_a_configless_node_has_the_files_that_slurmctld_sent(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    installation.make_node()
+    sent = installation.root / "sent"
+    installation.replace(
+        installation.root / "slurm" / "slurm.conf", f"PlugStackConfig={installation.plugstack()}\n", ""
+    )
+    (installation.root / "slurm").rename(sent)
+    monkeypatch.setattr("qpu_slurm.admin.check._slurm._CONFIGLESS", sent / "slurm.conf")
+    # What Debian's package has there, which Slurm does not read on such a node.
+    installation.plugstack().parent.mkdir()
+    installation.plugstack().write_text("include /etc/slurm/plugstack.conf.d/*.conf\n")
+    assert cli.main(["--config", str(installation.config), "check", "--node"]) == 0
+    assert capsys.readouterr().out == ""
+
+
 def test_a_host_that_is_no_controller_has_no_hooks(
     installation: Installation, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -761,6 +778,16 @@ def test_a_controller_that_is_no_submit_host_needs_no_plugin(
     installation: Installation, capsys: pytest.CaptureFixture[str]
 ) -> None:
     installation.plugstack().unlink()
+    code, found = installation.check(capsys)
+    assert (code, {finding["level"] for finding in found}) == (0, {"ok"})
+
+
+def test_a_controller_that_hands_the_line_out_needs_no_plugin(
+    installation: Installation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings_say("SlurmUser ", "SlurmctldParameters     = enable_configless\nSlurmUser ")(installation)
+    plugstack_says("required ", "optional ")(installation)
+    (installation.root / "plugins" / "qpu_slurm.so").unlink()
     code, found = installation.check(capsys)
     assert (code, {finding["level"] for finding in found}) == (0, {"ok"})
 

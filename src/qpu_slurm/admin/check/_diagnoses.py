@@ -200,7 +200,8 @@ DIAGNOSES = {
         "Write `optional`, as `qpu-slurm plugstack` prints it.",
     ),
     "plugin missing": problem(
-        "{path}: names {plugin}, which is not in {directories}.", "Run `make -C plugin install` on this host."
+        "{path}: names {plugin}, which is not in {directories}.",
+        "Install slurm-spank-qpu on this host, or run `make -C plugin install`.",
     ),
     "plugin not loaded": problem(
         "{srun} does not know --qpu, though {path} names {plugin}: it was built for another "

@@ -12,6 +12,7 @@ from qpu_slurm.admin.check._accounts import me, seen, why_not_run
 from qpu_slurm.admin.check._diagnoses import found
 from qpu_slurm.admin.check._finding import Finding, fine
 from qpu_slurm.admin.check._hooks import NOTHING, other_file
+from qpu_slurm.admin.check._slurm import conf_here
 from qpu_slurm.errors import SlurmError
 from qpu_slurm.slurm._commands import Commands
 
@@ -67,7 +68,7 @@ def check(
     """
     about = "plugin"
     path = settings.get("PlugStackConfig", "")
-    stack = Path(path) if path not in NOTHING else config.slurm.conf.with_name("plugstack.conf")
+    stack = Path(path) if path not in NOTHING else conf_here(config).with_name("plugstack.conf")
     try:
         plugins = list(_read_plugstack(stack))
     except FileNotFoundError:
@@ -75,12 +76,7 @@ def check(
     except OSError as error:
         yield found("plugstack unreadable", about, path=error.filename, me=me(), why=error.strerror)
         return
-    if (
-        not plugins
-        and host is Host.OTHER
-        and "enable_configless" not in settings.get("SlurmctldParameters", "")
-    ):
-        # Only a controller that hands plugstack.conf out needs it.
+    if not plugins and host is Host.OTHER and not _hands_out(settings):
         yield fine(
             about, "not used on this host (nodes: `check --partition`; submit hosts: `check --submit`)"
         )
@@ -106,11 +102,18 @@ def _of_file(
         yield found("plugin required", about, path=stack)
     directories = _directories(settings)
     if not any(seen(directory / plugin.path) for directory in directories):
+        if host is Host.OTHER and plugin.kind == "optional" and _hands_out(settings):
+            return  # the line is for the nodes
         listed = " or ".join(map(str, directories))
         yield found("plugin missing", about, path=stack, plugin=plugin.path, directories=listed)
     elif host is Host.SUBMIT and not _loaded(config):
         srun = config.slurm.bin / "srun"
         yield found("plugin not loaded", about, srun=srun, path=stack, plugin=plugin.path)
+
+
+def _hands_out(settings: Mapping[str, str]) -> bool:
+    """Return whether a controller sends plugstack.conf to nodes, and so needs the line without the plugin."""
+    return "enable_configless" in settings.get("SlurmctldParameters", "")
 
 
 def _directories(settings: Mapping[str, str]) -> list[Path]:

@@ -43,8 +43,13 @@ def settings_of(config: Config) -> dict[str, str]:
 
 def local_settings(config: Config) -> dict[str, str]:
     """Return slurm.conf as it is on this host's disk, for checks that must not ask slurmctld."""
-    path = config.slurm.conf if seen(config.slurm.conf) else _CONFIGLESS
+    path = conf_here(config)
     return dict(_read(path)) if os.access(path, os.R_OK) else {}
+
+
+def conf_here(config: Config) -> Path:
+    """Return the path of this host's slurm.conf; the files that slurmctld sent with it lie beside it."""
+    return config.slurm.conf if seen(config.slurm.conf) else _CONFIGLESS
 
 
 def _read(path: Path, depth: int = 0) -> Iterator[tuple[str, str]]:
