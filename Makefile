@@ -89,7 +89,7 @@ test-clients-ends: setup
 	CLIENTS=ends $(call PYTEST,2) tests/clients
 
 test-packages: setup
-	tools/need debootstrap fish iproute2 man-db mandoc zsh
+	tools/need debootstrap fish iproute2 man-db mandoc openssh-client zsh
 	$(call PYTEST,0) tests/packages
 
 test-watching: setup
