@@ -77,6 +77,8 @@ class GateProvider(Provider, Protocol):
 
     def delete_task(self, task_id: str) -> None: ...
 
+    def kept_gates(self) -> set[str]: ...
+
 
 class GateService(Service, Protocol):
     """A service that has no sessions."""
@@ -349,8 +351,10 @@ class GateConformance(HoldTests):
         for it in (task_id, kept):
             ended(provider, it)
 
+        assert {gate, other} <= provider.kept_gates()
         provider.forget_session(gate)
         provider.forget_session(gate)
+        assert gate not in provider.kept_gates()
 
         assert [usage.id for usage in provider.tasks_of("slurm-job:7")] == [kept]
         with pytest.raises(NotFoundError):

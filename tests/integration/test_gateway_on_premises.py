@@ -7,6 +7,7 @@ import json
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +24,8 @@ from tests.integration.steps import TASK_RUNNER, sampler_input
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from qpu_slurm.journal.model import Lease
 
 SECONDS = 90
 
@@ -386,6 +389,77 @@ def test_what_a_job_left_is_cancelled_accounted_for_and_deleted(site: Site, bell
     written = {request.path for request in site.emulator.requests() if request.method == "PUT"}
     deleted = {request.path for request in site.emulator.requests() if request.method == "DELETE"}
     assert {path for path in written if path.startswith("/s3/")} <= deleted
+
+
+@pytest.fixture
+def reaped() -> Iterator[Site]:
+    """Return a site whose reaper looks every second."""
+    with Emulator() as emulator, Site(emulator, 'reap_every = "1s"', qpus=ON_PREMISES) as site:
+        yield site.start()
+
+
+def ended_and_accounted(site: Site, lease: Lease) -> str:
+    """End a job; return its gate."""
+    (released,) = site.hooks().release(lease.job_id, "The job ended.")
+    assert released.state is LeaseState.RELEASED
+    return accounted(site, lease)
+
+
+def accounted(site: Site, lease: Lease) -> str:
+    deadline = time.monotonic() + SECONDS
+    while site.journal.history.unaccounted():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    [session] = site.journal.history.sessions(lease.id)
+    assert session.locked_seconds is not None
+    return session.session_id
+
+
+def test_a_task_that_comes_after_the_account_is_ended_and_added_to_it(reaped: Site, bell: str) -> None:
+    lease = reaped.acquire("ibm_torino")
+    gate = ended_and_accounted(reaped, lease)
+    reaped.emulator.set_backend("ibm_torino", "paused")
+    provider = providers.connect(reaped.config.qpu("ibm_torino").access())
+    parameters = json.dumps({"pubs": [[bell]], "version": 2, "support_qiskit": False}).encode()
+    late = provider.submit("sampler", parameters, session_id=gate, tags=())
+    not_ours = provider.submit("sampler", parameters, session_id=f"gate-{32 * '0'}", tags=())
+
+    reaped.emulator.wait_for(lambda emulator: [task.id for task in emulator.tasks()] == [not_ours])
+
+    deadline = time.monotonic() + SECONDS
+    while {task.task_id: task.status for task in reaped.journal.history.tasks(gate)} != {late: "cancelled"}:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert accounted(reaped, lease) == gate
+    assert reaped.emulator.tasks()[0].status == "Queued"
+
+
+def test_a_submission_that_is_under_way_as_the_job_ends_leaves_no_task(reaped: Site, bell: str) -> None:
+    lease = reaped.acquire("ibm_torino")
+    reaped.emulator.set_backend("ibm_torino", "paused")
+    reaped.emulator.inject(Fault(method="POST", path="/system/v1/jobs", delay=4))
+    with reaped.job(lease) as job, ThreadPoolExecutor(1) as pool:
+        params = {"pubs": [[bell]], "version": 2, "support_qiskit": False}
+        submission = pool.submit(job.send, "POST", "/jobs", json=job.submission(params=params))
+        reaped.emulator.wait_for(lambda emulator: emulator.faults() == [])
+        gate = ended_and_accounted(reaped, lease)
+        answer = submission.result()
+
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["code"] == 1217
+    reaped.emulator.wait_for(lambda emulator: emulator.tasks() == [])
+    deadline = time.monotonic() + SECONDS
+    while [task.status for task in reaped.journal.history.tasks(gate)] != ["cancelled"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(("method", "path"), [("PUT", "/s3/*"), ("POST", "/system/v1/jobs")])
+def test_a_slow_storage_or_service_gets_its_time(job: Job, bell: str, method: str, path: str) -> None:
+    job.site.emulator.set_backend("ibm_torino", "paused")
+    job.site.emulator.inject(Fault(method=method, path=path, delay=4))
+    task_id = job.submit(params={"pubs": [[bell]], "version": 2, "support_qiskit": False})
+    assert [task.id for task in job.site.emulator.tasks()] == [task_id]
 
 
 def test_a_service_that_is_away_is_unavailable(job: Job) -> None:

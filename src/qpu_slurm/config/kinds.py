@@ -79,6 +79,7 @@ class QuantumSystemQpu(QpuConfig, frozen=True, kw_only=True, forbid_unknown_fiel
         s3_secret: That key, if an upstream configuration contains it.
     """
 
+    has_sessions: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("s3_key_file",)
     limits: ClassVar[tuple[str, ...]] = (
         "no sessions",

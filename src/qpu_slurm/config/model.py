@@ -252,8 +252,10 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         api_key: The admin's key, if an upstream configuration contains it.
         needs: The keys without a default of which only an upstream configuration can do without.
         limits: What this kind of service does not do, a few words each, as users have to know.
+        has_sessions: Whether it has sessions; where it has none, a lease holds a gate (`providers.gates`).
     """
 
+    has_sessions: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ()
     limits: ClassVar[tuple[str, ...]] = ()
 

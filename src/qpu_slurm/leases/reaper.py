@@ -23,6 +23,8 @@ import structlog
 from qpu_slurm.errors import SlurmError
 from qpu_slurm.journal.model import Lease, LeaseState
 from qpu_slurm.leases.comments import Unwritten, commented, unwritten
+from qpu_slurm.leases.late_tasks import WHY as LATE_TASK
+from qpu_slurm.leases.late_tasks import end_late_tasks
 from qpu_slurm.leases.reconcile import CLOSED, LATE, Sessions
 from qpu_slurm.leases.takeover import Takeover
 from qpu_slurm.system.deadline import Deadline
@@ -127,6 +129,7 @@ class Reaper:
     """
 
     def __init__(self, config: Config, broker: Broker, journal: Journal, query: Query) -> None:
+        self._config = config
         self._broker = broker
         self._journal = journal
         self._query = query
@@ -208,10 +211,13 @@ class Reaper:
             _log.info("opening settled", job_id=lease.job_id, qpu=lease.qpu, state=lease.state)
 
     def _late(self, deadline: Deadline) -> Iterator[Reaped]:
-        """End the rare sessions that appeared after their lease had ended."""
+        """End the rare sessions and tasks that appeared after their lease had ended."""
         for lease in self._sessions.late(deadline):
             yield Reaped(lease=lease, why=LATE)
             _log.info("session ended", job_id=lease.job_id, qpu=lease.qpu, why=LATE)
+        for lease in end_late_tasks(self._config, self._broker, self._journal, deadline):
+            yield Reaped(lease=lease, why=LATE_TASK)
+            _log.warning("late tasks ended", job_id=lease.job_id, qpu=lease.qpu)
 
     def _forget(self) -> int:
         """Delete old leases; a few in each run, so that no process waits for the journal."""

@@ -72,6 +72,13 @@ class Gates(ABC):
             RefusedError: It is not over.
         """
 
+    def kept_gates(self) -> set[str]:
+        """List the gates of the tasks on this QPU that the service keeps, whoever's they are.
+
+        A service that cannot list tasks has none.
+        """
+        return set()
+
     def open_session(self, max_ttl: int, *, known: Collection[str] = (), look_up: bool = True) -> Session:
         """Open a gate: nothing is asked of the service."""
         del known, look_up

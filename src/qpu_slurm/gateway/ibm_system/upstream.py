@@ -11,6 +11,7 @@ of the gate that are over are retired, too, and the submission is tried again.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -26,6 +27,7 @@ from qpu_slurm.errors import (
     QpuSlurmError,
     RefusedError,
     ServiceError,
+    ThrottledError,
     UnavailableError,
 )
 from qpu_slurm.gateway.answers import CutOffError, of_error, unavailable
@@ -42,12 +44,12 @@ if TYPE_CHECKING:
     from qpu_slurm.gateway.gateway import Gateway
     from qpu_slurm.gateway.upstream import Answer, Body, Query
     from qpu_slurm.providers.ibm_system.answers import Job
-    from qpu_slurm.providers.ibm_system.service import QuantumSystem
+    from qpu_slurm.providers.ibm_system.service import Prepared, QuantumSystem
 
     T = TypeVar("T")
 
-_TRY: Final = 3.0
-"""Seconds for which a submission waits for a lane, before tasks that are over are looked for."""
+_LANES_PAUSE: Final = 1.0
+"""Seconds between two tries of a submission for which there is no lane, at least."""
 
 _TOO_MANY: Final = 429
 _GONE: Final = 409
@@ -168,36 +170,50 @@ class SystemUpstream:
                 envelope, parameters = spool.envelope(), spool.parameters()
             except msgspec.MsgspecError as error:
                 return documents.refusal(400, f"Request validation failed, because: {error}.", code=1208)
-            if await self._has_ended(envelope.session_id):
-                return documents.refusal(400, "Session has been closed.", code=_SESSION_CLOSED)
-            deadline = Deadline.after(SUBMIT)
-
-            def submit(provider: QuantumSystem) -> str:
-                return provider.submit(
+            deadline, gate = Deadline.after(SUBMIT), envelope.session_id
+            if await self._has_ended(gate):
+                return _closed()
+            prepared = await self._run(
+                lambda provider: provider.prepare(
                     envelope.program_id,
                     parameters,
-                    session_id=envelope.session_id,
+                    session_id=gate,
                     tags=envelope.tags or (),
                     cost=envelope.cost or self.qpu.task_timeout,
-                )
+                ),
+                deadline,
+            )
+        return await self._send(prepared, gate, deadline)
 
-            while True:
-                try:
-                    task_id = await self._run(submit, deadline.sooner(_TRY))
-                    break
-                except UnavailableError as error:
-                    if error.status != _TOO_MANY or not deadline.allows(_TRY):
-                        raise
-                await self._make_room(envelope.session_id)
-        return WrittenAnswer.of(
-            {"id": task_id, "backend": self.qpu.backend, "session_id": envelope.session_id}
-        )
+    async def _send(self, prepared: Prepared, gate: str, deadline: Deadline) -> WrittenAnswer:
+        """Submit a task whose input is in the storage, as soon as there is a lane."""
+        while True:
+            if await self._has_ended(gate):
+                await self._run(lambda provider: provider.discard(prepared))
+                return _closed()
+            try:
+                task_id = await self._run(lambda provider: provider.send(prepared, patient=False), deadline)
+                break
+            except ThrottledError as error:
+                pause = max(error.retry_after or 0.0, _LANES_PAUSE)
+                if not deadline.allows(pause):
+                    raise
+            if not await self._make_room(gate):
+                await asyncio.sleep(pause)
+        if await self._has_ended(gate):
+            # The gate was closed meanwhile. The reaper deletes the task (`leases.late_tasks`).
+            with suppress(ServiceError):
+                await self._run(lambda provider: provider.cancel_task(task_id))
+            return _closed()
+        return WrittenAnswer.of({"id": task_id, "backend": self.qpu.backend, "session_id": gate})
 
-    async def _make_room(self, gate: str) -> None:
-        """Retire the tasks of a gate that are over."""
-        for job in await self._run(lambda provider: provider.jobs(gate)):
-            if documents.is_over(job):
-                await self._retire(job, gate)
+    async def _make_room(self, gate: str) -> bool:
+        """Retire the tasks of a gate that are over; return whether there was one."""
+        jobs = await self._run(lambda provider: provider.jobs(gate))
+        over = [job for job in jobs if documents.is_over(job)]
+        for job in over:
+            await self._retire(job, gate)
+        return bool(over)
 
     async def _retire(self, job: Job, gate: str) -> None:
         """Have the service forget a task that is over, once the journal knows it."""
@@ -350,6 +366,10 @@ class SystemUpstream:
 def on_premises(qpu: QpuConfig, gateway: Gateway) -> SystemUpstream | None:
     """Return the upstream of a QPU on the premises; None for any other."""
     return SystemUpstream(qpu, gateway) if isinstance(qpu, QuantumSystemQpu) else None
+
+
+def _closed() -> WrittenAnswer:
+    return documents.refusal(400, "Session has been closed.", code=_SESSION_CLOSED)
 
 
 def _has(job: dict[str, Any], pending: str | None) -> bool:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import uuid
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from qpu_slurm.errors import NotFoundError, RefusedError, UnavailableError
 from qpu_slurm.providers.base import Features, QpuStatus, TaskStatus
-from qpu_slurm.providers.gates import Gates
+from qpu_slurm.providers.gates import Gates, gate_among
 from qpu_slurm.providers.ibm import Patience
 from qpu_slurm.providers.ibm import answers as ibm_answers
 from qpu_slurm.providers.ibm.http import Http, part
@@ -38,6 +38,20 @@ _LONGEST_TASK: Final = 10_800
 """Seconds of QPU time that a task may take whose submitter does not say; the API asks for a number."""
 
 _LOG_BYTES: Final = 4 << 20
+
+
+class Prepared(NamedTuple):
+    """A task whose input is in the storage.
+
+    Attributes:
+        id: Its id, which is its submitter's to choose.
+        input: The name of its input there.
+        body: What the service is sent.
+    """
+
+    id: str
+    input: str
+    body: bytes
 
 
 class QuantumSystem(Gates):
@@ -131,6 +145,11 @@ class QuantumSystem(Gates):
         """List the same tasks, with their tags; see `Gates`."""
         return [answers.task_of(job, self._bucket.name) for job in self._tagged(tag)]
 
+    def kept_gates(self) -> set[str]:
+        """List the gates of the tasks that the service keeps; see `Gates`."""
+        tasks = (job for job in self._jobs() if job.backend == self.backend)
+        return {gate for job in tasks if (gate := gate_among(job.tags(self._bucket.name)))}
+
     def submit(
         self,
         program_id: str,
@@ -147,6 +166,20 @@ class QuantumSystem(Gates):
         Raises:
             RefusedError: The service has no such program, or the tags are too long.
         """
+        return self.send(
+            self.prepare(program_id, parameters, session_id=session_id, tags=tags, cost=cost), patient=True
+        )
+
+    def prepare(
+        self,
+        program_id: str,
+        parameters: bytes | Pieces,
+        *,
+        session_id: str | None,
+        tags: Sequence[str],
+        cost: int | None = None,
+    ) -> Prepared:
+        """Put a task's input into the storage, and do not submit the task yet; see `submit`."""
         if program_id not in _PROGRAMS:
             raise RefusedError(
                 f"An IBM Quantum System runs no {program_id!r}, only {' and '.join(_PROGRAMS)}."
@@ -168,15 +201,34 @@ class QuantumSystem(Gates):
                 for name, key in names.items()
             },
         }
+        return Prepared(task_id, names["input"], msgspec.json.encode(body))
+
+    def send(self, task: Prepared, *, patient: bool) -> str:
+        """Submit a task whose input is in the storage; return its id.
+
+        Args:
+            task: The task.
+            patient: Whether to wait for a lane; see `submit`.
+
+        Raises:
+            ThrottledError: Every lane is taken (unless `patient`); the task may be sent again.
+        """
 
         def send(deadline: Deadline) -> str:
-            text = msgspec.json.encode(body)
-            self._http.call("POST", "/v1/jobs", ibm_answers.read, body=text, once=True, deadline=deadline)
-            return task_id
+            self._http.call(
+                "POST",
+                "/v1/jobs",
+                ibm_answers.read,
+                body=task.body,
+                once=True,
+                deadline=deadline,
+                throttled=not patient,
+            )
+            return task.id
 
         def look() -> str | None:
             with suppress(NotFoundError):
-                return self._job(task_id).id
+                return self._job(task.id).id
             return None
 
         try:
@@ -184,10 +236,14 @@ class QuantumSystem(Gates):
         except RefusedError as error:
             if error.status == answers.DUPLICATE:
                 # Nobody else has this id: an earlier try took effect, and showed up late.
-                return task_id
+                return task.id
             with suppress(RefusedError, UnavailableError):
-                self._bucket.delete(names["input"])
+                self.discard(task)
             raise
+
+    def discard(self, task: Prepared) -> None:
+        """Delete the input of a task that is not submitted after all."""
+        self._bucket.delete(task.input)
 
     def task(self, task_id: str) -> Task:
         """Read a task's state."""
