@@ -58,19 +58,19 @@ def end_late_tasks(config: Config, broker: Broker, journal: Journal, deadline: D
             for gate in sorted(gates):
                 use = journal.history.session(gate)
                 if use is not None and use.ended_at is not None:
-                    yield from _end(journal, use, provider)
+                    yield from _end(config, journal, use, provider)
         except (ServiceError, ConfigError, RequestError) as error:
             _log.info("the service does not say which tasks it keeps", qpu=qpu.name, why=str(error))
 
 
-def _end(journal: Journal, use: SessionUse, provider: Provider) -> Iterator[Lease]:
+def _end(config: Config, journal: Journal, use: SessionUse, provider: Provider) -> Iterator[Lease]:
     """End what is left of one gate; the accountant does the rest unless it has been there already."""
     provider.cancel_session(use.session_id)
     if use.locked_seconds is None and not use.unknown:
         return
     lease = journal.lease(use.lease_id)
     try:
-        account(journal, lease, use.session_id, provider)
+        account(config.budgets, journal, lease, use.session_id, provider)
     except NotYetError:  # it is about to end: the next run finds it
         return
     yield lease
