@@ -12,6 +12,7 @@
 # make site        write the documentation as a site into build/site, with its links checked
 # make man         write the man pages and the shells' completion below build/man
 # make test-watching  dashboard and alerts, with a real Prometheus that watches a real gateway
+# make test-recipes  docs/recipes.md with the real tools: Jupyter, Snakemake, Parsl, from PyPI
 # make test-matrix the cluster tests on Slurm 22.05, 24.11 and 26.05, in chroots (RELEASES=forky: on that one of Debian)
 # make fuzz        look for inputs that break the plugin, for SECONDS (30) each; needs clang
 # make reliability  play every scenario of faults on a real cluster, and write docs/reliability.md
@@ -30,7 +31,7 @@ VENV := $(shell tools/setup --venv)
 PYTEST = $(VENV)/bin/python -m pytest -n $(1) $(PYTEST_ARGS)
 
 .PHONY: demo lab figures reliability soak bench bench-gateway bench-hostile bench-thin test lint test-unit test-integration \
-	test-clients test-clients-ends test-cluster test-matrix test-packages test-watching test-plugin fuzz deb rpm man site dist setup other-tools lock clean help
+	test-clients test-clients-ends test-cluster test-matrix test-packages test-watching test-recipes test-plugin fuzz deb rpm man site dist setup other-tools lock clean help
 .NOTPARALLEL:
 
 help:
@@ -95,6 +96,14 @@ test-packages: setup
 test-watching: setup
 	tools/need prometheus
 	$(call PYTEST,0) tests/watching
+
+# In an environment of their own, as a user has them.
+RECIPES = $(dir $(VENV))recipes
+
+test-recipes: setup
+	[ -d $(RECIPES) ] || $(VENV)/bin/python -m venv $(RECIPES)
+	$(RECIPES)/bin/pip install --quiet --requirement tests/recipes/requirements.txt
+	RECIPES=$(RECIPES) $(call PYTEST,0) tests/recipes
 
 test-cluster: setup
 	$(call PYTEST,2) --dist loadfile tests/cluster
