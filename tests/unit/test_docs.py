@@ -49,6 +49,13 @@ def test_the_readme_leads_to_every_document() -> None:
     assert linked >= {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
 
 
+def test_the_sites_menu_has_every_document() -> None:
+    """And nothing else: `make site` is strict, but slower to say so."""
+    listed = re.findall(r"^ +- .+: ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")}
+    assert sorted(listed) == sorted({*pages, "index.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"})
+
+
 def commands(script: str) -> list[str]:
     """Return a script's lines, but for blank ones and comments."""
     return [line for line in script.splitlines() if line and not re.match(r"#($|[ !])", line)]
