@@ -11,6 +11,7 @@ import pytest
 
 from qpu_slurm.config.access import AccessRule, AccessRules
 from qpu_slurm.config.attributes import Attributes
+from qpu_slurm.config.budgets import ALL, Budget, BudgetsConfig, Period, Scope
 from qpu_slurm.errors import MustWaitError, QpuSlurmError, RefusedError, RequestError, UnavailableError
 from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import Hold, LeaseState
@@ -204,6 +205,31 @@ def test_what_the_rules_keep_from_a_job_is_not_chosen(
         broker.acquire(request("any:qubits>150", job_id=2))
     allowed = msgspec.structs.replace(request("any:by=error", job_id=3), user_id=4711)
     assert names(broker.acquire(allowed)) == ["ibm_fez"]
+
+
+def test_what_no_budget_is_left_for_is_not_chosen(config: Config, journal: Journal, service: Service) -> None:
+    spent = Budget(scope=Scope(ALL, ALL, "ibm_torino"), period=Period.MONTH, limit=0.0)
+    budgeted = msgspec.structs.replace(config, budgets=BudgetsConfig(standing=(spent,)))
+    broker = Broker(budgeted, journal, service.connect, settle=0)
+    service.queues["ibm_fez"] = 100
+    (lease,) = broker.acquire(request("any", job_id=1))
+    assert lease.qpu == "ibm_fez"
+    assert lease.chosen is not None
+    with pytest.raises(RequestError, match=r"no QPU meets any:qubits<150: .*ibm_torino is beyond a budget: "):
+        broker.acquire(request("any:qubits<150", job_id=2))
+
+
+def test_a_budget_that_is_reserved_is_waited_for(
+    config: Config, journal: Journal, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qpu_slurm.leases.choosing._TURN", 0.0)
+    little = Budget(scope=Scope(ALL, ALL, "ibm_torino"), period=Period.MONTH, limit=60.0)
+    budgeted = msgspec.structs.replace(config, budgets=BudgetsConfig(standing=(little,)))
+    broker = Broker(budgeted, journal, service.connect, settle=0)
+    assert names(broker.acquire(request("any:qubits<150", job_id=1))) == ["ibm_torino"]
+    with pytest.raises(MustWaitError, match="ibm_torino is beyond a budget for now"):
+        broker.acquire(request("any:qubits<150", job_id=2))
+    assert names(broker.acquire(request("any:qubits>100", job_id=2))) == ["ibm_fez"]
 
 
 def test_the_admin_says_what_the_service_does_not(config: Config, journal: Journal, service: Service) -> None:

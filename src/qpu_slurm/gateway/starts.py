@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from qpu_slurm.errors import (
+    BudgetSpentError,
     JournalError,
     MustWaitError,
     NoLeaseError,
@@ -86,7 +87,7 @@ class Starts:
                     try:
                         attempt = choosing.attempt(deadline)
                         return await self._acquire(broker, chosen, arrived, attempt, wanted)
-                    except UnavailableError as error:
+                    except (UnavailableError, BudgetSpentError) as error:
                         choosing.failed(error, chosen, deadline=deadline)
 
     async def _acquire(

@@ -86,7 +86,7 @@ class Broker(Releaser):
     ) -> None:
         super().__init__(config, journal, connect, settle=settle, release_timeout=release_timeout)
         self._opener = Opener(config, journal, self._locks, self._lost, settle=settle)
-        self._chooser = Chooser(config, journal, connect)
+        self._chooser = Chooser(config, journal, connect, self._opener.budgets)
 
     def accounts(self, request: LeaseRequest) -> dict[str, QpuConfig]:
         """Name the accounts on which a job wants sessions, each with a QPU on it.
@@ -203,7 +203,7 @@ class Broker(Releaser):
                 try:
                     leases = self._acquire(chosen, choosing.attempt(deadline), wanted)
                     return tuple(self._journal.with_choices(leases))
-                except UnavailableError as error:
+                except (UnavailableError, BudgetSpentError) as error:
                     choosing.failed(error, chosen, deadline=deadline)
 
     def _acquire(

@@ -107,7 +107,11 @@ class Budgets:
         """
         for qpu in request.qpus:
             if self._journal.open_lease(request.job_id, qpu) is None:
-                self._journal.budgets.check(self.terms(request.account, request.user_id, qpu))
+                self.check(qpu, request)
+
+    def check(self, qpu: str, request: LeaseRequest) -> None:
+        """Make sure that something is left for a job's session on one QPU; see `refuse` for the errors."""
+        self._journal.budgets.check(self.terms(request.account, request.user_id, qpu))
 
     def refuse_task(self, lease: Lease) -> None:
         """Make sure that a job may submit another task.

@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import structlog
 
-from qpu_slurm.errors import ConfigError, MustWaitError, QpuSlurmError, RequestError, UnavailableError
+from qpu_slurm.errors import (
+    BudgetReservedError,
+    BudgetSpentError,
+    ConfigError,
+    MustWaitError,
+    QpuSlurmError,
+    RequestError,
+    UnavailableError,
+)
 from qpu_slurm.journal.model import Hold, LeaseState
 from qpu_slurm.journal.pace import Pace
 from qpu_slurm.leases.access import refuse_denied, who_may
@@ -33,6 +41,7 @@ if TYPE_CHECKING:
     from qpu_slurm.config import Config, QpuConfig
     from qpu_slurm.journal.journal import Journal
     from qpu_slurm.journal.model import LeaseRequest
+    from qpu_slurm.leases.budgets import Budgets
     from qpu_slurm.leases.choice import Bar
     from qpu_slurm.providers.base import Connect
     from qpu_slurm.qpu_option import Value, Wish
@@ -55,6 +64,9 @@ _TURN, _LOOK_AGAIN = 5.0, 0.2
 
 _log = structlog.get_logger(__name__)
 
+Failure = UnavailableError | BudgetSpentError
+"""Why a QPU that was chosen could not be had, though another one may be."""
+
 Said = QpuStatus | QpuSlurmError | None
 """See `Answer.says`."""
 
@@ -66,10 +78,12 @@ class Chooser:
         config: What the admin wrote.
         journal: Which QPUs are closed, who has them, and how long things take.
         connect: How a QPU's provider is had.
+        budgets: What budgets say of sessions.
     """
 
-    def __init__(self, config: Config, journal: Journal, connect: Connect) -> None:
+    def __init__(self, config: Config, journal: Journal, connect: Connect, budgets: Budgets) -> None:
         self._config = config
+        self._budgets = budgets
         self._journal = journal
         self._connect = connect
         self._lock = threading.Lock()
@@ -83,7 +97,7 @@ class Chooser:
         wishes: Sequence[Wish],
         *,
         deadline: Deadline,
-        without: Mapping[str, UnavailableError],
+        without: Mapping[str, Failure],
     ) -> list[Candidate]:
         """Say of each QPU that wishes may mean what it is like, and whether the job can have it now.
 
@@ -118,6 +132,8 @@ class Chooser:
                 barred = None
             elif (denied := self._denied(qpu, request, deadline)) is not None:
                 barred = denied
+            elif barred is None and (spent := self._spent(name, request)) is not None:
+                barred = spent
             elif name in closed:
                 barred = "wait", f"is closed: {closed[name].reason.rstrip('.')}"
             elif barred is None and request.qpus and qpu.limit is not None and len(others) >= qpu.limit:
@@ -200,6 +216,16 @@ class Chooser:
             return "away", f"may not be for this job: {error}"
         return None
 
+    def _spent(self, name: str, request: LeaseRequest) -> tuple[Bar, str] | None:
+        """Say why no budget lets a job open a session on a QPU; None if it may."""
+        if not request.qpus:
+            return None  # It only wants to know what the QPU is like.
+        try:
+            self._budgets.check(name, request)
+        except (BudgetSpentError, BudgetReservedError) as error:
+            return _bar_of(error)
+        return None
+
     def _pace(self) -> dict[str, Pace]:
         """Read how long things take, once a minute."""
         with self._lock:
@@ -223,7 +249,7 @@ class Choosing:
         self._chooser = chooser
         self._journal = journal
         self._request = request
-        self._without: dict[str, UnavailableError] = {}
+        self._without: dict[str, Failure] = {}
         self._spare = False
 
     def attempt(self, deadline: Deadline) -> Deadline:
@@ -250,11 +276,11 @@ class Choosing:
                     raise
             time.sleep(_LOOK_AGAIN)
 
-    def failed(self, error: UnavailableError, chosen: LeaseRequest, *, deadline: Deadline) -> None:
+    def failed(self, error: Failure, chosen: LeaseRequest, *, deadline: Deadline) -> None:
         """Note that what was chosen could not be had: `next` makes another choice.
 
         Raises:
-            UnavailableError: The error, if another choice does not help, or there is no time for it.
+            ServiceError: The error, if another choice does not help, or there is no time for it.
         """
         to_blame = {error.qpu} & chosen.chosen.keys() if error.qpu else chosen.chosen.keys()
         if deadline.passed or not to_blame:
@@ -318,6 +344,10 @@ def bar_of(qpu: QpuConfig, answer: Said) -> tuple[Bar, str] | None:
 
 def _bar_of(error: QpuSlurmError) -> tuple[Bar, str]:
     """Say why a QPU cannot be had that could not be asked for, or opened."""
+    if isinstance(error, BudgetSpentError):
+        return "never", f"is beyond a budget: {error}"
+    if isinstance(error, BudgetReservedError):
+        return "wait", f"is beyond a budget for now: {error}"
     if isinstance(error, MustWaitError):
         return "wait", f"could not be had: {error}"
     if isinstance(error, UnavailableError | ConfigError):
