@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 from typing import TYPE_CHECKING
@@ -197,7 +198,9 @@ def test_the_commands_of_an_admin(site: Site) -> None:
     )
     budget("set", "--qpu", "torino", "--limit", "10h", "--until", "2999-12-31", "--reason", "p")
     assert [line.split()[:2] for line in budget("list").splitlines()[1:]] == [["QPU", "torino"]]
-    assert '"left": 36000.0' in budget("list", "--json", "--qpu", "torino")
+    (row,) = json.loads(budget("list", "--json", "--qpu", "torino"))
+    # Other tests have used the QPU: in a project without a first day, that counts.
+    assert row["left"] == pytest.approx(36000 - row["used"] - row["reserved"])
     text = budget("history")
     assert [what in text for what in ("granted", "a deadline", "set")] == [True] * 3
     assert "removed" in budget("remove", "--qpu", "torino", "--reason", "p")
