@@ -165,6 +165,7 @@ def test_a_batch_job(cluster: Cluster, query: Query) -> None:
         time_left=job.time_left,
         submitted_at=job.submitted_at,
         account="physics",
+        partition="quantum",
         admin_comment="",
     )
     assert job.leader == job_id

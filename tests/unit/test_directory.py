@@ -7,11 +7,15 @@ import grp
 import os
 import pwd
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from qpu_slurm.config import ComputeServiceQpu, Config, QpuConfig
+from qpu_slurm.config.access import AccessRule, AccessRules
 from qpu_slurm.errors import UnavailableError
+from qpu_slurm.leases.availability import not_checked, with_access
 from qpu_slurm.system.deadline import Deadline
 from qpu_slurm.system.directory import Directory, Person
 
@@ -55,6 +59,8 @@ def test_a_user_who_is_not_known() -> None:
 @pytest.fixture
 def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Have the directory answer only once the event is set."""
+    monkeypatch.setattr("qpu_slurm.leases.availability.DIRECTORY", Directory())
+    monkeypatch.setattr("qpu_slurm.leases.availability._DIRECTORY_SECONDS", 0.2)
     go_on = threading.Event()
     found = pwd.getpwuid
 
@@ -81,3 +87,16 @@ def test_an_answer_is_used_again_for_a_while(monkeypatch: pytest.MonkeyPatch) ->
     assert directory.name_of(ME.pw_uid) == ME.pw_name
     monkeypatch.setattr(pwd, "getpwuid", None)
     assert directory.name_of(ME.pw_uid) == ME.pw_name
+
+
+def test_a_user_waits_no_longer_for_many_qpus_than_for_one(hanging: threading.Event) -> None:
+    rules = AccessRules(allow=(AccessRule(groups=("quantum",)),), default="deny")
+    crn = "crn:v1:bluemix:public:quantum-computing:us-east:a/1:2::"
+    names = [f"qpu{number}" for number in range(50)]
+    qpus: dict[str, QpuConfig] = {
+        name: ComputeServiceQpu(name=name, instance=crn, access_rules=rules) for name in names
+    }
+    config = Config(path=Path("/none"), qpus=qpus)
+    reports = with_access(not_checked(config), config, ME.pw_uid)
+    assert [report.access for report in reports] == [None] * 50
+    assert not hanging.is_set()

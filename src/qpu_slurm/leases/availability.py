@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 _ANSWER_SECONDS = 5.0
 
+_DIRECTORY_SECONDS = 2.0
+"""How long the system's directory of users may take for all QPUs: who asks waits for five."""
+
 _CLOSED_SECONDS = 365 * 86_400
 _AWAY_SECONDS = 15 * 60
 """How long a license is taken away, unless somebody looks again: after that, jobs try."""
@@ -153,7 +156,7 @@ def as_now(reports: Iterable[QpuReport], journal: Journal) -> tuple[QpuReport, .
 
 def with_access(reports: Iterable[QpuReport], config: Config, user_id: int) -> tuple[QpuReport, ...]:
     """Add to reports what a user may use."""
-    person = Person(user_id, DIRECTORY)
+    person = Person(user_id, DIRECTORY, Deadline.after(_DIRECTORY_SECONDS))
 
     def access(report: QpuReport) -> str | None:
         qpu = config.qpus.get(report.qpu)

@@ -116,7 +116,7 @@ class Directory:
         unanswered = UnavailableError(
             f"The system's directory of users has not answered when asked for {what}."
         )
-        if not self._free.acquire(timeout=deadline.left):
+        if deadline.passed or not self._free.acquire(timeout=deadline.left):
             raise unanswered
         found: list[T] = []
 
