@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 RULES = (CHECKOUT / "docs" / "rules.md").read_text()
 TABLE = '[[qpu]]\nname = "ibm_fez"\n'
 SETTINGS = {"AccountingStorageEnforce": "associations,qos"}
+USERS = ("bin", "daemon")
 ACCOUNTS = {
-    "physics": ("nobody",),
+    "physics": ("bin",),
     "chemistry": ("daemon",),
-    "course": ("nobody", "daemon"),
-    "other": ("nobody", "daemon"),
+    "course": ("bin", "daemon"),
+    "other": ("bin", "daemon"),
 }
 
 JOB = "#!/bin/sh\n#SBATCH --qpu=ibm_fez\necho ran\n"
@@ -68,7 +69,7 @@ class Centre:
             assert done.returncode == 0, done.stderr
             self._lua.write_text(done.stdout)
 
-    def submit(self, account: str, user: str = "nobody", *more: str, job: str = JOB) -> int:
+    def submit(self, account: str, user: str = "bin", *more: str, job: str = JOB) -> int:
         script = self.lab.cluster.home(user) / "job.sh"
         script.write_text(job)
         return self.lab.submit([f"--account={account}", *more, str(script)], user=user)
@@ -100,13 +101,16 @@ def shared(request: pytest.FixtureRequest) -> Iterator[Centre]:
     licenses = {"ibm_fez": 100, "ibm_torino": 100}
     # Without a gateway, the rules have to do without slurmdbd as well, which takes long to start.
     accounting = request.param == "gateway"
-    with Lab(
+    lab = Lab(
         CHECKOUT,
         credentials=request.param,
         accounting=accounting,
         settings=SETTINGS if accounting else None,
         licenses=licenses,
-    ) as lab:
+    )
+    # Not `nobody`: Slurm 26.05 finds no associations of that user.
+    lab.cluster.users = USERS
+    with lab:
         for account, users in ACCOUNTS.items() if accounting else ():
             sacctmgr(lab, "add", "account", account)
             for user in users:
