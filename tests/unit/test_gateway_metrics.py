@@ -7,7 +7,7 @@ import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 import pytest
@@ -91,6 +91,7 @@ def metrics(config: Config, journal: Journal) -> Metrics:
     metrics.errors.labels("busy").inc()
     metrics.requests.labels("GET", "/healthz").observe(0.1)
     metrics.note_client({"User-Agent": "qpu_slurm/0.2.0"})
+    metrics.note_use("ibm_paris", BudgetsConfig(prices={"ibm_paris": 1}), locked=1, executed=1)
     return metrics
 
 
@@ -163,11 +164,24 @@ def test_the_size_of_the_journal_is_that_of_its_files(
 
 
 def test_use_is_counted_and_its_idle_part_is_never_negative(metrics: Metrics) -> None:
-    metrics.note_use("ibm_fez", locked=10, executed=4)
-    metrics.note_use("ibm_fez", locked=0, executed=1)
+    for locked, executed in ((10, 4), (0, 1)):
+        metrics.note_use("ibm_fez", BudgetsConfig(), locked=locked, executed=executed)
     found = values(metrics)
     used = [found[f"qpu_slurm_{what}_seconds_total{{qpu=ibm_fez}}"] for what in ("locked", "qpu", "idle")]
     assert used == [10, 5, 6]
+
+
+@pytest.mark.parametrize(("counts", "cost"), [("locked", 25.0), ("executed", 10.0)])
+def test_use_costs_what_the_configuration_says(
+    metrics: Metrics, counts: Literal["locked", "executed"], cost: float
+) -> None:
+    budgets = BudgetsConfig(counts=counts, prices={"ibm_torino": 2.5})
+    metrics.note_use("ibm_torino", budgets, locked=10, executed=4)
+    metrics.note_use("ibm_fez", budgets, locked=10, executed=4)
+    found = values(metrics)
+    assert found["qpu_slurm_cost_total{qpu=ibm_torino}"] == cost
+    # Which has no price: nothing is no amount of money.
+    assert "qpu_slurm_cost_total{qpu=ibm_fez}" not in found
 
 
 # The reaper.

@@ -31,8 +31,16 @@ STARTING = 503
 VARIABLES = {"$__rate_interval": "1m", "$__range": "1h", "$qpu": ".+", "$instance": ".+"}
 """As Grafana fills in a query."""
 
-ABSENT = ("certificate", "errors_total", "jobs_limit", "qpu_slurm_waiting_jobs", "changes(")
-"""What there is none of here: TLS, errors, limits, a Slurm, a restart."""
+ABSENT = (
+    "budget_used",
+    "certificate",
+    "cost",
+    "errors_total",
+    "jobs_limit",
+    "qpu_slurm_waiting_jobs",
+    "changes(",
+)
+"""What there is none of here: budgets, prices, TLS, errors, limits, a Slurm, a restart."""
 
 
 def promtool(*arguments: object, text: str | None = None) -> subprocess.CompletedProcess[str]:

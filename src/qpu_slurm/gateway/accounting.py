@@ -64,7 +64,12 @@ async def keep_account(gateway: Gateway) -> NoReturn:
 
 
 def _count(gateway: Gateway, used: Used) -> None:
-    gateway.metrics.note_use(used.lease.qpu, locked=used.locked_seconds, executed=used.executed_seconds)
+    gateway.metrics.note_use(
+        used.lease.qpu,
+        gateway.config.budgets,
+        locked=used.locked_seconds,
+        executed=used.executed_seconds,
+    )
 
 
 class SlurmsRecord:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
     from qpu_slurm.config import Config
+    from qpu_slurm.config.budgets import BudgetsConfig
     from qpu_slurm.leases.reaper import Report
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -111,6 +112,9 @@ class Metrics:
             "locked_seconds", "Time that the QPU was locked, by sessions that ended.", "qpu"
         )
         self._idle = self._counter("idle_seconds", "Time that a QPU was locked and executed nothing.", "qpu")
+        self._cost = self._counter(
+            "cost", "What sessions that ended cost, at the prices of the configuration.", "qpu"
+        )
         self.reaped = self._counter("reaped_leases", "Leases that the reaper ended.", "qpu")
         self.taken_over = self._counter(
             "taken_over_leases", "Leases that Slurm knew of and the journal did not.", "qpu"
@@ -157,13 +161,24 @@ class Metrics:
                 *(self.reaped, self.taken_over, self._without_job),
             ):
                 metric.labels(qpu)
+            if config.budgets.price(qpu):
+                self._cost.labels(qpu)
 
     def note_client(self, headers: Mapping[str, str]) -> None:
         """Count a request, once its caller is known, by what its client says of itself."""
         self._client_requests.labels(*self._clients.of(headers)).inc()
 
-    def note_use(self, qpu: str, *, locked: float, executed: float) -> None:
-        """Count the use of a session that ended, in seconds."""
+    def note_use(self, qpu: str, budgets: BudgetsConfig, *, locked: float, executed: float) -> None:
+        """Count the use of a session that ended.
+
+        Args:
+            qpu: The QPU.
+            budgets: Has its price.
+            locked: The seconds that the session had it to itself.
+            executed: The seconds that its tasks ran.
+        """
+        if budgets.price(qpu):
+            self._cost.labels(qpu).inc(budgets.cost(qpu, locked, executed))
         self._locked.labels(qpu).inc(locked)
         self._executed.labels(qpu).inc(executed)
         self._idle.labels(qpu).inc(max(locked - executed, 0.0))
