@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,8 @@ from qpu_slurm.leases.broker import Broker
 from qpu_slurm_devkit.emulator import Fault
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from qpu_slurm.lifecycle.leasing import Leasing
     from qpu_slurm_devkit.emulator import Emulator
     from tests.integration.gateway_site import Site
@@ -27,9 +30,12 @@ def broker(request: pytest.FixtureRequest, site: Site) -> Leasing:
 
 
 @pytest.fixture
-def newcomer(site: Site) -> Broker:
-    """Return a broker that has not asked the service yet."""
-    return Broker(site.config, site.journal, settle=0)
+def newcomer(site: Site, emulator: Emulator) -> Iterator[Broker]:
+    """Return a broker that has not asked the service yet; what it has seen of the QPUs is forgotten."""
+    yield Broker(site.config, site.journal, settle=0)
+    emulator.clear_faults()
+    for name in site.config.qpus:
+        site.journal.seen_qpus.note(name, asked_at=datetime.now(UTC), online=True)
 
 
 @pytest.mark.parametrize(
