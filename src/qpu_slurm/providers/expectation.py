@@ -102,14 +102,6 @@ class Expectation:
         first = self.seconds
         return first is not None and seconds >= _CLOSE * first
 
-    @property
-    def is_exact(self) -> bool:
-        """Whether the time in which the end lies is as short as it has to be."""
-        if self._over is None:
-            return False
-        least, part = _EXACT
-        return self._over - self._running <= max(least, part * self._over)
-
     def learn(self, running: float, over: float) -> None:
         """Take note of how long a task ran.
 

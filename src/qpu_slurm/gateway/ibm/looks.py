@@ -3,7 +3,8 @@
 
 - A look is paid for from what was answered here (`limits.Credit`). Without credit, there is none.
 - A service that has too much to do (429), or does not answer, is left alone for a while.
-- Where the end of a task is not known exactly, a look does not wait for the answer to the last one.
+- A look waits for the answer to the last one. Looks that overlap find the ends of a loop's first tasks a bit
+  sooner, but the service gets more requests then than from the client alone.
 """
 
 from __future__ import annotations
@@ -39,9 +40,6 @@ _LOOK: Final = 20.0
 
 _STATE_EVERY: Final = 4
 """How many looks for a result there are to one for the state, where no client asks for that."""
-
-_IN_FLIGHT: Final = 3
-"""Looks at one task that may be unanswered at once, while its end is not known exactly."""
 
 _DOCUMENT: Final = 1 << 20
 """Bytes of a task's state that is kept; one with a large input in it streams from service to client."""
@@ -83,11 +81,8 @@ class Looks:
 
     async def _look_on(self, caller: Caller, task_id: str, watched: Watched) -> None:
         lease_id, line = caller.lease.id, watched.line
-        looks: set[asyncio.Task[None]] = set()
         try:
             while watched.is_wanted and not (watched.is_over or line.large_states or self.is_ending):
-                if len(looks) == _IN_FLIGHT:
-                    looks = await _first_of(looks)
                 hurried = await watched.until(max(self._next_look(task_id, watched), self._quiet_until))
                 if watched.is_over:
                     return
@@ -112,14 +107,7 @@ class Looks:
                     continue
                 if near:
                     self._copies.foresee_submission(lease_id)
-                look = self._gateway.meanwhile(
-                    self._look(lease_id, task_id, watched, with_result=with_result, with_state=with_state)
-                )
-                # The answer to a look that came too early takes as long as any other. If the end is not known
-                # exactly, and the client has saved enough requests, the next look does not wait for it.
-                overlaps = with_result and not (hurried or line.expectation.is_exact)
-                overlaps &= self._gateway.credit[lease_id] > _IN_FLIGHT
-                looks |= await _first_of({look}, self.way / _IN_FLIGHT if overlaps else None)
+                await self._look(lease_id, task_id, watched, with_result=with_result, with_state=with_state)
         except Exception:  # noqa: BLE001 - clients are answered all the same: by the service
             _log.exception("a task could not be watched", task=task_id)
         finally:
@@ -165,7 +153,7 @@ class Looks:
         async with self._upstream.send("GET", "jobs", task_id, "results", headers=headers) as answer:
             if self._is_refusal(answer):
                 return False
-            if answer.status == _NONE_YET or watched.is_over:  # another look has found it over
+            if answer.status == _NONE_YET:
                 return False
             if not answer.ok:
                 self._early_results = False
@@ -242,14 +230,6 @@ class Looks:
         """Send no requests of the gateway's own for a while, and not before the service allows it."""
         self._refusals += 1
         self._quiet_until = Deadline.after(max(asked, min(0.5 * 2**self._refusals, 30.0)))
-
-
-async def _first_of(looks: set[asyncio.Task[None]], seconds: float | None = None) -> set[asyncio.Task[None]]:
-    """Wait until a look is answered, or for so many seconds; return those that are not."""
-    answered, left = await asyncio.wait(looks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    for look in answered:
-        look.result()
-    return left
 
 
 async def _no_result() -> bool:
