@@ -149,13 +149,17 @@ def _go(play: Play) -> None:
 
 
 def _close_session(play: Play) -> None:
-    for session in play.open_sessions:
+    # What was seen last may be from before it had one.
+    sessions = [one for one in play.sessions_now() if one.state != "closed"]
+    for session in sessions:
         play.stage.lab.emulator.close_session(session.id)
+    if not sessions:
+        play.problem = "it had no session that could be closed"
 
 
 def _cancel_task(play: Play) -> None:
     """Cancel a task of its: the next one, where the last is over."""
-    emulator, sessions = play.stage.lab.emulator, {session.id for session in play.sessions}
+    emulator, sessions = play.stage.lab.emulator, {session.id for session in play.sessions_now()}
     deadline = Deadline.after(_CANCEL_SECONDS)
     while not (deadline.passed or play.over):
         for task in emulator.tasks():

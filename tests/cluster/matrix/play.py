@@ -14,6 +14,7 @@ import psutil
 import requests
 
 from qpu_slurm.errors import SlurmError
+from tests.cluster.matrix.scenario import BEFORE
 
 if TYPE_CHECKING:
     from qpu_slurm_devkit.emulator import SessionRecord, TaskRecord
@@ -111,6 +112,8 @@ class Play:
         account = self.stage.accounts[self.qpu]
         for fault in self.scenario.faults:
             self.stage.inject(fault, account)
+        while self._left and self._left[0].when is BEFORE:
+            self._left.pop(0).what.do(self)
         self._client = self.stage.submit(self.scenario.submit, self.qpu)
 
     def also(self, *command: str) -> None:
@@ -186,6 +189,11 @@ class Play:
     def sessions(self) -> list[SessionRecord]:
         """The sessions that were ever opened for it, by the service's own record."""
         return self.view.sessions.get(self.stage.accounts[self.qpu].name, [])
+
+    def sessions_now(self) -> list[SessionRecord]:
+        """The same, asked just now: what was seen last may be older than what it has printed."""
+        name = self.stage.accounts[self.qpu].name
+        return [one for one in self.stage.lab.emulator.sessions() if one.account == name]
 
     @property
     def open_sessions(self) -> list[SessionRecord]:

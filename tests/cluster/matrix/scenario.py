@@ -40,6 +40,10 @@ class When(NamedTuple):
     come: Callable[[Play], bool]
 
 
+BEFORE = When("before it is submitted", lambda _: True)
+"""A job may start within 0.1 s: what it has to meet comes first."""
+
+
 class What(NamedTuple):
     """Something that is done to a job, or to all that it runs on: how it is called, and how it is done."""
 

@@ -32,5 +32,5 @@ def test_whatever_happens(
     assert verdict.leases_lost == 0
     assert verdict.told, f"nobody said {scenario.told!r}:\n{verdict.heard}"
     assert not verdict.told_wrong, f"{scenario.never!r} in {verdict.told_wrong}:\n{verdict.heard}"
-    assert verdict.sessions_opened in scenario.sessions
+    assert verdict.sessions_opened in scenario.sessions, verdict.heard
     passed(scenario, verdict)

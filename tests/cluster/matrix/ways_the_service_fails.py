@@ -38,7 +38,7 @@ from tests.cluster.matrix.jobs import (
     salloc,
     srun,
 )
-from tests.cluster.matrix.scenario import Event, Scenario, When
+from tests.cluster.matrix.scenario import BEFORE, Event, Scenario, When
 
 NOT_AVAILABLE = '{"errors": [{"code": 1004, "message": "Being calibrated."}]}'
 """What the service answers for a QPU that takes nothing now."""
@@ -272,7 +272,7 @@ OF_ITS_OWN_ACCORD = (
         submit=batch(SAY_AND_TASK),
         backend="ibm_lima",
         happens=(
-            Event(AT_ONCE, pause("ibm_lima", "Back on Monday.")),
+            Event(BEFORE, pause("ibm_lima", "Back on Monday.")),
             Event(told("Back on Monday."), resume("ibm_lima")),
         ),
         told="Back on Monday",
@@ -281,7 +281,7 @@ OF_ITS_OWN_ACCORD = (
         way="QPU in maintenance, srun",
         submit=srun(SAY, "--begin=now+1"),
         backend="ibm_quito",
-        happens=(Event(AT_ONCE, pause("ibm_quito", "Back on Monday.")),),
+        happens=(Event(BEFORE, pause("ibm_quito", "Back on Monday.")),),
         ends="CANCELLED",
         told="Back on Monday",
         sessions=(0,),
