@@ -24,12 +24,14 @@ from benchmarks import (
     storm,
     tail,
     throughput,
+    vendors,
     workflow,
 )
 
 PARTS = {
     "api": api.measure,
     "runner": runner.measure,
+    "vendors": vendors.measure,
     "tail": tail.measure,
     "memory": memory.measure,
     "throughput": throughput.measure,

@@ -63,11 +63,21 @@ listen = "127.0.0.1:0"
 reap_every = "1h"
 [[qpu]]
 name = "ibm_fez"
-endpoint = "{url}/api/v1"
 iam_endpoint = "{url}"
 instance = "{account.crn}"
 credentials = "gateway"
 key_file = "{directory}/ibm.key"
+"""
+
+IN_THE_CLOUD = 'endpoint = "{url}/api/v1"\n'
+
+ON_PREMISES = """
+type = "ibm-quantum-system"
+endpoint = "{url}/system"
+s3_endpoint = "{url}/s3"
+s3_bucket = "{account.storage.bucket}"
+s3_access_key_id = "{account.storage.access_key_id}"
+s3_key_file = "{directory}/s3.key"
 """
 
 
@@ -144,16 +154,25 @@ def main() -> int:
 
 
 class Site:
-    """A gateway in front of the emulator, and leases."""
+    """A gateway in front of the emulator, and leases.
 
-    def __init__(self, directory: Path, emulator: Emulator) -> None:
+    Args:
+        directory: Where its files are.
+        emulator: The service.
+        kind: What the QPU's table has besides, for a kind of service.
+    """
+
+    def __init__(self, directory: Path, emulator: Emulator, kind: str = IN_THE_CLOUD) -> None:
         self.emulator = emulator
         self.account = emulator.accounts[0]
-        key = directory / "ibm.key"
-        key.touch(mode=0o600)
-        key.write_text(self.account.api_key)
+        for name, content in (("ibm", self.account.api_key), ("s3", self.account.storage.secret)):
+            key = directory / f"{name}.key"
+            key.touch(mode=0o600)
+            key.write_text(content)
         self._path = directory / "config.toml"
-        self._path.write_text(CONFIG.format(directory=directory, url=emulator.url, account=self.account))
+        self._path.write_text(
+            (CONFIG + kind).format(directory=directory, url=emulator.url, account=self.account)
+        )
         self.config = config.load(self._path)
         self._journal = Journal(self.config.journal)
         self._broker = Broker(self.config, self._journal, settle=0)
@@ -187,13 +206,7 @@ class Site:
 
     def environ(self, lease: Lease) -> dict[str, str]:
         """Return the variables of a job's steps that are about its QPU."""
-        behind = msgspec.structs.replace(
-            self.config.qpu(lease.qpu),
-            endpoint=f"{self.url}/experimental/api/v1",
-            iam_endpoint=self.url,
-            search_endpoint=self.url,
-            catalog_endpoint=f"{self.url}/catalog",
-        )
+        behind = self.config.qpu(lease.qpu).seen_by_jobs(self.url)
         key = self.keys.key(lease)
         return variables.to_environ(
             [JobQpu.bind(behind, api_key=key, session_id=lease.session_id, hold="job")]
