@@ -53,6 +53,27 @@ def test_what_is_waited_for_does_without_what_it_can_do_without(
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [("task_runner", ["--version"]), ("qpu_slurm", ["hook", "--help"]), ("qpu_slurm", ["job-env", "--help"])],
+)
+def test_what_one_kind_of_service_needs_is_not_waited_for(command: str, arguments: list[str]) -> None:
+    done = python(
+        "import sys\n"
+        f"sys.argv = ['x', *{arguments!r}]\n"
+        "from qpu_slurm import start\n"
+        "try:\n"
+        f"    start.{command}()\n"
+        "except SystemExit:\n"
+        "    import qpu_slurm.config\n"  # a hook reads it
+        "    kinds = ('qpu_slurm.providers.ibm', 'qpu_slurm.providers.ibm_system', 'botocore')\n"
+        "    print([name for name in kinds if name in sys.modules])\n"
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_what_the_hooks_log_with_needs_no_asyncio_and_finds_it() -> None:
     done = python(
         "import sys\n"
