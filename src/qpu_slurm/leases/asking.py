@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -59,6 +58,9 @@ def ask_services(
         else:
             accounts[account][1].append(qpu)
     if accounts:
+        # Here, since a hook whose job names its QPU has no use for it.
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
         with ThreadPoolExecutor(min(_AT_ONCE, len(accounts))) as pool:
             for answer in pool.map(lambda asked: _ask(*asked), accounts.values()):
                 found |= answer
