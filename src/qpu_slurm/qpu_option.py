@@ -215,7 +215,7 @@ def _name(text: str) -> str:
             f"any:{rest[:_SHOWN]}."
         )
     raise RequestError(
-        f"--qpu: {text[:_SHOWN]!r} is not the name of a QPU. Write NAME, NAME,NAME, NAME|NAME, any, or "
+        f"--qpu: {text[:_SHOWN]!r} is not the name of a QPU. Write --qpu=NAME, NAME,NAME, NAME|NAME, any, or "
         "any:qubits>=100."
     )
 

@@ -99,7 +99,7 @@ def test_what_a_value_means(value: str, items: tuple[str | Wish, ...]) -> None:
         ("any:by=luck", "write by=wait or by=error"),
         ("any:by=wait,by=error", "by= is there twice"),
         ("any:status=online", "only a QPU that is online is chosen"),
-        ("qubits>=100", "'qubits>=100' is not the name of a QPU. Write NAME, .* any, or any:qubits"),
+        ("qubits>=100", "'qubits>=100' is not the name of a QPU. Write --qpu=NAME, .* any, or any:qubits"),
         ("any,qubits>=100", "'qubits>=100' follows 'any' without a colon. Write any:qubits>=100"),
         ("ibm_fez:qubits>=100", "'ibm_fez' is one QPU, so there is nothing to choose"),
         ("garnet:mock", "'garnet:mock' is not the name"),
