@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -27,7 +28,7 @@ from qpu_slurm.errors import (
     RequestError,
 )
 from qpu_slurm.gateway.client_names import OTHER, Names
-from qpu_slurm.gateway.metrics import LIMITS, STARTS, Metrics
+from qpu_slurm.gateway.metrics import LIMITS, STARTS, Metrics, Process
 from qpu_slurm.gateway.starts import outcome_of
 from qpu_slurm.gateway.state import State
 from qpu_slurm.journal.journal import Journal
@@ -182,6 +183,18 @@ def test_use_costs_what_the_configuration_says(
     assert found["qpu_slurm_cost_total{qpu=ibm_torino}"] == cost
     # Which has no price: nothing is no amount of money.
     assert "qpu_slurm_cost_total{qpu=ibm_fez}" not in found
+
+
+def test_the_process_is_described_where_proc_has_processes_only(tmp_path: Path) -> None:
+    """As under contrib/systemd's unit."""
+    (tmp_path / "self").symlink_to("/proc/self")
+    found = {
+        family.name: family.samples[0].value
+        for family in Process(proc=str(tmp_path), registry=None).collect()
+    }
+    assert found["process_resident_memory_bytes"] > 1e6
+    assert found["process_cpu_seconds"] > 0
+    assert time.time() - 86_400 < found["process_start_time_seconds"] <= time.time() + 1
 
 
 # The reaper.

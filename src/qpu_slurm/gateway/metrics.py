@@ -58,6 +58,16 @@ RUNS: Final = ("complete", "incomplete", "failed")
 """The outcomes of a run of the reaper; an incomplete one left something to the next."""
 
 
+class Process(ProcessCollector):
+    """Describes the process, also where /proc has processes only, as under our systemd unit (ProcSubset=pid).
+
+    The base class reads the time of the boot in /proc/stat, and describes nothing without it.
+    """
+
+    def _boot_time(self) -> float:
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class Metrics:
     """What the gateway counts and measures.
 
@@ -145,7 +155,7 @@ class Metrics:
             for value in values:
                 metric.labels(value)
         self._registry.register(state)
-        ProcessCollector(registry=self._registry)
+        Process(registry=self._registry)
 
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
         return Counter(f"qpu_slurm_{name}", documentation, labels, registry=self._registry)
