@@ -27,7 +27,10 @@ static bool is_of_one_qpu(const char *name)
 bool output_is_ours(const char *name)
 {
 	static const char *const prefixes[] = {"QISKIT_IBM_", "QRMI_JOB_", "SLURM_JOB_QPU_"};
-	static const char *const whole[] = {"GLOBAL_CATALOG_URL", "GLOBAL_SEARCH_URL", "IAM_URL"};
+	static const char *const whole[] = {
+		"GLOBAL_CATALOG_URL", "GLOBAL_SEARCH_URL", "IAM_URL",
+		"IQM_QUANTUM_COMPUTER", "IQM_SERVER_URL", "IQM_TOKEN",
+	};
 
 	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {
 		size_t length = strlen(prefixes[i]);

@@ -40,6 +40,7 @@ bool stale_is(const char *name, const struct names *qpus, bool inherited)
 	};
 	static const char *const of_job[] = {
 		"GLOBAL_CATALOG_URL",	   "GLOBAL_SEARCH_URL",	     "IAM_URL",
+		"IQM_QUANTUM_COMPUTER",	   "IQM_SERVER_URL",	     "IQM_TOKEN",
 		"QISKIT_IBM_CHANNEL",	   "QISKIT_IBM_INSTANCE",    "QISKIT_IBM_TOKEN",
 		"QISKIT_IBM_URL",	   "QRMI_JOB_QPU_RESOURCES", "QRMI_JOB_QPU_TYPES",
 		"SLURM_JOB_QPU_RESOURCES", "SLURM_JOB_QPU_TYPES",

@@ -15,6 +15,7 @@ static const char *const inherited[] = {
 	"IAM_URL",
 	"GLOBAL_SEARCH_URL",
 	"QISKIT_IBM_TOKEN",
+	"IQM_TOKEN",
 	"QRMI_JOB_QPU_RESOURCES",
 	"SLURM_JOB_QPU_TYPES",
 };

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qpu_slurm_devkit.emulator import Emulator
-from tests.integration.gateway_site import Site
+from tests.integration.gateway_site import BEHIND_IQM, Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def shared_site() -> Iterator[Site]:
-    with Emulator() as emulator, Site(emulator) as site:
+    with Emulator() as emulator, Site(emulator, qpus=BEHIND_IQM) as site:
         yield site.start()
 
 

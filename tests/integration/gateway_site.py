@@ -91,6 +91,29 @@ s3_key_file = "{directory}/s3.key"
 """
 """A QPU behind the IBM Quantum System API."""
 
+BEHIND_IQM = """
+[[qpu]]
+name = "garnet"
+type = "iqm-server"
+endpoint = "{url}"
+ledger = "{directory}/iqm"
+[[qpu]]
+name = "iqm_small"
+type = "iqm-server"
+backend = "spark"
+endpoint = "{url}"
+ledger = "{directory}/iqm"
+use_timeslot = "never"
+[[qpu]]
+name = "always"
+type = "iqm-server"
+backend = "spark"
+endpoint = "{url}"
+ledger = "{directory}/iqm"
+use_timeslot = "always"
+"""
+"""QPUs behind an IQM Server."""
+
 FROM_UPSTREAM = f"""
 qrmi_config = "{{directory}}/qrmi_config.json"
 {CONFIG.partition("[defaults]")[0]}

@@ -8,6 +8,7 @@ import os
 from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING
 
+from qpu_slurm.errors import RequestError
 from qpu_slurm.job import variables
 from qpu_slurm.system.runner_command import foreign_task_runner
 
@@ -109,7 +110,13 @@ class Qpu:
 
         Raises:
             IBMInputValueError: The QPU has no fractional gates.
+            RequestError: It is a QPU of an IQM Server, for which iqm-client has backends.
         """
+        if self.binding.type == "iqm-server":
+            raise RequestError(
+                f"{self.name} is a QPU of an IQM Server: transpile for it with iqm-client "
+                "(from iqm.qiskit_iqm import IQMProvider; IQMProvider().get_backend())."
+            )
         if use_fractional_gates not in self._backends:
             self._backends[use_fractional_gates] = self._make_backend(
                 use_fractional_gates=use_fractional_gates

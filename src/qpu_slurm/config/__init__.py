@@ -7,7 +7,7 @@ of the file at once.
 
 from __future__ import annotations
 
-from qpu_slurm.config.kinds import ComputeServiceQpu, QuantumSystemQpu
+from qpu_slurm.config.kinds import ComputeServiceQpu, IqmServerQpu, QuantumSystemQpu
 from qpu_slurm.config.load import DEFAULT_PATH, load, path_of
 from qpu_slurm.config.model import Config, GatewayConfig, OutageConfig, QpuConfig, SlurmConfig
 
@@ -16,6 +16,7 @@ __all__ = [
     "ComputeServiceQpu",
     "Config",
     "GatewayConfig",
+    "IqmServerQpu",
     "OutageConfig",
     "QpuConfig",
     "QuantumSystemQpu",

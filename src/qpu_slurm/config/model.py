@@ -234,13 +234,10 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         type: The resource type, in QRMI's words: it says which kind this is.
         backend: The service's name of the QPU; by default the same.
         endpoint: The service's base URL.
-        iam_endpoint: The base URL that turns an API key into a token.
-        instance: The service instance (a CRN) that pays.
         credentials: The key that opens sessions. `user`: the user's own. `gateway`: the admin's, which only
             the gateway has. `shared`: the admin's, which every job that names the QPU can read. That is
             insecure, and what an upstream configuration means.
         key_file: The file with the admin's key; with `gateway`, on the gateway's host only.
-        task_timeout: Seconds of QPU time that one task may take; None leaves it to the service.
         session: When a job's session begins without `--qpu-session`: at the job's start (`job`), or with its
             first task (`task`).
         exclusive: Whether only one job of the cluster at a time may have a lease on it.
@@ -263,11 +260,8 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     type: str
     backend: Name = ""
     endpoint: Url
-    iam_endpoint: Url = IBM_IAM_ENDPOINT
-    instance: Crn
     credentials: Literal["user", "gateway", "shared"] = "user"
     key_file: AbsolutePath | None = None
-    task_timeout: Duration | None = None
     session: Literal["job", "task"] = "job"
     exclusive: bool = False
     max_leases: Number | None = None
@@ -285,6 +279,21 @@ class QpuConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """Use the QPU's name for the backend by default."""
         if not self.backend:
             msgspec.structs.force_setattr(self, "backend", self.name)
+
+    @property
+    def iam_endpoint(self) -> str:
+        """The base URL that turns an API key into a token; empty where the key is the token."""
+        return ""
+
+    @property
+    def instance(self) -> str:
+        """The service instance (a CRN) that pays; made up for IBM's clients where the service has none."""
+        return f"crn:v1:local:private:{self.type}:local:a/{self.name}:{self.name}::"
+
+    @property
+    def task_timeout(self) -> int | None:
+        """Seconds of QPU time that one task may take; None leaves it to the service."""
+        return None
 
     @property
     def max_ttl(self) -> int:

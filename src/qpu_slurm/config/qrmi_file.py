@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from qpu_slurm.config.kinds import ComputeServiceQpu, QuantumSystemQpu
+from qpu_slurm.config.kinds import ComputeServiceQpu, IqmServerQpu, QuantumSystemQpu
 from qpu_slurm.config.model import MAX_TTL, Config, QpuConfig
 from qpu_slurm.config.private import read_private
 from qpu_slurm.config.tables import Problems, quote
@@ -83,6 +83,9 @@ _TYPES = {
         _SYSTEM,
         {"IAM_APIKEY": "api_key", "AWS_SECRET_ACCESS_KEY": "s3_secret"},
         by_gateway=True,
+    ),
+    "iqm-server": _Type(
+        IqmServerQpu, "QRMI_IQM_ISA_", {"ENDPOINT": "endpoint"}, {"TOKEN": "api_key"}, by_gateway=True
     ),
 }
 
@@ -215,6 +218,8 @@ class _Reader:
             )
         names = {"name": "name", "type": "type"}
         values = dict(self._behind_gateway or {})
+        if type_.kind is IqmServerQpu and isinstance(resource.get("name"), str):
+            values["backend"] = IqmServerQpu.alias_of(resource["name"])
         values |= self.problems.fields(type_.kind, resource, where, names)
         values |= self.problems.fields(type_.kind, table, where, keys)
         self.problems.missing(type_.kind, {*resource, *environment}, where, names | keys)

@@ -20,19 +20,23 @@ from qpu_slurm.gateway.ibm.dialect import IBM, IbmDialect
 from qpu_slurm.gateway.ibm.routes import ROUTES as IBM_ROUTES
 from qpu_slurm.gateway.ibm.upstream import in_the_cloud
 from qpu_slurm.gateway.ibm_system.upstream import on_premises
+from qpu_slurm.gateway.iqm.dialect import IQM, IqmDialect
+from qpu_slurm.gateway.iqm.routes import ROUTES as IQM_ROUTES
+from qpu_slurm.gateway.iqm.upstream import behind_iqm
 from qpu_slurm.gateway.jobs import JOBS, Jobs
-from qpu_slurm.gateway.requests import described
+from qpu_slurm.gateway.requests import ANSWER, described
 from qpu_slurm.gateway.routes import budgets, control, history, jobs, qpus, watch
 from qpu_slurm.system import logs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from aiohttp.typedefs import Handler
 
 _ROUTES = (
     ("", watch.ROUTES),
     *((messages.PREFIX, part.ROUTES) for part in (control, jobs, history, qpus, budgets)),
+    *IQM_ROUTES,
     *IBM_ROUTES,
 )
 """Prefixes, and what is below them."""
@@ -59,8 +63,9 @@ def build(gateway: Gateway) -> web.Application:
     app = web.Application(middlewares=[_accompany, _answer_errors])
     app[GATEWAY] = gateway
     app[JOBS] = Jobs(gateway)
-    app[IBM] = dialect = IbmDialect(gateway, (in_the_cloud, on_premises))
-    gateway.dialects.append(dialect)
+    app[IBM] = dialect = IbmDialect(gateway, (in_the_cloud, on_premises, behind_iqm))
+    app[IQM] = of_iqm = IqmDialect(gateway)
+    gateway.dialects += (dialect, of_iqm)
     for prefix, routes in _ROUTES:
         app.router.add_routes(_below(prefix, routes))
     app.cleanup_ctx.append(_life)
@@ -163,7 +168,8 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
         metrics.errors.labels(told.kind).inc()
         if told.limit:
             metrics.limits.labels(told.limit).inc()
-        return ibm_answers.answer(told)
+        write: Callable[[ApiError], web.Response] = request.get(ANSWER, ibm_answers.answer)
+        return write(told)
 
 
 def _refuse_encoding() -> NoReturn:

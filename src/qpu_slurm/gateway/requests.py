@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+ANSWER = "answer"
+"""What a request has that speaks a dialect with errors of another shape than IBM's: what writes them."""
+
 SMALL = 1 << 16
 """Bytes of a body that is held in memory: no more than a connection's buffers."""
 

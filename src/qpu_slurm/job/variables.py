@@ -6,8 +6,10 @@ such programs run in a job unchanged:
 
 - `QRMI_JOB_QPU_RESOURCES` and `QRMI_JOB_QPU_TYPES` (before: `SLURM_JOB_QPU_…`) list the job's QPUs;
 - `<qpu>_QRMI_…` say how each is reached, and which session the job holds on it;
+- `IQM_…` are read by iqm-client, which knows one QPU only: the job's first one of an IQM Server;
 - `QISKIT_IBM_…` are read by `QiskitRuntimeService()`, which knows one service only: that of the job's first
-  QPU. `IAM_URL`, `GLOBAL_SEARCH_URL` and `GLOBAL_CATALOG_URL` are set where they are not IBM's public ones.
+  other QPU. `IAM_URL`, `GLOBAL_SEARCH_URL` and `GLOBAL_CATALOG_URL` are set where they are not IBM's public
+  ones.
 
 A job that has no session (yet) has no variable for it at all: QRMI would take an empty one for a session that
 it holds. `<qpu>_QRMI_QPU_SLURM_SESSION` says whether a task may open one; a job that is only bound has
@@ -54,9 +56,17 @@ plugin sets neither in a step whose user has set one (plugin/remote.c)."""
 _STEP = "QPU_SLURM_STEP"
 """Which step of the job this is, where the plugin reports the step's end."""
 
-_SERVICES = {"ibm-quantum-compute-service": "QRMI_IBM_QCS_", "qiskit-runtime-service": "QRMI_IBM_QRS_"}
-"""The resource types that we know, two names of one service, and their prefixes. A job gets the variables of
-both, since a client reads those of one only."""
+_SERVICES = {
+    "ibm-quantum-compute-service": "QRMI_IBM_QCS_",
+    "qiskit-runtime-service": "QRMI_IBM_QRS_",
+    "iqm-server": "QRMI_IBM_QCS_",
+}
+"""The resource types that we know, and the prefixes of what we read. The first two are names of one service:
+a job gets the variables of both, since a client reads those of one only. IQM's QPUs are reached through the
+gateway, which answers IBM's words, too: task_runner needs no other variables for them."""
+
+_IQM = "iqm-server"
+_IQM_TOKEN = "QRMI_IQM_ISA_TOKEN"  # noqa: S105 - a variable's name
 
 _OF_SERVICE = {
     "endpoint": "ENDPOINT",
@@ -79,6 +89,7 @@ _OF_QPU = {
     "backend": "QRMI_QPU_SLURM_BACKEND",
     "search_endpoint": "QRMI_QPU_SLURM_SEARCH_ENDPOINT",
     "catalog_endpoint": "QRMI_QPU_SLURM_CATALOG_ENDPOINT",
+    "iqm_endpoint": "QRMI_IQM_ISA_ENDPOINT",
 }
 """The attributes of a `JobQpu` whose variable is `<qpu>_<this>`; set where there is a value. Six are our
 own: qrmi takes a QPU's name for the backend's, and knows of no session that is not there yet."""
@@ -110,6 +121,7 @@ class JobQpu(msgspec.Struct, frozen=True, kw_only=True):
         iam_endpoint: The base URL that turns an API key into a token.
         search_endpoint: Global Search, where it is not IBM's public one.
         catalog_endpoint: The Global Catalog, where it is not IBM's public one.
+        iqm_endpoint: The URL that iqm-client and QRMI need, for a QPU of an IQM Server.
         instance: The service instance (a CRN) that pays.
         api_key: The credential that the job uses.
         mode: The session's mode: `dedicated` or `batch`.
@@ -134,6 +146,7 @@ class JobQpu(msgspec.Struct, frozen=True, kw_only=True):
     iam_endpoint: str
     search_endpoint: str | None = None
     catalog_endpoint: str | None = None
+    iqm_endpoint: str | None = None
     instance: str
     api_key: Secret
     mode: str = "dedicated"
@@ -158,16 +171,17 @@ class JobQpu(msgspec.Struct, frozen=True, kw_only=True):
         asked: str | None = None,
     ) -> JobQpu:
         """Bind a job to a configured QPU; without a session and a hold, it may know what the QPU is like."""
-        shared = {
-            name: getattr(qpu, name)
+        shared: dict[str, Any] = {
+            name: getattr(qpu, name, None)
             for name in cls.__struct_fields__
             if name not in {"api_key", "hold", "tag", "asked", "session_id", "job_id", "user_id"}
         }
         return cls(**shared, api_key=api_key, hold=hold, tag=tag, asked=asked, session_id=session_id)
 
     def access(self) -> Access:
-        """Say how the QPU is reached."""
-        return Access(**{name: getattr(self, name) for name in Access.__struct_fields__})
+        """Say how the QPU is reached: in the words of IBM's cloud, which the gateway speaks for all kinds."""
+        fields = {name: getattr(self, name) for name in Access.__struct_fields__}
+        return Access(**fields | {"type": next(iter(_SERVICES))})
 
     def may_execute(self) -> None:
         """Make sure that tasks of the job have a session to run in, or may open one.
@@ -197,7 +211,8 @@ def to_environ(qpus: Sequence[JobQpu], authorities: Path | None = None) -> dict[
     if qpus:
         environ |= dict.fromkeys(_RESOURCES, ",".join(qpu.name for qpu in qpus))
         environ |= dict.fromkeys(_TYPES, ",".join(qpu.type for qpu in qpus))
-        environ |= _qiskit_variables(qpus[0])
+    for qpu in reversed(qpus):  # the first of each kind is the last to be written
+        environ |= _iqm_variables(qpu) if qpu.type == _IQM else _qiskit_variables(qpu)
     environ |= trust_of(authorities)
     for name, value in environ.items():
         if not _PRINTABLE.fullmatch(value):
@@ -228,7 +243,7 @@ def from_environ(environ: Mapping[str, str]) -> dict[str, JobQpu]:
     qpus = {
         name: _read(environ, name, type_)
         for name, type_ in zip(names, types, strict=True)
-        if type_ in _SERVICES
+        if type_ in _SERVICES and (type_ != _IQM or f"{name}_{_SERVICES[type_]}ENDPOINT" in environ)
     }
     if not qpus:
         raise NoLeaseError(why_no_qpu(environ))
@@ -261,13 +276,24 @@ def find(environ: Mapping[str, str], name: str | None = None) -> JobQpu:
 
 def _variables(qpu: JobQpu) -> Iterator[tuple[str, str]]:
     """Write one QPU's own variables."""
+    if qpu.type == _IQM:
+        yield f"{qpu.name}_{_IQM_TOKEN}", _text(qpu.api_key)
     for attribute, suffix in _OF_SERVICE.items():
-        for prefix in _SERVICES.values():
+        for prefix in {*_SERVICES.values()}:
             yield f"{qpu.name}_{prefix}{suffix}", _text(getattr(qpu, attribute))
     for attribute, suffix in _OF_QPU.items():
         value = getattr(qpu, attribute)
         if value is not None and (attribute, value) != ("backend", qpu.name):
             yield f"{qpu.name}_{suffix}", _text(value)
+
+
+def _iqm_variables(qpu: JobQpu) -> dict[str, str]:
+    """Write what iqm-client reads."""
+    return {
+        "IQM_SERVER_URL": qpu.iqm_endpoint or "",
+        "IQM_TOKEN": qpu.api_key.reveal(),
+        "IQM_QUANTUM_COMPUTER": qpu.backend,
+    }
 
 
 def _qiskit_variables(qpu: JobQpu) -> dict[str, str]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from qpu_slurm.journal.database import Database
+    from qpu_slurm.providers.base import TaskUsage
 
 
 class SessionUse(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +79,19 @@ class TaskUse(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     seconds: float = 0.0
+
+    @classmethod
+    def of(cls, usage: TaskUsage, session_id: str) -> TaskUse:
+        """Return what a provider has read of a task of a session."""
+        return cls(
+            task_id=usage.id,
+            session_id=session_id,
+            status=usage.status or "unknown",
+            created_at=usage.created_at,
+            started_at=usage.started_at,
+            ended_at=usage.ended_at,
+            seconds=usage.seconds,
+        )
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):

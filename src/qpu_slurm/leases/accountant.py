@@ -45,9 +45,6 @@ _TIMEOUT = 30.0
 _BUDGET = 30.0
 """Seconds after which a run starts with no further session and leaves the rest to the next run."""
 
-_UNKNOWN = "unknown"
-"""The status of a task if the service's word for it is unknown."""
-
 _FORGOTTEN = "Only the user's own key could tell, and it was forgotten as the lease ended."
 
 _log = structlog.get_logger(__name__)
@@ -210,18 +207,7 @@ def account_at_release(prices: BudgetsConfig, journal: Journal, lease: Lease, pr
 
 
 def _tasks(session_id: str, usage: SessionUsage) -> list[TaskUse]:
-    return [
-        TaskUse(
-            task_id=task.id,
-            session_id=session_id,
-            status=task.status or _UNKNOWN,
-            created_at=task.created_at,
-            started_at=task.started_at,
-            ended_at=task.ended_at,
-            seconds=task.seconds,
-        )
-        for task in usage.tasks
-    ]
+    return [TaskUse.of(task, session_id) for task in usage.tasks]
 
 
 def _locks(session_id: str, usage: SessionUsage) -> list[Lock]:

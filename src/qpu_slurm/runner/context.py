@@ -74,8 +74,8 @@ class Context:
         """
         if source == STDIO:
             stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()
-            task_input = payload.receive(stdin, source="standard input")
+            task_input = payload.receive(stdin, source="standard input", qpu_type=self.qpu.type)
         else:
-            task_input = payload.read(Path(source))
+            task_input = payload.read(Path(source), qpu_type=self.qpu.type)
         shots = self.options.shots
         return task_input if shots is None else overrides.with_shots(task_input, shots)

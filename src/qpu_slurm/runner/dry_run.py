@@ -17,12 +17,12 @@ from msgspec import Raw
 
 from qpu_slurm.errors import OutputError, PayloadError, ServiceError
 from qpu_slurm.providers.base import TIMING
-from qpu_slurm.runner import circuits
+from qpu_slurm.runner import circuits, iqm_circuits
 from qpu_slurm.runner.exit_codes import Exit
 from qpu_slurm.runner.summary import DryRun, InputReport, PubReport
 from qpu_slurm.system.atomic_file import Output
 from qpu_slurm.system.plurals import counted
-from qpu_slurm.tasks import overrides, validation
+from qpu_slurm.tasks import iqm, overrides, validation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -89,6 +89,9 @@ def _device(context: Context, report: DryRun) -> Device:
 def _examine(task_input: Payload, device: Device, found: InputReport) -> None:
     """Look at an input's circuits, observables and shots."""
     found.program_id = task_input.program_id
+    if task_input.program_id in iqm.PROGRAMS:
+        _examine_batch(task_input, device, found)
+        return
     if task_input.program_id == "executor":
         found.unchecked.append("the quantum program: an executor's is the client's and the service's own")
         return
@@ -122,6 +125,23 @@ def _examine(task_input: Payload, device: Device, found: InputReport) -> None:
     if found.program_id == "sampler":
         totals = [pub.total_shots for pub in found.pubs]
         found.total_shots = sum(total or 0 for total in totals) if all(totals) else None
+
+
+def _examine_batch(task_input: Payload, device: Device, found: InputReport) -> None:
+    """Look at a batch of circuits for a QPU of an IQM Server: gates and loci."""
+    batch = iqm.batch_of(overrides.text_of(task_input))
+    for circuit in batch.circuits:
+        pub = PubReport(shots=batch.shots, total_shots=batch.shots)
+        found.pubs.append(pub)
+        if isinstance(circuit, str):
+            pub.unchecked.append("the circuit: it is QIR")
+            continue
+        _compare(iqm_circuits.operations(circuit, batch.physical, device, pub), device, pub)
+        if "measure" not in pub.operations:
+            pub.warnings.append("there is no measurement, so the result will be empty")
+        if device.max_shots and batch.shots > device.max_shots:
+            pub.problems.append(f"{batch.shots} shots: the QPU takes {device.max_shots} at most")
+    found.total_shots = batch.shots * len(batch.circuits)
 
 
 def _default_shots(parameters: dict[str, Raw], options: dict[str, Any]) -> int | None:
@@ -215,7 +235,7 @@ def _text(found: InputReport, device: Device | None) -> str:
         lines += [f"    problem: {problem}" for problem in pub.problems]
         lines += [f"    warning: {warning}" for warning in pub.warnings]
         lines += [f"    not checked: {what}" for what in pub.unchecked]
-        if found.program_id == "sampler":
+        if found.program_id in {"sampler", *iqm.PROGRAMS}:
             lines.append(f"    shots: {_shots(pub)}")
     lines += [f"  not checked: {what}" for what in found.unchecked]
     if found.program_id:

@@ -84,7 +84,7 @@ class FileItem(Item):
         task_input.warn(self.source)
         # With records, the next call goes on with the task of one that was killed.
         step = None if options.records else step_mark(context.environ)
-        self._tags = new_tags(context.qpu, context.environ, options.tags, step=step)
+        self._tags = new_tags(context.qpu, context.environ, (*options.tags, *task_input.tags), step=step)
         insist = None if options.any_backend else "To submit it all the same: --any-backend."
         self._begun_at = time.monotonic()
         queue.submit(self, task_input, tags=self._tags, how_to_insist=insist)

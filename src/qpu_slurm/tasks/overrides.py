@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from qpu_slurm.errors import PayloadError
+from qpu_slurm.tasks import iqm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,8 +40,10 @@ def with_shots(payload: Payload, shots: int) -> Payload:
         shots: How many, for each of a pub's sets of parameter values.
 
     Raises:
-        PayloadError: It is no sampler's.
+        PayloadError: It is neither a sampler's nor a batch of circuits.
     """
+    if payload.program_id in iqm.PROGRAMS:
+        return msgspec.structs.replace(payload, parameters=iqm.with_shots(text_of(payload), shots))
     if payload.program_id != "sampler":
         raise PayloadError(
             f"--shots is for samplers, and this is an {payload.program_id}. " + _ADVICE[payload.program_id]

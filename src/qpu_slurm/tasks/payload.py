@@ -24,6 +24,7 @@ from msgspec import Struct
 
 from qpu_slurm.errors import PayloadError
 from qpu_slurm.providers.base import Pieces
+from qpu_slurm.tasks import iqm
 from qpu_slurm.tasks.checks import JSON_ADVICE, TranspiledFor, check, unreadable
 
 if TYPE_CHECKING:
@@ -43,17 +44,19 @@ class Payload(Struct, frozen=True):
     """A primitive input that may be submitted.
 
     Attributes:
-        program_id: `sampler`, `estimator` or `executor`.
+        program_id: `sampler`, `estimator` or `executor`; of a QPU of an IQM Server: see `tasks.iqm`.
         parameters: The program's parameters, as JSON text: what was read, unchanged. Of a big input, they
             are read again whenever they are gone through.
         transpiled_for: What its circuits were transpiled for, if it says so.
         warnings: What the service executes, and its writer probably did not mean; a sentence each.
+        tags: What the input says that its task is to be tagged with.
     """
 
     program_id: str
     parameters: bytes | Pieces
     transpiled_for: TranspiledFor | None = None
     warnings: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
 
     def warn(self, source: str) -> None:
         """Log the warnings, marked as about what the result will lack or have wrong.
@@ -65,29 +68,36 @@ class Payload(Struct, frozen=True):
             _log.warning("%s: %s.", source, warning, extra={"about_result": True})
 
 
-def read(path: Path) -> Payload:
+def read(path: Path, *, qpu_type: str = "") -> Payload:
     """Read and check an input file.
+
+    Args:
+        path: The file.
+        qpu_type: The type of the QPU that it is for; see `receive`.
 
     Raises:
         PayloadError: It cannot be read, or `load` refuses it.
     """
     try:
         with path.open("rb") as file:
-            return receive(file, source=str(path))
+            return receive(file, source=str(path), qpu_type=qpu_type)
     except OSError as error:
         raise PayloadError(f"The input {path} cannot be read: {error.strerror}.") from error
 
 
-def receive(file: BinaryIO, *, source: str) -> Payload:
+def receive(file: BinaryIO, *, source: str, qpu_type: str = "") -> Payload:
     """Read and check an input from an open file; what comes from a pipe and is big is kept in a file.
 
     Args:
         file: Where it comes from.
         source: What to call it in errors.
+        qpu_type: The type of the QPU that it is for. Those of an IQM Server take inputs of another form.
 
     Raises:
         PayloadError: It cannot be read or kept, or `load` refuses it.
     """
+    if qpu_type == iqm.TYPE:
+        return _batch(file, source)
     try:
         head = file.read(SMALL + 1)
         if len(head) <= SMALL:
@@ -105,6 +115,18 @@ def receive(file: BinaryIO, *, source: str) -> Payload:
     except PayloadError as error:
         raise PayloadError(f"{source}: {error}") from error
     return Payload(envelope.program_id, text.part(*outline.parameters), envelope.qpu_slurm, warnings)
+
+
+def _batch(file: BinaryIO, source: str) -> Payload:
+    """Read and check a batch of circuits for a QPU of an IQM Server; it is held in memory."""
+    try:
+        envelope = iqm.check(file.read())
+    except OSError as error:
+        raise PayloadError(f"{source}: it cannot be read: {error.strerror}.") from error
+    except PayloadError as error:
+        raise PayloadError(f"{source}: {error}") from error
+    tags = (envelope.tag,) if envelope.tag else ()
+    return Payload(envelope.program_id, bytes(envelope.iqmjson), tags=tags)
 
 
 def load(data: bytes, *, source: str = "input", whole: bool = True) -> Payload:

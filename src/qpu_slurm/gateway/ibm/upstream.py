@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -97,20 +97,44 @@ class Bearer:
         return self._iam.bearer(deadline=Deadline.after(READ / 3))
 
 
-class CloudUpstream:
-    """One QPU's service; see `gateway.upstream.Upstream`.
+class Tokens(Protocol):
+    """Where an upstream has its token from; `Bearer` is one."""
+
+    async def token(self) -> Secret:
+        """Return a token that is valid now.
+
+        Raises:
+            ApiError: There is none.
+        """
+
+    def refused(self, token: Secret) -> None:
+        """Drop a refused token."""
+
+
+class HttpUpstream:
+    """One QPU's service, asked over HTTP; see `gateway.upstream.Upstream`.
 
     Args:
-        qpu: How it is reached.
+        qpu: The QPU.
+        base: The URL below which its API is.
         client: Its connections.
-        pool: Where what blocks runs.
+        bearer: What requests are authorized by.
+        headers: What every request carries.
     """
 
-    def __init__(self, qpu: ComputeServiceQpu, client: aiohttp.ClientSession, pool: Executor) -> None:
+    def __init__(
+        self,
+        qpu: QpuConfig,
+        base: str,
+        client: aiohttp.ClientSession,
+        bearer: Tokens,
+        headers: Mapping[str, str],
+    ) -> None:
         self.qpu = qpu
         self._client = client
-        self._base = qpu.endpoint.rstrip("/")
-        self._bearer = Bearer(qpu, pool)
+        self._base = base.rstrip("/")
+        self._bearer = bearer
+        self._headers = headers
         # As for the broker's requests. aiohttp would read the environment each time, in a thread.
         self._proxy = select_proxy(self._base, get_environ_proxies(self._base))
 
@@ -128,7 +152,7 @@ class CloudUpstream:
         path = "".join(f"/{quote(part, safe='')}" for part in parts)
         url = URL(f"{self._base}{path}{'?' if query else ''}{urlencode(query)}", encoded=True)
         own = {"Accept-Encoding": "identity", "User-Agent": CLIENT, **(headers or {})}
-        own["Service-CRN"] = self.qpu.instance
+        own |= self._headers
         if body is not None:
             own["Content-Type"] = "application/json"
         for attempt in range(2):
@@ -171,8 +195,9 @@ class CloudUpstream:
             ) from error
 
 
-def in_the_cloud(qpu: QpuConfig, gateway: Gateway) -> CloudUpstream | None:
+def in_the_cloud(qpu: QpuConfig, gateway: Gateway) -> HttpUpstream | None:
     """Return the upstream of a QPU in IBM's cloud; None for any other."""
     if not isinstance(qpu, ComputeServiceQpu):
         return None
-    return CloudUpstream(qpu, gateway.client, gateway.pools.short.executor)
+    bearer = Bearer(qpu, gateway.pools.short.executor)
+    return HttpUpstream(qpu, qpu.endpoint, gateway.client, bearer, {"Service-CRN": qpu.instance})

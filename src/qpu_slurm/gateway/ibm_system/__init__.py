@@ -6,9 +6,8 @@ job gets none of that, nor a key to any of it. It asks the gateway in the cloud'
 what the job's lease covers, and asks its upstream. For such a QPU, the upstream is not the service, but
 `upstream.py`, which does with the provider what the cloud's service would do.
 
-    upstream.py   answers the cloud's requests
-    documents.py  the answers, in the cloud's shapes
-    inputs.py     submissions, of which the parameters go to the storage
+    upstream.py   answers what depends on the kind of service; `gateway.gates` answers the rest
+    documents.py  tasks, in the cloud's shapes
 
 So whatever runs on a QPU in the cloud runs on one on the premises: task_runner, the Python API, programs for
 qiskit-ibm-runtime and for QRMI.

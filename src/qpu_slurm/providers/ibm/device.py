@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from qpu_slurm.errors import UnavailableError
-from qpu_slurm.providers.base import Device
+from qpu_slurm.providers.base import TIMING, Device
 
 _ALWAYS: Final = frozenset({"measure", "reset", "delay", "barrier", "store", "break_loop", "continue_loop"})
 """What every QPU can do, whether its configuration lists it or not."""
@@ -34,6 +34,8 @@ class _Configuration(msgspec.Struct):
     coupling_map: list[list[int]] | None = None
     processor_type: dict[str, Any] | None = None
     max_shots: int | None = None
+    component_names: list[str] = []
+    """The gateway's own key, of a QPU that names its qubits: it has what the configuration lists, no more."""
 
 
 def read(configuration: bytes) -> Device:
@@ -52,6 +54,8 @@ def read(configuration: bytes) -> Device:
     heron = (known.processor_type or {}).get("family") == "Heron"
     operations = _ALWAYS | {*known.basis_gates, *(known.supported_instructions or ())}
     operations |= {gate.name for gate in known.gates} | (_HERON if heron else set())
+    if known.component_names:
+        operations = frozenset({*TIMING, *known.basis_gates})
     return Device(
         qubits=known.n_qubits,
         operations=operations,
@@ -62,6 +66,7 @@ def read(configuration: bytes) -> Device:
         },
         coupled=_places(known.coupling_map or [], either_way=True),
         max_shots=known.max_shots,
+        names=tuple(known.component_names),
     )
 
 

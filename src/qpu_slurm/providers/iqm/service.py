@@ -185,10 +185,9 @@ class IqmServer(Gates):
 
     def task(self, task_id: str) -> Task:
         """Read a task's state."""
-        job, entry = self._job(task_id), self._ledger.find(task_id)
+        job, entry = self.look_up(task_id)
         if entry is None:
             return answers.task_of(job, None, ())
-        self._note(entry, job)
         return answers.task_of(job, entry.gate, entry.tags)
 
     def result(self, task_id: str) -> Iterator[bytes]:
@@ -258,13 +257,24 @@ class IqmServer(Gates):
         """Return the one of some gates that a task went through; None if it is none of them."""
         return next((gate for gate in gates if task_id in self.ids(gate)), None)
 
+    def look_up(self, task_id: str) -> tuple[answers.Job, Entry | None]:
+        """Read a task as the server describes it, and what is written down of it."""
+        job, entry = self._job(task_id), self._ledger.find(task_id)
+        if entry is not None:
+            self._note(entry, job)
+        return job, entry
+
+    def of_gate(self, gate: str) -> list[tuple[answers.Job, Entry]]:
+        """Read a gate's tasks likewise, the oldest first."""
+        found = []
+        for entry in self._ledger.of_gate(gate):
+            with suppress(NotFoundError):
+                found.append((self._job(entry.id), entry))
+        return found
+
     def ids(self, gate: str) -> list[str]:
         """List the ids of a gate's tasks, the oldest first; nothing is asked of the server."""
         return [entry.id for entry in self._ledger.of_gate(gate)]
-
-    def entries(self, gate: str) -> list[Entry]:
-        """List what is written down of a gate's tasks, the oldest first."""
-        return self._ledger.of_gate(gate)
 
     def job(self, task_id: str) -> answers.Job:
         """Read a task as the server describes it."""

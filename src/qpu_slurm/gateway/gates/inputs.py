@@ -77,7 +77,7 @@ class Spool:
         self._file.seek(begin)
         if self._file.read(1) != b"{" or begin == end:
             raise msgspec.ValidationError("params must be an object")
-        return _Slice(self._file, begin, end)
+        return Slice(self._file, begin, end)
 
 
 @contextmanager
@@ -90,7 +90,7 @@ def spooled() -> Iterator[Spool]:
         spool.close()
 
 
-class _Slice:
+class Slice:
     """A part of a file, that can be gone through again."""
 
     def __init__(self, file: IO[bytes], begin: int, end: int) -> None:
