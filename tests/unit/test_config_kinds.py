@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qpu_slurm import config
-from qpu_slurm.config import ComputeServiceQpu, QuantumSystemQpu
+from qpu_slurm.config import ComputeServiceQpu, IqmServerQpu, QuantumSystemQpu
 from qpu_slurm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,6 +50,64 @@ def problems(directory: Path, text: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         read(directory, text)
     return [problem.partition("config.toml: ")[2] for problem in caught.value.problems]
+
+
+IQM = """
+[gateway]
+url = "https://controller:8470"
+[defaults]
+instance = "{crn}"
+[[qpu]]
+name = "garnet_mock"
+type = "iqm-server"
+endpoint = "https://iqm.centre.example"
+key_file = "{directory}/key"
+"""
+
+
+def test_a_qpu_of_iqm(tmp_path: Path) -> None:
+    qpu = read(tmp_path, IQM + 'backend = "garnet:mock"\nuse_timeslot = "always"').qpu("garnet_mock")
+
+    assert isinstance(qpu, IqmServerQpu)
+    assert (qpu.backend, qpu.use_timeslot, qpu.through_gateway) == ("garnet:mock", "always", True)
+    access = qpu.access()
+    assert (access.endpoint, access.api_key.reveal(), access.ledger) == (
+        "https://iqm.centre.example",
+        KEY,
+        "/var/lib/qpu_slurm/iqm",
+    )
+    seen = qpu.seen_by_jobs("https://controller:8470")
+    assert (seen.type, seen.backend, seen.iqm_endpoint) == (
+        "iqm-server",
+        "garnet:mock",
+        "https://controller:8470",
+    )
+    assert "iqm.centre.example" not in str(seen)
+
+
+@pytest.mark.parametrize("key", ["instance", "iam_endpoint", "task_timeout", "mode", "max_ttl", "s3_bucket"])
+def test_what_iqm_does_not_know_is_refused(tmp_path: Path, key: str) -> None:
+    found = problems(tmp_path, f'{IQM}{key} = "x"')
+    assert found == [f"[[qpu]] 'garnet_mock': {key}: a QPU of type \"iqm-server\" has no such key."]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('use_timeslot = "sometimes"', 'use_timeslot: expected "user" or "always" or "never"'),
+        ('credentials = "shared"', 'credentials: expected "gateway"'),
+        ('backend = "a/b"', "backend: expected the server's alias of the QPU"),
+        ('ledger = "here"', "ledger: expected an absolute path"),
+    ],
+)
+def test_a_wrong_value_of_iqms(tmp_path: Path, line: str, expected: str) -> None:
+    (found,) = problems(tmp_path, f"{IQM}{line}")
+    assert expected in found
+
+
+def test_an_iqm_server_needs_the_gateway(tmp_path: Path) -> None:
+    (found,) = problems(tmp_path, IQM.replace('[gateway]\nurl = "https://controller:8470"', ""))
+    assert "needs a [gateway] table" in found
 
 
 def test_a_qpu_on_the_premises(tmp_path: Path) -> None:
@@ -121,14 +179,13 @@ def test_a_key_that_no_kind_knows_is_unknown(tmp_path: Path) -> None:
     assert found == ["[[qpu]] 'onprem': unknown key 's3_bukket'; did you mean 's3_bucket'?"]
 
 
-@pytest.mark.parametrize(
-    "type_", ["iqm-server", "pasqal-local", "pasqal-cloud", "alice-bob-felis", "oqtopus"]
-)
+@pytest.mark.parametrize("type_", ["pasqal-local", "pasqal-cloud", "alice-bob-felis", "oqtopus"])
 def test_a_kind_that_is_not_built_is_refused_with_its_name(tmp_path: Path, type_: str) -> None:
     found = problems(tmp_path, f'[[qpu]]\nname = "garnet"\ntype = "{type_}"')
     expected = (
         f"[[qpu]] 'garnet': type: \"{type_}\" is not supported yet. "
-        'Supported are "ibm-quantum-compute-service" or "qiskit-runtime-service" or "ibm-quantum-system".'
+        'Supported are "ibm-quantum-compute-service" or "qiskit-runtime-service" or "ibm-quantum-system" or '
+        '"iqm-server".'
     )
     assert found == [expected]
 

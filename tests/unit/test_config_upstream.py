@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qpu_slurm.config import ComputeServiceQpu, Config, QuantumSystemQpu, load
+from qpu_slurm.config import ComputeServiceQpu, Config, IqmServerQpu, QuantumSystemQpu, load
 from qpu_slurm.errors import ConfigError, RequestError
 from qpu_slurm.system.secret import Secret
 
@@ -205,6 +205,22 @@ def test_with_the_gateway_no_job_sees_a_key_of_the_file(tmp_path: Path) -> None:
     assert config.step_patience == config.outage.step_patience > 0
     assert KEY not in repr(config)
     assert SECRET not in repr(config)
+
+
+def test_a_qpu_of_iqm_has_the_alias_that_qrmi_reads_in_its_name(tmp_path: Path) -> None:
+    resource = {
+        "name": "garnet_mock",
+        "type": "iqm-server",
+        "environment": {"QRMI_IQM_ISA_ENDPOINT": "https://iqm.example", "QRMI_IQM_ISA_TOKEN": KEY},
+    }
+    config = read_behind_gateway(tmp_path, resource)
+    garnet = config.qpu("garnet_mock")
+    assert isinstance(garnet, IqmServerQpu)
+    assert (garnet.backend, garnet.endpoint) == ("garnet:mock", "https://iqm.example")
+    assert garnet.access().api_key.reveal() == KEY
+    assert KEY not in repr(config)
+    (skipped,) = read(tmp_path, resource, EXAMPLE[2]).warnings[:1]
+    assert "'garnet_mock': skipped: type 'iqm-server' needs the gateway" in skipped
 
 
 def test_a_qpu_on_the_premises_has_its_storage(tmp_path: Path) -> None:
