@@ -48,6 +48,7 @@ class Lab:
         emulator: The service; by default one with a premium account, ended with the lab.
         qpus: The QPUs' names, as users and the service call them.
         on_premises: Which of them are reached by the IBM Quantum System API.
+        iqm: Further QPUs, behind IQM Server: names that the emulator has chips for.
         top: Further lines at the top of config.toml.
         defaults: Further keys of config.toml's [defaults].
         tables: Further tables of config.toml.
@@ -83,6 +84,7 @@ class Lab:
         emulator: Emulator | None = None,
         qpus: Sequence[str] = ("ibm_fez", "ibm_torino"),
         on_premises: Sequence[str] = (),
+        iqm: Sequence[str] = (),
         top: str = "",
         defaults: Mapping[str, str] | None = None,
         tables: str = "",
@@ -111,7 +113,8 @@ class Lab:
             second_controller=second_controller,
             keep_directory=keep_directory,
         )
-        self._qpus = tuple(qpus)
+        self._qpus = (*qpus, *iqm)
+        self._iqm = frozenset(iqm)
         self._on_premises = frozenset(on_premises)
         self._top = top
         self._reap_every = reap_every
@@ -322,6 +325,9 @@ class Lab:
 
     def _qpu(self, name: str, key: Path | None) -> dict[str, object]:
         """Return a QPU's table, but for what the defaults have."""
+        if name in self._iqm:
+            ledger = self._private / "iqm"
+            return {"name": name, "type": "iqm-server", "endpoint": self.emulator.url, "ledger": ledger}
         if name not in self._on_premises or key is None:
             return {"name": name}
         return {
