@@ -19,7 +19,8 @@ for qubit in range(QUBITS - 1):
 circuit.measure_all()
 
 backend = IQMProvider().get_backend()
-request = backend.create_run_request(transpile(circuit, backend, optimization_level=3), shots=SHOTS)
+isa = transpile(circuit, backend, optimization_level=3)
+request = backend.create_circuit_job_definition(isa, shots=SHOTS)
 task = {
     "iqmjson": json.loads(request.model_dump_json()),
     "job_type": "circuit",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A QPU behind an IQM Server on a real Slurm: the example's three programs, and no token of IQM's in any job."""
+"""A QPU behind an IQM Server on a real Slurm: the example's three programs, and no token in any job."""
 
 from __future__ import annotations
 

@@ -212,6 +212,7 @@ class IqmServerQpu(QpuConfig, frozen=True, kw_only=True, forbid_unknown_fields=T
         ledger: The directory in which the gateway writes down its tasks, which the server does not list.
     """
 
+    has_sessions: ClassVar[bool] = False
     limits: ClassVar[tuple[str, ...]] = (
         "no sessions",
         "circuits only",

@@ -126,12 +126,12 @@ class Ledger:
         """List the tasks that have a tag, the oldest first; a gate is a tag of its tasks."""
         if _NAME.fullmatch(tag):
             return self.of_gate(tag)
-        entries = (entry for gate in self._gates() for entry in self.of_gate(gate))
+        entries = (entry for gate in self.gates() for entry in self.of_gate(gate))
         return sorted((entry for entry in entries if tag in entry.tags), key=lambda entry: entry.at)
 
     def find(self, task_id: str) -> Entry | None:
         """Find a task by its id."""
-        entries = (entry for gate in self._gates() for entry in self.of_gate(gate))
+        entries = (entry for gate in self.gates() for entry in self.of_gate(gate))
         return next((entry for entry in entries if entry.id == task_id), None)
 
     def lost(self, gate: str) -> int:
@@ -147,7 +147,8 @@ class Ledger:
         with suppress(OSError):
             self._path(gate).unlink()
 
-    def _gates(self) -> Iterable[str]:
+    def gates(self) -> Iterable[str]:
+        """List the gates that something is written down of."""
         with suppress(OSError):
             names = (path.name.removesuffix(_SUFFIX) for path in self._directory.iterdir())
             return [name for name in names if _NAME.fullmatch(name)]

@@ -138,6 +138,10 @@ class IqmServer(Gates):
                 found.append(answers.task_of(self._job(entry.id), entry.gate, entry.tags))
         return found
 
+    def kept_gates(self) -> set[str]:
+        """List the gates whose tasks are not forgotten, as far as they are written down; see `Gates`."""
+        return set(self._ledger.gates())
+
     def submit(
         self,
         program_id: str,
