@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What hooks and steps need to know of their jobs from Slurm: asked for many jobs at once.
+"""Queries to Slurm about the jobs of hooks and steps, for many jobs at once.
 
-A process for each question would be what a busy slurmctld can do without. So the first who asks is answered
-at once, and those who ask meanwhile share the next question.
+A squeue for each hook would be too much for a busy slurmctld. So the first query starts at once, and all jobs
+that arrive meanwhile share the next one.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from qpu_slurm.slurm.query import BatchQuery
 
 _PAUSE = 0.5
-"""Seconds between two questions to a Slurm that does not answer."""
+"""Seconds between two queries to a Slurm that does not answer."""
 
 
 class Lookups:
-    """Asks Slurm for jobs.
+    """Queries Slurm about jobs.
 
     Args:
-        query: How Slurm is asked, now.
-        pool: The threads that wait for it.
+        query: Returns the way to query Slurm, by the current configuration.
+        pool: The threads that wait for Slurm.
     """
 
     def __init__(self, query: Callable[[], BatchQuery], pool: Pool) -> None:
@@ -44,8 +44,8 @@ class Lookups:
 
         Args:
             job_id: The job, or a component.
-            seconds: How long to wait for a Slurm that does not answer, which is asked again.
-            fresh: Whether the answer has to be of now: that to a question which is under way is older.
+            seconds: How long to wait for Slurm. A query without an answer is repeated.
+            fresh: Whether a query that has begun already is too old.
 
         Raises:
             SlurmError: Slurm refuses, or does not answer.
@@ -65,16 +65,16 @@ class Lookups:
             await asyncio.sleep(_PAUSE)
 
     def _wait(self, job_id: int) -> asyncio.Future[list[JobRecord]]:
-        """Have a job be part of the next question."""
+        """Add a job to the next query."""
         answer = self._waiting[job_id] = asyncio.get_running_loop().create_future()
-        # Those who wait may have gone by then.
+        # The hook or step may be gone by then.
         answer.add_done_callback(_seen)
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask())
         return answer
 
     async def _ask(self) -> None:
-        """Ask until nobody waits."""
+        """Query Slurm until no job waits."""
         while self._waiting:
             asked, self._waiting = self._waiting, {}
             self._under_way = asked

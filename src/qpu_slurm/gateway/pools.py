@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The threads in which the gateway does what blocks: a pool for each kind of work.
+"""The threads for the gateway's blocking work: a pool for each kind of work.
 
 Work of one kind waits for work of the same kind only. A user who opens sessions in a loop fills the pool of
 sessions; hooks, the reaper and MUNGE have threads of their own.
@@ -23,11 +23,11 @@ class Pool:
     """Some threads.
 
     Args:
-        name: What they do; a debugger shows it.
+        name: The name that a debugger shows.
         threads: How many there are at most.
 
     Attributes:
-        executor: The same threads, for what wants an executor.
+        executor: The same threads, as an executor.
     """
 
     def __init__(self, name: str, threads: int) -> None:
@@ -35,14 +35,14 @@ class Pool:
         self._work: set[Future[Any]] = set()
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run what blocks in one of the threads; return what it returns."""
+        """Run a blocking function in one of the threads; return its result."""
         work = self.executor.submit(function, *args, **kwargs)
         self._work.add(work)
         work.add_done_callback(self._work.discard)
         return await asyncio.wrap_future(work)
 
     def close(self) -> list[Future[Any]]:
-        """Begin nothing any more, and drop what waits; return what has begun."""
+        """Start no more work, and drop what waits; return what has begun."""
         self.executor.shutdown(wait=False, cancel_futures=True)
         return [work for work in list(self._work) if not work.done()]
 
@@ -51,17 +51,17 @@ class Pools:
     """The gateway's pools.
 
     Attributes:
-        acquire: Hooks acquire: up to `acquire_timeout` each, in the order that `starts` keeps.
-        release: Hooks release, and have five seconds for it.
-        sessions: Jobs open and close sessions of their own.
-        background: The reaper, the accounts, what is written for steps: no request waits for these.
-        systems: Jobs ask QPUs on the premises, through a provider.
-        queries: Users ask what a job did, for which Slurm is asked, and how the QPUs are.
-        slurm: Slurm is asked and told for hooks and steps.
-        comments: What Slurm's record of a job is to say, for which nobody waits.
-        steps: Starts and ends of steps are written down, each after the one before.
-        short: MUNGE and the service's tokens: what takes a moment, and each request needs.
-        watch: Health and metrics, for who watches the gateway.
+        acquire: Acquires of hooks, up to `acquire_timeout` each, in the order that `starts` keeps.
+        release: Releases of hooks, which have five seconds.
+        sessions: Sessions that jobs open and close themselves.
+        background: The reaper and the accountant. No request waits for these.
+        systems: Requests of jobs to QPUs on the premises, through a provider.
+        queries: Users' queries for histories, which query Slurm, and for the QPUs' state.
+        slurm: Queries and commands to Slurm for hooks and steps.
+        comments: Writes of AdminComments. No request waits for these.
+        steps: Records of steps' starts and ends, one after the other.
+        short: MUNGE and the service's tokens, which take a moment, and which each request needs.
+        watch: Health and metrics.
     """
 
     def __init__(self) -> None:
@@ -78,13 +78,13 @@ class Pools:
         self.watch = Pool("watch", 2)
 
     async def stop(self, seconds: float) -> bool:
-        """Stop them all: what has begun is finished, if it takes no longer than it may.
+        """Stop them all, and wait for work that has begun.
 
         Args:
-            seconds: How long it may take.
+            seconds: How long to wait.
 
         Returns:
-            Whether all is finished. If not, the process has to end without waiting for its threads.
+            Whether all work has finished. If not, the process has to exit without waiting for its threads.
         """
         pools: list[Pool] = list(vars(self).values())
         begun = [asyncio.wrap_future(work) for pool in pools for work in pool.close()]

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which QPUs are to be had, and that jobs wait in the queue, not on nodes, for those that are not.
+"""Which QPUs are available. Jobs wait for the others in Slurm's queue, not on nodes.
 
-Whoever looks (with the reaper, and as an admin closes or opens a QPU) asks the services, and tells Slurm:
+After each run of the reaper, and when an admin closes or opens a QPU, the services are asked. Slurm follows:
 
-- Where QPUs are licenses, those of a QPU that is not to be had are taken away; see `slurm/licenses.py`.
-- A job that was requeued for want of its QPU is started as soon as that is back; see `hooks.py`.
+- If QPUs are licenses, those of a QPU that is not available are reserved; see `slurm/licenses.py`.
+- A job that was requeued because its QPU was not available starts as soon as the QPU is back.
 
-It may run beside others of its kind: each leads to the same.
+Several processes may do this at the same time, with the same result.
 """
 
 from __future__ import annotations
@@ -44,22 +44,22 @@ if TYPE_CHECKING:
 _ANSWER_SECONDS = 5.0
 
 _DIRECTORY_SECONDS = 2.0
-"""How long the system's directory of users may take for all QPUs: who asks waits for five."""
+"""Seconds that the system's directory of users may take for all QPUs. The client waits for five."""
 
 _CLOSED_SECONDS = 365 * 86_400
 _AWAY_SECONDS = 15 * 60
-"""How long a license is taken away, unless somebody looks again: after that, jobs try."""
+"""Seconds for which a license is reserved, unless that is renewed. After that, jobs try."""
 
 _TOO_EARLY = 4
-"""Seconds; a node takes a run of a job that starts as the last one has just ended for that one."""
+"""Seconds. If a job starts again sooner, its node takes the new run for the last one."""
 
 _log = structlog.get_logger(__name__)
 
 
 class QpuState(StrEnum):
-    """Whether a QPU is to be had: AWAY is what the service says, CLOSED what the admin has said.
+    """Whether a QPU is available. AWAY: the service takes no tasks for it. CLOSED: an admin has closed it.
 
-    UNKNOWN: nobody can ask without a user's key, or the service refuses to tell.
+    UNKNOWN: only a user's own key can ask, or the service refuses to answer.
     """
 
     AVAILABLE = "available"
@@ -86,21 +86,21 @@ class Cause(StrEnum):
 
 
 class QpuReport(msgspec.Struct, frozen=True, kw_only=True):
-    """How a QPU is.
+    """A QPU's state.
 
     Attributes:
         qpu: Its name.
         state: See `QpuState`.
         reason: Why it is not available.
         cause: The same in a word; None if it is available.
-        closed_by: Who closed it: his user id.
+        closed_by: The id of the admin who closed it.
         closed_at: When.
         jobs: The jobs that have it.
         limit: How many may; None is any number.
         waiting: The jobs that wait for it in the queue; None if Slurm does not say.
-        tasks: How many tasks wait for it at the service, whoever's; None if nobody can ask.
-        access: Whether the user who asks may use it: `yes`, `no`, or what his jobs need for it; None if that
-            was not asked.
+        tasks: How many tasks of all users wait for it at the service; None if that is not known.
+        access: Whether the user who asks may use it: `yes`, `no`, or what the user's jobs need for it; None
+            if that was not asked.
         limits: What its kind of service does not do, a few words each.
     """
 
@@ -119,16 +119,16 @@ class QpuReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def room(self) -> float:
-        """How many jobs more may have it, if it is available."""
+        """How many more jobs may have it, if it is available."""
         return float("inf") if self.limit is None else max(0, self.limit - len(self.jobs))
 
 
 def as_now(reports: Iterable[QpuReport], journal: Journal) -> tuple[QpuReport, ...]:
-    """Bring what was seen at the last look up to date with the journal, without asking anybody else.
+    """Bring the reports of the last check up to date with the journal, without asking the services.
 
     Args:
-        reports: What was seen.
-        journal: Knows which QPUs were closed and opened since, and who has them.
+        reports: The reports.
+        journal: Has the QPUs that were closed and opened since, and the jobs that have them.
 
     Raises:
         JournalError: It cannot be read.
@@ -170,7 +170,7 @@ def with_access(reports: Iterable[QpuReport], config: Config, user_id: int) -> t
 
 
 def not_checked(config: Config) -> tuple[QpuReport, ...]:
-    """Return what is known of the QPUs before the first look: that they are there."""
+    """Return the reports before the first check, when only the QPUs' names are known."""
     return tuple(
         msgspec.structs.replace(
             _unknown(qpu, "the service was not asked yet", Cause.NOT_CHECKED), limit=qpu.limit
@@ -185,12 +185,12 @@ class Availability:
     Args:
         config: What the admin wrote.
         journal: The leases, and what is closed.
-        control: How Slurm is told to start a job.
-        licenses: How it is told to hold jobs back.
-        connect: How a QPU's provider is had.
+        control: Starts jobs.
+        licenses: Reserves licenses.
+        connect: Returns a QPU's provider.
 
     Attributes:
-        reports: What the last look has seen, whether or not Slurm could be told; None before the first.
+        reports: The result of the last check, even if Slurm could not be changed; None before the first.
     """
 
     def __init__(
@@ -210,7 +210,7 @@ class Availability:
         self._answers: dict[str, tuple[datetime, QpuStatus]] = {}
 
     def look(self, jobs: Collection[JobRecord] | None) -> tuple[QpuReport, ...]:
-        """Ask how all QPUs are, and change nothing.
+        """Query the state of all QPUs, and change nothing.
 
         Args:
             jobs: What Slurm has in its queue; None if it does not say.
@@ -233,16 +233,16 @@ class Availability:
         )
 
     def keep(self, jobs: Collection[JobRecord] | None, *, opened: str = "") -> tuple[QpuReport, ...]:
-        """Ask how all QPUs are, and have Slurm hold jobs back, or start them, accordingly.
+        """Query the state of all QPUs, and hold jobs back in Slurm's queue, or start them, accordingly.
 
         Args:
             jobs: What Slurm has in its queue; None if it does not say.
-            opened: A QPU that the admin has just opened: who waits for it is started even if nobody can say
-                whether it is available.
+            opened: A QPU that the admin has just opened. Jobs that wait for it start even if its state is not
+                known.
 
         Raises:
             JournalError: The journal cannot be read.
-            SlurmError: Slurm could not be told.
+            SlurmError: Slurm could not be changed.
         """
         self._answers.clear()
         self.reports = reports = self.look(jobs)
@@ -254,7 +254,7 @@ class Availability:
         return reports
 
     def _ask(self, qpus: Iterable[QpuConfig]) -> dict[str, QpuReport]:
-        """Ask the services how QPUs are: once for all that are reached in the same way."""
+        """Query the services for the state of QPUs, with one request for all QPUs of an account."""
         reports: dict[str, QpuReport] = {}
         asked = {}
         for qpu in qpus:
@@ -270,7 +270,7 @@ class Availability:
         return reports
 
     def _hold_back(self, reports: Iterable[QpuReport]) -> None:
-        """Take away the licenses of QPUs that are not to be had, and give back those of all others."""
+        """Reserve the licenses of QPUs that are not available, and free those of all others."""
         totals = self._licenses.totals()
         withheld = self._licenses.withheld() if totals else {}
         for report in reports:
@@ -284,7 +284,7 @@ class Availability:
                 log.info("jobs are not held back any more", state=report.state)
 
     def _start(self, reports: Iterable[QpuReport], jobs: Iterable[JobRecord], opened: str) -> None:
-        """Start jobs that were requeued and whose QPUs are all there again, as many as there is room for.
+        """Start requeued jobs whose QPUs are all available again, as many as there is room for.
 
         What was postponed as something failed waits for `outage.delay` at least: that a QPU is up does not
         say that all else works, and tries are counted.

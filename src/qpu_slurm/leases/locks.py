@@ -3,15 +3,16 @@
 
 Sessions on one QPU of one account, in one mode, look alike. For each such account, there is a file of locks:
 
-    gate     held for a moment by whoever goes in: it keeps one who looks from being overtaken for ever
-    slots    one for each session that is being asked for: `starts_at_once` of them
-    account  shared by all who ask for a session; held alone by who looks for lost ones
+    gate     held for a moment by each process that enters, so that a search for lost sessions gets its turn
+    slots    one for each session that is being requested: `starts_at_once` of them
+    account  shared by all processes that request a session; exclusive for one that searches for lost sessions
 
-And there is one file for all jobs. A job's place for a QPU is held by the process that gives the job a
-session there, so that two components of a job, or a job and its end, do it one after the other.
+One more file has a lock for each job and QPU. The process that opens a session there for the job, or ends
+one, holds it. So two components of a job, or a job's start and its end, take turns.
 
-A process that dies gives its locks back. So a process that holds an account alone knows that no other is
-asking: a session that was asked for, and is not in the journal, is lost or was never made.
+The locks of a process that dies are free again. So a process that holds an account exclusively knows that no
+other process is requesting a session. If a requested session is not in the journal then, its answer was lost,
+or it was never created.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ if TYPE_CHECKING:
 _GATE, _ACCOUNT, _ASKS, _SLOTS = 0, 1, 2, 16
 
 _PACE = struct.Struct("ddd")
-"""What an account's file contains: until when nothing is asked, how many may ask at once, and since when."""
+"""The contents of an account's file: when requests may be sent again, how many at once, and since when."""
 
 _EASE = 30.0
-"""Seconds after which twice as many may ask at once again."""
+"""Seconds after which twice as many requests at once are allowed again."""
 
 _PAUSE, _LONGEST_PAUSE = 1.0, 300.0
-"""Seconds without asking, if a service is asked too much and does not say for how long; and at most."""
+"""Seconds without requests after a 429 that names no time; and at most."""
 
 
 class Locks:
@@ -57,17 +58,17 @@ class Locks:
         self._journal = journal
 
     def account(self, qpu: QpuConfig) -> str:
-        """Name what a QPU's sessions have in common with those that look like them."""
+        """Return a name that all QPUs share whose sessions look alike."""
         mode = getattr(qpu, "mode", "")  # some kinds of service have none
         account = f"{qpu.endpoint} {qpu.instance} {qpu.backend} {mode}"
         return hashlib.sha256(account.encode()).hexdigest()[:16]
 
     @contextmanager
     def job(self, job_id: int, qpus: Iterable[str], *, deadline: Deadline) -> Iterator[None]:
-        """Be the one who gives a job sessions on some QPUs, or ends what it was given.
+        """Hold the locks of a job on some QPUs: to open sessions for it, or to end them.
 
         Raises:
-            MustWaitError: Somebody else was at it until the deadline.
+            MustWaitError: Another process held one until the deadline.
             JournalError: The locks cannot be opened.
         """
         with self._open("jobs") as file:
@@ -82,22 +83,22 @@ class Locks:
             yield
 
     def is_free(self, job_id: int, qpu: str) -> bool:
-        """Tell whether nobody is giving a job a session now."""
+        """Return whether no process is opening or ending a session for a job now."""
         with self._open("jobs") as file:
             return file.take(_place(job_id, qpu))
 
     @contextmanager
     def asking(self, qpu: QpuConfig, *, deadline: Deadline) -> Iterator[None]:
-        """Be one of those who ask the service for a session, until it is recorded.
+        """Hold a slot while a session is requested, until it is recorded.
 
         Raises:
-            MustWaitError: Others were, until the deadline.
+            MustWaitError: All slots were taken until the deadline.
             JournalError: The locks cannot be opened.
         """
         with self._open(self.account(qpu)) as file:
             try:
                 for pause in pauses():
-                    # The gate is left between two looks, so that who looks for lost sessions gets in.
+                    # The gate is free between two tries, so that a search for lost sessions gets in.
                     file.wait(_GATE, deadline=deadline)
                     seconds = _until_next(file)
                     if not seconds and _has_slot(file, qpu.starts_at_once):
@@ -114,10 +115,10 @@ class Locks:
 
     @contextmanager
     def looking(self, qpu: QpuConfig, *, deadline: Deadline) -> Iterator[None]:
-        """Have an account alone: nobody asks for a session meanwhile.
+        """Hold an account exclusively: no process requests a session meanwhile.
 
         Raises:
-            UnavailableError: Others asked until the deadline.
+            UnavailableError: Other processes requested sessions until the deadline.
             JournalError: The locks cannot be opened.
         """
         with self._open(self.account(qpu)) as file:
@@ -133,23 +134,23 @@ class Locks:
 
     @contextmanager
     def status(self, qpu: QpuConfig) -> Iterator[bool]:
-        """Be the one who asks how a QPU is; the value says whether somebody else is asking already."""
+        """Hold the lock for requests of a QPU's status. The value is True if another process holds it."""
         with self._open(self.account(qpu)) as file:
             yield not file.take(_ASKS)
 
     def slow_down(self, qpu: QpuConfig, *, asked_at: float, seconds: float | None) -> None:
-        """Have fewer ask for a session at once, and none for a while: the service said that it is too much.
+        """Allow fewer requests for sessions at once, and none for a while, since the service answered 429.
 
         Args:
             qpu: The QPU.
-            asked_at: When the service was asked (`time.monotonic`).
-            seconds: For how long the service does not want to be asked, if it says so.
+            asked_at: When the request was sent (`time.monotonic`).
+            seconds: How long the service wants no requests, if it says so.
         """
         with self._open(self.account(qpu)) as file:
             pause, at_once, since = _pace(file)
             now = time.monotonic()
             pause = max(pause, now + min(max(seconds or 0, _PAUSE), _LONGEST_PAUSE))
-            if asked_at >= since:  # those who asked before are told the same thing once more
+            if asked_at >= since:  # the 429 of an earlier request changes nothing more
                 at_once, since = max(1.0, _eased(at_once, since, qpu.starts_at_once) // 2), now
             os.pwrite(file.descriptor, _PACE.pack(pause, at_once, since), 0)
 
@@ -183,7 +184,7 @@ def _others(qpu: QpuConfig, seconds: float = 0) -> str:
 
 
 def _pace(file: LockFile) -> tuple[float, float, float]:
-    """Return until when nothing is asked, how many could ask at once from when on, and when that was."""
+    """Read an account's file; see `_PACE`."""
     content = os.pread(file.descriptor, _PACE.size, 0)
     pause, at_once, since = _PACE.unpack(content) if len(content) == _PACE.size else (0.0, 0.0, 0.0)
     now = time.monotonic()
@@ -193,13 +194,13 @@ def _pace(file: LockFile) -> tuple[float, float, float]:
 
 
 def _eased(at_once: float, since: float, most: int) -> float:
-    """Return how many may ask at once now."""
+    """Return how many requests at once are allowed now."""
     steps = min((time.monotonic() - since) // _EASE, 10)
     return min(float(most), at_once * 2**steps)
 
 
 def _until_next(file: LockFile) -> float:
-    """Return the seconds until something may be asked."""
+    """Return the seconds until a request may be sent."""
     return max(0.0, _pace(file)[0] - time.monotonic())
 
 

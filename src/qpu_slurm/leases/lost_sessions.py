@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sessions whose answer was lost: the service has one, and no lease does.
+"""Lost sessions: the service created one, its answer was lost, and no lease has it.
 
-Before the service is asked for a session, the journal has the lease, when it asks, and how long the session
-is to live (ACQUIRING, `intended_at`, `max_ttl`). If no answer comes, there may be a session that only the
-service knows. It goes to a lease that lost one like it; which of several, makes no difference:
+Before a session is requested, the journal has the lease, the time of the request, and how long the session is
+to live (ACQUIRING, `intended_at`, `max_ttl`). If no answer comes, a session may exist that only the service
+knows. It goes to a lease that lost one like it. If there are several such leases, any of them will do:
 
 - It is on the account's QPU, in its mode, takes tasks and has none, and no lease of the journal has it.
-- It was asked to live as long as the lease's, and did not come before the lease asked.
+- It has the time to live that the lease requested, and was not created before that request.
 
-The process that looks has the account's lock alone. So no other is about to record a session: what no lease
-has then is lost, or belongs to a person who works on the account without Slurm. And no session goes to two
-leases, since no two processes look at the same time.
+The process that searches holds the account's lock exclusively, so no other process is about to record a
+session. A session that no lease has is lost then, or belongs to a person who works on the account without
+Slurm. No session goes to two leases, since two processes never search at the same time.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ if TYPE_CHECKING:
     from qpu_slurm.providers.base import Provider, Session
 
 _LOOKS = 3
-"""How often is looked while a session may yet show up, besides the first time."""
+"""How often the search is repeated while a session may still appear."""
 
 _CLOCK_STEP = timedelta(seconds=2)
-"""The service tells times to a second, and we know its clock to a second."""
+"""The service's times are exact to a second, and so is what we know of its clock."""
 
 _LAST = datetime.max.replace(tzinfo=UTC)
 
 _FIRST = (LeaseState.ACQUIRING, LeaseState.RELEASING, LeaseState.RELEASED)
-"""Which leases get a lost session first: those that need one, rather than those that would end it."""
+"""The leases that get a lost session first: those that need one, before those that would end it."""
 
 _log = structlog.get_logger(__name__)
 
 
 class LostSessions:
-    """Finds sessions whose answer was lost.
+    """Finds lost sessions.
 
     Args:
         config: What the admin wrote.
@@ -68,20 +68,20 @@ class LostSessions:
     def find(
         self, lease: Lease, provider: Provider, *, deadline: Deadline, settle: float | None = None
     ) -> Lease:
-        """Look for the session of a lease, for as long as it may take to show up.
+        """Search for the session of a lease, for as long as it may still appear.
 
         Args:
-            lease: The lease; whoever was asking for its session is not asking any more.
-            provider: The way to its service.
+            lease: The lease. No process requests a session for it any more.
+            provider: The lease's provider.
             deadline: When to give up.
-            settle: Seconds within which the request takes effect, if it does; by default those of one whose
+            settle: Seconds within which the request can take effect. The default is for a request whose
                 sender died, counted from when the last one that its sender may have sent was answered.
 
         Returns:
             The lease: with a session, if there was one for it.
 
         Raises:
-            ServiceError: The service does not tell.
+            ServiceError: The service does not list its sessions.
         """
         if lease.intended_at is None:
             return lease
@@ -94,25 +94,25 @@ class LostSessions:
             lease = self._look(lease, provider, deadline)
             if lease.session_id or settled.passed or deadline.passed:
                 return lease
-            # The lock is free meanwhile: others go on.
+            # The lock is free meanwhile.
             time.sleep(min(settle / _LOOKS, settled.left))
 
     def look_once(self, lease: Lease, provider: Provider, *, deadline: Deadline) -> bool:
-        """Look for the session of a lease that is over, and end it; return whether there was one.
+        """Search for the session of a lease that is over, and end it; return whether there was one.
 
         Raises:
-            ServiceError: The service does not tell.
+            ServiceError: The service does not list its sessions.
         """
         known = len(self._journal.history.sessions(lease.id))
         self._look(lease, provider, deadline)
         return len(self._journal.history.sessions(lease.id)) > known
 
     def _look(self, lease: Lease, provider: Provider, deadline: Deadline) -> Lease:
-        """Give all lost sessions that are like a lease's to leases."""
+        """Give each lost session that is like a lease's to a lease."""
         with self._locks.looking(self._config.qpu(lease.qpu), deadline=deadline):
             leases = self._like(lease)
             if all(other.id != lease.id for other in leases):
-                return self._journal.lease(lease.id)  # somebody else has found it
+                return self._journal.lease(lease.id)  # another process has found it
             since = min(other.intended_at for other in leases if other.intended_at is not None)
             found = provider.unclaimed_sessions(since, known=self._journal.known_sessions(since))
             for session, taker in pair(found, leases):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a session is opened for a lease, beside others that are opened at the same time.
+"""How a session is opened for a lease, while others are opened at the same time.
 
 The lease is in the journal before the service is asked. While the service is asked, and until the session is
 recorded, the account's lock is shared; see `locks`. If the answer is lost, the session is looked for before
@@ -42,16 +42,16 @@ if TYPE_CHECKING:
     from qpu_slurm.providers.base import Provider, Session
 
 _SETTLE = 1.5
-"""Seconds within which a request takes effect whose answer was lost, though its sender lives."""
+"""Seconds within which a request can take effect whose answer was lost, while its sender still runs."""
 
 _LONGEST_ANSWER = 10.0
-"""Seconds that are left at least when a session is asked for, or a quarter of all: else it waits."""
+"""A session is requested only if so many seconds are left, or a quarter of the whole time."""
 
 _ANSWER = 1.0
-"""Seconds that are left at least, besides, when a session is asked for again: to look for that one, too."""
+"""Seconds that have to be left besides for a second request, in order to search for its session, too."""
 
 _CURRENT, _ENOUGH = 15.0, 90.0
-"""Seconds for which it is known how a QPU is; and while somebody is asking already."""
+"""Seconds for which a QPU's status counts as known; and while another process is requesting it already."""
 
 _log = structlog.get_logger(__name__)
 
@@ -89,13 +89,13 @@ class Opener:
 
         Raises:
             MustWaitError: It does not.
-            ServiceError: The service was asked in vain.
+            ServiceError: The service does not answer, or refuses.
         """
         name = target.qpu.name
         seen = self.journal.seen_qpus.find(name)
         if seen is None or seen.age > _CURRENT:
             with self.locks.status(target.qpu) as others_ask:
-                # Whoever asked before has written it down.
+                # A process that asked before has recorded it.
                 seen = self.journal.seen_qpus.find(name)
                 if seen is None or seen.age > (_ENOUGH if others_ask else _CURRENT):
                     asked_at = datetime.now(UTC)
@@ -154,23 +154,23 @@ class Opener:
             raise
 
     def begin(self, lease: Lease, max_ttl: int) -> Lease:
-        """Write the intent for a lease that its job has already, or that a process which died has begun."""
+        """Record the intent for a lease that its job has already, or that a process has left unfinished."""
         terms = self.budgets.terms_of(lease)
         if lease.state is LeaseState.ACQUIRING:
             return self.journal.ask_again(lease.id, self.ends_by(max_ttl), max_ttl, terms)
         return self.journal.begin_session(lease.id, self.ends_by(max_ttl), max_ttl, terms)
 
     def turn_by(self, deadline: Deadline) -> Deadline:
-        """Return when a session has to be asked for at the latest, so that its answer comes in time."""
+        """Return when a session has to be requested at the latest, so that its answer comes in time."""
         longest = min(_LONGEST_ANSWER, self.config.outage.acquire_timeout / 4)
         return Deadline(deadline.moment - longest)
 
     def ends_by(self, max_ttl: int) -> datetime:
-        """Return when a session will have ended by itself that is about to be asked for."""
+        """Return when a session that is requested now ends by itself, at the latest."""
         return from_now(max_ttl + self.config.outage.acquire_timeout)
 
     def _give_up(self, lease: Lease | None, error: ServiceError | NoLeaseError) -> None:
-        """Write down that no session was opened, and none can come."""
+        """Record that no session was opened, and none can appear."""
         if lease is None:
             return
         if lease.granted:
@@ -204,7 +204,7 @@ class _Opening:
         self._throttled: ThrottledError | None = None
 
     def ask(self, wanted: Callable[[], bool]) -> Lease | None:
-        """Ask for the session once; return the lease with it, or None if it is to be asked for again."""
+        """Request the session once; return the lease with it, or None if it has to be requested again."""
         opener, asked_at = self._opener, time.monotonic()
         turn = opener.turn_by(self._deadline)
         if turn.passed:
@@ -236,7 +236,7 @@ class _Opening:
             return self._look(self.lease, error)
 
     def _intend(self) -> Lease:
-        """Write down that the service is about to be asked; meanwhile, the lease may have got a session."""
+        """Record that a session is about to be requested. The lease may have got one meanwhile."""
         if self.lease is None:
             return self._begin()
         if not self._answer_lost:
@@ -245,7 +245,7 @@ class _Opening:
         return self._opener.begin(self._opener.journal.lease(self.lease.id), self._max_ttl)
 
     def _look(self, lease: Lease, lost: AnswerLostError) -> Lease | None:
-        """Look for a session whose answer was lost."""
+        """Search for a lost session."""
         opener = self._opener
         self.looked = False
         try:
@@ -279,7 +279,7 @@ class _Opening:
         )
 
     def _record(self, intent: Lease, session: Session) -> Lease:
-        """Record a session that is there; one that cannot be recorded is ended."""
+        """Record a session. If that fails, end it."""
         journal = self._opener.journal
         try:
             lease = journal.hold(intent.id, session.id, from_now(self._max_ttl))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How leases end: the part of the broker that a release needs, and an acquire that has to give back."""
+"""How leases end: the part of the broker for releases, and for an acquire that fails halfway."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _ACCOUNT_TIMEOUT = 5.0
 
 _LATE = 60.0
-"""Seconds after the last moment of a request in which it may yet take effect."""
+"""Seconds after a request's deadline within which it may still take effect."""
 
 _log = structlog.get_logger(__name__)
 
@@ -66,7 +66,7 @@ class Releaser:
         self._lost = LostSessions(config, journal, self._locks, settle=settle)
 
     def try_to_end(self, lease: Lease, deadline: Deadline) -> Lease:
-        """End a lease that is RELEASING, or write down why that is not possible yet."""
+        """End a lease that is RELEASING, or record why that is not possible yet."""
         ended = lease if lease.state.final else self._ended(lease, deadline)
         if ended.state.final:
             audit_lease("lease ended", ended)
@@ -117,7 +117,7 @@ class Releaser:
         return self._journal.finish(lease.id, LeaseState.RELEASED)
 
     def look_again(self, lease: Lease, *, deadline: Deadline) -> bool:
-        """Look for a session that may have come after its lease was over, and end it.
+        """Search for a session that may have appeared after its lease was over, and end it.
 
         Its opener died, and the request took longer than anybody waited. After `_LATE` none comes any more.
 
@@ -143,11 +143,11 @@ class Releaser:
         return came
 
     def is_opening(self, lease: Lease) -> bool:
-        """Tell whether somebody may be at work on a lease's session now: he holds the job's lock."""
+        """Return whether a process may be opening or ending a lease's session now: its lock is taken."""
         return not self._locks.is_free(lease.job_id, lease.qpu)
 
     def _unended(self, lease: Lease) -> list[str]:
-        """List a lease's sessions in which something may wait or run, those that take no more among them.
+        """List a lease's sessions in which tasks may wait or run, including those that take no more tasks.
 
         Of those that were accounted for, the service has told that they are over.
         """
@@ -155,13 +155,13 @@ class Releaser:
         return [session.session_id for session in sessions if session.locked_seconds is None]
 
     def _held_nothing(self, lease: Lease, qpu: QpuConfig) -> bool:
-        """Tell whether a lease never had a session, nor can have: without the gateway, steps open them."""
+        """Return whether a lease never had a session and cannot get one (with a gateway)."""
         intended = lease.session_id or lease.intended_at or not qpu.through_gateway
         return not intended and not self._unended(lease)
 
 
 def audit_lease(event: str, lease: Lease) -> None:
-    """Log for auditors what became of a lease."""
+    """Log for auditors that a lease was granted or ended."""
     logs.audit(
         event,
         user_id=lease.user_id,
