@@ -28,21 +28,22 @@ SETTINGS = {
     "PriorityType": "priority/multifactor",
     "PartitionName": "DEFAULT TRESBillingWeights=CPU=0,License/ibm_fez=100,License/ibm_torino=10",
 }
-USERS = {"physics": "nobody", "chemistry": "daemon"}
+USERS = {"physics": "bin", "chemistry": "daemon"}
 
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Lab]:
-    with Lab(
-        CHECKOUT, qpus=QPUS, accounting=True, settings=SETTINGS, licenses=dict.fromkeys(QPUS, 100)
-    ) as lab:
+    lab = Lab(CHECKOUT, qpus=QPUS, accounting=True, settings=SETTINGS, licenses=dict.fromkeys(QPUS, 100))
+    # Not `nobody`: Slurm 26.05 finds no associations of that user.
+    lab.cluster.users = tuple(USERS.values())
+    with lab:
         for account, user in USERS.items():
             sacctmgr(lab, "add", "account", account)
             sacctmgr(lab, "add", "user", user, f"account={account}")
             (lab.cluster.home(user) / "input.json").write_text(json.dumps(BELL))
             (lab.cluster.home(user) / "input.json").chmod(0o644)
         sacctmgr(lab, "add", "qos", "class")
-        sacctmgr(lab, "modify", "user", "nobody", "set", "qos+=class")
+        sacctmgr(lab, "modify", "user", "bin", "set", "qos+=class")
         yield lab
 
 
