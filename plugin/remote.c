@@ -33,6 +33,9 @@ static bool failed; /* A task of it failed, or was killed. */
 /* Why this job must not run; empty if it may. Tasks are forks of slurmstepd, so they see it. */
 static struct problem refusal;
 
+/* What the job's user is told as the step begins; empty if there is nothing. Tasks see it likewise. */
+static struct problem notice;
+
 /* Where the tasks wait for the helper's answer, and until when; NULL if slurmstepd has it. */
 static struct waiting *waiting;
 static int64_t waiting_until;
@@ -141,6 +144,8 @@ static void take(spank_t spank, const struct helper_answer *answer, const struct
 	} else {
 		if (output.count > 0)
 			subject.unasked = false; /* It has one: now whatever goes wrong is told. */
+		if (output_value(&output, JOB_NOTICE) != NULL)
+			(void)problem_set(&notice, "%s", output_value(&output, JOB_NOTICE));
 		unset = environment_update(spank, &output, &arguments->qpus);
 		if (unset != NULL)
 			refuse(unset, "it cannot be set");
@@ -237,8 +242,11 @@ void remote_start_task(spank_t spank, const struct arguments *arguments, const c
 	in_task = true;
 	if (waiting != NULL)
 		wait_for_answer(spank, arguments, option, task == 0);
-	if (refusal.text[0] == '\0')
+	if (refusal.text[0] == '\0') {
+		if (task == 0 && notice.text[0] != '\0')
+			dprintf(STDERR_FILENO, "qpu_slurm: %s\n", notice.text);
 		return;
+	}
 	if (task == 0)
 		dprintf(STDERR_FILENO, "qpu_slurm: %s\n", refusal.text);
 	/*

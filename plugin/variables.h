@@ -37,6 +37,9 @@
 /* What the helper gives to every job that has a QPU, whoever's option asked for it. */
 #define JOB_RESOURCES "SLURM_JOB_QPU_RESOURCES"
 
+/* What the helper has to tell the job's user, such as that a budget is nearly used up. */
+#define JOB_NOTICE "QRMI_JOB_NOTICE"
+
 /* Which name a file of authorities; the helper gives both where the gateway has an authority of its own. */
 #define TRUST_OF_PYTHON "REQUESTS_CA_BUNDLE"
 #define TRUST_OF_OPENSSL "SSL_CERT_FILE"

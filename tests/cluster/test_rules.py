@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qpu_slurm.admin.access import LUA
+from qpu_slurm.config import load
 from qpu_slurm.errors import SlurmError
+from qpu_slurm.journal.journal import Journal
 from qpu_slurm_devkit.lab import Lab
 from tests.cluster.conftest import CHECKOUT, check_nothing_left
 
@@ -29,6 +31,7 @@ ACCOUNTS = {
     "chemistry": ("daemon",),
     "course": ("bin", "daemon"),
     "other": ("bin", "daemon"),
+    "class": ("bin", "daemon"),
 }
 
 JOB = "#!/bin/sh\n#SBATCH --qpu=ibm_fez\necho ran\n"
@@ -37,10 +40,15 @@ ASK = "Ask quantum@centre.example for access."
 
 
 def set_up(title: str) -> str:
-    """Return the QPU's table of a set-up in docs/rules.md."""
-    found = re.search(rf"^### {title}$.*?^```toml\n(.*?)^```", RULES, re.DOTALL | re.MULTILINE)
+    """Return the tables of a set-up in docs/rules.md that come first."""
+    return blocks(title)[0]
+
+
+def blocks(title: str) -> list[str]:
+    """Return all tables of a set-up in docs/rules.md."""
+    found = re.search(rf"^### {title}$(.*?)(?=^### |\Z)", RULES, re.DOTALL | re.MULTILINE)
     assert found is not None
-    return found[1]
+    return re.findall(r"^```toml\n(.*?)^```", found[1], re.DOTALL | re.MULTILINE)
 
 
 class Centre:
@@ -248,3 +256,59 @@ def test_check_reports_names_that_there_are_not(centre: Centre) -> None:
     ]
     centre.use(set_up("By project"))
     assert f"{LUA}: does not have the rules" in centre.lab.command("check", config=centre.decides).stdout
+
+
+@both
+def test_by_project_each_has_its_budget(centre: Centre) -> None:
+    centre.use("".join(blocks("By project")))
+    assert centre.ends(centre.submit("physics"))[:2] == ("COMPLETED", "ran\n")
+    assert centre.ends(centre.submit("chemistry", "daemon"))[:2] == ("COMPLETED", "ran\n")
+    # Chemistry has an hour, and physics more than a session may live.
+    assert sorted(session.max_ttl for session in centre.lab.emulator.sessions()) == [3600, 28_800]
+
+
+@both
+def test_a_teaching_class_with_60_seconds_each(centre: Centre) -> None:
+    centre.use(set_up("Teaching class with 60 s each"))
+
+    def budget(*argv: str) -> str:
+        done = centre.lab.command("budget", *argv, config=centre.decides)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert centre.ends(centre.submit("class"))[:2] == ("COMPLETED", "ran\n")
+    # What one student has used up is not the other's.
+    of_one = ["--account", "class", "--user", "bin", "--period", "day", "--reason", "a test"]
+    budget("set", "--limit", "0", *of_one)
+    sentence = centre.refused(centre.submit("class"))
+    assert sentence.startswith("The budget of user bin of account class is used up: 0 s of 0 s today.")
+    assert centre.ends(centre.submit("class", "daemon"))[:2] == ("COMPLETED", "ran\n")
+    srun = centre.lab.run(["srun", "--qpu=ibm_fez", "--account=class", "true"])
+    assert srun.returncode != 0
+    assert sentence in srun.stderr
+    assert "90 s left" in budget("grant", "90s", *of_one)
+    assert centre.ends(centre.submit("class"))[:2] == ("COMPLETED", "ran\n")
+    budget("remove", *of_one)
+    if not centre.lab.gateway:
+        return  # nor is there a slurmdbd
+    absent = centre.lab.command(
+        *("budget", "set", "--account", "clas", "--limit", "1h", "--reason", "a typo"), config=centre.decides
+    )
+    assert absent.returncode == 1
+    assert "Slurm has no account 'clas'" in absent.stderr
+
+
+@with_gateway
+def test_from_80_percent_on_each_step_says_so(centre: Centre) -> None:
+    centre.use(f'{TABLE}[[budget]]\naccount = "class"\nlimit = "10h"\n')
+    assert centre.ends(centre.submit("class"))[:2] == ("COMPLETED", "ran\n")
+    session_id = centre.lab.emulator.sessions()[0].id
+    with Journal(load(centre.decides).journal) as journal:
+        deadline = time.monotonic() + 60
+        while journal.history.unaccounted():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        journal.history.account(session_id, locked=9 * 3600, executed=1, tasks=[])
+    assert centre.ends(centre.submit("class"))[1] == (
+        "qpu_slurm: 90% of the budget of account class is used: 32400 s of 36000 s this month.\nran\n"
+    )

@@ -23,7 +23,8 @@ from aiohttp import web
 from qpu_slurm.errors import NoLeaseError, QpuSlurmError, RefusedError, SlurmAwayError, SlurmError
 from qpu_slurm.gateway.answers import ApiError
 from qpu_slurm.gateway.lookups import Lookups
-from qpu_slurm.job.variables import to_environ
+from qpu_slurm.job.variables import NOTICE, to_environ
+from qpu_slurm.journal.model import Hold
 from qpu_slurm.leases.access import places_of
 from qpu_slurm.leases.comments import completed, lacking
 from qpu_slurm.lifecycle.end import End
@@ -194,7 +195,18 @@ class Jobs:
             if name in config.qpus and not config.qpus[name].through_gateway:
                 raise NotHereError(f"The key of {name} is on the node.")
         qpus = of_step(config, records, opened, config.qpus)
-        return leader, "".join(f"{name}={value}\n" for name, value in to_environ(qpus).items())
+        variables = to_environ(qpus)
+        if notice := self._notice(leases):
+            variables[NOTICE] = notice
+        return leader, "".join(f"{name}={value}\n" for name, value in variables.items())
+
+    def _notice(self, leases: Iterable[Lease]) -> str:
+        """Return what a job's user is told of budgets that are nearly used up."""
+        spend = [lease for lease in leases if lease.hold is not Hold.NONE]
+        if not spend:
+            return ""
+        warning = self._gateway.budgets.warning
+        return warning(spend[0].account, spend[0].user_id, [lease.qpu for lease in spend])
 
     def _leases(self, record: JobRecord, left: AdminComment) -> list[Lease]:
         """Return what a job holds through the gateway.

@@ -53,6 +53,9 @@ _TRUST = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 """What names the authorities that programs trust: Python's requests, and OpenSSL with all that it serves. The
 plugin sets neither in a step whose user has set one (plugin/remote.c)."""
 
+NOTICE = "QRMI_JOB_NOTICE"
+"""A sentence for the job's user. The plugin prints it as a step begins (plugin/remote.c)."""
+
 _STEP = "QPU_SLURM_STEP"
 """Which step of the job this is, where the plugin reports the step's end."""
 
