@@ -11,6 +11,7 @@
     limit      the bare requests, which nothing that works can do without
     api, runner, tail, memory, throughput      the parts: the user's side,
     broker, reconcile, hooks, workflow         and the cluster's
+    rules      what the rules of a centre cost a start
     loop       programs that submit one task after the other, with the gateway and without
 
 A comparison is made in one run, on the same emulator: first one, then the other, again and again; its value

@@ -299,37 +299,30 @@ def _balance(
 ) -> Balance:
     window = budget.window(today)
     days = _days(window)
-    granted = db.execute(
-        "SELECT total(amount) FROM budget_changes WHERE account = ? AND user = ? AND qpu = ? AND period = ?"
-        " AND in_money = ? AND window = ? AND what = 'granted'",
-        (*scope, budget.period, budget.in_money, days[0]),
-    ).fetchone()[0]
-    column = "cost" if budget.in_money else terms.counts
-    used = db.execute(
-        # The column's name is this package's own.
-        f"SELECT total({column}) FROM used WHERE account = ? AND user = ? AND qpu = ?"  # noqa: S608
-        " AND day BETWEEN ? AND ?",
-        (*scope, *days),
-    ).fetchone()[0]
+    named = {name: part for name, part in scope._asdict().items() if part != ALL}
+    parts = "".join(f" AND {name} = ?" for name in named)
+    used, reserved = ("cost", "cost") if budget.in_money else (terms.counts, "seconds")
+    # One statement: every start of a job waits for it. All names in it are this package's own.
+    query = (
+        "SELECT (SELECT total(amount) FROM budget_changes WHERE account = ? AND user = ? AND qpu = ?"  # noqa: S608
+        " AND period = ? AND window = ? AND what = 'granted' AND in_money = ?),"
+        f" (SELECT total({used}) FROM used WHERE account = ? AND user = ? AND qpu = ?"
+        " AND day BETWEEN ? AND ?),"
+        f" (SELECT total({reserved}) FROM reservations WHERE day BETWEEN ? AND ?{parts})"
+    )
+    values = (*scope, budget.period, days[0], budget.in_money, *scope, *days, *days, *named.values())
+    row = db.execute(query, values).fetchone()
     return Balance(
         budget=budget,
         scope=scope,
         window=window,
-        granted=granted,
-        used=used,
-        reserved=_reserved(db, scope, days, "cost" if budget.in_money else "seconds"),
+        granted=row[0],
+        used=row[1],
+        reserved=row[2],
         unit=terms.currency if budget.in_money else _SECONDS,
         standing=is_standing,
         warn_at=terms.warn_at,
     )
-
-
-def _reserved(db: sqlite3.Connection, scope: Scope, days: tuple[str, str], column: str) -> float:
-    named = {name: part for name, part in scope._asdict().items() if part != ALL}
-    wheres = "".join(f" AND {name} = ?" for name in named)
-    # The names are this package's own.
-    query = f"SELECT total({column}) FROM reservations WHERE day BETWEEN ? AND ?{wheres}"  # noqa: S608
-    return float(db.execute(query, (*days, *named.values())).fetchone()[0])
 
 
 def reserve(db: sqlite3.Connection, lease_id: int, seconds: int, terms: Terms, now: datetime) -> int:

@@ -338,7 +338,8 @@ SCHEMA: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX reservations_of_a_session ON reservations (session_id)",
         "CREATE INDEX reservations_of_an_account ON reservations (account, day)",
         "CREATE INDEX reservations_of_a_user ON reservations (user, day)",
-        "CREATE INDEX reservations_by_day ON reservations (day, qpu)",
+        # With all that is summed up of the whole cluster, which has many.
+        "CREATE INDEX reservations_by_day ON reservations (day, qpu, seconds, cost)",
         # What of a session's use stands in `used`, and on which day.
         "ALTER TABLE sessions ADD COLUMN charged_day TEXT",
         "ALTER TABLE sessions ADD COLUMN charged_locked REAL NOT NULL DEFAULT 0",

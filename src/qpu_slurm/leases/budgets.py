@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from qpu_slurm.config.budgets import ALL, EACH, Budget, Scope
-from qpu_slurm.errors import ConfigError
+from qpu_slurm.errors import BudgetReservedError, BudgetSpentError, ConfigError
 from qpu_slurm.journal.balances import STATES, Terms
 from qpu_slurm.journal.model import Hold
 from qpu_slurm.slurm.accounts import Accounts
@@ -106,8 +106,11 @@ class Budgets:
             JournalError: The journal cannot be read.
         """
         for qpu in request.qpus:
-            if self._journal.open_lease(request.job_id, qpu) is None:
+            try:
                 self.check(qpu, request)
+            except (BudgetSpentError, BudgetReservedError):
+                if self._journal.open_lease(request.job_id, qpu) is None:
+                    raise
 
     def check(self, qpu: str, request: LeaseRequest) -> None:
         """Make sure that something is left for a job's session on one QPU; see `refuse` for the errors."""
