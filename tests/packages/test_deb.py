@@ -114,3 +114,11 @@ def test_the_plugin_goes_with_its_release_of_slurm_only(debs: Debs, root: Root) 
     assert f"slurm-wlm-basic-plugins (>= {release}), slurm-wlm-basic-plugins (<< " in root.run(
         *field, "Depends"
     )
+
+
+def test_the_commands_go_with_their_release_of_python_only(debs: Debs, root: Root) -> None:
+    [commands] = [package for package in debs.older if package.name.startswith("qpu-slurm_")]
+    shutil.copy(commands, root.file("/var/tmp/commands.deb"))  # noqa: S108 - the root's
+    needs = root.run("/usr/bin/dpkg-deb", "-f", "/var/tmp/commands.deb", "Depends")  # noqa: S108 - likewise
+    minor = int(root.run("/usr/bin/python3", "-c", "import sys; print(sys.version_info.minor)"))
+    assert f"python3 (>= 3.{minor}), python3 (<< 3.{minor + 1})" in needs
