@@ -93,8 +93,11 @@ class Authority:
         self, directory: Path, *, days: int = 365, name: str = "IP:127.0.0.1", key_usage: bool = True
     ) -> None:
         directory.mkdir()
-        [script] = re.findall(r"```sh\n(umask 077\n.*?)```", (DOCS / "gateway.md").read_text(), re.DOTALL)
-        script = script.replace("DNS:controller.cluster", name).replace("-days 365 ", f"-days {days} ")
+        guide = (DOCS / "install.md").read_text()
+        # What makes the files, without where they are installed.
+        [script] = re.findall(r"^cat >openssl\.cnf .*?(?=^install )", guide, re.DOTALL | re.MULTILINE)
+        script = f"umask 077\n{script}chmod 644 ca.pem gateway.pem\n"
+        script = script.replace("DNS:controller", name).replace("-days 365 ", f"-days {days} ")
         if not key_usage:
             script = re.sub(r"(?m)^keyUsage = .*\n", "", script)
         subprocess.run(
