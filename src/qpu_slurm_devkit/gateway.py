@@ -112,7 +112,8 @@ class Gateway:
         if process is None:
             return 0
         with process:
-            os.killpg(process.pid, number)
+            with suppress(ProcessLookupError):  # It has ended by itself: see `died`.
+                os.killpg(process.pid, number)
             try:
                 process.communicate(timeout=timeout)
             finally:

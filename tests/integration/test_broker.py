@@ -305,7 +305,7 @@ def test_a_release_that_is_killed_is_finished_by_the_next(site: Site) -> None:
 
 
 def test_a_job_that_is_cancelled_while_its_session_is_opened_leaves_none(site: Site) -> None:
-    site.emulator.inject(Fault(method="POST", path="/sessions", delay=1.5))
+    site.emulator.inject(Fault(method="POST", path="/sessions", delay=8))
     hook = site.start("acquire", "7", "ibm_fez")
     site.emulator.wait_for(lambda _: site.journal.leases())
     [released] = answer(site.start("release", "7"))
