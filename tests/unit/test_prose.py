@@ -24,8 +24,12 @@ DOCUMENTS = sorted(
 )
 
 LONGEST_LINE = 120
+LONGEST_ROW = 160
 LONGEST_CELL = 20
 """In words."""
+
+WRITTEN_BY_TESTS = {"docs/compatibility.md"}
+"""Its heads of columns name a client's call and the way it goes."""
 
 PUZZLING = re.compile(
     r"(?i:\bto be had\b|\banew\b|\bnobody\b|\bsomebody\b|\b(?:by|for|to|from) who\b)"
@@ -71,6 +75,12 @@ def puzzling(text: str) -> list[Line]:
 def test_lines_fit_on_a_screen(document: str) -> None:
     text = (ROOT / document).read_text()
     assert [line for line in prose(text) if len(line.text) > LONGEST_LINE] == []
+
+
+@pytest.mark.parametrize("document", sorted({*DOCUMENTS} - WRITTEN_BY_TESTS))
+def test_rows_fit_on_a_screen(document: str) -> None:
+    rows = (line for line in lines((ROOT / document).read_text()) if line.text.startswith("|"))
+    assert [row for row in rows if len(row.text) > LONGEST_ROW] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     form.add_argument(
         "--lua",
         action="store_true",
-        help=f"print {LUA}, with which job_submit.lua refuses at submission who may not use a QPU",
+        help=f"print {LUA}, with which job_submit.lua refuses jobs at submission",
     )
 
 

@@ -30,9 +30,10 @@ _REASON_LENGTH = 200
 
 _WHERE = "Run it as root or SlurmUser, where the journal is."
 
-DESCRIPTION = f"""\
-Show budgets of QPU time, and what is left of them. Without a command, it lists those that apply to you. The
-other commands change budgets. {_WHERE}
+DESCRIPTION = """\
+Show how much QPU time, or money, you have left. With a gateway, every user may run it, on every host that has
+the configuration. The commands below show and change all budgets: run them as root or SlurmUser, where the
+journal is.
 """
 
 
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "set",
         help="set a budget",
         description="Set a budget, or replace the one of the same scope and period. It takes the place of "
-        f"one in the configuration. Without a name, it limits the whole cluster. {_WHERE}",
+        f"one in the configuration. Without a scope, it limits the whole cluster. {_WHERE}",
     )
     _add_scope(put, "limit", each=True)
     amount = put.add_mutually_exclusive_group(required=True)
