@@ -8,11 +8,13 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import textwrap
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -315,6 +317,16 @@ class Site:
         )
 
     def forget(self) -> None:
+        """Be as new for the next test: without leases, and without what is known of QPUs and of Slurm."""
+        self.end_leases()
+        self.emulator.reset()
+        with closing(sqlite3.connect(self.config.journal, timeout=30)) as db, db:
+            db.execute("DELETE FROM seen_qpus")
+        # A reaper that finds them would end the leases of the next test's jobs, which Slurm does not know.
+        for program in ("squeue", "scontrol"):
+            (self.directory / program).unlink(missing_ok=True)
+
+    def end_leases(self) -> None:
         """End all leases, wherever their sessions are."""
         for lease in self.journal.leases():
             opening = lease.state is LeaseState.ACQUIRING

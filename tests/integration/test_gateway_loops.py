@@ -319,7 +319,7 @@ def test_a_lease_that_ends_while_its_client_waits_is_told_nothing(
     thread = threading.Thread(target=ask)
     thread.start()
     time.sleep(0.1)
-    timed_site.forget()
+    timed_site.end_leases()
     thread.join()
     assert answers == [401]
 

@@ -282,7 +282,7 @@ def _variables(qpu: JobQpu) -> Iterator[tuple[str, str]]:
     if qpu.type == _IQM:
         yield f"{qpu.name}_{_IQM_TOKEN}", _text(qpu.api_key)
     for attribute, suffix in _OF_SERVICE.items():
-        for prefix in {*_SERVICES.values()}:
+        for prefix in dict.fromkeys(_SERVICES.values()):
             yield f"{qpu.name}_{prefix}{suffix}", _text(getattr(qpu, attribute))
     for attribute, suffix in _OF_QPU.items():
         value = getattr(qpu, attribute)
