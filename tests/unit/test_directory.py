@@ -82,6 +82,19 @@ def test_a_directory_that_hangs_is_given_up_on(hanging: threading.Event) -> None
     assert Person(ME.pw_uid, directory, Deadline.after(60)).is_in([ME.pw_gid])
 
 
+def test_a_process_without_threads_to_spare_looks_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    directory = Directory()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        for _ in range(40):  # more than look at once
+            with pytest.raises(UnavailableError, match="has not answered"):
+                directory.name_of(ME.pw_uid, Deadline.after(60))
+    assert directory.name_of(ME.pw_uid, Deadline.after(60)) == ME.pw_name
+
+
 def test_an_answer_is_used_again_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     directory = Directory()
     assert directory.name_of(ME.pw_uid) == ME.pw_name

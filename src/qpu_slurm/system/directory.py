@@ -128,7 +128,11 @@ class Directory:
                 self._free.release()
 
         thread = threading.Thread(target=look, name=f"look up {what}", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # the process may have no more threads
+            self._free.release()
+            raise unanswered from None
         thread.join(deadline.left)
         if not found:
             raise unanswered
