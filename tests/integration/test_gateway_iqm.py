@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -205,6 +206,21 @@ def test_the_end_of_the_job_ends_its_tasks_and_deletes_them(site: Site, job: Job
         ledger = site.directory / "iqm" / "garnet"
         site.emulator.wait_for(lambda _: not (ledger / f"{job.session_id}.jsonl").exists())
         assert (ledger / f"{other.session_id}.jsonl").exists()
+
+
+def test_a_batch_that_is_under_way_as_the_job_ends_is_cancelled_at_once(
+    site: Site, job: Job, iqm: IqmApi
+) -> None:
+    site.emulator.set_backend("garnet", "paused")
+    site.emulator.inject(Fault(method="POST", path="/jobs/garnet/circuit", delay=4))
+    with ThreadPoolExecutor(1) as pool:
+        submission = pool.submit(iqm.send, "POST", "/jobs/garnet/circuit", body=bell())
+        site.emulator.wait_for(lambda emulator: emulator.faults() == [])
+        site.release(job.lease)
+        answer = submission.result()
+
+    assert (answer.status_code, answer.json()["error_code"]) == (403, "forbidden")
+    assert [task.status for task in site.emulator.tasks()] in ([], ["Cancelled"])
 
 
 def test_the_admin_says_who_waits_for_timeslots(site: Site) -> None:

@@ -27,7 +27,7 @@ from qpu_slurm.providers.base import Provider
 from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
     from qpu_slurm.config import QpuConfig
     from qpu_slurm.gateway.gateway import Gateway
@@ -46,7 +46,7 @@ _log = structlog.get_logger(__name__)
 
 
 class GateClosedError(Exception):
-    """A gate takes no more tasks."""
+    """A gate takes no more tasks; one that came too late is cancelled."""
 
 
 class GateUpstream(ABC, Generic[AnyProvider]):
@@ -216,17 +216,10 @@ class GateUpstream(ABC, Generic[AnyProvider]):
             except msgspec.MsgspecError as error:
                 return documents.refusal(400, f"Request validation failed, because: {error}.", code=1208)
             gate = envelope.session_id
-            if await self.has_ended(gate):
-                return _closed()
             try:
-                task_id = await self.submit(envelope, parameters)
+                task_id = await self.while_open(gate, lambda: self.submit(envelope, parameters))
             except GateClosedError:
                 return _closed()
-        if await self.has_ended(gate):
-            # The gate was closed meanwhile. The reaper deletes the task (`leases.late_tasks`).
-            with suppress(ServiceError):
-                await self.run(lambda provider: provider.cancel_task(task_id))
-            return _closed()
         return WrittenAnswer.of({"id": task_id, "backend": self._qpu.backend, "session_id": gate})
 
     async def _list(self, query: Mapping[str, str]) -> WrittenAnswer:
@@ -298,6 +291,22 @@ class GateUpstream(ABC, Generic[AnyProvider]):
         use = await self._gateway.pools.systems.run(self._gateway.journal.history.session, gate)
         found = [] if use is None else [documents.workload(gate, self._qpu.backend, use)]
         return WrittenAnswer.of({"workloads": found, "total_count": len(found), "limit": 1})
+
+    async def while_open(self, gate: str, submit: Callable[[], Awaitable[str]]) -> str:
+        """Submit a task; return its id. It is cancelled at once if the gate was closed meanwhile.
+
+        Raises:
+            GateClosedError: The gate is closed.
+        """
+        if await self.has_ended(gate):
+            raise GateClosedError
+        task_id = await submit()
+        if await self.has_ended(gate):
+            # The reaper deletes it (`leases.late_tasks`).
+            with suppress(ServiceError):
+                await self.run(lambda provider: provider.cancel_task(task_id))
+            raise GateClosedError
+        return task_id
 
     async def has_ended(self, gate: str) -> bool:
         """Tell whether a gate is closed."""

@@ -11,8 +11,9 @@ import msgspec
 from aiohttp import web
 
 from qpu_slurm.errors import AnswerLostError, NotFoundError
-from qpu_slurm.gateway.answers import ApiError, json_answer, too_large
+from qpu_slurm.gateway.answers import ApiError, forbidden, json_answer, too_large
 from qpu_slurm.gateway.gates.inputs import Slice
+from qpu_slurm.gateway.gates.upstream import GateClosedError
 from qpu_slurm.gateway.gateway import GATEWAY
 from qpu_slurm.gateway.ibm.requests import read_as
 from qpu_slurm.gateway.ibm.sessions import session_for_tasks
@@ -67,9 +68,15 @@ async def submit(request: web.Request, caller: Caller) -> web.StreamResponse:
         size = await _receive(request, file)
         request["submission"] = _Size(size)
         gateway.callers.still(caller)  # it may have taken minutes
-        gate = await session_for_tasks(request, caller)
+        gate, batch = await session_for_tasks(request, caller), Slice(file, 0, size)
         try:
-            task_id = await server.tasks.send_batch(program, Slice(file, 0, size), gate=gate, tags=tags)
+            task_id = await server.tasks.while_open(
+                gate, lambda: server.tasks.send_batch(program, batch, gate=gate, tags=tags)
+            )
+        except GateClosedError:
+            raise forbidden(
+                f"The task was cancelled: the job's hold on {caller.qpu.name} ended as it was submitted."
+            ) from None
         except AnswerLostError as error:
             raise ApiError(502, error.message, "See the QPU's own dashboard.", kind="lost") from error
     request["task"] = task_id
