@@ -193,7 +193,7 @@ def test_the_commands_of_an_admin(site: Site) -> None:
     assert budget(
         "set", "--account", "class", "--each", "user", "--limit", "60s", "--period", "day", "--reason", "w"
     ) == ("The budget of each user of account class per day: 60 s.\n")
-    assert budget("grant", "30s", "--account", "class", "--user", "root", "--reason", "a deadline") == (
+    assert budget("grant", "30s", "--account", "Class", "--user", "root", "--reason", "a deadline") == (
         "user root of account class: 90 s left; used 0 s of 90 s today\n"
     )
     budget("set", "--qpu", "torino", "--limit", "10h", "--until", "2999-12-31", "--reason", "p")

@@ -143,6 +143,18 @@ def test_a_period_is_over_at_midnight() -> None:
     assert Window(now.date(), now.date()).seconds_left(now.astimezone(UTC)) == 30
 
 
+def test_the_last_day_of_the_calendar_ends_no_session() -> None:
+    forever = Window(date(2026, 1, 1), date(9999, 12, 31))
+    assert forever.seconds_left(datetime.now(UTC)) > 86_400 * 365
+
+
+def test_an_account_is_called_as_slurm_calls_it(tmp_path: Path) -> None:
+    """Slurm has the accounts of jobs in lower case, however a user or an admin writes them."""
+    config = load(write(tmp_path, f'{MINIMAL}\n[[budget]]\naccount = "Physics"\nlimit = "1h"\n'))
+    (budget,) = config.budgets.standing
+    assert budget.scope == Scope("physics")
+
+
 @pytest.mark.parametrize(
     ("scope", "text"),
     [

@@ -8,6 +8,7 @@ into the journal.
 from __future__ import annotations
 
 import calendar
+import math
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
@@ -96,11 +97,13 @@ class Window(NamedTuple):
     last: date
 
     def seconds_left(self, now: datetime) -> float:
-        """Return the seconds until it is over, by the clock of this machine.
+        """Return the seconds until it is over, by the clock of this machine; infinite if it never is.
 
         Args:
             now: The time, with a time zone.
         """
+        if self.last > _END:  # the calendar has no day after it
+            return math.inf
         end = datetime.combine(self.last + timedelta(days=1), datetime.min.time()).astimezone()
         return (end - now).total_seconds()
 
@@ -245,7 +248,7 @@ def make(
     """Make a budget of what an admin wrote.
 
     Args:
-        account: The account; None: all.
+        account: The account, in upper or lower case; None: all.
         user: The user; None: all.
         qpu: The QPU; None: all.
         each: `user` or `account`, if each of these has a budget of its own.
@@ -277,7 +280,8 @@ def make(
             raise ValueError(f"the period ends ({ends}) before it begins ({begins}).")
     elif begins is not None or ends is not None:
         raise ValueError(f'from and until belong to period = "project", not to "{span}".')
-    named = {"account": account, "user": user, "qpu": qpu}
+    # Slurm has the accounts of jobs in lower case.
+    named = {"account": None if account is None else account.lower(), "user": user, "qpu": qpu}
     if each is not None:
         named[each] = EACH
     scope = Scope(**{name: str(value) for name, value in named.items() if value is not None})

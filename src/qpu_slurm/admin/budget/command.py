@@ -218,7 +218,7 @@ def _add_reason(parser: argparse.ArgumentParser) -> None:
 
 def _scope_of(arguments: argparse.Namespace) -> Scope:
     user = ALL if arguments.user is None else str(user_number(arguments.user))
-    return Scope(arguments.account or ALL, user, arguments.qpu or ALL)
+    return Scope((arguments.account or ALL).lower(), user, arguments.qpu or ALL)
 
 
 def _reason_of(arguments: argparse.Namespace) -> str:
