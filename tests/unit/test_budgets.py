@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import pwd
 import re
 import sqlite3
+import threading
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +19,10 @@ from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import Hold, LeaseState
 from qpu_slurm.leases.accountant import Accountant
 from qpu_slurm.leases.broker import Broker
-from qpu_slurm.leases.budgets import Budgets
+from qpu_slurm.leases.budgets import Budgets, user_number
 from qpu_slurm.providers.base import TaskStatus
 from qpu_slurm.system.deadline import NEVER
+from qpu_slurm.system.directory import Directory
 from tests.unit.memory_service import Service, configure, request
 
 if TYPE_CHECKING:
@@ -366,11 +369,40 @@ def test_a_task_is_refused_once_a_budget_is_used_up(
         budgets.refuse_task(later)
 
 
-def test_a_user_that_is_not_there(config: Config, journal: Journal) -> None:
-    with pytest.raises(ConfigError, match="There is no user 'nobody-at-all' on this machine"):
-        Budgets(budgeted(config, limit(1, ALL, "nobody-at-all")), journal)
-    (standing,) = Budgets(budgeted(config, limit(1, ALL, "root")), journal).standing
+def test_a_budget_of_a_user_who_has_left_keeps_no_other_user_out(
+    config: Config, journal: Journal, service: Service
+) -> None:
+    mine = budgeted(config, limit(1, ALL, "nobody-at-all"), limit(30, ALL, "root"))
+    (standing,) = Budgets(mine, journal).standing
     assert standing.scope.user == "0"
+    Broker(mine, journal, service.connect).acquire(job(7), deadline=NEVER)
+    Broker(mine, journal, service.connect).acquire(job(8, user_id=0), deadline=NEVER)
+    assert service.ttls == [1800, 30]
+    with pytest.raises(ConfigError, match="There is no user 'nobody-at-all' on this machine"):
+        user_number("nobody-at-all")
+
+
+def test_a_directory_that_does_not_answer_lifts_no_budget(
+    config: Config, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command that shows budgets, and metrics, go on; jobs wait."""
+
+    def hang(_: str) -> pwd.struct_passwd:
+        go_on.wait(60)
+        return root
+
+    go_on, root = threading.Event(), pwd.getpwuid(0)
+    monkeypatch.setattr("qpu_slurm.leases.budgets.DIRECTORY", Directory())
+    monkeypatch.setattr("qpu_slurm.leases.budgets._DIRECTORY_SECONDS", 0.2)
+    monkeypatch.setattr(pwd, "getpwnam", hang)
+    budgets = Budgets(budgeted(config, *(limit(1, ALL, f"user{number}") for number in range(50))), journal)
+    assert budgets.standing == []
+    with pytest.raises(UnavailableError, match="has not answered"):
+        budgets.refuse(job(7))
+    go_on.set()
+    monkeypatch.setattr("qpu_slurm.leases.budgets._DIRECTORY_SECONDS", 60.0)
+    budgets.refuse(job(7))
+    assert {budget.scope.user for budget in budgets.standing} == {"0"}
 
 
 def test_two_that_ask_at_once_never_get_the_last_seconds_twice(

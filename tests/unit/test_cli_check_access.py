@@ -98,6 +98,16 @@ def test_a_name_that_there_is_not(
     assert findings(installation, capsys) == [expected]
 
 
+def test_a_budget_of_a_user_who_has_left(
+    installation: Installation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = installation.config.read_text()
+    for user, expected in ((ME.pw_name, []), ("qpu-slurm-nobody", [("warning", "budget user")])):
+        installation.config.write_text(f'{text}\n[[budget]]\nuser = "{user}"\nlimit = "1h"\n')
+        _, found = installation.check(capsys)
+        assert [(one["level"], one["diagnosis"]) for one in found if one["about"] == "budgets"] == expected
+
+
 @pytest.mark.parametrize("what", ["none", "associations", "nosteps"])
 def test_accounts_and_qos_that_slurm_lets_users_make_up(
     installation: Installation, capsys: pytest.CaptureFixture[str], what: str

@@ -8,17 +8,20 @@ budgets of the configuration, the prices, and the questions that are asked befor
 from __future__ import annotations
 
 import itertools
-import pwd
+import threading
 from collections import defaultdict
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from qpu_slurm.config.budgets import ALL, EACH, Budget, Scope
-from qpu_slurm.errors import BudgetReservedError, BudgetSpentError, ConfigError
+from qpu_slurm.errors import BudgetReservedError, BudgetSpentError, ConfigError, UnavailableError
 from qpu_slurm.journal.balances import STATES, Terms
 from qpu_slurm.journal.model import Hold
 from qpu_slurm.slurm.accounts import Accounts
+from qpu_slurm.system.deadline import NEVER, Deadline
+from qpu_slurm.system.directory import DIRECTORY
 from qpu_slurm.system.users import user_name
 
 if TYPE_CHECKING:
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
     from qpu_slurm.journal.model import Lease, LeaseRequest
 
 
+_DIRECTORY_SECONDS = 5.0
+"""Seconds to wait for the system's directory of users, for all users together that budgets name."""
+
 _NOBODY = (1 << 32) - 1
 """No user has this number."""
 
@@ -37,12 +43,12 @@ _NOBODY = (1 << 32) - 1
 class Budgets:
     """What budgets say of sessions.
 
+    A budget may name a user that this host does not know, or not yet. It limits no job until the user is
+    known, and each start of a job looks again.
+
     Args:
         config: What the admin wrote.
         journal: The record of all leases.
-
-    Raises:
-        ConfigError: A budget names a user that this host does not know.
     """
 
     def __init__(self, config: Config, journal: Journal) -> None:
@@ -50,9 +56,15 @@ class Budgets:
         self._qpus = tuple(config.qpus)
         self._journal = journal
         self._standing: dict[Scope, list[Budget]] = defaultdict(list)
+        self._unknown: tuple[Budget, ...] = ()
+        self._lock = threading.Lock()
+        # Many may be named: a directory that does not answer is not waited for once for each.
+        deadline = Deadline.after(_DIRECTORY_SECONDS)
         for budget in self._config.standing:
-            one = with_number(budget)
-            self._standing[one.scope].append(one)
+            try:
+                self._add(with_number(budget, deadline))
+            except (ConfigError, UnavailableError):
+                self._unknown += (budget,)
 
     @property
     def standing(self) -> list[Budget]:
@@ -103,14 +115,30 @@ class Budgets:
         Raises:
             BudgetSpentError: A budget is used up, or its period is not now.
             BudgetReservedError: Running jobs have reserved what is left.
+            UnavailableError: Whether a budget limits the job cannot be found out now.
             JournalError: The journal cannot be read.
         """
+        self._look_again()
         for qpu in request.qpus:
             try:
                 self.check(qpu, request)
             except (BudgetSpentError, BudgetReservedError):
                 if self._journal.open_lease(request.job_id, qpu) is None:
                     raise
+
+    def _look_again(self) -> None:
+        """Look whether users are known by now that were not."""
+        deadline = Deadline.after(_DIRECTORY_SECONDS)
+        for budget in self._unknown:
+            with suppress(ConfigError):
+                known = with_number(budget, deadline)
+                with self._lock:
+                    if budget in self._unknown:
+                        self._add(known)
+                        self._unknown = tuple(one for one in self._unknown if one != budget)
+
+    def _add(self, budget: Budget) -> None:
+        self._standing[budget.scope].append(budget)
 
     def check(self, qpu: str, request: LeaseRequest) -> None:
         """Make sure that something is left for a job's session on one QPU; see `refuse` for the errors."""
@@ -203,30 +231,28 @@ def balances_of(config: Config, journal: Journal, user_id: int) -> tuple[Balance
     return tuple(Budgets(config, journal).of_user(user_id, accounts))
 
 
-def with_number(budget: Budget) -> Budget:
-    """Return a budget of the configuration with its user as a number.
-
-    Raises:
-        ConfigError: This host does not know the user.
-    """
+def with_number(budget: Budget, deadline: Deadline = NEVER) -> Budget:
+    """Return a budget of the configuration with its user as a number; see `user_number`."""
     user = budget.scope.user
     if user in {ALL, EACH}:
         return budget
-    return msgspec.structs.replace(budget, scope=budget.scope._replace(user=str(user_number(user))))
+    return msgspec.structs.replace(budget, scope=budget.scope._replace(user=str(user_number(user, deadline))))
 
 
-def user_number(user: str) -> int:
+def user_number(user: str, deadline: Deadline = NEVER) -> int:
     """Return a user's number.
 
     Args:
         user: The user, by name or number.
+        deadline: When the system's directory of users is given up on.
 
     Raises:
         ConfigError: This host does not know the user.
+        UnavailableError: Its directory does not answer.
     """
-    try:
-        return pwd.getpwnam(user).pw_uid
-    except KeyError:
-        if user.isascii() and user.isdigit() and int(user[:11]) < 1 << 32:
-            return int(user)
-        raise ConfigError(f"There is no user {user[:64]!r} on this machine.") from None
+    found = DIRECTORY.user_id(user, deadline)
+    if found is not None:
+        return found
+    if user.isascii() and user.isdigit() and int(user[:11]) < 1 << 32:
+        return int(user)
+    raise ConfigError(f"There is no user {user[:64]!r} on this machine.")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the rules of who may use a QPU name what there is, and whether Slurm proves what they compare."""
+"""Whether the rules of who may use a QPU, and how long, name what there is, and whether Slurm proves it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from qpu_slurm.admin.access import LUA, as_lua
 from qpu_slurm.admin.check._diagnoses import found
 from qpu_slurm.admin.check._finding import Finding, fine
 from qpu_slurm.config.access import JOB_KEYS
+from qpu_slurm.config.budgets import ALL, EACH
 from qpu_slurm.errors import SlurmError, UnavailableError
 from qpu_slurm.slurm._commands import Commands
 from qpu_slurm.system.deadline import Deadline
@@ -45,6 +46,8 @@ def check(config: Config, settings: Mapping[str, str], *, here: bool) -> Iterato
         settings: What slurmctld has; empty if it does not answer.
         here: Whether this host decides who may.
     """
+    if here:
+        yield from _limited(config)
     rules = [rule for qpu in config.qpus.values() for rule in qpu.access_rules.rules]
     if not rules:
         return
@@ -62,6 +65,18 @@ def check(config: Config, settings: Mapping[str, str], *, here: bool) -> Iterato
     if not wrong:
         ruled = [name for name, qpu in config.qpus.items() if qpu.access_rules.rules]
         yield fine(_ABOUT, f"rules for {', '.join(ruled)}")
+
+
+def _limited(config: Config) -> Iterator[Finding]:
+    """Look whether the system knows the users whom budgets name."""
+    users = {budget.scope.user for budget in config.budgets.standing} - {ALL, EACH}
+    deadline = Deadline.after(_SECONDS)
+    try:
+        for name in sorted(user for user in users if not user.isdigit()):
+            if DIRECTORY.user_id(name, deadline) is None:
+                yield found("budget user", "budgets", name=name)
+    except UnavailableError as error:
+        yield found("access directory", "budgets", why=error)
 
 
 def _people(users: set[str | int], groups: set[str | int]) -> Iterator[Finding]:

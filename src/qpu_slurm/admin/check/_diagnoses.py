@@ -161,6 +161,10 @@ DIAGNOSES = {
         "The rules name a user {name}, whom this host does not know.",
         "Correct `access` in the configuration, or the directory of users of this host.",
     ),
+    "budget user": warning(
+        "A budget names a user {name}, whom this host does not know: it limits no job.",
+        "Correct [[budget]] in the configuration, or the directory of users of this host.",
+    ),
     "access group": problem(
         "The rules name a group {name}, which this host does not know: jobs that it decides on are put back.",
         "Correct `access` in the configuration, or the directory of users of this host.",
