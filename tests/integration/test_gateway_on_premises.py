@@ -391,6 +391,21 @@ def test_what_a_job_left_is_cancelled_accounted_for_and_deleted(site: Site, bell
     assert {path for path in written if path.startswith("/s3/")} <= deleted
 
 
+def test_a_tag_lets_no_task_count_in_another_jobs_gate(site: Site, bell: str) -> None:
+    """Who writes another job's gate on a task would have it paid, and then forgotten, by that job."""
+    lease = site.acquire("ibm_torino")
+    with site.job(site.acquire("ibm_torino")) as job, site.job(lease) as other:
+        site.emulator.set_backend("ibm_torino", "paused")
+        params = {"pubs": [[bell]], "version": 2, "support_qiskit": False}
+        task_id = job.submit(params=params, tags=[other.session_id, "mine"])
+        assert other.get("/jobs")["jobs"] == []
+        assert [task["id"] for task in job.get("/jobs")["jobs"]] == [task_id]
+        site.release(lease)
+        accounted(site, lease)
+        assert site.journal.history.tasks(other.session_id) == []
+        assert job.get(f"/jobs/{task_id}")["status"] == "Running"
+
+
 @pytest.fixture
 def reaped() -> Iterator[Site]:
     """Return a site whose reaper looks every second."""

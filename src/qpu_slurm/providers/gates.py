@@ -39,6 +39,18 @@ def gate_among(tags: Sequence[str]) -> str | None:
     return next((tag for tag in tags if _GATE.fullmatch(tag)), None)
 
 
+def counts_among(tags: Sequence[str], tag: str) -> bool:
+    """Return whether a task is one of those of a tag.
+
+    Its submitter may have written any gate on it, as another tag. It counts for the one that it went through.
+
+    Args:
+        tags: All tags that the task carries at the service, the gate that it went through before the others.
+        tag: The tag, or a gate.
+    """
+    return gate_among(tags) == tag if _GATE.fullmatch(tag) else tag in tags
+
+
 class Gates(ABC):
     """The methods for sessions, of a provider whose service has none.
 

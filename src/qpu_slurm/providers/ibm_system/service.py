@@ -11,7 +11,7 @@ import msgspec
 
 from qpu_slurm.errors import NotFoundError, RefusedError, UnavailableError
 from qpu_slurm.providers.base import Features, QpuStatus, TaskStatus
-from qpu_slurm.providers.gates import Gates, gate_among
+from qpu_slurm.providers.gates import Gates, counts_among, gate_among
 from qpu_slurm.providers.ibm import Patience
 from qpu_slurm.providers.ibm import answers as ibm_answers
 from qpu_slurm.providers.ibm.http import Http, part
@@ -351,7 +351,9 @@ class QuantumSystem(Gates):
 
     def _tagged(self, tag: str) -> list[answers.Job]:
         return [
-            job for job in self._jobs() if job.backend == self.backend and tag in job.tags(self._bucket.name)
+            job
+            for job in self._jobs()
+            if job.backend == self.backend and counts_among(job.tags(self._bucket.name), tag)
         ]
 
     def _pending(self) -> Mapping[str, int]:
