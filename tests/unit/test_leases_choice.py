@@ -253,8 +253,29 @@ def test_a_qpus_configuration_is_asked_for_where_a_wish_takes_it(broker: Broker,
         broker.acquire(request("any:qubits=2", job_id=number))
     assert service.calls.count("device ibm_fez") == service.calls.count("device ibm_torino") <= 2
     service.before["device ibm_fez"] = raises(UnavailableError("It does not answer."))
-    with pytest.raises(RequestError, match="ibm_fez does not say its max_shots"):
-        broker.acquire(request("any:max_shots>1", job_id=9))
+    with pytest.raises(RequestError, match="ibm_torino does not say its max_shots"):
+        broker.acquire(request("ibm_torino|ibm_paris:max_shots>1", job_id=9))
+
+
+def test_a_job_waits_for_a_configuration_that_cannot_be_read_now(
+    broker: Broker, journal: Journal, service: Service
+) -> None:
+    """It may be what the job wants: nothing is known that would end the job."""
+    service.traits.clear()
+    service.before["device ibm_fez"] = raises(UnavailableError("It does not answer."))
+    with pytest.raises(UnavailableError, match=r"ibm_fez does not say what it is like: It does not answer"):
+        broker.acquire(request("any:qubits=2,name=ibm_fez", job_id=1))
+    (lease,) = broker.acquire(request("any:qubits=2", job_id=2))
+    assert lease.qpu == "ibm_torino"
+    # Nor does it end the job that the QPU is closed as well.
+    service.before["device ibm_fez"] = raises(UnavailableError("It does not answer."))
+    journal.closings.close("ibm_fez", "maintenance", 0)
+    with pytest.raises(UnavailableError, match="ibm_fez is closed: maintenance"):
+        broker.acquire(request("any:qubits=2,name=ibm_fez", job_id=4))
+    # What is known counts.
+    service.before["device ibm_fez"] = raises(UnavailableError("It does not answer."))
+    with pytest.raises(RequestError, match="ibm_fez has name=ibm_fez"):
+        broker.acquire(request("any:qubits=2,name=ibm_brisbane", job_id=3))
 
 
 def test_what_can_never_be_met_ends_the_job(broker: Broker, journal: Journal) -> None:

@@ -138,11 +138,18 @@ class Chooser:
                 barred = "wait", f"is closed: {closed[name].reason.rstrip('.')}"
             elif barred is None and request.qpus and qpu.limit is not None and len(others) >= qpu.limit:
                 barred = "wait", f"is in use by {named_jobs(others)}"
+            try:
+                attributes = self._attributes(qpu, answer, asked_for, request.api_key, deadline)
+            except QpuSlurmError as error:
+                _log.warning("what a QPU is like is not known", qpu=name, why=str(error))
+                attributes = attributes_of(qpu, answer)
+                if barred is None or barred[0] != "never":
+                    barred = "away", barred[1] if barred else f"does not say what it is like: {error}"
             bar, why = barred or ("", "")
             found.append(
                 Candidate(
                     name=name,
-                    attributes=self._attributes(qpu, answer, asked_for, request.api_key, deadline),
+                    attributes=attributes,
                     wait=expected_wait(answer, len(others), paces.get(name, Pace())),
                     bar=bar,
                     why=why,
@@ -184,7 +191,11 @@ class Chooser:
         api_key: Secret | None,
         deadline: Deadline,
     ) -> dict[str, Value]:
-        """Say what a QPU is like; its service is asked for its configuration only if a wish takes that."""
+        """Say what a QPU is like; its service is asked for its configuration only if a wish takes that.
+
+        Raises:
+            QpuSlurmError: The service does not tell.
+        """
         found = attributes_of(qpu, answer)
         missing = _OF_DEVICE.keys() & set(asked_for) - found.keys()
         if not missing or not isinstance(answer, QpuStatus):
@@ -192,12 +203,8 @@ class Chooser:
         with self._lock:
             kept, traits = self._devices.get(qpu.name, (float("-inf"), {}))
             if time.monotonic() - kept > _DEVICE_CURRENT:
-                try:
-                    provider = self._connect(qpu.access(api_key), deadline=deadline.sooner(_ANSWER_SECONDS))
-                    device = provider.device()
-                except QpuSlurmError as error:
-                    _log.warning("what a QPU is like is not known", qpu=qpu.name, why=str(error))
-                    return found
+                provider = self._connect(qpu.access(api_key), deadline=deadline.sooner(_ANSWER_SECONDS))
+                device = provider.device()
                 traits = {
                     name: value
                     for name, member in _OF_DEVICE.items()
