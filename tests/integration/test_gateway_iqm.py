@@ -10,11 +10,13 @@ import json
 import sys
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 
+from qpu_slurm.config.budgets import Budget, Period, Scope
 from qpu_slurm_devkit.emulator import Drop, Emulator, Fault
 from tests.integration.gateway_site import BEHIND_IQM, Job, Site, program, run
 from tests.integration.steps import TASK_RUNNER
@@ -221,6 +223,19 @@ def test_a_batch_that_is_under_way_as_the_job_ends_is_cancelled_at_once(
 
     assert (answer.status_code, answer.json()["error_code"]) == (403, "forbidden")
     assert [task.status for task in site.emulator.tasks()] in ([], ["Cancelled"])
+
+
+def test_a_budget_ends_a_gate_while_its_job_runs() -> None:
+    with Emulator(task_seconds=1.5) as emulator, Site(emulator, qpus=BEHIND_IQM) as site:
+        budget = Budget(scope=Scope(), period=Period.PROJECT, ends=date(2999, 1, 1), limit=1)
+        site.journal.budgets.put(budget, by=0, reason="a test")
+        with site.start().job(site.acquire("garnet")) as job:
+            iqm = api_of(job)
+            iqm.ended(iqm.submit(bell()))  # it overspends the budget
+            answers = [iqm.send("POST", "/jobs/garnet/circuit", body=bell()) for _ in range(2)]
+        for answer in answers:
+            assert answer.status_code == 403, answer.text
+            assert "is used up: " in answer.json()["message"]
 
 
 def test_the_admin_says_who_waits_for_timeslots(site: Site) -> None:

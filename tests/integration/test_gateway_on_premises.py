@@ -8,12 +8,14 @@ import sys
 import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from qiskit_ibm_runtime import RuntimeDecoder
 
 from qpu_slurm import providers, read_result
+from qpu_slurm.config.budgets import Budget, Period, Scope
 from qpu_slurm.errors import RefusedError
 from qpu_slurm.job.variables import from_environ
 from qpu_slurm.journal.model import LeaseState
@@ -404,6 +406,21 @@ def test_a_tag_lets_no_task_count_in_another_jobs_gate(site: Site, bell: str) ->
         accounted(site, lease)
         assert site.journal.history.tasks(other.session_id) == []
         assert job.get(f"/jobs/{task_id}")["status"] == "Running"
+
+
+def test_a_budget_ends_a_gate_while_its_job_runs(bell: str) -> None:
+    with Emulator(task_seconds=1.5) as emulator, Site(emulator, qpus=ON_PREMISES) as site:
+        budget = Budget(scope=Scope(), period=Period.PROJECT, ends=date(2999, 1, 1), limit=1)
+        site.journal.budgets.put(budget, by=0, reason="a test")
+        with site.start().job(site.acquire("ibm_torino")) as job:
+            document = job.submission(params={"pubs": [[bell]], "version": 2, "support_qiskit": False})
+            end_of(job, job.send("POST", "/jobs", json=document).json()["id"])  # it overspends the budget
+            answers = [job.send("POST", "/jobs", json=document)]
+            del document["session_id"]
+            answers.append(job.send("POST", "/jobs", json=document))
+        for answer in answers:
+            assert answer.status_code == 403, answer.text
+            assert "is used up: " in answer.json()["errors"][0]["message"]
 
 
 @pytest.fixture

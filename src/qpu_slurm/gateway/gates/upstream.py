@@ -24,6 +24,7 @@ from qpu_slurm.gateway.answers import CutOffError, of_error, unavailable
 from qpu_slurm.gateway.gates import documents, inputs
 from qpu_slurm.gateway.upstream import READ, WrittenAnswer
 from qpu_slurm.providers.base import Provider
+from qpu_slurm.providers.gates import Gates
 from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -282,7 +283,32 @@ class GateUpstream(ABC, Generic[AnyProvider]):
 
     # Gates.
 
+    async def _end_if_spent(self, gate: str) -> None:
+        """Close a gate whose tasks have executed for as long as the budgets let it.
+
+        A service ends a session when its time is over. Here, nothing else would: a budget counts what ended
+        gates have used, so a job would go on for as long as it runs.
+        """
+        journal = self._gateway.journal
+        use = await self._gateway.pools.systems.run(journal.history.session, gate)
+        if use is None or use.ended_at is not None:
+            return
+        lease = await self._gateway.pools.systems.run(journal.lease, use.lease_id)
+        limit = lease.max_ttl
+        if lease.session_id != gate or limit is None or not self._gateway.budgets.limits(lease):
+            return
+
+        def end(provider: AnyProvider) -> None:
+            executed = {task.task_id: task.seconds for task in journal.history.tasks(gate)}
+            if isinstance(provider, Gates):
+                executed |= {task.id: task.seconds for task in provider.tasks_of(gate)}
+            if sum(executed.values()) >= limit:
+                journal.part(lease.id, gate, "Its tasks have used what the budget had left for them.")
+
+        await self.run(end)
+
     async def _session(self, gate: str) -> WrittenAnswer:
+        await self._end_if_spent(gate)
         use = await self._gateway.pools.systems.run(self._gateway.journal.history.session, gate)
         return WrittenAnswer.of(documents.session(gate, self._qpu.backend, use))
 
@@ -298,6 +324,7 @@ class GateUpstream(ABC, Generic[AnyProvider]):
         Raises:
             GateClosedError: The gate is closed.
         """
+        await self._end_if_spent(gate)
         if await self.has_ended(gate):
             raise GateClosedError
         task_id = await submit()
