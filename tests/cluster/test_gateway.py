@@ -328,7 +328,7 @@ def test_reaping_beside_a_live_job_leaves_it_alone(lab: Lab, gone: Path) -> None
     reaped = lab.command("reap", "--json", config=lab.gateway_config)
 
     assert reaped.returncode == 0, reaped.stderr
-    nothing = {"reaped": [], "taken_over": [], "left": 0, "forgotten": 0, "trouble": ""}
+    nothing = {"reaped": [], "taken_over": [], "unended": [], "left": 0, "forgotten": 0, "trouble": ""}
     assert json.loads(reaped.stdout) == {"leases": 1} | nothing
     gone.touch()
     assert lab.wait(job) == "COMPLETED"
