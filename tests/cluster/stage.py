@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -33,6 +34,7 @@ echo "$@" >>{directory}/asked
 case $3 in
 job-env)
     id -u >>{directory}/askers
+    echo $PPID >>{directory}/processes
     [ ! -e {directory}/away ] || {{ echo "wait: The gateway is away."; exit 75; }}
     [ ! -e {directory}/answer ] || exec cat {directory}/answer
     echo SLURM_JOB_QPU_RESOURCES=ibm_fez
@@ -83,7 +85,7 @@ class Stage:
         hooks.mkdir(parents=True)
         if os.geteuid() == 0:
             shutil.chown(hooks, self.cluster.slurm_user)
-        for name in ("asked", "askers"):
+        for name in ("asked", "askers", "processes"):
             # The helper is also run by the jobs' users.
             (self._directory / name).touch()
             (self._directory / name).chmod(0o666)
@@ -129,6 +131,11 @@ class Stage:
     def askers(self) -> list[int]:
         """Return who has run the helper for a step's variables: user numbers, in order."""
         return [int(line) for line in (self._directory / "askers").read_text().split()]
+
+    def asked_again(self) -> int:
+        """Return how many processes have run the helper more than once for a step's variables."""
+        counts = Counter((self._directory / "processes").read_text().split())
+        return sum(count > 1 for count in counts.values())
 
     def hang(self) -> None:
         """Have telling that a step has ended take for ever, until `unhang`."""
