@@ -12,7 +12,7 @@ import psutil
 
 from qpu_slurm.system.deadline import Deadline
 from tests.cluster.matrix.scenario import Event, What, When
-from tests.cluster.seen import forget_how_qpus_were
+from tests.cluster.seen import note_that_a_qpu_is_away
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -221,11 +221,8 @@ def pause(backend: str, message: str) -> What:
 
     def do(play: Play) -> None:
         play.stage.lab.emulator.set_backend(backend, "paused", message)
-        # What was seen before is current for a while: jobs that start now would not ask. A look that is under
-        # way may still write down what it saw before.
-        forget_how_qpus_were(play.stage.lab)
-        time.sleep(0.5)
-        forget_how_qpus_were(play.stage.lab)
+        # What was seen before is current for a while, and a look at all QPUs of the stage takes seconds.
+        note_that_a_qpu_is_away(play.stage.lab, play.qpu, message)
 
     return What("its QPU goes into maintenance", do)
 
