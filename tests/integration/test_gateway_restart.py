@@ -194,7 +194,7 @@ def test_what_is_under_way_is_answered_and_what_comes_waits_for_the_next(
 ) -> None:
     held.start()
     with held.job(held.acquire()) as job, ThreadPoolExecutor() as pool:
-        emulator.inject(Fault(method="GET", path="/backends", delay=3))
+        emulator.inject(Fault(method="GET", path="/backends", delay=8))
         slow = pool.submit(job.send, "GET", "/backends")
         wait_until(lambda: held.events("request begins"))
         ended = pool.submit(held.stop)
