@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from qpu_slurm.errors import ServiceError, TaskCancelledError, TaskFailedError
 from qpu_slurm.providers.base import TaskStatus
+from qpu_slurm.system import structs
 from qpu_slurm.system.atomic_file import Output
 from qpu_slurm.tasks.queue import Item, TaskQueue
 
@@ -205,6 +206,7 @@ class Worker:
             self._orders.put(order)
             self._open += 1
             if self._thread is None:
+                structs.prepare()
                 # A daemon: a program that ends is not kept from it; `_stop` cancels what is left.
                 self._thread = threading.Thread(target=self._run, name="qpu_slurm", daemon=True)
                 self._thread.start()

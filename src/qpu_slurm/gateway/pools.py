@@ -11,6 +11,8 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from qpu_slurm.system import structs
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
@@ -31,6 +33,7 @@ class Pool:
     """
 
     def __init__(self, name: str, threads: int) -> None:
+        structs.prepare()
         self.executor = ThreadPoolExecutor(threads, name)
         self._work: set[Future[Any]] = set()
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from qpu_slurm.errors import QpuSlurmError
+from qpu_slurm.system import structs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,6 +62,7 @@ def ask_services(
         # Here, since a hook whose job names its QPU has no use for it.
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
+        structs.prepare()
         with ThreadPoolExecutor(min(_AT_ONCE, len(accounts))) as pool:
             for answer in pool.map(lambda asked: _ask(*asked), accounts.values()):
                 found |= answer

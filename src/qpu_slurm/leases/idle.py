@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from qpu_slurm.errors import QpuSlurmError
 from qpu_slurm.journal.model import LeaseState
 from qpu_slurm.providers.base import SessionState
+from qpu_slurm.system import structs
 from qpu_slurm.system.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def uses(broker: Broker, leases: Iterable[Lease]) -> dict[int, Use]:
             return None
         return Use.LOCKED if state is SessionState.ACTIVE else Use.IDLE
 
+    structs.prepare()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         found = zip(held, pool.map(ask, held), strict=True)
         return {lease.id: use for lease, use in found if use is not None}

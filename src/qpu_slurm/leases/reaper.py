@@ -27,6 +27,7 @@ from qpu_slurm.leases.late_tasks import WHY as LATE_TASK
 from qpu_slurm.leases.late_tasks import end_late_tasks
 from qpu_slurm.leases.reconcile import CLOSED, LATE, Sessions
 from qpu_slurm.leases.takeover import Takeover
+from qpu_slurm.system import structs
 from qpu_slurm.system.deadline import Deadline
 from qpu_slurm.system.pace import paced
 
@@ -172,6 +173,7 @@ class Reaper:
         unended = []
         left = 0
         found = {lease.id: lease for lease in leases}
+        structs.prepare()
         # Most of the time is spent waiting for the service.
         with ThreadPoolExecutor(_AT_ONCE, "reaper") as pool:
             for lease_id, lease in zip(ids, pool.map(end, ids), strict=True):

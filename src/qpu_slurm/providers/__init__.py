@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from qpu_slurm.errors import ConfigError
+from qpu_slurm.system import structs
 from qpu_slurm.system.deadline import NEVER, Deadline
 
 if TYPE_CHECKING:
@@ -33,6 +34,13 @@ def connect(access: Access, *, deadline: Deadline = NEVER, beside: Provider | No
     Raises:
         ConfigError: There is no provider for such a resource.
     """
+    provider = _provider(access, deadline, beside)
+    if threading.active_count() > 1:
+        structs.prepare()  # of the modules that were just loaded
+    return provider
+
+
+def _provider(access: Access, deadline: Deadline, beside: Provider | None) -> Provider:
     if access.type in _IBM_TYPES:
         # Here, since it brings requests along, which a job that asks for no QPU has no use for.
         from qpu_slurm.providers.ibm import QuantumComputeService  # noqa: PLC0415
