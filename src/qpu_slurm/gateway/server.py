@@ -161,7 +161,8 @@ async def _reap(gateway: Gateway, jobs: Jobs) -> None:
         except Exception:  # noqa: BLE001 - it has to try again, whatever it was
             _log.exception("the reaper failed")
         else:
-            gateway.recovering = False
+            # Of a lost journal, leases are restored once Slurm has answered.
+            gateway.recovering &= bool(report.trouble)
             await jobs.write(caretaker.reaper.unwritten)
             if any(reaped.lease.state.final for reaped in report.reaped):
                 gateway.ended.set()
