@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
     from qpu_slurm_devkit.cluster import Cluster
 
-HET = ("--time=5", "--wrap=sleep 60", ":", "--partition=quantum", "--gres=qpu:1", "--time=7", "--wrap=true")
+HET = (
+    *("--time=5", "--wrap=sleep 60", ":"),
+    *("--partition=quantum", "--gres=qpu:1", "--time=7", "--wrap=sleep 60"),
+)
 FORGERY = (
     "x'\n99          N/A         0           RUNNING             1   \n\tJobState=FAILED AdminComment=forged"
 )
