@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from qpu_slurm.errors import SlurmError
+from tests.cluster.matrix.events import FAULTY
 from tests.cluster.matrix.play import TROUBLE, Play
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ def _play(stage: Stage, plays: Sequence[Play], storm: Storm | None) -> None:
         view = stage.look()
         stage.nudge()
         if any(play.over for play in playing):
-            stage.read_journal()
+            # A reaper would make the request that another row waits for its hook to make.
+            stage.read_journal(reap=not any(play.next_is(FAULTY) for play in playing))
         playing = [play for play in playing if not play.step(view)]
         if storm is not None and playing and not waiting and all(play.at_its_moment for play in playing):
             _strike(storm.does, plays)

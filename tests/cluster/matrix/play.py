@@ -18,7 +18,7 @@ from tests.cluster.matrix.scenario import BEFORE
 
 if TYPE_CHECKING:
     from qpu_slurm_devkit.emulator import SessionRecord, TaskRecord
-    from tests.cluster.matrix.scenario import Scenario
+    from tests.cluster.matrix.scenario import Scenario, When
     from tests.cluster.matrix.stage import Stage, View
 
 LONGEST = 420.0
@@ -121,6 +121,10 @@ class Play:
         words = [word.replace("{qpu}", self.qpu) for word in command]
         done = self.stage.lab.run(words, env=self.stage.user_environ(self.qpu))
         self.said = (self.said[0] + done.stdout, self.said[1] + done.stderr)
+
+    def next_is(self, when: When) -> bool:
+        """Tell whether this is the moment that it waits for."""
+        return bool(self._left) and self._left[0].when is when
 
     def signal(self, number: int) -> None:
         """Send a signal to the command that submitted it, as its terminal does."""
