@@ -100,11 +100,14 @@ def usage(lab: Lab, job: int) -> dict[str, Mapping[str, float]]:
     """Return what sacct shows of a job's use of QPUs, as soon as the gateway has written it."""
 
     def comment() -> dict[str, Any]:
-        text = sacct(lab, job, "AdminComment")["AdminComment"].replace("`", '"')
+        try:
+            text = sacct(lab, job, "AdminComment")["AdminComment"].replace("`", '"')
+        except ValueError:
+            return {}  # slurmdbd does not have the job yet.
         found: dict[str, Any] = json.loads(text or "{}").get("qpu_slurm", {})
         return found
 
-    lab.emulator.wait_for(lambda _: "usage" in comment(), seconds=60)
+    lab.emulator.wait_for(lambda _: "usage" in comment(), seconds=180)
     found: dict[str, Mapping[str, float]] = comment()["usage"]
     return found
 
