@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import cache
 from typing import TYPE_CHECKING
 
 from qpu_slurm.errors import ConfigError
@@ -36,8 +37,15 @@ def connect(access: Access, *, deadline: Deadline = NEVER, beside: Provider | No
     """
     provider = _provider(access, deadline, beside)
     if threading.active_count() > 1:
-        structs.prepare()  # of the modules that were just loaded
+        _prepare(access.type)
     return provider
+
+
+@cache
+def _prepare(type_: str) -> None:
+    """Prepare the structures of the modules that a kind of service was the first to load."""
+    del type_
+    structs.prepare()
 
 
 def _provider(access: Access, deadline: Deadline, beside: Provider | None) -> Provider:

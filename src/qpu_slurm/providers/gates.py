@@ -20,8 +20,8 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from qpu_slurm.errors import NotFoundError
-from qpu_slurm.providers.base import Session, SessionState, SessionUsage
+from qpu_slurm.errors import NotFoundError, RefusedError, UnavailableError
+from qpu_slurm.providers.base import Session, SessionState, SessionUsage, TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -51,6 +51,18 @@ def counts_among(tags: Sequence[str], tag: str) -> bool:
     return gate_among(tags) == tag if _GATE.fullmatch(tag) else tag in tags
 
 
+def need_result(task: Task) -> None:
+    """Make sure that a task has a result.
+
+    Raises:
+        RefusedError: It never will.
+        UnavailableError: It is not over.
+    """
+    if task.status is not TaskStatus.COMPLETED:
+        kind = RefusedError if task.status.final else UnavailableError
+        raise kind(f"Task {task.id} has no result: it is {task.status}.")
+
+
 class Gates(ABC):
     """The methods for sessions, of a provider whose service has none.
 
@@ -73,6 +85,14 @@ class Gates(ABC):
         """List the same tasks, with their tags and their gates, the oldest first."""
 
     @abstractmethod
+    def task(self, task_id: str) -> Task:
+        """Read a task's state."""
+
+    @abstractmethod
+    def result(self, task_id: str) -> Iterator[bytes]:
+        """Read a completed task's result text, in pieces."""
+
+    @abstractmethod
     def cancel_task(self, task_id: str) -> None:
         """Cancel a task. One that is over already is fine."""
 
@@ -83,6 +103,16 @@ class Gates(ABC):
         Raises:
             RefusedError: It is not over.
         """
+
+    @property
+    def waits(self) -> bool:
+        """Whether the service waits for results."""
+        return False
+
+    def early_result(self, task_id: str, *, wait: int = 0) -> Iterator[bytes] | None:
+        """Ask for a result that may not be there: only the task's state tells."""
+        del wait
+        return None if self.task(task_id).status is not TaskStatus.COMPLETED else self.result(task_id)
 
     def kept_gates(self) -> set[str]:
         """List the gates of the tasks on this QPU that the service keeps, whoever's they are.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 import msgspec
 import structlog
 
+from qpu_slurm.config import QpuConfig
 from qpu_slurm.errors import (
     AnswerLostError,
     QpuSlurmError,
@@ -30,13 +31,13 @@ from qpu_slurm.system.deadline import Deadline
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
-    from qpu_slurm.config import QpuConfig
     from qpu_slurm.gateway.gateway import Gateway
     from qpu_slurm.gateway.upstream import Answer, Body, Query
     from qpu_slurm.providers.base import Pieces
 
     T = TypeVar("T")
 
+AnyQpu = TypeVar("AnyQpu", bound=QpuConfig)
 AnyProvider = TypeVar("AnyProvider", bound=Provider)
 
 _TOO_MANY: Final = 429
@@ -50,16 +51,19 @@ class GateClosedError(Exception):
     """A gate takes no more tasks; one that came too late is cancelled."""
 
 
-class GateUpstream(ABC, Generic[AnyProvider]):
+class GateUpstream(ABC, Generic[AnyQpu, AnyProvider]):
     """One QPU whose service has no sessions; see `gateway.upstream.Upstream`.
 
     Args:
         qpu: How it is reached.
         gateway: Its connections, its threads, its journal.
+
+    Attributes:
+        qpu: As above.
     """
 
-    def __init__(self, qpu: QpuConfig, gateway: Gateway) -> None:
-        self._qpu = qpu
+    def __init__(self, qpu: AnyQpu, gateway: Gateway) -> None:
+        self.qpu = qpu
         self._gateway = gateway
 
     # What depends on the kind of service.
@@ -140,16 +144,16 @@ class GateUpstream(ABC, Generic[AnyProvider]):
                 answer = documents.refusal(_TOO_MANY, error.message, error.advice, code=error.code)
                 answer.headers["Retry-After"] = "2"
             else:
-                _log.warning("the service does not answer", qpu=self._qpu.name, why=str(error))
+                _log.warning("the service does not answer", qpu=self.qpu.name, why=str(error))
                 raise unavailable("The quantum service cannot be reached now.") from error
         except RefusedError as error:
             if error.admin_advice:
-                _log.warning("refused", qpu=self._qpu.name, why=str(error), advice=error.admin_advice)
+                _log.warning("refused", qpu=self.qpu.name, why=str(error), advice=error.admin_advice)
             told = of_error(error)
             answer = documents.refusal(told.status, told.message, told.solution, code=told.code)
         except (QpuSlurmError, OSError) as error:
-            _log.error("the QPU cannot be asked", qpu=self._qpu.name, why=str(error))
-            raise unavailable(f"The gateway has no access to {self._qpu.name} now.") from error
+            _log.error("the QPU cannot be asked", qpu=self.qpu.name, why=str(error))
+            raise unavailable(f"The gateway has no access to {self.qpu.name} now.") from error
         yield answer
 
     async def _answer(  # noqa: C901, PLR0911, PLR0912 - the cloud's API, a case for each of its requests
@@ -198,9 +202,9 @@ class GateUpstream(ABC, Generic[AnyProvider]):
                 return WrittenAnswer(200, await self.run(self.properties))
             case "GET", ("instances", "usage"):
                 # No plan bounds it. What jobs have used is in `qpu-slurm report`.
-                return WrittenAnswer.of({"instance_id": self._qpu.instance, "usage_consumed_seconds": 0})
+                return WrittenAnswer.of({"instance_id": self.qpu.instance, "usage_consumed_seconds": 0})
         return documents.refusal(
-            404, f"The QPU {self._qpu.name} has no answer to {method} /{'/'.join(parts)[:64]}."
+            404, f"The QPU {self.qpu.name} has no answer to {method} /{'/'.join(parts)[:64]}."
         )
 
     # Tasks.
@@ -221,7 +225,7 @@ class GateUpstream(ABC, Generic[AnyProvider]):
                 task_id = await self.while_open(gate, lambda: self.submit(envelope, parameters))
             except GateClosedError:
                 return _closed()
-        return WrittenAnswer.of({"id": task_id, "backend": self._qpu.backend, "session_id": gate})
+        return WrittenAnswer.of({"id": task_id, "backend": self.qpu.backend, "session_id": gate})
 
     async def _list(self, query: Mapping[str, str]) -> WrittenAnswer:
         """List a session's tasks, the newest first."""
@@ -310,12 +314,12 @@ class GateUpstream(ABC, Generic[AnyProvider]):
     async def _session(self, gate: str) -> WrittenAnswer:
         await self._end_if_spent(gate)
         use = await self._gateway.pools.systems.run(self._gateway.journal.history.session, gate)
-        return WrittenAnswer.of(documents.session(gate, self._qpu.backend, use))
+        return WrittenAnswer.of(documents.session(gate, self.qpu.backend, use))
 
     async def _workloads(self, query: Mapping[str, str]) -> WrittenAnswer:
         gate = query.get("search", "")
         use = await self._gateway.pools.systems.run(self._gateway.journal.history.session, gate)
-        found = [] if use is None else [documents.workload(gate, self._qpu.backend, use)]
+        found = [] if use is None else [documents.workload(gate, self.qpu.backend, use)]
         return WrittenAnswer.of({"workloads": found, "total_count": len(found), "limit": 1})
 
     async def while_open(self, gate: str, submit: Callable[[], Awaitable[str]]) -> str:
@@ -344,7 +348,7 @@ class GateUpstream(ABC, Generic[AnyProvider]):
 
     def _backends(self, provider: AnyProvider, headers: Mapping[str, str]) -> WrittenAnswer:
         return documents.backends(
-            self._qpu.backend,
+            self.qpu.backend,
             provider.status(),
             self.configuration(provider),
             self.properties(provider),

@@ -39,7 +39,7 @@ _LANES_PAUSE: Final = 1.0
 _REMEMBERED: Final = 10_000
 
 
-class SystemUpstream(GateUpstream["QuantumSystem"]):
+class SystemUpstream(GateUpstream[QuantumSystemQpu, "QuantumSystem"]):
     """One QPU on the premises.
 
     Args:
@@ -49,7 +49,6 @@ class SystemUpstream(GateUpstream["QuantumSystem"]):
 
     def __init__(self, qpu: QuantumSystemQpu, gateway: Gateway) -> None:
         super().__init__(qpu, gateway)
-        self.qpu = qpu
         self._retired: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
     def provider(self, deadline: Deadline) -> QuantumSystem:

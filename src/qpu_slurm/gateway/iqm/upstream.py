@@ -36,17 +36,13 @@ _CONFLICT: Final = 409
 _FORBIDDEN: Final = 403
 
 
-class IqmUpstream(GateUpstream[IqmServer]):
+class IqmUpstream(GateUpstream[IqmServerQpu, IqmServer]):
     """One QPU behind an IQM Server.
 
     Args:
         qpu: How it is reached.
         gateway: Its connections, its threads, its journal.
     """
-
-    def __init__(self, qpu: IqmServerQpu, gateway: Gateway) -> None:
-        super().__init__(qpu, gateway)
-        self.qpu = qpu
 
     def provider(self, deadline: Deadline) -> IqmServer:
         """Return the QPU's provider; see `GateUpstream`."""

@@ -11,7 +11,7 @@ import msgspec
 
 from qpu_slurm.errors import NotFoundError, RefusedError, UnavailableError
 from qpu_slurm.providers.base import Features, QpuStatus, TaskStatus
-from qpu_slurm.providers.gates import Gates, counts_among, gate_among
+from qpu_slurm.providers.gates import Gates, counts_among, gate_among, need_result
 from qpu_slurm.providers.ibm import Patience
 from qpu_slurm.providers.ibm import answers as ibm_answers
 from qpu_slurm.providers.ibm.http import Http, part
@@ -135,15 +135,15 @@ class QuantumSystem(Gates):
 
     def pending_tasks(self, tag: str) -> list[str]:
         """List the tasks that have a tag and are not over; see the protocol."""
-        return [job.id for job in reversed(self._tagged(tag)) if answers.status_of(job) is TaskStatus.RUNNING]
+        return [job.id for job in reversed(self.jobs(tag)) if answers.status_of(job) is TaskStatus.RUNNING]
 
     def tasks_of(self, tag: str) -> list[TaskUsage]:
         """List the tasks that have a tag, or went through a gate; see `Gates`."""
-        return [answers.usage_of(job) for job in self._tagged(tag)]
+        return [answers.usage_of(job) for job in self.jobs(tag)]
 
     def tagged(self, tag: str) -> list[Task]:
         """List the same tasks, with their tags; see `Gates`."""
-        return [answers.task_of(job, self._bucket.name) for job in self._tagged(tag)]
+        return [answers.task_of(job, self._bucket.name) for job in self.jobs(tag)]
 
     def kept_gates(self) -> set[str]:
         """List the gates of the tasks that the service keeps; see `Gates`."""
@@ -228,7 +228,7 @@ class QuantumSystem(Gates):
 
         def look() -> str | None:
             with suppress(NotFoundError):
-                return self._job(task.id).id
+                return self.job(task.id).id
             return None
 
         try:
@@ -247,33 +247,21 @@ class QuantumSystem(Gates):
 
     def task(self, task_id: str) -> Task:
         """Read a task's state."""
-        return answers.task_of(self._job(task_id), self._bucket.name)
+        return answers.task_of(self.job(task_id), self._bucket.name)
 
     def result(self, task_id: str) -> Iterator[bytes]:
         """Read a completed task's result text, in pieces; one that breaks off is taken up where it did."""
-        job = self._job(task_id)
-        task = answers.task_of(job, self._bucket.name)
-        if task.status is not TaskStatus.COMPLETED:
-            kind = RefusedError if task.status.final else UnavailableError
-            raise kind(f"Task {task_id} has no result: it is {task.status}.")
+        job = self.job(task_id)
+        need_result(answers.task_of(job, self._bucket.name))
         return self._pieces(self._key(job, "results"), task_id)
-
-    def early_result(self, task_id: str, *, wait: int = 0) -> Iterator[bytes] | None:  # noqa: ARG002 - the protocol's
-        """Ask for a result that may not be there: the storage cannot tell that from one that never comes."""
-        return None if self.task(task_id).status is not TaskStatus.COMPLETED else self.result(task_id)
-
-    @property
-    def waits(self) -> bool:
-        """Whether the service waits for results."""
-        return False
 
     def logs(self, task_id: str) -> str:
         """Read what the service logged of a task."""
-        return self._text(self._key(self._job(task_id), "logs"))
+        return self._text(self._key(self.job(task_id), "logs"))
 
     def times(self, task_id: str) -> TaskTimes:
         """Read what a task has used; see the protocol."""
-        return answers.times_of(self._job(task_id))
+        return answers.times_of(self.job(task_id))
 
     def cancel_task(self, task_id: str) -> None:
         """Cancel a task. One that is over already is fine."""
@@ -286,7 +274,7 @@ class QuantumSystem(Gates):
     def delete_task(self, task_id: str) -> None:
         """Delete a task that is over, and its objects; see `Gates`."""
         try:
-            job = self._job(task_id)
+            job = self.job(task_id)
         except NotFoundError:
             return
         for name in keys.PARTS:
@@ -329,32 +317,26 @@ class QuantumSystem(Gates):
         """Read the QPU's last calibration: JSON text, as in the cloud."""
         return self._http.call("GET", self._path("/properties"), ibm_answers.read)
 
-    def jobs(self, gate: str) -> list[answers.Job]:
-        """List a gate's tasks as the service describes them, the oldest first."""
-        return self._tagged(gate)
+    def jobs(self, tag: str) -> list[answers.Job]:
+        """List a gate's tasks, or those that have a tag, as the service describes them, the oldest first."""
+        return [
+            job
+            for job in self._jobs()
+            if job.backend == self.backend and counts_among(job.tags(self._bucket.name), tag)
+        ]
 
     def job(self, task_id: str) -> answers.Job:
         """Read a task as the service describes it."""
-        return self._job(task_id)
+        return self._http.call("GET", f"/v1/jobs/{part(task_id)}", ibm_answers.reading(answers.Job))
 
     # What the above is made of.
 
     def _path(self, what: str = "") -> str:
         return f"/v1/backends/{part(self.backend)}{what}"
 
-    def _job(self, task_id: str) -> answers.Job:
-        return self._http.call("GET", f"/v1/jobs/{part(task_id)}", ibm_answers.reading(answers.Job))
-
     def _jobs(self) -> list[answers.Job]:
         """List the system's tasks, the oldest first."""
         return self._http.call("GET", "/v1/jobs", ibm_answers.reading(answers.Jobs)).jobs
-
-    def _tagged(self, tag: str) -> list[answers.Job]:
-        return [
-            job
-            for job in self._jobs()
-            if job.backend == self.backend and counts_among(job.tags(self._bucket.name), tag)
-        ]
 
     def _pending(self) -> Mapping[str, int]:
         """Count the tasks that are not over, by QPU."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from qpu_slurm.errors import AnswerLostError, NotFoundError, RefusedError, UnavailableError
-from qpu_slurm.providers.base import Features, TaskStatus
-from qpu_slurm.providers.gates import Gates
+from qpu_slurm.providers.base import Features
+from qpu_slurm.providers.gates import Gates, need_result
 from qpu_slurm.providers.ibm import Patience
 from qpu_slurm.providers.ibm import answers as ibm_answers
 from qpu_slurm.providers.ibm.http import Http, part
@@ -135,7 +135,7 @@ class IqmServer(Gates):
         found = []
         for entry in self._ledger.tagged(tag):
             with suppress(NotFoundError):
-                found.append(answers.task_of(self._job(entry.id), entry.gate, entry.tags))
+                found.append(answers.task_of(self.job(entry.id), entry.gate, entry.tags))
         return found
 
     def kept_gates(self) -> set[str]:
@@ -199,10 +199,7 @@ class IqmServer(Gates):
 
         It is an object of the two artifacts, as QRMI's task_runner writes it; each is the server's text.
         """
-        task = answers.task_of(self._job(task_id), None, ())
-        if task.status is not TaskStatus.COMPLETED:
-            kind = RefusedError if task.status.final else UnavailableError
-            raise kind(f"Task {task_id} has no result: it is {task.status}.")
+        need_result(answers.task_of(self.job(task_id), None, ()))
         return chain(
             (b'{"measurements": ',),
             self._artifact(task_id, "measurements"),
@@ -211,22 +208,13 @@ class IqmServer(Gates):
             (b"}\n",),
         )
 
-    def early_result(self, task_id: str, *, wait: int = 0) -> Iterator[bytes] | None:  # noqa: ARG002 - the protocol's
-        """Ask for a result that may not be there."""
-        return None if self.task(task_id).status is not TaskStatus.COMPLETED else self.result(task_id)
-
-    @property
-    def waits(self) -> bool:
-        """Whether the service waits for results."""
-        return False
-
     def logs(self, task_id: str) -> str:
         """Read what the service logged of a task."""
-        return answers.log_of(self._job(task_id))
+        return answers.log_of(self.job(task_id))
 
     def times(self, task_id: str) -> TaskTimes:
         """Read where a task's time went; see the protocol."""
-        return answers.times_of(self._job(task_id))
+        return answers.times_of(self.job(task_id))
 
     def cancel_task(self, task_id: str) -> None:
         """Cancel a task. One that is over already is fine."""
@@ -263,7 +251,7 @@ class IqmServer(Gates):
 
     def look_up(self, task_id: str) -> tuple[answers.Job, Entry | None]:
         """Read a task as the server describes it, and what is written down of it."""
-        job, entry = self._job(task_id), self._ledger.find(task_id)
+        job, entry = self.job(task_id), self._ledger.find(task_id)
         if entry is not None:
             self._note(entry, job)
         return job, entry
@@ -273,7 +261,7 @@ class IqmServer(Gates):
         found = []
         for entry in self._ledger.of_gate(gate):
             with suppress(NotFoundError):
-                found.append((self._job(entry.id), entry))
+                found.append((self.job(entry.id), entry))
         return found
 
     def ids(self, gate: str) -> list[str]:
@@ -282,7 +270,7 @@ class IqmServer(Gates):
 
     def job(self, task_id: str) -> answers.Job:
         """Read a task as the server describes it."""
-        return self._job(task_id)
+        return self._http.call("GET", _job(task_id), ibm_answers.reading(answers.Job))
 
     # What the above is made of.
 
@@ -299,15 +287,12 @@ class IqmServer(Gates):
             found = answers.Details(health=health)
         return answers.qpu_status(found)
 
-    def _job(self, task_id: str) -> answers.Job:
-        return self._http.call("GET", _job(task_id), ibm_answers.reading(answers.Job))
-
     def _usage(self, entry: Entry) -> TaskUsage | None:
         """Read what a task was; None if the server has forgotten it."""
         if entry.over is not None:
             return entry.over
         try:
-            job = self._job(entry.id)
+            job = self.job(entry.id)
         except NotFoundError:
             return None
         self._note(entry, job)
