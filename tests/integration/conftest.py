@@ -158,6 +158,13 @@ def site(emulator: Emulator, shared_site: Site) -> Iterator[Site]:
     shared_site.forget()
 
 
+@pytest.fixture(scope="module")
+def module_site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    """Return a host of a module's own, with the QPUs that the module names in `QPUS`."""
+    with Emulator() as emulator, Site(emulator, qpus=request.module.QPUS) as site:
+        yield site.start()
+
+
 @pytest.fixture(scope="session")
 def bell() -> str:
     """Return a Bell pair, measured, as OpenQASM 3 in Heron's own instructions: half 0x0, half 0x3."""

@@ -28,17 +28,7 @@ if TYPE_CHECKING:
 
 SECONDS = 90
 
-
-@pytest.fixture(scope="module")
-def module_emulator() -> Iterator[Emulator]:
-    with Emulator() as emulator:
-        yield emulator
-
-
-@pytest.fixture(scope="module")
-def module_site(module_emulator: Emulator) -> Iterator[Site]:
-    with Site(module_emulator, qpus=BEHIND_IQM) as site:
-        yield site.start()
+QPUS = BEHIND_IQM
 
 
 @pytest.fixture

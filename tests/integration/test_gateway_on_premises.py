@@ -31,17 +31,7 @@ if TYPE_CHECKING:
 
 SECONDS = 90
 
-
-@pytest.fixture(scope="module")
-def module_emulator() -> Iterator[Emulator]:
-    with Emulator() as emulator:
-        yield emulator
-
-
-@pytest.fixture(scope="module")
-def module_site(module_emulator: Emulator) -> Iterator[Site]:
-    with Site(module_emulator, qpus=ON_PREMISES) as site:
-        yield site.start()
+QPUS = ON_PREMISES
 
 
 @pytest.fixture
@@ -208,10 +198,9 @@ def test_our_task_runner_runs_an_input(job: Job, tmp_path: Path) -> None:
 
 
 def test_a_qpu_of_upstreams_configuration_has_its_keys_in_the_gateway_alone(
-    module_emulator: Emulator, tmp_path: Path
+    emulator: Emulator, tmp_path: Path
 ) -> None:
-    module_emulator.reset()
-    with Site(module_emulator, text=FROM_UPSTREAM) as site:
+    with Site(emulator, text=FROM_UPSTREAM) as site:
         site.start()
         with site.job(site.acquire("ibm_torino")) as job:
             (tmp_path / "in.json").write_text(sampler_input())

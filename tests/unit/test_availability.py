@@ -21,7 +21,7 @@ from qpu_slurm.slurm.admin_comment import AdminComment
 from qpu_slurm.slurm.job import JobRecord
 from qpu_slurm.slurm.licenses import Licenses
 from tests.unit.memory_service import Service, request
-from tests.unit.test_leases import broker, config, journal, raises, service
+from tests.unit.test_leases import raises
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from qpu_slurm.journal.journal import Journal
     from qpu_slurm.leases.broker import Broker
     from qpu_slurm.slurm.control import Control
-
-__all__ = ["broker", "config", "journal", "service"]  # fixtures
 
 
 class Slurm:

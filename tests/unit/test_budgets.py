@@ -23,31 +23,14 @@ from qpu_slurm.leases.budgets import Budgets, user_number
 from qpu_slurm.providers.base import TaskStatus
 from qpu_slurm.system.deadline import NEVER
 from qpu_slurm.system.directory import Directory
-from tests.unit.memory_service import Service, configure, request
+from tests.unit.memory_service import Service, request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from qpu_slurm.config import Config
     from qpu_slurm.journal.balances import Balance
     from qpu_slurm.journal.model import Lease, LeaseRequest
-
-
-@pytest.fixture
-def service() -> Service:
-    return Service()
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return configure(tmp_path)
-
-
-@pytest.fixture
-def journal(config: Config) -> Iterator[Journal]:
-    with Journal(config.journal) as journal:
-        yield journal
 
 
 @pytest.fixture(autouse=True)

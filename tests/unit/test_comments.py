@@ -13,7 +13,6 @@ from qpu_slurm.journal.model import Hold
 from qpu_slurm.leases.comments import of_leases
 from qpu_slurm.slurm.admin_comment import AdminComment, Usage
 from tests.unit.memory_service import request
-from tests.unit.test_leases import broker, config, journal, service
 from tests.unit.test_reaper import Slurm, reaper, slurm
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from qpu_slurm.leases.broker import Broker
     from qpu_slurm.leases.reaper import Reaper
 
-__all__ = ["broker", "config", "journal", "reaper", "service", "slurm"]  # fixtures
+__all__ = ["reaper", "slurm"]  # fixtures
 
 SUBMITTED_AT = datetime(2026, 11, 1, tzinfo=UTC)
 

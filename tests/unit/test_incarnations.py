@@ -20,13 +20,13 @@ from qpu_slurm.journal.model import LeaseState
 from qpu_slurm.leases.broker import Broker
 from qpu_slurm.leases.reaper import Reaper
 from tests.unit.memory_service import Service, configure, request
-from tests.unit.test_leases import bind, broker, config, journal, raises, service
+from tests.unit.test_leases import bind, raises
 from tests.unit.test_reaper import Slurm, reaper, slurm
 
 if TYPE_CHECKING:
     from qpu_slurm.journal.model import Lease
 
-__all__ = ["broker", "config", "journal", "reaper", "service", "slurm"]  # fixtures
+__all__ = ["reaper", "slurm"]  # fixtures
 
 
 def test_a_new_run_begins_with_nothing_of_the_one_before(

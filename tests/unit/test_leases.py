@@ -22,39 +22,17 @@ from qpu_slurm.errors import (
     RequestError,
     UnavailableError,
 )
-from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import LeaseRequest, LeaseState
 from qpu_slurm.leases.broker import Broker
 from qpu_slurm.leases.locks import Locks
 from qpu_slurm.system.deadline import Deadline
-from tests.unit.memory_service import KEY, Service, configure, request
+from tests.unit.memory_service import KEY, Service, request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
+    from qpu_slurm.journal.journal import Journal
     from qpu_slurm.journal.model import Lease
-
-
-@pytest.fixture
-def service() -> Service:
-    return Service()
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return configure(tmp_path)
-
-
-@pytest.fixture
-def journal(config: Config) -> Iterator[Journal]:
-    with Journal(config.journal) as journal:
-        yield journal
-
-
-@pytest.fixture
-def broker(config: Config, journal: Journal, service: Service) -> Broker:
-    return Broker(config, journal, service.connect, settle=0)
 
 
 def raises(error: QpuSlurmError) -> Callable[[], object]:

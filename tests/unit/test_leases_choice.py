@@ -13,17 +13,17 @@ from qpu_slurm.config.access import AccessRule, AccessRules
 from qpu_slurm.config.attributes import Attributes
 from qpu_slurm.config.budgets import ALL, Budget, BudgetsConfig, Period, Scope
 from qpu_slurm.errors import MustWaitError, QpuSlurmError, RefusedError, RequestError, UnavailableError
-from qpu_slurm.journal.journal import Journal
 from qpu_slurm.journal.model import Hold, LeaseState
 from qpu_slurm.leases.broker import Broker
 from qpu_slurm.providers.base import Traits
 from tests.unit.memory_service import Service, configure, request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from qpu_slurm.config import Config
+    from qpu_slurm.journal.journal import Journal
     from qpu_slurm.journal.model import Lease
 
 
@@ -40,17 +40,6 @@ def config(tmp_path: Path) -> Config:
     config = configure(tmp_path)
     del config.qpus["ibm_paris"]  # its key is missing
     return config
-
-
-@pytest.fixture
-def journal(config: Config) -> Iterator[Journal]:
-    with Journal(config.journal) as journal:
-        yield journal
-
-
-@pytest.fixture
-def broker(config: Config, journal: Journal, service: Service) -> Broker:
-    return Broker(config, journal, service.connect, settle=0)
 
 
 def with_limit(config: Config, limit: int) -> Config:

@@ -22,7 +22,7 @@ from qpu_slurm.system.deadline import NEVER, Deadline
 from tests.unit.memory_service import Killed, Life, Mortal, Service, configure, request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from qpu_slurm.config import Config
@@ -32,27 +32,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def service() -> Service:
-    return Service()
-
-
-@pytest.fixture
 def config(tmp_path: Path) -> Config:
     """Return QPUs of which one is behind the gateway, and the others are not."""
     config = configure(tmp_path)
     fez = msgspec.structs.replace(config.qpus["ibm_fez"], credentials="gateway")
     return msgspec.structs.replace(config, qpus={**config.qpus, "ibm_fez": fez})
-
-
-@pytest.fixture
-def journal(config: Config) -> Iterator[Journal]:
-    with Journal(config.journal) as journal:
-        yield journal
-
-
-@pytest.fixture
-def broker(config: Config, journal: Journal, service: Service) -> Broker:
-    return Broker(config, journal, service.connect, settle=0)
 
 
 def later(*qpus: str, seconds: int = 1800, job_id: int = 7) -> LeaseRequest:

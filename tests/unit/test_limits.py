@@ -14,13 +14,11 @@ from qpu_slurm.errors import MustWaitError, UnavailableError
 from qpu_slurm.leases import broker as broker_module
 from qpu_slurm.leases.broker import Broker
 from tests.unit.memory_service import Service, request
-from tests.unit.test_leases import bind, broker, config, journal, raises, service
+from tests.unit.test_leases import bind, raises
 
 if TYPE_CHECKING:
     from qpu_slurm.config import Config
     from qpu_slurm.journal.journal import Journal
-
-__all__ = ["broker", "config", "journal", "service"]  # fixtures
 
 
 @pytest.fixture(autouse=True)

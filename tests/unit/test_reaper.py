@@ -16,7 +16,7 @@ from qpu_slurm.leases.broker import Broker
 from qpu_slurm.leases.reaper import Reaper
 from qpu_slurm.slurm.job import JobRecord
 from tests.unit.memory_service import Service, request
-from tests.unit.test_leases import bind, broker, config, journal, raises, service
+from tests.unit.test_leases import bind, raises
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from qpu_slurm.journal.journal import Journal
     from qpu_slurm.journal.model import Lease
     from qpu_slurm.leases.reaper import Report
-
-__all__ = ["broker", "config", "journal", "service"]  # fixtures
 
 
 class Slurm:

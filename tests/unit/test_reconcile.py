@@ -18,13 +18,13 @@ from qpu_slurm.leases.broker import Broker
 from qpu_slurm.leases.reaper import Reaper
 from tests.unit.memory_service import KEY, Service, request
 from tests.unit.power import left_of, power
-from tests.unit.test_leases import bind, broker, config, journal, raises, service
+from tests.unit.test_leases import bind, raises
 from tests.unit.test_reaper import Slurm, reaper, slurm
 
 if TYPE_CHECKING:
     from qpu_slurm.config import Config
 
-__all__ = ["broker", "config", "journal", "power", "reaper", "service", "slurm"]  # fixtures
+__all__ = ["power", "reaper", "slurm"]  # fixtures
 
 
 def backdate(journal: Journal, column: str, lease_id: int) -> None:

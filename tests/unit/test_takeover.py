@@ -19,13 +19,13 @@ from qpu_slurm.leases.comments import of_leases
 from qpu_slurm.leases.reaper import Reaper
 from qpu_slurm.system.users import user_name
 from tests.unit.memory_service import Service, request
-from tests.unit.test_leases import config, raises, service
+from tests.unit.test_leases import raises
 from tests.unit.test_reaper import Slurm, slurm
 
 if TYPE_CHECKING:
     from qpu_slurm.config import Config
 
-__all__ = ["config", "service", "slurm"]  # fixtures
+__all__ = ["slurm"]  # fixtures
 
 SUBMITTED_AT = datetime(2026, 11, 1, tzinfo=UTC)
 RUN = str(round(SUBMITTED_AT.timestamp()))
